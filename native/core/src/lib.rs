@@ -1,0 +1,1 @@
+//! The algorithms of citychain, free of Python: one module a subject.
