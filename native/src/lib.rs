@@ -2,7 +2,30 @@
 
 use pyo3::prelude::*;
 
+mod signatures;
+
 #[pymodule]
-fn _native(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    submodule(module, "signatures", signatures::register)?;
     Ok(())
+}
+
+/// Adds `citychain._native.<name>` and fills it.
+///
+/// It also goes into `sys.modules`: an extension is a single file, so the import system finds no
+/// `citychain._native.<name>` on disk and looks there alone.
+fn submodule<'py>(
+    parent: &Bound<'py, PyModule>,
+    name: &str,
+    register: impl FnOnce(&Bound<'py, PyModule>) -> PyResult<()>,
+) -> PyResult<()> {
+    let full_name = format!("citychain._native.{name}");
+    let module = PyModule::new(parent.py(), &full_name)?;
+    register(&module)?;
+    parent.add(name, &module)?;
+    parent
+        .py()
+        .import("sys")?
+        .getattr("modules")?
+        .set_item(full_name, module)
 }

@@ -1,0 +1,1 @@
+"""The compiled extension: one submodule a subject, wrapped by `citychain.crypto`."""

@@ -1,0 +1,4 @@
+"""Thin typed faces of the native code, one module a subject.
+
+`signatures` signs and verifies with ML-DSA-87.
+"""
