@@ -1,0 +1,171 @@
+"""Every error that citychain raises on purpose.
+
+::
+
+    CitychainError
+    ├── ConfigurationError         a setting is wrong: names the place and the fix
+    ├── PluginError                a plugin is wrong: names the plugin and the fix
+    ├── RequestError               the caller's request cannot be answered
+    │   ├── InvalidRequest         a field is malformed
+    │   ├── NotFound               the city, transaction, node or round is unknown
+    │   └── Overloaded             try again later
+    ├── CityUnavailable            the city could not be opened or is closing
+    ├── StorageError               a storage backend could not do what it promised
+    │   ├── RoundTaken             another sequencer committed this round
+    │   ├── LeaseLost              another sequencer holds the city
+    │   └── DirectoryInUse         another process holds the data directory
+    ├── ConsensusError             a round could not be sealed or approved
+    └── VerificationError          something claimed does not hold
+        ├── InvalidSignature
+        ├── InvalidProof           a Merkle proof
+        ├── InvalidPoh             a proof-of-history entry
+        └── InvalidReceipt         names the check that failed
+
+Errors carry data as attributes; `citychain.rpc.status` is the one table that
+turns them into gRPC statuses.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+__all__ = [
+    "CitychainError",
+    "CityUnavailable",
+    "ConfigurationError",
+    "ConsensusError",
+    "DirectoryInUse",
+    "InvalidPoh",
+    "InvalidProof",
+    "InvalidReceipt",
+    "InvalidRequest",
+    "InvalidSignature",
+    "LeaseLost",
+    "NotFound",
+    "Overloaded",
+    "PluginError",
+    "RequestError",
+    "RoundTaken",
+    "StorageError",
+    "VerificationError",
+]
+
+
+class CitychainError(Exception):
+    """Root of all errors below."""
+
+
+class ConfigurationError(CitychainError):
+    """Raised when a setting is missing, unknown or wrong."""
+
+
+class PluginError(CitychainError):
+    """Raised when a plugin cannot be used; the message names it and what to do."""
+
+
+class RequestError(CitychainError):
+    """Root of the errors that the caller can mend."""
+
+    reason = "INVALID_REQUEST"
+    """Stable code for programs."""
+
+
+class InvalidRequest(RequestError):
+    """Raised when a field of a request is malformed."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+        """Path of the field, such as ``transaction.body.nonce``."""
+        self.detail = detail
+
+
+class NotFound(RequestError):
+    """Raised when what was asked for does not exist."""
+
+    reason = "NOT_FOUND"
+
+    def __init__(self, kind: str, name: str, suggestions: tuple[str, ...] = ()) -> None:
+        hint = f"; did you mean {', '.join(suggestions)}?" if suggestions else ""
+        super().__init__(f"no {kind} {name!r}{hint}")
+        self.kind = kind
+        """``city``, ``transaction``, ``node``, ``round``, ..."""
+        self.name = name
+        self.suggestions = suggestions
+        """The nearest names that do exist."""
+
+
+class Overloaded(RequestError):
+    """Raised when accepting more would exceed a bound: back off and try again."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, detail: str, retry_after: timedelta, reason: str = "OVERLOADED") -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.reason = reason
+        """``OVERLOADED`` for the whole city, ``AUTHOR_QUOTA`` for one author."""
+
+
+class CityUnavailable(CitychainError):
+    """Raised when a city exists and cannot be used now; the log explains the error id."""
+
+    def __init__(self, city: str, error_id: str, retry_after: timedelta) -> None:
+        super().__init__(f"city {city} is unavailable (error id {error_id})")
+        self.city = city
+        self.error_id = error_id
+        self.retry_after = retry_after
+
+
+class StorageError(CitychainError):
+    """Raised when a storage backend failed; nothing of the call may be assumed stored."""
+
+
+class RoundTaken(StorageError):
+    """Raised by a commit when the round exists already: reload and judge again."""
+
+    def __init__(self, round: int) -> None:
+        super().__init__(f"round {round} is already committed")
+        self.round = round
+
+
+class LeaseLost(StorageError):
+    """Raised by a commit whose lease epoch is not the newest any more."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"lease epoch {epoch} is over")
+        self.epoch = epoch
+
+
+class DirectoryInUse(StorageError):
+    """Raised when another process has the data directory open."""
+
+
+class ConsensusError(CitychainError):
+    """Raised when a consensus step cannot seal or approve a round; it is tried again."""
+
+
+class VerificationError(CitychainError):
+    """Root of what verification raises; verification never returns a bool."""
+
+
+class InvalidSignature(VerificationError):
+    """Raised when a signature does not hold."""
+
+
+class InvalidProof(VerificationError):
+    """Raised when a Merkle inclusion or consistency proof does not hold."""
+
+
+class InvalidPoh(VerificationError):
+    """Raised when a proof-of-history entry's hash is not what its hashing gives."""
+
+
+class InvalidReceipt(VerificationError):
+    """Raised when a receipt does not prove what it claims."""
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"{check}: {detail}")
+        self.check = check
+        """The check that failed: ``genesis``, ``tx_id``, ``signature``, ``node``, ..."""
+        self.detail = detail

@@ -1,0 +1,106 @@
+"""Descriptors: what plugins offer, before anything is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from citychain.ports import (
+    CityContext,
+    ConsensusStep,
+    DagHandler,
+    StorageBackend,
+    StorageContext,
+)
+
+API_VERSION: Final = 1
+"""Version of the contract in `citychain.ports`, `citychain.types` and these descriptors."""
+
+
+class NoOptions(BaseModel):
+    """The options of a part that has none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Disc:
+    """A region: all points within a distance of a centre."""
+
+    latitude_e7: int
+    """Degrees north times 10^7 (WGS 84)."""
+    longitude_e7: int
+    """Degrees east times 10^7 (WGS 84)."""
+    radius_m: int
+
+
+@dataclass(frozen=True, slots=True)
+class CityDefinition:
+    """A city that can be opened."""
+
+    slug: str
+    """1 to 63 of a-z, 0-9 and ``-``, starting with a letter; unique among all plugins."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Title by BCP 47 language tag: ``{"en": "Kanazawa", "ja": "金沢市"}``."""
+    aliases: tuple[str, ...] = ()
+    """Other names it resolves by, in any script; compared after NFKC and case folding."""
+    region: Disc | None = None
+    parent: str | None = None
+    """Slug of the city (country, continent) that this one anchors in."""
+    storage: str = "sqlite"
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    dag: str = "sealed-rounds"
+    dag_options: Mapping[str, Any] = field(default_factory=dict)
+    consensus: str = "solo"
+    consensus_options: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults; a city's table in citychain.toml overrides each of the six."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageDefinition:
+    """A storage backend by name."""
+
+    name: str
+    """1 to 63 of a-z, 0-9 and ``-``; unique among all plugins."""
+    factory: Callable[[Any, StorageContext], StorageBackend]
+    """Called with validated options; must not do I/O before ``__aenter__``."""
+    options: type[BaseModel] = NoOptions
+    api_version: int = API_VERSION
+    shared: bool = False
+    """Several servers may use the same storage at once."""
+    durable: bool = True
+    """What ``append`` acknowledged survives a power cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class DagDefinition:
+    """A DAG handler by name."""
+
+    name: str
+    factory: Callable[[Any, CityContext], DagHandler]
+    """If what it returns is an async context manager, the city enters and leaves it."""
+    options: type[BaseModel] = NoOptions
+    api_version: int = API_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class ConsensusDefinition:
+    """A consensus step by name."""
+
+    name: str
+    factory: Callable[[Any, CityContext], ConsensusStep]
+    """If what it returns is an async context manager, the city enters and leaves it."""
+    options: type[BaseModel] = NoOptions
+    api_version: int = API_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDefinition:
+    """A sub-command of ``citychain``."""
+
+    name: str
+    app: Any
+    """A `typer.Typer` or a function that typer can make a command of."""

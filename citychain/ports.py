@@ -1,0 +1,386 @@
+"""The three seams of a city: storage backend, DAG handler, consensus step.
+
+A city's pipeline calls them in this order::
+
+    intake     storage.append(batch)                        durable, then acknowledged
+    sequencer  consensus.judge  -> refusals, judgements     pure
+               dag.decide       -> order, verdicts, parents pure
+               consensus.seal   -> proof-of-history entry
+               storage.commit(round)                        once per (city, round)
+    approver   consensus.approve(checkpoint) -> certificate
+               storage.certify([certificate])
+
+Every call is about a batch. What is *pure* may depend on its arguments and on
+what it reads through `StateView` alone: anybody repeats it and must get the same.
+
+All methods run on one event loop and must not block it: CPU work goes through
+`CityContext.compute`. Any call may be cancelled at any await; a cancelled
+write has happened or has not, and its caller assumes neither. An exception
+other than those named means the same and is answered by trying again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from citychain._native.transactions import Transaction
+    from citychain.crypto.signatures import SigningKey
+    from citychain.genesis import Genesis
+    from citychain.types import (
+        Certificate,
+        Decision,
+        Head,
+        NodeRef,
+        ObjectState,
+        ObjectWrite,
+        PohEntry,
+        RawTransaction,
+        Rejection,
+        SealedNode,
+        SealedRound,
+        Seat,
+    )
+
+__all__ = [
+    "CityContext",
+    "CityStorage",
+    "Clock",
+    "Compute",
+    "ConsensusStep",
+    "DagHandler",
+    "Judgement",
+    "PendingPage",
+    "RoundContext",
+    "StateView",
+    "StorageBackend",
+    "StorageContext",
+    "StoredRound",
+]
+
+T = TypeVar("T")
+
+
+# --- what the framework lends to the parts ---------------------------------
+
+
+class Clock(Protocol):
+    """Time, so that tests can move it."""
+
+    def time_ms(self) -> int:
+        """Milliseconds since 1970 UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the caller."""
+
+
+class Compute(Protocol):
+    """The one door by which blocking or CPU-bound work leaves the event loop."""
+
+    async def __call__(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
+        """Run ``function`` in the bounded executor and return its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageContext:
+    """Given to a storage backend's factory."""
+
+    directory: Path
+    """The backend's own directory below the data directory; not created yet."""
+    compute: Compute
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class CityContext:
+    """Given to the factories of DAG handlers and consensus steps."""
+
+    slug: str
+    genesis: Genesis
+    compute: Compute
+    clock: Clock
+    operator: SigningKey
+    """The server's operator key. Never log it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundContext:
+    """The round being decided, as every verifier knows it."""
+
+    genesis: bytes
+    round: int
+    """From 1."""
+    time_ms: int
+    """The round record's time: the only clock that rules may use."""
+    previous_root: bytes
+    """RFC 6962 root of the city's log before this round."""
+    previous_poh: bytes
+    """Hash of the previous round's proof-of-history entry; the genesis id before the first."""
+
+
+class StateView(Protocol):
+    """The ledger as the previous round left it; `CityStorage` offers the same methods."""
+
+    async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
+        """States of those that exist; others are absent."""
+
+    async def find(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """Those that are sealed (linked or rejected), by transaction id; others are absent."""
+
+    async def latest(self, authors: Sequence[bytes]) -> Mapping[bytes, NodeRef]:
+        """Each author's latest linked node, by key id; authors without one are absent."""
+
+    async def tips(self) -> Sequence[NodeRef]:
+        """Linked nodes, in order of seq, of the latest round that has any; empty before it."""
+
+    async def round_nodes(self, round: int) -> Sequence[SealedNode]:
+        """All sealed transactions of a round in order of seq; empty for an unknown round."""
+
+
+# --- storage ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PendingPage:
+    """Received transactions without a place, in arrival order."""
+
+    transactions: Sequence[RawTransaction]
+    cursor: bytes | None
+    """Continue after this page; ``None`` at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRound:
+    """A committed round as read back. See `SealedRound` for the layouts."""
+
+    round: int
+    time_ms: int
+    first_index: int
+    size: int
+    """Number of log leaves after this round."""
+    record: bytes
+    checkpoint: bytes
+    checkpoint_hash: bytes
+    peaks: bytes
+    certificate: Certificate | None = None
+
+
+class CityStorage(StateView, Protocol):
+    """One city's name-space in a storage backend.
+
+    Reads see every write whose call has returned. Ids that do not exist are
+    absent from a returned mapping; nothing here raises for them.
+    """
+
+    # Intake
+
+    async def append(
+        self, transactions: Sequence[RawTransaction], keys: Mapping[bytes, bytes]
+    ) -> None:
+        """Make transactions, and public keys by key id, durable, all or none.
+
+        When this returns they survive a power cut. A transaction id stored
+        before (by any server) is left as it is. Calls may overlap; arrival
+        order is the order in which they were made.
+
+        Raises:
+            StorageError: nothing of the call may be assumed stored.
+        """
+
+    async def keys(self, key_ids: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Public keys by key id."""
+
+    async def raw(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
+        """Stored transactions, sealed or not; those that retention removed are absent."""
+
+    async def pending(self, cursor: bytes | None, limit: int) -> PendingPage:
+        """Transactions without a place, each once, in arrival order, after the cursor."""
+
+    async def changed(self, timeout: timedelta) -> None:
+        """Return when another server may have written, at the latest after the timeout.
+
+        Only a hint: where several servers share the storage, its caller looks
+        at `pending` and `head` again, whatever woke it.
+        """
+
+    # Sequencer
+
+    async def acquire_lease(self, holder: str, ttl: timedelta) -> int | None:
+        """Become the city's sequencer: a new fencing epoch, or ``None`` while another holds it.
+
+        Epochs grow by each acquisition, also by the same holder. Expiry is
+        judged by the waiting side's monotonic clock, never by comparing clocks.
+        A backend that only one process can open always grants it.
+        """
+
+    async def renew_lease(self, epoch: int, ttl: timedelta) -> None:
+        """Keep the lease for another ``ttl``.
+
+        Raises:
+            LeaseLost: a newer epoch exists.
+        """
+
+    async def release_lease(self, epoch: int) -> None:
+        """Give the lease up; does nothing if it is lost already."""
+
+    async def commit(self, sealed: SealedRound) -> None:
+        """Make a round durable: everything in it, or nothing, exactly once.
+
+        Rounds come in order without gaps. The record, unique on (city, round),
+        is what commits; a backend without transactions across its collections
+        writes it first and redoes the rest from it when it next opens the city
+        or reads behind it.
+
+        Raises:
+            RoundTaken: this round exists already.
+            LeaseLost: a newer lease epoch than the round's exists.
+            StorageError: whether it is committed is unknown: ask `head`.
+        """
+
+    async def head(self) -> Head:
+        """Where the ledger stands; a default `Head` before the first round."""
+
+    # Approver
+
+    async def certify(self, certificates: Sequence[Certificate]) -> None:
+        """Store certificates of committed rounds; repeating one changes nothing."""
+
+    # Reads for receipts, verifiers and people
+
+    async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        """Committed rounds from ``first`` on, in order, at most ``limit``."""
+
+    async def nodes(self, node_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """Linked nodes by node id."""
+
+    async def children(
+        self, parent: NodeRef, after: tuple[int, int], limit: int
+    ) -> Sequence[SealedNode]:
+        """Nodes that name ``parent``, in order of (round, seq), after that place."""
+
+    async def leaf_hashes(self, begin: int, end: int) -> bytes:
+        """Leaf hashes of the log, 32 bytes each, for leaves in ``[begin, end)``."""
+
+    async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
+        """Stored subtree hashes of a level (8, 16, ...), 32 bytes each, by index."""
+
+
+class StorageBackend(Protocol):
+    """A storage engine, shared by the cities that are configured alike.
+
+    Entered before use and left after the last city is closed; leaving waits
+    for writes under way. An idle city costs it no file and no connection.
+    """
+
+    async def __aenter__(self) -> StorageBackend:
+        """Open the engine.
+
+        Raises:
+            DirectoryInUse: another process has it open.
+            StorageError: it cannot be opened; the message says why.
+        """
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close the engine."""
+
+    async def city(
+        self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
+    ) -> CityStorage:
+        """The name-space of the city with this genesis id, made on first use.
+
+        On first use the genesis file and the initial object states are stored
+        with it, all or none. Later calls return the city as it stands.
+        """
+
+
+# --- DAG --------------------------------------------------------------------
+
+
+class DagHandler(Protocol):
+    """Decides order, validity and parents of a city's transactions. Pure."""
+
+    @property
+    def rule(self) -> str:
+        """Name and version, such as ``sealed-rounds/1``: part of every node id."""
+
+    async def decide(
+        self,
+        round: RoundContext,
+        candidates: Sequence[Transaction],
+        held_since: Sequence[int],
+        refused: Mapping[int, Rejection],
+        state: StateView,
+    ) -> Decision:
+        """Decide one round.
+
+        Args:
+            candidates: Without repeats: first those held in earlier rounds,
+                then new ones in arrival order.
+            held_since: For each candidate the round that first held it, 0 if new.
+            refused: Verdicts of the consensus step by index into ``candidates``.
+            state: The ledger before this round.
+
+        Each candidate is in the result once, sealed or held, and a held one is
+        sealed within `Genesis.hold_rounds` rounds.
+        """
+
+
+# --- consensus --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What consensus says of a round's candidates before they are ordered."""
+
+    committee: tuple[Seat, ...]
+    """In office for this round: named in the checkpoint, certifies it."""
+    next_committee: tuple[Seat, ...] | None = None
+    """Set in the last round of an epoch."""
+    refused: Mapping[int, Rejection] = field(default_factory=dict)
+    """By index into the candidates."""
+    pops: Sequence[bytes] | None = None
+    """For each candidate the 32-byte hash of its judgement of place; ``None``
+    where the city judges none."""
+    effects: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict)
+    """By index into the candidates: values of ``$``-objects of the step's own
+    that are written if the candidate is approved."""
+
+
+class ConsensusStep(Protocol):
+    """Decides when a round is proven and approved."""
+
+    @property
+    def name(self) -> str:
+        """Name and version, such as ``solo/1``; pinned by the genesis."""
+
+    async def judge(
+        self, round: RoundContext, candidates: Sequence[Transaction], state: StateView
+    ) -> Judgement:
+        """Judge candidates and name the committee. Pure."""
+
+    async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:
+        """The round's proof-of-history entry over ``mixin``, the hash of all else in
+        the checkpoint."""
+
+    async def approve(self, round: StoredRound) -> Certificate:
+        """Return a certificate by a quorum of the round's committee.
+
+        Called once the round is durable, for several rounds at once and in any
+        order; again for the same round after a restart, so a representative
+        that voted must repeat that vote. It may wait for as long as the quorum
+        takes: votes can come from other processes. It is cancelled at shutdown.
+        """
+
+    async def verify(self, round: StoredRound, certificate: Certificate) -> None:
+        """Check a certificate as any verifier does.
+
+        Raises:
+            VerificationError: naming what does not hold.
+        """

@@ -1,0 +1,229 @@
+"""The model: what the three parts of a city hand to each other.
+
+Ids and hashes are 32 bytes. A transaction itself is the native
+`citychain.transaction.Transaction`: its bytes are opened once, in Rust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from citychain._native.transactions import Transaction
+
+__all__ = [
+    "Certificate",
+    "Decision",
+    "Head",
+    "NodeRef",
+    "ObjectState",
+    "ObjectWrite",
+    "Parent",
+    "PohEntry",
+    "RawTransaction",
+    "Rejection",
+    "SealedNode",
+    "SealedRound",
+    "Seat",
+    "State",
+    "SubtreeHash",
+    "Verdict",
+    "Vote",
+]
+
+
+class State(IntEnum):
+    """Life of a transaction; the numbers are those of the wire."""
+
+    RECEIVED = 1
+    """Stored durably; will have a final state."""
+    SEALED = 2
+    """Has its verdict and its place in a round."""
+    APPROVED = 3
+    """Final: certified and linked."""
+    REJECTED = 4
+    """Final: certified as refused."""
+
+
+class Rejection(NamedTuple):
+    """Why a transaction was rejected."""
+
+    code: str
+    """Stable, for programs: 1 to 32 characters of A-Z, 0-9 and ``_``."""
+    reason: str
+    """For people: at most 255 bytes of UTF-8."""
+
+
+Verdict: TypeAlias = Rejection | None
+"""``None`` means approved."""
+
+
+class NodeRef(NamedTuple):
+    """A linked node by place and id. The genesis is ``NodeRef(0, 0, genesis)``."""
+
+    round: int
+    seq: int
+    node_id: bytes
+
+
+Parent: TypeAlias = NodeRef | int
+"""A node of an earlier round, or the seq of an earlier node of the same round."""
+
+
+class ObjectState(NamedTuple):
+    """Version and value of an object; version 0 and an empty value where it does not exist."""
+
+    version: int
+    value: bytes
+
+
+class ObjectWrite(NamedTuple):
+    """The state in which a round leaves an object."""
+
+    object: str
+    version: int
+    value: bytes
+
+
+class PohEntry(NamedTuple):
+    """A proof-of-history entry: ``hash`` = SHA-256 applied to ``prev`` ``num_hashes - 1``
+    times, then once to the result followed by ``mixin``."""
+
+    prev: bytes
+    num_hashes: int
+    mixin: bytes
+    hash: bytes
+
+
+class Seat(NamedTuple):
+    """A representative in a committee."""
+
+    key_id: bytes
+    stake: int
+    """At least 1."""
+
+
+class Vote(NamedTuple):
+    """A representative's signature over (genesis, round, checkpoint hash)."""
+
+    key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Votes for one checkpoint whose stakes reach the quorum."""
+
+    round: int
+    checkpoint_hash: bytes
+    votes: tuple[Vote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawTransaction:
+    """A transaction as received: what `StorageBackend.append` makes durable."""
+
+    tx_id: bytes
+    author: bytes
+    envelope: bytes
+    """A serialized ``SignedTransaction`` in its stored form (signer by key id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a DAG handler decides about one round: order, verdicts, parents, state."""
+
+    order: Sequence[Transaction]
+    """Sealed in this round, in order; a transaction's index here is its seq."""
+    verdicts: Sequence[Verdict]
+    """One for each of ``order``."""
+    parents: Sequence[tuple[Parent, ...]]
+    """One for each of ``order``: 1 to 8 without repeats, ``()`` for a rejected one."""
+    held: Sequence[Transaction] = ()
+    """Candidates that wait for a dependency: they are candidates again next round."""
+    writes: Sequence[ObjectWrite] = ()
+    """Final state of each object that the round changes, sorted by object."""
+
+
+class SubtreeHash(NamedTuple):
+    """Hash of the perfect subtree over leaves ``[index << level, (index + 1) << level)``."""
+
+    level: int
+    index: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedNode:
+    """A sealed transaction as storage returns it: linked if ``rejection`` is ``None``."""
+
+    tx_id: bytes
+    round: int
+    seq: int
+    node_id: bytes | None
+    """``None`` for a rejected transaction."""
+    parents: tuple[NodeRef, ...]
+    rejection: Rejection | None
+    pop: bytes | None = None
+
+    @property
+    def ref(self) -> NodeRef:
+        """The node's reference; only for a linked one."""
+        assert self.node_id is not None
+        return NodeRef(self.round, self.seq, self.node_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRound:
+    """A round, complete: what `CityStorage.commit` makes durable in one step.
+
+    ``record`` alone decides; all else is derived from it and from the rounds
+    before, and is given so that no backend has to derive it again.
+    """
+
+    round: int
+    time_ms: int
+    epoch: int
+    """Lease epoch of the sequencer."""
+    first_index: int
+    """Number of leaves in the city's log before this round."""
+    record: bytes
+    """`citychain.record` layout, < 8 MiB."""
+    checkpoint: bytes
+    """`citychain.checkpoint` layout."""
+    checkpoint_hash: bytes
+    transactions: Sequence[Transaction]
+    """In order of seq."""
+    verdicts: Sequence[Verdict]
+    node_ids: Sequence[bytes | None]
+    parents: Sequence[tuple[NodeRef, ...]]
+    pops: Sequence[bytes] | None
+    held: Sequence[bytes]
+    """Transaction ids first held in this round."""
+    writes: Sequence[ObjectWrite]
+    leaf_hashes: bytes
+    """32 bytes a transaction, in order of seq."""
+    peaks: bytes
+    """Peaks of the log's Merkle tree after this round, 32 bytes each, left to right."""
+    subtrees: Sequence[SubtreeHash] = field(default=())
+    """Subtrees that this round completed, at levels 8, 16, 24, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a city's ledger stands."""
+
+    round: int = 0
+    """Latest committed round; 0 before the first."""
+    time_ms: int = 0
+    epoch: int = 0
+    size: int = 0
+    """Number of leaves in the log."""
+    peaks: bytes = b""
+    checkpoint: bytes = b""
+    checkpoint_hash: bytes = b""
+    certified_round: int = 0
+    """All rounds up to this one have a certificate."""
