@@ -30,8 +30,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 __all__ = [
-    "CitychainError",
     "CityUnavailable",
+    "CitychainError",
     "ConfigurationError",
     "ConsensusError",
     "DirectoryInUse",

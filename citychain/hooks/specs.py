@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         DagDefinition,
         StorageDefinition,
     )
-    from citychain.types import SealedRound
     from citychain.ports import StoredRound
+    from citychain.types import SealedRound
 
 hookspec = pluggy.HookspecMarker("citychain")
 hookimpl = pluggy.HookimplMarker("citychain")

@@ -1,0 +1,151 @@
+"""The checkpoint: what representatives sign, one a round.
+
+Layout, integers big-endian::
+
+    version 2 = 1 | genesis 32 | round 8 | previous checkpoint's hash 32
+    | log root 32 | log size 8 | len(rule) 1 | rule | record hash 32
+    | committee in office: seats 2, each key id 32, stake 8
+    | 0, or 1 and the next committee likewise
+    | proof-of-history entry: prev 32 | num_hashes 8 | mixin 32 | hash 32
+
+    mixin           = SHA-256("citychain/mixin/v1\\0" || all before the entry)
+    checkpoint hash = SHA-256("citychain/checkpoint/v1\\0" || all)
+
+The first checkpoint's previous hash, and its entry's ``prev``, are the genesis id.
+The log root is that of RFC 6962 over the city's whole log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from citychain.errors import VerificationError
+from citychain.layout import POH_BYTES, Reader, poh_bytes, seats_bytes
+from citychain.types import PohEntry, Seat
+
+__all__ = [
+    "VOTE_CONTEXT",
+    "Checkpoint",
+    "body_bytes",
+    "checkpoint_hash",
+    "decode",
+    "mixin",
+    "reaches_quorum",
+    "vote_message",
+    "with_poh",
+]
+
+_VERSION: Final = (1).to_bytes(2, "big")
+VOTE_CONTEXT: Final = b"citychain/vote/v1"
+"""Signature context of votes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A decoded checkpoint."""
+
+    genesis: bytes
+    round: int
+    previous: bytes
+    root: bytes
+    size: int
+    rule: str
+    record_hash: bytes
+    committee: tuple[Seat, ...]
+    next_committee: tuple[Seat, ...] | None
+    poh: PohEntry
+
+
+def body_bytes(
+    *,
+    genesis: bytes,
+    round: int,
+    previous: bytes,
+    root: bytes,
+    size: int,
+    rule: str,
+    record_hash: bytes,
+    committee: tuple[Seat, ...],
+    next_committee: tuple[Seat, ...] | None,
+) -> bytes:
+    """A checkpoint without its proof-of-history entry."""
+    rule_bytes = rule.encode()
+    return b"".join(
+        (
+            _VERSION,
+            genesis,
+            round.to_bytes(8, "big"),
+            previous,
+            root,
+            size.to_bytes(8, "big"),
+            bytes((len(rule_bytes),)),
+            rule_bytes,
+            record_hash,
+            seats_bytes(committee),
+            b"\0" if next_committee is None else b"\1" + seats_bytes(next_committee),
+        )
+    )
+
+
+def mixin(body: bytes) -> bytes:
+    """What the round's proof-of-history entry mixes in."""
+    return hashlib.sha256(b"citychain/mixin/v1\0" + body).digest()
+
+
+def with_poh(body: bytes, poh: PohEntry) -> bytes:
+    """The complete checkpoint."""
+    return body + poh_bytes(poh)
+
+
+def without_poh(checkpoint: bytes) -> bytes:
+    """What `mixin` takes."""
+    return checkpoint[:-POH_BYTES]
+
+
+def checkpoint_hash(checkpoint: bytes) -> bytes:
+    """Hash of a complete checkpoint."""
+    return hashlib.sha256(b"citychain/checkpoint/v1\0" + checkpoint).digest()
+
+
+def decode(checkpoint: bytes) -> Checkpoint:
+    """Decode a checkpoint.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(checkpoint, "checkpoint")
+    if (version := reader.take(2)) != _VERSION:
+        raise VerificationError(f"checkpoint: layout version {version.hex()} is unknown")
+    decoded = Checkpoint(
+        genesis=reader.take(32),
+        round=reader.integer(8),
+        previous=reader.take(32),
+        root=reader.take(32),
+        size=reader.integer(8),
+        rule=reader.text(),
+        record_hash=reader.take(32),
+        committee=reader.seats(),
+        next_committee=reader.seats() if _flag(reader) else None,
+        poh=reader.poh(),
+    )
+    reader.end()
+    return decoded
+
+
+def _flag(reader: Reader) -> bool:
+    if (flag := reader.integer(1)) > 1:
+        raise VerificationError(f"checkpoint: flag {flag} is neither 0 nor 1")
+    return flag == 1
+
+
+def vote_message(genesis: bytes, round: int, checkpoint_hash: bytes) -> bytes:
+    """What a representative signs, with the context `VOTE_CONTEXT`: genesis 32 | round 8
+    | checkpoint hash 32."""
+    return genesis + round.to_bytes(8, "big") + checkpoint_hash
+
+
+def reaches_quorum(stake_for: int, stake_total: int) -> bool:
+    """Whether ``3 * stake_for >= 2 * stake_total``, in integers."""
+    return 3 * stake_for >= 2 * stake_total

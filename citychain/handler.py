@@ -1,0 +1,153 @@
+"""The face of one open city: what the RPC services call, and what a test replaces.
+
+`citychain.city.pipeline.City` is the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from citychain._native.transactions import Refusal
+    from citychain.genesis import Genesis
+    from citychain.ports import CityStorage, StoredRound
+    from citychain.receipt import Receipt
+    from citychain.types import Head, SealedNode, State
+
+__all__ = [
+    "CityHandler",
+    "EventBatch",
+    "InclusionProof",
+    "Received",
+    "TransactionEvent",
+    "TransactionStatus",
+]
+
+
+class Received(NamedTuple):
+    """A submitted transaction that is stored, now or before."""
+
+    tx_id: bytes
+    state: State
+    duplicate: bool
+    """This body had been received before; ``state`` is the original's."""
+
+
+class TransactionStatus(NamedTuple):
+    """Where a transaction stands."""
+
+    tx_id: bytes
+    state: State
+    envelope: bytes | None
+    """``None`` once retention removed it."""
+    node: SealedNode | None
+    """Set from `State.SEALED` on."""
+    time_ms: int
+    """Of its round; 0 before `State.SEALED`."""
+    poh: bytes
+    """Hash of its round's proof-of-history entry; empty before `State.SEALED`."""
+
+
+class TransactionEvent(NamedTuple):
+    """A transaction reached a state."""
+
+    tx_id: bytes
+    state: State
+    round: int
+    seq: int
+    code: str
+    """For a rejected one; else empty."""
+
+
+class EventBatch(NamedTuple):
+    """Events in order, and where to resume after them."""
+
+    events: Sequence[TransactionEvent]
+    position: int
+    """All rounds up to this one have been told."""
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionProof:
+    """A leaf's place in the log of a given size."""
+
+    leaf_hash: bytes
+    size: int
+    root: bytes
+    proof: Sequence[bytes]
+
+
+class CityHandler(Protocol):
+    """One open city."""
+
+    @property
+    def genesis(self) -> Genesis:
+        """The city's genesis."""
+
+    @property
+    def storage(self) -> CityStorage:
+        """For reads."""
+
+    @property
+    def pending(self) -> int:
+        """Number of transactions received and not yet sealed."""
+
+    async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
+        """Check and store serialized ``SignedTransaction`` messages.
+
+        One result an item, in order. What is `Received` is durable.
+
+        Raises:
+            Overloaded: storing them would exceed a bound; nothing was stored.
+            CityUnavailable: the city is closing or its storage fails.
+        """
+
+    async def status(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, TransactionStatus]:
+        """Where these transactions stand; unknown ones are absent."""
+
+    async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
+        """Receipts of those that are final; others are absent."""
+
+    def watch_transactions(
+        self, tx_ids: Sequence[bytes], from_state: State
+    ) -> AsyncIterator[EventBatch]:
+        """Each state from ``from_state`` on that these reach; ends when all are final.
+
+        A state that was passed before the call is told as the present one.
+
+        Raises:
+            NotFound: one of them is unknown.
+        """
+
+    def watch(
+        self, author: bytes | None, from_state: State, after: int | None
+    ) -> AsyncIterator[EventBatch]:
+        """Transactions of the rounds after round ``after``, or from now on, without end.
+
+        ``from_state`` is `State.SEALED` or `State.APPROVED`: told when a round is
+        committed, or once it is certified. Of one author if given.
+        """
+
+    def stream_rounds(self, first: int, *, sealed: bool) -> AsyncIterator[StoredRound]:
+        """Rounds from ``first`` on, in order, each once it is approved (or only sealed)."""
+
+    async def head(self) -> Head:
+        """Where the ledger stands."""
+
+    async def inclusion_proof(self, leaf_index: int, size: int) -> InclusionProof:
+        """Proof that a leaf stands in the log as it was at ``size`` (0: as approved now).
+
+        Raises:
+            NotFound: no such leaf or size.
+        """
+
+    async def consistency_proof(
+        self, first: int, second: int
+    ) -> tuple[bytes, bytes, Sequence[bytes]]:
+        """Both roots and the proof that the log of size ``second`` extends that of ``first``.
+
+        Raises:
+            NotFound: no round ended at one of the sizes.
+        """

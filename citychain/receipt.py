@@ -1,0 +1,203 @@
+"""Receipts: proof, with a city's genesis file alone, of a transaction's final state.
+
+The checks, in order, each by the name that `InvalidReceipt.check` gives:
+
+========== ===================================================================
+genesis    the receipt and everything in it belong to this city
+tx_id      the id is the hash of the signed body
+key        the public key is the body's author
+signature  the author signed the body
+node       the node id follows from rule, place, transaction and parents
+inclusion  the node (or rejection) is in the checkpoint's log at its place
+checkpoint the checkpoint is in its layout and belongs to the round
+poh        the proof-of-history entry takes the genesis' number of hashes and
+           its hash is right
+quorum     representatives with two thirds of the stake signed the checkpoint
+========== ===================================================================
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from citychain import checkpoint as checkpoints
+from citychain._native import link, transactions
+from citychain.checkpoint import Checkpoint
+from citychain.crypto import merkle, poh, signatures
+from citychain.errors import InvalidReceipt, VerificationError
+from citychain.genesis import Genesis
+from citychain.types import Certificate, NodeRef, Rejection
+
+__all__ = ["Receipt", "ReceiptVerifier"]
+
+TRANSACTION_CONTEXT: Final = b"citychain/tx/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A transaction's final state and its proof."""
+
+    genesis: bytes
+    tx_id: bytes
+    envelope: bytes | None
+    """Stored form of the signed transaction; ``None`` once retention removed it."""
+    public_key: bytes | None
+    """The author's; ``None`` with the envelope."""
+    round: int
+    seq: int
+    node_id: bytes | None
+    """``None`` for a rejected transaction."""
+    parents: tuple[NodeRef, ...]
+    rejection: Rejection | None
+    pop: bytes | None
+    leaf_index: int
+    inclusion: tuple[bytes, ...]
+    checkpoint: bytes
+    certificate: Certificate
+
+
+class ReceiptVerifier:
+    """Verifies receipts of one city; remembers the checkpoints that it found valid."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._genesis = genesis
+        self._committee = {
+            member.key_id: bytes.fromhex(member.public_key) for member in genesis.committee
+        }
+        self._keys = signatures.KeyCache(256, 256)
+        self._checkpoints: OrderedDict[bytes, Checkpoint] = OrderedDict()
+
+    def verify(self, receipt: Receipt) -> None:
+        """Check one receipt.
+
+        Raises:
+            InvalidReceipt: naming the first check that does not hold.
+        """
+        if receipt.genesis != self._genesis.id:
+            raise InvalidReceipt(
+                "genesis",
+                f"of city {receipt.genesis.hex()[:16]}…, not {self._genesis.id.hex()[:16]}…",
+            )
+        self._verify_transaction(receipt)
+        checkpoint = self._verified_checkpoint(receipt)
+        self._verify_place(receipt, checkpoint)
+
+    def _verify_transaction(self, receipt: Receipt) -> None:
+        if receipt.envelope is None or receipt.public_key is None:
+            return
+        try:
+            [transaction] = transactions.decode_batch([receipt.envelope])
+        except ValueError as error:
+            raise InvalidReceipt("tx_id", f"the transaction cannot be read: {error}") from None
+        if transaction.tx_id != receipt.tx_id:
+            raise InvalidReceipt("tx_id", "not the hash of the signed body")
+        if transaction.genesis != receipt.genesis:
+            raise InvalidReceipt("genesis", "the body was signed for another city")
+        if transactions.key_id(receipt.public_key, transaction.scheme) != transaction.author:
+            raise InvalidReceipt("key", "the public key is not the author's")
+        try:
+            signatures.verify(
+                receipt.public_key, transaction.body, TRANSACTION_CONTEXT, transaction.signature
+            )
+        except VerificationError as error:
+            raise InvalidReceipt("signature", str(error)) from None
+
+    def _verify_place(self, receipt: Receipt, checkpoint: Checkpoint) -> None:
+        if (receipt.node_id is None) == (receipt.rejection is None):
+            raise InvalidReceipt("node", "neither or both of node and rejection")
+        if receipt.node_id is not None:
+            try:
+                [node_id] = link.node_ids_at(
+                    rule=checkpoint.rule,
+                    genesis=receipt.genesis,
+                    round=receipt.round,
+                    seqs=[receipt.seq],
+                    tx_ids=[receipt.tx_id],
+                    parents=[receipt.parents],
+                    pops=None if receipt.pop is None else [receipt.pop],
+                )
+            except ValueError as error:
+                raise InvalidReceipt("node", str(error)) from None
+            if node_id != receipt.node_id:
+                raise InvalidReceipt("node", "the id does not follow from the parents")
+        leaf = link.leaf_hashes(
+            tx_ids=[receipt.tx_id],
+            node_ids=[receipt.node_id],
+            codes=[receipt.rejection.code if receipt.rejection else None],
+        )
+        try:
+            merkle.verify_inclusion(
+                leaf, receipt.leaf_index, checkpoint.size, receipt.inclusion, checkpoint.root
+            )
+        except VerificationError as error:
+            raise InvalidReceipt("inclusion", str(error)) from None
+
+    def _verified_checkpoint(self, receipt: Receipt) -> Checkpoint:
+        certificate = receipt.certificate
+        digest = checkpoints.checkpoint_hash(receipt.checkpoint)
+        if certificate.checkpoint_hash != digest or certificate.round != receipt.round:
+            raise InvalidReceipt("checkpoint", "the certificate is for another one")
+        known = self._checkpoints.get(digest)
+        if known is None:
+            known = self._verify_checkpoint(receipt, digest)
+            self._checkpoints[digest] = known
+            if len(self._checkpoints) > 1_024:
+                self._checkpoints.popitem(last=False)
+        if known.round != receipt.round:
+            raise InvalidReceipt("checkpoint", "of another round")
+        return known
+
+    def _verify_checkpoint(self, receipt: Receipt, digest: bytes) -> Checkpoint:
+        try:
+            checkpoint = checkpoints.decode(receipt.checkpoint)
+        except VerificationError as error:
+            raise InvalidReceipt("checkpoint", str(error)) from None
+        if checkpoint.genesis != self._genesis.id:
+            raise InvalidReceipt("genesis", "the checkpoint is another city's")
+        if checkpoint.rule != self._genesis.rule:
+            raise InvalidReceipt("checkpoint", f"rule {checkpoint.rule}, not the genesis' one")
+        if checkpoint.committee != self._genesis.seats:
+            raise InvalidReceipt("quorum", "the committee is not that of the genesis")
+        # Votes first: they are what keeps strangers' checkpoints from costing hashes.
+        self._verify_quorum(receipt.certificate, checkpoint, digest)
+        self._verify_poh(receipt.checkpoint, checkpoint)
+        return checkpoint
+
+    def _verify_quorum(
+        self, certificate: Certificate, checkpoint: Checkpoint, digest: bytes
+    ) -> None:
+        stakes = dict(checkpoint.committee)
+        message = checkpoints.vote_message(checkpoint.genesis, checkpoint.round, digest)
+        counted: set[bytes] = set()
+        for vote in certificate.votes[: len(stakes)]:
+            if vote.key_id not in stakes or vote.key_id in counted:
+                raise InvalidReceipt(
+                    "quorum", f"{vote.key_id.hex()[:16]}… has no seat or voted twice"
+                )
+            try:
+                signatures.verify(
+                    self._committee[vote.key_id], message, checkpoints.VOTE_CONTEXT, vote.signature
+                )
+            except VerificationError as error:
+                raise InvalidReceipt(
+                    "quorum", f"vote of {vote.key_id.hex()[:16]}…: {error}"
+                ) from None
+            counted.add(vote.key_id)
+        stake = sum(stakes[key] for key in counted)
+        if not checkpoints.reaches_quorum(stake, sum(stakes.values())):
+            raise InvalidReceipt("quorum", f"stake {stake} of {sum(stakes.values())} signed")
+
+    def _verify_poh(self, encoded: bytes, checkpoint: Checkpoint) -> None:
+        entry = checkpoint.poh
+        if entry.num_hashes != self._genesis.num_hashes:
+            raise InvalidReceipt(
+                "poh", f"{entry.num_hashes} hashes; the genesis says {self._genesis.num_hashes}"
+            )
+        if entry.mixin != checkpoints.mixin(checkpoints.without_poh(encoded)):
+            raise InvalidReceipt("poh", "the entry mixes in another checkpoint")
+        try:
+            poh.verify([entry], max_num_hashes=self._genesis.num_hashes)
+        except VerificationError as error:
+            raise InvalidReceipt("poh", str(error)) from None
