@@ -28,6 +28,7 @@ from citychain.checkpoint import Checkpoint
 from citychain.crypto import merkle, poh, signatures
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.genesis import Genesis
+from citychain.node import node_id
 from citychain.types import Certificate, NodeRef, Rejection
 
 __all__ = ["Receipt", "ReceiptVerifier"]
@@ -109,18 +110,18 @@ class ReceiptVerifier:
             raise InvalidReceipt("node", "neither or both of node and rejection")
         if receipt.node_id is not None:
             try:
-                [node_id] = link.node_ids_at(
+                expected = node_id(
                     rule=checkpoint.rule,
                     genesis=receipt.genesis,
                     round=receipt.round,
-                    seqs=[receipt.seq],
-                    tx_ids=[receipt.tx_id],
-                    parents=[receipt.parents],
-                    pops=None if receipt.pop is None else [receipt.pop],
+                    seq=receipt.seq,
+                    tx_id=receipt.tx_id,
+                    parents=receipt.parents,
+                    pop=receipt.pop,
                 )
             except ValueError as error:
                 raise InvalidReceipt("node", str(error)) from None
-            if node_id != receipt.node_id:
+            if expected != receipt.node_id:
                 raise InvalidReceipt("node", "the id does not follow from the parents")
         leaf = link.leaf_hashes(
             tx_ids=[receipt.tx_id],

@@ -1,0 +1,1 @@
+"""One city's pipeline, and the directory that finds a city by name."""
