@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -57,8 +57,12 @@ class Genesis(BaseModel):
     city: Slug
     rule: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[0-9]{1,9}$")]
     """The DAG handler's name and version."""
+    rule_options: Mapping[str, Any] = Field(default_factory=dict)
+    """The DAG handler's options, all of them."""
     consensus: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}/[0-9]{1,9}$")]
     """The consensus step's name and version."""
+    consensus_options: Mapping[str, Any] = Field(default_factory=dict)
+    """The consensus step's options, all of them."""
     num_hashes: Annotated[int, Field(ge=1, le=1 << 32)] = 10_000
     """Sequential hashes that a round's proof-of-history entry takes."""
     hold_rounds: Annotated[int, Field(ge=1, le=1_000)] = 8

@@ -161,6 +161,7 @@ class SealedNode:
     """A sealed transaction as storage returns it: linked if ``rejection`` is ``None``."""
 
     tx_id: bytes
+    author: bytes
     round: int
     seq: int
     node_id: bytes | None
