@@ -377,10 +377,3 @@ class ConsensusStep(Protocol):
         that voted must repeat that vote. It may wait for as long as the quorum
         takes: votes can come from other processes. It is cancelled at shutdown.
         """
-
-    async def verify(self, round: StoredRound, certificate: Certificate) -> None:
-        """Check a certificate as any verifier does.
-
-        Raises:
-            VerificationError: naming what does not hold.
-        """

@@ -1,0 +1,120 @@
+"""What every built-in DAG handler shares: which transactions are valid, and what they write.
+
+Dependencies, object versions, balances and a city's own rule decide a verdict;
+`LedgerRules.parents`, left to subclasses, decides the edges.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from citychain._native import settle
+from citychain._native.transactions import Transaction
+from citychain.genesis import balance_object
+from citychain.ports import CityContext, RoundContext, StateView
+from citychain.types import Decision, ObjectWrite, Parent, Rejection, SealedNode
+
+__all__ = ["LedgerRules"]
+
+
+class LedgerRules(ABC):
+    """A DAG handler whose subclasses choose the parents.
+
+    Args:
+        city: The city it decides for.
+    """
+
+    rule: ClassVar[str]
+    """Name and version: part of every node id. A subclass that decides
+    differently must have a name of its own."""
+
+    def __init__(self, city: CityContext) -> None:
+        self.city = city
+
+    def validate(self, transaction: Transaction, round: RoundContext) -> Rejection | None:
+        """A city's own rule; override it. ``None`` lets the transaction pass.
+
+        Pure, and called in a worker thread, once for each candidate of a round.
+        It must not raise; the built-in rules follow whatever it says.
+        """
+        return None
+
+    @abstractmethod
+    async def parents(
+        self,
+        round: RoundContext,
+        order: Sequence[Transaction],
+        approved: Sequence[bool],
+        dependencies: Mapping[bytes, SealedNode],
+        state: StateView,
+    ) -> Sequence[tuple[Parent, ...]]:
+        """Parents of each sealed transaction, ``()`` for one that is not approved.
+
+        Args:
+            dependencies: By id, those of earlier rounds that somebody depends on.
+        """
+
+    async def decide(
+        self,
+        round: RoundContext,
+        candidates: Sequence[Transaction],
+        held_since: Sequence[int],
+        refused: Mapping[int, Rejection],
+        state: StateView,
+    ) -> Decision:
+        """See `citychain.ports.DagHandler.decide`."""
+        if type(self).validate is not LedgerRules.validate:
+            own = await self.city.compute(self._validate_all, candidates, round)
+            refused = own | dict(refused)
+        dependencies = await state.find(
+            list({tx_id for candidate in candidates for tx_id in candidate.depends_on})
+        )
+        settlement = await self.city.compute(
+            settle.settle,
+            round=round.round,
+            time_ms=round.time_ms,
+            hold_rounds=self.city.genesis.hold_rounds,
+            candidates=candidates,
+            held_since=held_since,
+            refused=refused,
+            dependencies={tx_id: node.rejection is None for tx_id, node in dependencies.items()},
+            objects=await state.objects(touched_objects(candidates)),
+        )
+        order = [candidates[index] for index in settlement.order]
+        verdicts = [
+            None if verdict is None else Rejection(*verdict) for verdict in settlement.verdicts
+        ]
+        return Decision(
+            order=order,
+            verdicts=verdicts,
+            parents=await self.parents(
+                round, order, [verdict is None for verdict in verdicts], dependencies, state
+            ),
+            held=[candidates[index] for index in settlement.held],
+            writes=[ObjectWrite(*write) for write in settlement.writes],
+        )
+
+    def _validate_all(
+        self, candidates: Sequence[Transaction], round: RoundContext
+    ) -> dict[int, Rejection]:
+        return {
+            index: rejection
+            for index, candidate in enumerate(candidates)
+            if (rejection := self.validate(candidate, round)) is not None
+        }
+
+
+def touched_objects(candidates: Sequence[Transaction]) -> list[str]:
+    """Ids of all objects, balances among them, that these read or write."""
+    touched: set[str] = set()
+    for candidate in candidates:
+        if candidate.action == "transfer":
+            assert candidate.transfer is not None
+            asset, payee, _ = candidate.transfer
+            touched.add(balance_object(asset, candidate.author))
+            touched.add(balance_object(asset, payee))
+        touched.update(object for object, _ in candidate.reads)
+        touched.update(object for object, _ in candidate.writes)
+    return list(touched)
