@@ -23,7 +23,7 @@ from citychain.errors import VerificationError
 from citychain.layout import POH_BYTES, Reader, poh_bytes
 from citychain.types import ObjectWrite, PohEntry, Rejection, Verdict
 
-__all__ = ["RECORD_BYTES_MAX", "RoundRecord", "body_bytes", "decode", "record_hash"]
+__all__ = ["POH_BYTES", "RECORD_BYTES_MAX", "RoundRecord", "body_bytes", "decode", "record_hash"]
 
 RECORD_BYTES_MAX: Final = (8 << 20) - 1
 _VERSION: Final = (1).to_bytes(2, "big")
@@ -94,6 +94,11 @@ def with_poh(body: bytes, poh: PohEntry) -> bytes:
 def without_poh(record: bytes) -> bytes:
     """What `record_hash` takes."""
     return record[:-POH_BYTES]
+
+
+def poh_of(record: bytes) -> PohEntry:
+    """The proof-of-history entry of a complete record."""
+    return Reader(record[-POH_BYTES:], "round record").poh()
 
 
 def decode(record: bytes) -> RoundRecord:

@@ -1,0 +1,107 @@
+"""Gets certificates for sealed rounds.
+
+Several rounds are being approved at a time; they are certified and told about
+in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from citychain.errors import StorageError
+from citychain.ports import CityStorage, Clock, ConsensusStep, StoredRound
+from citychain.types import Certificate
+
+__all__ = ["Approver"]
+
+logger = logging.getLogger(__name__)
+
+ROUNDS_MAX: Final = 8
+"""Rounds sealed and not yet approved; further ones wait, and then the city fills up."""
+RETRY_SECONDS_MAX: Final = 5.0
+
+
+class Approver:
+    """Approves one city's rounds.
+
+    Args:
+        approved: Awaited with each round, in order, once its certificate is stored.
+    """
+
+    def __init__(
+        self,
+        *,
+        slug: str,
+        storage: CityStorage,
+        consensus: ConsensusStep,
+        clock: Clock,
+        approved: Callable[[StoredRound], Awaitable[None]],
+    ) -> None:
+        self._slug = slug
+        self._storage = storage
+        self._consensus = consensus
+        self._clock = clock
+        self._approved = approved
+        self._room = asyncio.Semaphore(ROUNDS_MAX)
+        self._queue: asyncio.Queue[tuple[StoredRound, asyncio.Task[Certificate]]] = asyncio.Queue()
+        self._tasks: asyncio.TaskGroup | None = None
+        self.certified_round = 0
+        """All rounds up to this one are approved."""
+
+    async def add(self, round: StoredRound) -> None:
+        """Have a committed round approved; waits while too many are."""
+        assert self._tasks is not None
+        await self._room.acquire()
+        self._queue.put_nowait((round, self._tasks.create_task(self._approve(round))))
+
+    async def run(self, backlog: Sequence[StoredRound]) -> None:
+        """Certify rounds until cancelled, those of ``backlog`` first."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._publish())
+            for round in backlog:
+                await self.add(round)
+
+    async def drain(self) -> None:
+        """Wait until every round added so far is approved."""
+        await self._queue.join()
+
+    async def _publish(self) -> None:
+        while True:
+            round, task = await self._queue.get()
+            certificate = await task
+            await self._certify(certificate)
+            self.certified_round = round.round
+            await self._approved(replace(round, certificate=certificate))
+            self._room.release()
+            self._queue.task_done()
+
+    async def _approve(self, round: StoredRound) -> Certificate:
+        attempt = 0
+        while True:
+            try:
+                return await self._consensus.approve(round)
+            except Exception:
+                logger.exception("%s: round %d was not approved", self._slug, round.round)
+                attempt += 1
+                await self._clock.sleep(min(0.1 * 2**attempt, RETRY_SECONDS_MAX))
+
+    async def _certify(self, certificate: Certificate) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._storage.certify([certificate])
+            except StorageError as error:
+                logger.warning(
+                    "%s: certificate of round %d was not stored: %s",
+                    self._slug,
+                    certificate.round,
+                    error,
+                )
+                attempt += 1
+                await self._clock.sleep(min(0.1 * 2**attempt, RETRY_SECONDS_MAX))
+            else:
+                return

@@ -1,0 +1,182 @@
+"""Who handles a request: a name, in any script, to an open city.
+
+Cities are opened on first use. One that cannot be opened answers
+`CityUnavailable` with an id that the log explains, and is tried again after a
+while; the others know nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, Protocol
+
+from citychain.city.listing import CityListing, CityState
+from citychain.errors import CityUnavailable, NotFound
+from citychain.handler import CityHandler
+from citychain.ports import Clock
+
+__all__ = ["CityCatalogue", "CityDirectory"]
+
+logger = logging.getLogger(__name__)
+
+OPENING_MAX: Final = 8
+"""Cities being opened at a time."""
+RETRY_SECONDS: Final = (1.0, 60.0)
+"""First and longest pause before a failed city is tried again."""
+
+
+class CityCatalogue(Protocol):
+    """All cities that could be opened."""
+
+    def find(self, name: str) -> CityListing | None:
+        """The city of this name; may take a while, so it is asked in a thread."""
+
+    def suggestions(self, name: str) -> tuple[str, ...]:
+        """The nearest names that exist."""
+
+    def listings(self, query: str, after: str, limit: int) -> Sequence[CityListing]:
+        """Listed cities of which some name begins with ``query``, by slug, after a slug."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A city that was asked for."""
+
+    opening: asyncio.Task[CityHandler] | None = None
+    handler: CityHandler | None = None
+    stack: AsyncExitStack | None = None
+    failure: str = ""
+    """Error id; empty while there is none."""
+    failures: int = 0
+    retry_at: float = 0.0
+
+
+class CityDirectory:
+    """Resolves names to open cities; enter it before use, leave it to close them all.
+
+    Args:
+        open_city: Opens a city on an exit stack that closes it.
+        compute: Runs the catalogue's look-ups.
+    """
+
+    def __init__(
+        self,
+        catalogue: CityCatalogue,
+        open_city: Callable[[str, AsyncExitStack], Awaitable[CityHandler]],
+        clock: Clock,
+        find: Callable[[str], Awaitable[CityListing | None]],
+    ) -> None:
+        self._catalogue = catalogue
+        self._open_city = open_city
+        self._clock = clock
+        self._find = find
+        self._entries: dict[str, _Entry] = {}
+        self._room = asyncio.Semaphore(OPENING_MAX)
+        self._closing = False
+
+    async def __aenter__(self) -> CityDirectory:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close every city, whatever the others do."""
+        self._closing = True
+        results = await asyncio.gather(
+            *(self._close(entry) for entry in self._entries.values()), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                logger.error("a city did not close cleanly", exc_info=result)
+
+    async def handler(self, name: str) -> CityHandler:
+        """The open city of this name.
+
+        Raises:
+            NotFound: no city has this name; suggests near ones.
+            CityUnavailable: it cannot be opened now.
+        """
+        listing = await self.listing(name)
+        entry = self._entries.setdefault(listing.slug, _Entry())
+        if entry.handler is not None and not getattr(entry.handler, "broken", False):
+            return entry.handler
+        if entry.opening is None:
+            wait = entry.retry_at - self._clock.monotonic()
+            if self._closing or (entry.failure and wait > 0):
+                raise CityUnavailable(
+                    listing.slug, entry.failure or "closing", timedelta(seconds=max(wait, 1.0))
+                )
+            entry.opening = asyncio.create_task(self._open(listing.slug, entry))
+        # Shielded: one impatient caller must not stop the opening for the others.
+        return await asyncio.shield(entry.opening)
+
+    async def listing(self, name: str) -> CityListing:
+        """What is known of the city of this name, without opening it.
+
+        Raises:
+            NotFound: no city has this name; suggests near ones.
+        """
+        found = await self._find(name)
+        if found is None:
+            raise NotFound("city", name, self._catalogue.suggestions(name))
+        return self._with_state(found)
+
+    def listings(self, query: str, after: str, limit: int) -> Sequence[CityListing]:
+        """Listed cities of which some name begins with ``query``, by slug, after a slug."""
+        return [self._with_state(item) for item in self._catalogue.listings(query, after, limit)]
+
+    def open_cities(self) -> dict[str, CityHandler]:
+        """Cities that are open now, by slug."""
+        return {
+            slug: entry.handler
+            for slug, entry in self._entries.items()
+            if entry.handler is not None
+        }
+
+    async def _open(self, slug: str, entry: _Entry) -> CityHandler:
+        try:
+            async with self._room:
+                await self._close_handler(entry)
+                stack = AsyncExitStack()
+                try:
+                    handler = await self._open_city(slug, stack)
+                except BaseException:
+                    await stack.aclose()
+                    raise
+        except Exception as error:
+            entry.failures += 1
+            entry.failure = secrets.token_hex(4)
+            first, longest = RETRY_SECONDS
+            pause = min(first * 2 ** (entry.failures - 1), longest)
+            entry.retry_at = self._clock.monotonic() + pause
+            logger.exception("%s could not be opened (error id %s)", slug, entry.failure)
+            raise CityUnavailable(slug, entry.failure, timedelta(seconds=pause)) from error
+        else:
+            entry.handler, entry.stack = handler, stack
+            entry.failure, entry.failures = "", 0
+            return handler
+        finally:
+            entry.opening = None
+
+    async def _close(self, entry: _Entry) -> None:
+        if entry.opening is not None:
+            entry.opening.cancel()
+            await asyncio.gather(entry.opening, return_exceptions=True)
+        await self._close_handler(entry)
+
+    async def _close_handler(self, entry: _Entry) -> None:
+        stack, entry.handler, entry.stack = entry.stack, None, None
+        if stack is not None:
+            await stack.aclose()
+
+    def _with_state(self, listing: CityListing) -> CityListing:
+        entry = self._entries.get(listing.slug)
+        if entry is None:
+            return listing
+        if entry.handler is not None:
+            return replace(listing, state=CityState.OPEN)
+        return replace(listing, state=CityState.FAILED) if entry.failure else listing

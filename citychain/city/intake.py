@@ -1,0 +1,291 @@
+"""From bytes that somebody sent to a durable transaction that may be acknowledged.
+
+Calls that arrive while a batch is being checked form the next batch. Checks
+run one batch after the other (native code spreads each over all cores); while
+one batch is being made durable the next is checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from citychain._native.transactions import Limits, Refusal, Transaction, check_batch
+from citychain.city.pool import PendingPool
+from citychain.crypto.signatures import KeyCache
+from citychain.errors import StorageError
+from citychain.handler import Received
+from citychain.ports import CityStorage, Clock, Compute
+from citychain.types import RawTransaction, SealedNode, State
+
+__all__ = ["Intake"]
+
+BATCH_MAX: Final = 2_000
+"""Transactions checked in one call."""
+APPENDS_MAX: Final = 4
+"""Batches on their way to storage."""
+STORED_KEYS_MAX: Final = 65_536
+
+Result = Received | Refusal
+
+
+@dataclass(slots=True)
+class _Call:
+    """One `Intake.submit`, waiting."""
+
+    envelopes: Sequence[bytes]
+    done: asyncio.Future[list[Result]]
+
+
+class Intake:
+    """Checks, stores and acknowledges one city's transactions.
+
+    Args:
+        state_of: The present state of a sealed transaction.
+        retry_after: How long an overloaded caller should wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: bytes,
+        storage: CityStorage,
+        pool: PendingPool,
+        keys: KeyCache,
+        limits: Limits,
+        compute: Compute,
+        clock: Clock,
+        state_of: Callable[[SealedNode], State],
+        retry_after: Callable[[], timedelta],
+    ) -> None:
+        self._genesis = genesis
+        self._storage = storage
+        self._pool = pool
+        self._keys = keys
+        self._limits = limits
+        self._compute = compute
+        self._clock = clock
+        self._state_of = state_of
+        self._retry_after = retry_after
+        self._calls: deque[_Call] = deque()
+        self._unanswered: set[asyncio.Future[list[Result]]] = set()
+        self._arrived = asyncio.Event()
+        self._appends = asyncio.Semaphore(APPENDS_MAX)
+        # Transactions on their way to storage: a repeat may be acknowledged only with them.
+        self._storing: dict[bytes, asyncio.Future[None]] = {}
+        self._stored_keys: OrderedDict[bytes, None] = OrderedDict()
+
+    async def submit(self, envelopes: Sequence[bytes]) -> list[Result]:
+        """See `citychain.handler.CityHandler.submit`."""
+        if not envelopes:
+            return []
+        size = sum(map(len, envelopes))
+        self._pool.reserve(len(envelopes), size, self._retry_after())
+        call = _Call(envelopes, asyncio.get_running_loop().create_future())
+        self._unanswered.add(call.done)
+
+        def answered(done: asyncio.Future[list[Result]]) -> None:
+            self._unanswered.discard(done)
+            self._pool.release(len(envelopes), size)
+
+        call.done.add_done_callback(answered)
+        self._calls.append(call)
+        self._arrived.set()
+        # A caller that leaves does not undo the work on its batch, nor free its room early.
+        return await asyncio.shield(call.done)
+
+    async def run(self) -> None:
+        """Work until cancelled; then whoever waits is told that the city closes."""
+        try:
+            await self._work()
+        finally:
+            _fail(list(self._calls), StorageError("the city is closing"))
+            self._calls.clear()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as appends:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._calls:
+                    await self._appends.acquire()
+                    await self._batch(self._next_calls(), appends)
+
+    async def drain(self) -> None:
+        """Wait until every call so far has its answer."""
+        while self._unanswered:
+            await asyncio.wait(self._unanswered)
+
+    def _next_calls(self) -> list[_Call]:
+        calls = [self._calls.popleft()]
+        count = len(calls[0].envelopes)
+        while self._calls and count + len(self._calls[0].envelopes) <= BATCH_MAX:
+            calls.append(self._calls.popleft())
+            count += len(calls[-1].envelopes)
+        return calls
+
+    async def _batch(self, calls: list[_Call], appends: asyncio.TaskGroup) -> None:
+        """Check a batch; its storing goes on in the background."""
+        try:
+            checked = await self._check([envelope for call in calls for envelope in call.envelopes])
+            results, new, repeats = await self._sort_out(checked)
+        except BaseException as error:
+            self._appends.release()
+            _fail(calls, error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        stored = asyncio.get_running_loop().create_future()
+        # Nobody may be waiting for it, and then its exception is nobody's.
+        stored.add_done_callback(lambda future: future.cancelled() or future.exception())
+        for transaction in new:
+            self._storing[transaction.tx_id] = stored
+        appends.create_task(self._store(calls, results, new, repeats, stored))
+
+    async def _check(self, envelopes: Sequence[bytes]) -> list[Transaction | Refusal]:
+        checked = await self._compute(
+            check_batch,
+            envelopes,
+            self._genesis,
+            self._keys,
+            self._limits,
+            self._clock.time_ms(),
+        )
+        unknown = [
+            index
+            for index, item in enumerate(checked)
+            if isinstance(item, Refusal) and item.code == "UNKNOWN_KEY"
+        ]
+        if unknown:
+            wanted = {item.key_id for item in (checked[index] for index in unknown)}
+            found = await self._storage.keys([key for key in wanted if key is not None])
+            for key, public_key in found.items():
+                self._keys.add_public_key(key, public_key)
+                self._remember_stored(key)
+            again = [index for index in unknown if checked[index].key_id in found]
+            if again:
+                rechecked = await self._compute(
+                    check_batch,
+                    [envelopes[index] for index in again],
+                    self._genesis,
+                    self._keys,
+                    self._limits,
+                    self._clock.time_ms(),
+                )
+                for index, item in zip(again, rechecked, strict=True):
+                    checked[index] = item
+        return checked
+
+    async def _sort_out(
+        self, checked: Sequence[Transaction | Refusal]
+    ) -> tuple[list[Result], list[Transaction], list[asyncio.Future[None]]]:
+        """Tell new transactions from repeats and refusals.
+
+        Returns the results as they will be once the new ones are stored, the
+        new ones, and what repeats of transactions being stored wait for.
+        """
+        # Before the first await: meanwhile a pending one can be sealed, and one
+        # being stored become pending.
+        repeats = {
+            item.tx_id: self._storing.get(item.tx_id)
+            for item in checked
+            if isinstance(item, Transaction)
+            and (item.tx_id in self._pool or item.tx_id in self._storing)
+        }
+        sealed = await self._storage.find(
+            [
+                item.tx_id
+                for item in checked
+                if isinstance(item, Transaction) and item.tx_id not in repeats
+            ]
+        )
+        results: list[Result] = []
+        new: dict[bytes, Transaction] = {}
+        for item in checked:
+            if isinstance(item, Refusal):
+                results.append(item)
+                continue
+            tx_id = item.tx_id
+            if tx_id in repeats or tx_id in new:
+                results.append(Received(tx_id, State.RECEIVED, True))
+            elif tx_id in sealed:
+                results.append(Received(tx_id, self._state_of(sealed[tx_id]), True))
+            elif self._pool.claim(item.author):
+                new[tx_id] = item
+                results.append(Received(tx_id, State.RECEIVED, False))
+            else:
+                results.append(Refusal("AUTHOR_QUOTA", "body.author", "too many are pending", None))
+        return (
+            results,
+            list(new.values()),
+            [storing for storing in repeats.values() if storing is not None],
+        )
+
+    async def _store(
+        self,
+        calls: list[_Call],
+        results: list[Result],
+        new: list[Transaction],
+        repeats: list[asyncio.Future[None]],
+        stored: asyncio.Future[None],
+    ) -> None:
+        try:
+            if new:
+                keys = {
+                    transaction.author: transaction.public_key
+                    for transaction in new
+                    if transaction.public_key is not None
+                    and transaction.author not in self._stored_keys
+                }
+                await self._storage.append(
+                    [
+                        RawTransaction(transaction.tx_id, transaction.author, transaction.envelope)
+                        for transaction in new
+                    ],
+                    keys,
+                )
+                for key in keys:
+                    self._remember_stored(key)
+                self._pool.add(new)
+            stored.set_result(None)
+            for repeat in repeats:
+                await repeat
+        except BaseException as error:
+            if not stored.done():
+                for transaction in new:
+                    self._pool.disclaim(transaction.author)
+                stored.set_exception(
+                    error if isinstance(error, Exception) else StorageError("the city is closing")
+                )
+            _fail(calls, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            at = 0
+            for call in calls:
+                end = at + len(call.envelopes)
+                if not call.done.done():
+                    call.done.set_result(results[at:end])
+                at = end
+        finally:
+            for transaction in new:
+                self._storing.pop(transaction.tx_id, None)
+            self._appends.release()
+
+    def _remember_stored(self, key: bytes) -> None:
+        self._stored_keys[key] = None
+        if len(self._stored_keys) > STORED_KEYS_MAX:
+            self._stored_keys.popitem(last=False)
+
+
+def _fail(calls: Sequence[_Call], error: BaseException) -> None:
+    for call in calls:
+        if not call.done.done():
+            if isinstance(error, Exception):
+                call.done.set_exception(error)
+            else:
+                call.done.cancel()

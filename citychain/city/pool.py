@@ -1,0 +1,195 @@
+"""Transactions between their storage and their round, within bounds.
+
+Counted from the moment their bytes are taken in: what is being checked or
+stored takes its place beforehand, so a burst cannot overshoot the bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from citychain._native.transactions import Transaction
+from citychain.errors import Overloaded
+
+__all__ = ["Candidates", "PendingPool", "PoolLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Bounds of what a city keeps pending."""
+
+    transactions: int
+    bytes: int
+    author_transactions: int
+    """Pending transactions of one author."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What the next round decides about, in order."""
+
+    transactions: Sequence[Transaction]
+    held_since: Sequence[int]
+    """The round that first held each, 0 for a new one."""
+
+    @property
+    def held_ids(self) -> frozenset[bytes]:
+        """Ids of those that earlier rounds hold."""
+        return frozenset(
+            transaction.tx_id
+            for transaction, since in zip(self.transactions, self.held_since, strict=True)
+            if since
+        )
+
+
+class PendingPool:
+    """All pending transactions of a city, in arrival order. Used on one event loop."""
+
+    def __init__(self, limits: PoolLimits) -> None:
+        self._limits = limits
+        self._arrivals: deque[Transaction] = deque()
+        self._held: dict[bytes, tuple[Transaction, int]] = {}
+        self._by_id: dict[bytes, Transaction] = {}
+        self._authors: Counter[bytes] = Counter()
+        self._bytes = 0
+        self._reserved_count = 0
+        self._reserved_bytes = 0
+        self._filled = asyncio.Event()
+        self._decided = asyncio.Event()
+
+    def __contains__(self, tx_id: bytes) -> bool:
+        return tx_id in self._by_id
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, tx_id: bytes) -> Transaction | None:
+        """The pending transaction with this id."""
+        return self._by_id.get(tx_id)
+
+    @property
+    def waiting(self) -> int:
+        """Number of pending transactions that no round has decided about yet."""
+        return len(self._arrivals)
+
+    @property
+    def holding(self) -> bool:
+        """Whether some transaction waits for a dependency."""
+        return bool(self._held)
+
+    def reserve(self, count: int, size: int, retry_after: timedelta) -> None:
+        """Take room for ``count`` items of ``size`` bytes in all, before any work on them.
+
+        Raises:
+            Overloaded: there is no room.
+        """
+        if len(self._by_id) + self._reserved_count + count > self._limits.transactions:
+            raise Overloaded(f"{self._limits.transactions} transactions are pending", retry_after)
+        if self._bytes + self._reserved_bytes + size > self._limits.bytes:
+            raise Overloaded(f"{self._limits.bytes} bytes are pending", retry_after)
+        self._reserved_count += count
+        self._reserved_bytes += size
+
+    def release(self, count: int, size: int) -> None:
+        """Give back what `reserve` took, when the items are added or refused."""
+        self._reserved_count -= count
+        self._reserved_bytes -= size
+
+    def claim(self, author: bytes) -> bool:
+        """Take room in an author's quota for a transaction about to be stored and added."""
+        if self._authors[author] >= self._limits.author_transactions:
+            return False
+        self._authors[author] += 1
+        return True
+
+    def disclaim(self, author: bytes) -> None:
+        """Give back what `claim` took: the transaction is sealed, or was not stored."""
+        self._authors[author] -= 1
+        if not self._authors[author]:
+            del self._authors[author]
+
+    def add(self, transactions: Iterable[Transaction]) -> None:
+        """Add stored transactions, claimed before, in arrival order."""
+        for transaction in transactions:
+            if transaction.tx_id in self._by_id:
+                # `restore` read it from storage meanwhile.
+                self.disclaim(transaction.author)
+                continue
+            self._by_id[transaction.tx_id] = transaction
+            self._arrivals.append(transaction)
+            self._bytes += transaction.size
+        if self._arrivals:
+            self._filled.set()
+
+    async def filled(self, count: int) -> None:
+        """Wait until at least ``count`` are waiting."""
+        while len(self._arrivals) < count:
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def emptied(self) -> None:
+        """Wait until none is waiting."""
+        while self._arrivals:
+            self._decided.clear()
+            await self._decided.wait()
+
+    def candidates(self, limit: int) -> Candidates:
+        """Those held, then the first waiting ones, at most ``limit`` of these."""
+        held = list(self._held.values())
+        arrivals = [self._arrivals[index] for index in range(min(limit, len(self._arrivals)))]
+        return Candidates(
+            [transaction for transaction, _ in held] + arrivals,
+            [since for _, since in held] + [0] * len(arrivals),
+        )
+
+    def decided(
+        self, decided: Candidates, sealed: Iterable[Transaction], held: Iterable[bytes], round: int
+    ) -> None:
+        """A round that decided about ``decided`` is committed.
+
+        Args:
+            sealed: Those that have a place now.
+            held: Ids of those that it holds for the first time.
+        """
+        for since in decided.held_since:
+            if since == 0:
+                self._arrivals.popleft()
+        for tx_id in held:
+            self._held[tx_id] = (self._by_id[tx_id], round)
+        for transaction in sealed:
+            del self._by_id[transaction.tx_id]
+            self._held.pop(transaction.tx_id, None)
+            self._bytes -= transaction.size
+            self.disclaim(transaction.author)
+        self._decided.set()
+
+    def restore(self, transactions: Iterable[Transaction], held_since: dict[bytes, int]) -> None:
+        """Begin again with what storage has pending.
+
+        Args:
+            transactions: In arrival order.
+            held_since: Round by id of what rounds hold, in their order; may
+                name transactions that are not pending any more.
+        """
+        pending = {transaction.tx_id: transaction for transaction in transactions}
+        for known in self._by_id.values():
+            self.disclaim(known.author)
+        self._by_id.clear()
+        self._arrivals.clear()
+        self._bytes = 0
+        self._held = {
+            tx_id: (pending.pop(tx_id), since)
+            for tx_id, since in held_since.items()
+            if tx_id in pending
+        }
+        for transaction, _ in self._held.values():
+            self._by_id[transaction.tx_id] = transaction
+            self._authors[transaction.author] += 1
+            self._bytes += transaction.size
+        for transaction in pending.values():
+            self._authors[transaction.author] += 1
+        self.add(pending.values())

@@ -1,0 +1,213 @@
+"""From a decision to a sealed round: ids, log, record, checkpoint.
+
+Pure but for the proof-of-history entry, which is asked of the consensus step;
+a verifier repeats it from the round record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from citychain import checkpoint, record
+from citychain._native import link
+from citychain._native.transactions import Transaction
+from citychain.crypto import merkle
+from citychain.errors import ConsensusError
+from citychain.ports import ConsensusStep, Judgement, RoundContext, StateView
+from citychain.types import (
+    Decision,
+    Head,
+    NodeRef,
+    ObjectWrite,
+    Parent,
+    PohEntry,
+    SealedRound,
+    SubtreeHash,
+)
+
+__all__ = ["Draft", "RecordTooLarge", "check_decision", "draft_round", "seal_round", "with_effects"]
+
+TRANSACTIONS_MAX = 1 << 20
+PARENTS_MAX = 8
+
+
+class RecordTooLarge(ConsensusError):
+    """Raised when so many transactions do not fit into one round record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A round without its proof-of-history entry."""
+
+    sealed: SealedRound
+    """``record``, ``checkpoint`` are bodies yet, ``checkpoint_hash`` is empty."""
+    mixin: bytes
+
+
+def check_decision(decision: Decision, candidates: Sequence[Transaction]) -> None:
+    """Hold a DAG handler to its contract before anything is made of its decision.
+
+    Raises:
+        ConsensusError: saying what the handler did wrong.
+    """
+    sealed = len(decision.order)
+    if not len(decision.verdicts) == len(decision.parents) == sealed:
+        raise ConsensusError("the DAG handler's columns differ in length")
+    if sealed > TRANSACTIONS_MAX:
+        raise ConsensusError(f"the DAG handler sealed more than {TRANSACTIONS_MAX} transactions")
+    decided = [transaction.tx_id for transaction in (*decision.order, *decision.held)]
+    if len(decided) != len(candidates) or set(decided) != {item.tx_id for item in candidates}:
+        raise ConsensusError("the DAG handler lost, repeated or invented a transaction")
+    for parents, verdict in zip(decision.parents, decision.verdicts, strict=True):
+        if bool(parents) == (verdict is not None) or len(parents) > PARENTS_MAX:
+            raise ConsensusError(f"the DAG handler gave a node {len(parents)} parents")
+
+
+async def with_effects(
+    decision: Decision,
+    judgement: Judgement,
+    candidates: Sequence[Transaction],
+    state: StateView,
+) -> Decision:
+    """Add what the consensus step writes for its approved candidates."""
+    if not judgement.effects:
+        return decision
+    approved = {
+        transaction.tx_id
+        for transaction, verdict in zip(decision.order, decision.verdicts, strict=True)
+        if verdict is None
+    }
+    values: dict[str, bytes] = {}
+    for index, effects in sorted(judgement.effects.items()):
+        if candidates[index].tx_id in approved:
+            values.update(effects)
+    before = await state.objects(list(values))
+    writes = {write.object: write for write in decision.writes}
+    if shared := writes.keys() & values.keys():
+        raise ConsensusError(f"both the DAG handler and the consensus step write {min(shared)}")
+    for object, value in values.items():
+        version = before[object].version if object in before else 0
+        writes[object] = ObjectWrite(object, version + 1, value)
+    return replace(decision, writes=[writes[object] for object in sorted(writes)])
+
+
+def draft_round(
+    *,
+    context: RoundContext,
+    rule: str,
+    epoch: int,
+    head: Head,
+    tree: merkle.Tree,
+    candidates: Sequence[Transaction],
+    decision: Decision,
+    judgement: Judgement,
+    known_held: frozenset[bytes],
+) -> Draft:
+    """Number a decision's nodes, append them to the log, write record and checkpoint.
+
+    Args:
+        tree: The log before the round; it is appended to.
+        known_held: Ids that earlier rounds hold.
+    """
+    tx_ids = [transaction.tx_id for transaction in decision.order]
+    approved = [verdict is None for verdict in decision.verdicts]
+    pops = None
+    if judgement.pops is not None:
+        by_id = {item.tx_id: pop for item, pop in zip(candidates, judgement.pops, strict=True)}
+        pops = [by_id[tx_id] for tx_id in tx_ids]
+    node_ids = link.node_ids(
+        rule=rule,
+        genesis=context.genesis,
+        round=context.round,
+        tx_ids=tx_ids,
+        parents=decision.parents,
+        approved=approved,
+        pops=pops,
+    )
+    leaf_hashes = link.leaf_hashes(
+        tx_ids=tx_ids,
+        node_ids=node_ids,
+        codes=[None if verdict is None else verdict.code for verdict in decision.verdicts],
+    )
+    subtrees = [SubtreeHash(*subtree) for subtree in tree.append(leaf_hashes)]
+    held = [item.tx_id for item in decision.held if item.tx_id not in known_held]
+    record_body = record.body_bytes(
+        genesis=context.genesis,
+        round=context.round,
+        time_ms=context.time_ms,
+        epoch=epoch,
+        tx_ids=tx_ids,
+        verdicts=decision.verdicts,
+        held=held,
+        writes=decision.writes,
+    )
+    if len(record_body) + record.POH_BYTES > record.RECORD_BYTES_MAX:
+        raise RecordTooLarge(f"the round record takes {len(record_body)} bytes")
+    checkpoint_body = checkpoint.body_bytes(
+        genesis=context.genesis,
+        round=context.round,
+        previous=head.checkpoint_hash or context.genesis,
+        root=tree.root(),
+        size=tree.size,
+        rule=rule,
+        record_hash=record.record_hash(record_body),
+        committee=judgement.committee,
+        next_committee=judgement.next_committee,
+    )
+    sealed = SealedRound(
+        round=context.round,
+        time_ms=context.time_ms,
+        epoch=epoch,
+        first_index=head.size,
+        record=record_body,
+        checkpoint=checkpoint_body,
+        checkpoint_hash=b"",
+        transactions=decision.order,
+        verdicts=decision.verdicts,
+        node_ids=node_ids,
+        parents=_resolved(decision.parents, context.round, node_ids),
+        pops=pops,
+        held=held,
+        writes=decision.writes,
+        leaf_hashes=leaf_hashes,
+        peaks=tree.peaks,
+        subtrees=subtrees,
+    )
+    return Draft(sealed, checkpoint.mixin(checkpoint_body))
+
+
+async def seal_round(draft: Draft, previous_poh: bytes, consensus: ConsensusStep) -> SealedRound:
+    """Complete a draft with its proof-of-history entry."""
+    poh = await consensus.seal(previous_poh, draft.mixin)
+    if (poh.prev, poh.mixin) != (previous_poh, draft.mixin):
+        raise ConsensusError("the consensus step sealed something else")
+    return _with_poh(draft.sealed, poh)
+
+
+def _with_poh(sealed: SealedRound, poh: PohEntry) -> SealedRound:
+    complete = checkpoint.with_poh(sealed.checkpoint, poh)
+    return replace(
+        sealed,
+        record=record.with_poh(sealed.record, poh),
+        checkpoint=complete,
+        checkpoint_hash=checkpoint.checkpoint_hash(complete),
+    )
+
+
+def _resolved(
+    parents: Sequence[tuple[Parent, ...]], round: int, node_ids: Sequence[bytes | None]
+) -> list[tuple[NodeRef, ...]]:
+    """Parents of the same round by their ids, now that these are known."""
+    resolved: list[tuple[NodeRef, ...]] = []
+    for node in parents:
+        refs = []
+        for parent in node:
+            if isinstance(parent, int):
+                node_id = node_ids[parent]
+                assert node_id is not None
+                refs.append(NodeRef(round, parent, node_id))
+            else:
+                refs.append(parent)
+        resolved.append(tuple(refs))
+    return resolved

@@ -1,0 +1,130 @@
+"""The ledger as the last committed round left it, with what is asked for often in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
+
+from citychain.ports import CityStorage
+from citychain.types import NodeRef, ObjectState, SealedNode, SealedRound
+
+__all__ = ["LedgerState", "sealed_nodes"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+ENTRIES_MAX: Final = 65_536
+"""Objects, and authors, remembered a city."""
+ROUNDS_MAX: Final = 8
+"""Rounds whose nodes are remembered."""
+
+
+class LedgerState:
+    """A `StateView` for the city's one sequencer, which tells it each round it commits."""
+
+    def __init__(self, storage: CityStorage) -> None:
+        self._storage = storage
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin again with what storage says."""
+        storage = self._storage
+        self._objects = _ReadThrough[str, ObjectState](storage.objects)
+        self._latest = _ReadThrough[bytes, NodeRef](storage.latest)
+        self._rounds: OrderedDict[int, Sequence[SealedNode]] = OrderedDict()
+        self._tips: Sequence[NodeRef] | None = None
+
+    async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
+        """See `citychain.ports.StateView.objects`."""
+        return await self._objects.get(objects)
+
+    async def latest(self, authors: Sequence[bytes]) -> Mapping[bytes, NodeRef]:
+        """See `citychain.ports.StateView.latest`."""
+        return await self._latest.get(authors)
+
+    async def find(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """See `citychain.ports.StateView.find`."""
+        return await self._storage.find(tx_ids) if tx_ids else {}
+
+    async def tips(self) -> Sequence[NodeRef]:
+        """See `citychain.ports.StateView.tips`."""
+        if self._tips is None:
+            self._tips = await self._storage.tips()
+        return self._tips
+
+    async def round_nodes(self, round: int) -> Sequence[SealedNode]:
+        """See `citychain.ports.StateView.round_nodes`."""
+        if round not in self._rounds:
+            self._remember(round, await self._storage.round_nodes(round))
+        return self._rounds[round]
+
+    def apply(self, sealed: SealedRound) -> None:
+        """Move on to the state that a committed round leaves."""
+        nodes = sealed_nodes(sealed)
+        self._remember(sealed.round, nodes)
+        linked = [node.ref for node in nodes if node.rejection is None]
+        if linked:
+            self._tips = linked
+        self._latest.update({node.author: node.ref for node in nodes if node.rejection is None})
+        self._objects.update(
+            {object: ObjectState(version, value) for object, version, value in sealed.writes}
+        )
+
+    def _remember(self, round: int, nodes: Sequence[SealedNode]) -> None:
+        self._rounds[round] = nodes
+        if len(self._rounds) > ROUNDS_MAX:
+            self._rounds.popitem(last=False)
+
+
+def sealed_nodes(sealed: SealedRound) -> list[SealedNode]:
+    """A round's transactions as storage will return them."""
+    pops = sealed.pops or [None] * len(sealed.transactions)
+    return [
+        SealedNode(
+            tx_id=transaction.tx_id,
+            author=transaction.author,
+            round=sealed.round,
+            seq=seq,
+            node_id=node_id,
+            parents=parents,
+            rejection=verdict,
+            pop=pop,
+        )
+        for seq, (transaction, node_id, parents, verdict, pop) in enumerate(
+            zip(
+                sealed.transactions,
+                sealed.node_ids,
+                sealed.parents,
+                sealed.verdicts,
+                pops,
+                strict=True,
+            )
+        )
+    ]
+
+
+class _ReadThrough(Generic[K, V]):
+    """The most recently used entries of a table that has one writer."""
+
+    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
+        self._read = read
+        self._entries: OrderedDict[K, V | None] = OrderedDict()
+
+    async def get(self, keys: Sequence[K]) -> dict[K, V]:
+        missing = [key for key in keys if key not in self._entries]
+        found = await self._read(missing) if missing else {}
+        result: dict[K, V] = {}
+        for key in keys:
+            value = found.get(key) if key not in self._entries else self._entries[key]
+            if value is not None:
+                result[key] = value
+        self.update({key: found.get(key) for key in missing})
+        return result
+
+    def update(self, entries: Mapping[K, V] | Mapping[K, V | None]) -> None:
+        for key, value in entries.items():
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+        while len(self._entries) > ENTRIES_MAX:
+            self._entries.popitem(last=False)
