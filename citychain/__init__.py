@@ -1,0 +1,139 @@
+"""citychain: many verifiable city ledgers behind one gRPC server.
+
+All that a plugin author needs stands here by name: what a plugin offers
+(`CityDefinition` and its like, `hookimpl`), what a part must do (`DagHandler`,
+`StorageBackend`, `ConsensusStep`), the model they share, the bases to build on
+(`SealedRounds`, `LedgerRules`), and the errors. Applications want
+`citychain.client`, tests `citychain.testing`.
+
+Names are imported when they are first used, so that importing the package,
+which every run of pytest does, costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from citychain._native.transactions import Transaction as Transaction
+    from citychain.consensus.solo import Solo as Solo
+    from citychain.dag.rules import LedgerRules as LedgerRules
+    from citychain.dag.sealed_rounds import SealedRounds as SealedRounds
+    from citychain.errors import CitychainError as CitychainError
+    from citychain.errors import ConfigurationError as ConfigurationError
+    from citychain.errors import ConsensusError as ConsensusError
+    from citychain.errors import LeaseLost as LeaseLost
+    from citychain.errors import RoundTaken as RoundTaken
+    from citychain.errors import StorageError as StorageError
+    from citychain.errors import VerificationError as VerificationError
+    from citychain.genesis import Genesis as Genesis
+    from citychain.genesis import balance_object as balance_object
+    from citychain.handler import CityHandler as CityHandler
+    from citychain.hooks.definitions import API_VERSION as API_VERSION
+    from citychain.hooks.definitions import CityDefinition as CityDefinition
+    from citychain.hooks.definitions import CommandDefinition as CommandDefinition
+    from citychain.hooks.definitions import ConsensusDefinition as ConsensusDefinition
+    from citychain.hooks.definitions import DagDefinition as DagDefinition
+    from citychain.hooks.definitions import Disc as Disc
+    from citychain.hooks.definitions import NoOptions as NoOptions
+    from citychain.hooks.definitions import StorageDefinition as StorageDefinition
+    from citychain.hooks.specs import hookimpl as hookimpl
+    from citychain.ports import CityContext as CityContext
+    from citychain.ports import CityStorage as CityStorage
+    from citychain.ports import ConsensusStep as ConsensusStep
+    from citychain.ports import DagHandler as DagHandler
+    from citychain.ports import Judgement as Judgement
+    from citychain.ports import PendingPage as PendingPage
+    from citychain.ports import RoundContext as RoundContext
+    from citychain.ports import StateView as StateView
+    from citychain.ports import StorageBackend as StorageBackend
+    from citychain.ports import StorageContext as StorageContext
+    from citychain.ports import StoredRound as StoredRound
+    from citychain.types import Certificate as Certificate
+    from citychain.types import Decision as Decision
+    from citychain.types import Head as Head
+    from citychain.types import NodeRef as NodeRef
+    from citychain.types import ObjectState as ObjectState
+    from citychain.types import ObjectWrite as ObjectWrite
+    from citychain.types import PohEntry as PohEntry
+    from citychain.types import RawTransaction as RawTransaction
+    from citychain.types import Rejection as Rejection
+    from citychain.types import SealedNode as SealedNode
+    from citychain.types import SealedRound as SealedRound
+    from citychain.types import Seat as Seat
+    from citychain.types import State as State
+    from citychain.types import Vote as Vote
+
+_MODULES: Final = {
+    "_native.transactions": ("Transaction",),
+    "consensus.solo": ("Solo",),
+    "dag.rules": ("LedgerRules",),
+    "dag.sealed_rounds": ("SealedRounds",),
+    "errors": (
+        "CitychainError",
+        "ConfigurationError",
+        "ConsensusError",
+        "LeaseLost",
+        "RoundTaken",
+        "StorageError",
+        "VerificationError",
+    ),
+    "genesis": ("Genesis", "balance_object"),
+    "handler": ("CityHandler",),
+    "hooks.definitions": (
+        "API_VERSION",
+        "CityDefinition",
+        "CommandDefinition",
+        "ConsensusDefinition",
+        "DagDefinition",
+        "Disc",
+        "NoOptions",
+        "StorageDefinition",
+    ),
+    "hooks.specs": ("hookimpl",),
+    "ports": (
+        "CityContext",
+        "CityStorage",
+        "ConsensusStep",
+        "DagHandler",
+        "Judgement",
+        "PendingPage",
+        "RoundContext",
+        "StateView",
+        "StorageBackend",
+        "StorageContext",
+        "StoredRound",
+    ),
+    "types": (
+        "Certificate",
+        "Decision",
+        "Head",
+        "NodeRef",
+        "ObjectState",
+        "ObjectWrite",
+        "PohEntry",
+        "RawTransaction",
+        "Rejection",
+        "SealedNode",
+        "SealedRound",
+        "Seat",
+        "State",
+        "Vote",
+    ),
+}
+_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if (module := _HOME.get(name)) is None:
+        raise AttributeError(f"module 'citychain' has no attribute {name!r}")
+    value = getattr(import_module(f"citychain.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
