@@ -306,10 +306,6 @@ class StorageBackend(Protocol):
 class DagHandler(Protocol):
     """Decides order, validity and parents of a city's transactions. Pure."""
 
-    @property
-    def rule(self) -> str:
-        """Name and version, such as ``sealed-rounds/1``: part of every node id."""
-
     async def decide(
         self,
         round: RoundContext,
@@ -355,10 +351,6 @@ class Judgement:
 
 class ConsensusStep(Protocol):
     """Decides when a round is proven and approved."""
-
-    @property
-    def name(self) -> str:
-        """Name and version, such as ``solo/1``; pinned by the genesis."""
 
     async def judge(
         self, round: RoundContext, candidates: Sequence[Transaction], state: StateView

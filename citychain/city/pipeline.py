@@ -93,6 +93,7 @@ class City:
             hold_rounds=genesis.hold_rounds,
             holder=holder,
             storage=storage,
+            rule=genesis.rule,
             dag=dag,
             consensus=consensus,
             pool=self._pool,

@@ -63,6 +63,7 @@ class Sequencer:
         hold_rounds: int,
         holder: str,
         storage: CityStorage,
+        rule: str,
         dag: DagHandler,
         consensus: ConsensusStep,
         pool: PendingPool,
@@ -77,6 +78,7 @@ class Sequencer:
         self._hold_rounds = hold_rounds
         self._holder = holder
         self._storage = storage
+        self._rule = rule
         self._dag = dag
         self._consensus = consensus
         self._pool = pool
@@ -190,7 +192,7 @@ class Sequencer:
         draft = await self._compute(
             draft_round,
             context=context,
-            rule=self._dag.rule,
+            rule=self._rule,
             epoch=self._epoch,
             head=self.head,
             tree=tree,

@@ -7,7 +7,6 @@ both holding signed evidence of it. What it does not: that anybody else looked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from citychain import checkpoint
 from citychain._native.transactions import Transaction
@@ -31,8 +30,6 @@ class Solo:
     Raises:
         ConfigurationError: the genesis names another committee than the operator alone.
     """
-
-    name: Final = "solo/1"
 
     def __init__(self, options: SoloOptions, city: CityContext) -> None:
         self.city = city

@@ -7,7 +7,6 @@ without dependencies hangs on the genesis.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from citychain._native.transactions import Transaction
 from citychain.dag.rules import LedgerRules
@@ -19,8 +18,6 @@ __all__ = ["DependenciesOnly", "dependency_parents"]
 
 class DependenciesOnly(LedgerRules):
     """A DAG handler that links declared dependencies and nothing else."""
-
-    rule: ClassVar[str] = "dependencies-only/1"
 
     async def parents(
         self,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,8 +41,6 @@ class RandomTipsOptions(BaseModel):
 
 class RandomTips(LedgerRules):
     """A DAG handler in which new nodes approve tips."""
-
-    rule: ClassVar[str] = "random-tips/1"
 
     def __init__(self, options: RandomTipsOptions, city: CityContext) -> None:
         super().__init__(city)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from citychain._native import settle
 from citychain._native.transactions import Transaction
@@ -25,10 +24,6 @@ class LedgerRules(ABC):
     Args:
         city: The city it decides for.
     """
-
-    rule: ClassVar[str]
-    """Name and version: part of every node id. A subclass that decides
-    differently must have a name of its own."""
 
     def __init__(self, city: CityContext) -> None:
         self.city = city

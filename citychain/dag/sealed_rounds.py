@@ -8,7 +8,6 @@ round that has any, picked by hash; the genesis where there is none of these.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from citychain._native import link
 from citychain._native.transactions import Transaction
@@ -21,8 +20,6 @@ __all__ = ["SealedRounds"]
 
 class SealedRounds(LedgerRules):
     """The default DAG handler."""
-
-    rule: ClassVar[str] = "sealed-rounds/1"
 
     async def parents(
         self,

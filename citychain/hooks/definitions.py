@@ -80,10 +80,19 @@ class DagDefinition:
     """A DAG handler by name."""
 
     name: str
+    """1 to 63 of a-z, 0-9 and ``-``; unique among all plugins."""
     factory: Callable[[Any, CityContext], DagHandler]
     """If what it returns is an async context manager, the city enters and leaves it."""
     options: type[BaseModel] = NoOptions
+    version: int = 1
+    """Part, with the name, of the rule that a genesis pins and every node id contains. Raise it when the
+    same input begins to give another result."""
     api_version: int = API_VERSION
+
+    @property
+    def rule(self) -> str:
+        """Name and version, such as ``sealed-rounds/1``."""
+        return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +100,19 @@ class ConsensusDefinition:
     """A consensus step by name."""
 
     name: str
+    """1 to 63 of a-z, 0-9 and ``-``; unique among all plugins."""
     factory: Callable[[Any, CityContext], ConsensusStep]
     """If what it returns is an async context manager, the city enters and leaves it."""
     options: type[BaseModel] = NoOptions
+    version: int = 1
+    """Part, with the name, of what a genesis pins. Raise it when the
+    same input begins to give another result."""
     api_version: int = API_VERSION
+
+    @property
+    def step(self) -> str:
+        """Name and version, such as ``solo/1``."""
+        return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True, slots=True)

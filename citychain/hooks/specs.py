@@ -99,8 +99,6 @@ def citychain_dag_handlers() -> Iterable[DagDefinition]:  # type: ignore[empty-b
         from citychain import DagDefinition, Rejection, SealedRounds, hookimpl
 
         class NoEmptyContent(SealedRounds):
-            rule = "no-empty-content/1"
-
             def validate(self, transaction, round):
                 if transaction.action == "data" and not transaction.content:
                     return Rejection("RULE", "the content is empty")
