@@ -235,12 +235,7 @@ class Intake:
     ) -> None:
         try:
             if new:
-                keys = {
-                    transaction.author: transaction.public_key
-                    for transaction in new
-                    if transaction.public_key is not None
-                    and transaction.author not in self._stored_keys
-                }
+                keys = self._keys_to_store(new)
                 await self._storage.append(
                     [
                         RawTransaction(transaction.tx_id, transaction.author, transaction.envelope)
@@ -275,6 +270,23 @@ class Intake:
             for transaction in new:
                 self._storing.pop(transaction.tx_id, None)
             self._appends.release()
+
+    def _keys_to_store(self, new: Sequence[Transaction]) -> dict[bytes, bytes]:
+        """Public keys that this city may not have yet, whichever way they came.
+
+        A key given by id may be known from another city: the cache is shared.
+        """
+        keys: dict[bytes, bytes] = {}
+        for transaction in new:
+            author = transaction.author
+            if author in self._stored_keys or author in keys:
+                continue
+            if (public_key := transaction.public_key) is None:
+                if (prepared := self._keys.get(author)) is None:
+                    raise StorageError("a public key left the cache before it was stored")
+                public_key = prepared.public_key
+            keys[author] = public_key
+        return keys
 
     def _remember_stored(self, key: bytes) -> None:
         self._stored_keys[key] = None

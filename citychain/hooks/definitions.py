@@ -85,8 +85,8 @@ class DagDefinition:
     """If what it returns is an async context manager, the city enters and leaves it."""
     options: type[BaseModel] = NoOptions
     version: int = 1
-    """Part, with the name, of the rule that a genesis pins and every node id contains. Raise it when the
-    same input begins to give another result."""
+    """Part, with the name, of the rule that a genesis pins and every node id contains.
+    Raise it when the same input begins to give another result."""
     api_version: int = API_VERSION
 
     @property
@@ -105,8 +105,8 @@ class ConsensusDefinition:
     """If what it returns is an async context manager, the city enters and leaves it."""
     options: type[BaseModel] = NoOptions
     version: int = 1
-    """Part, with the name, of what a genesis pins. Raise it when the
-    same input begins to give another result."""
+    """Part, with the name, of what a genesis pins. Raise it when the same input begins
+    to give another result."""
     api_version: int = API_VERSION
 
     @property
