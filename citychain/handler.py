@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from citychain._native.transactions import Refusal
     from citychain.genesis import Genesis
     from citychain.ports import CityStorage, StoredRound
     from citychain.receipt import Receipt
@@ -21,6 +20,7 @@ __all__ = [
     "EventBatch",
     "InclusionProof",
     "Received",
+    "Refusal",
     "TransactionEvent",
     "TransactionStatus",
 ]
@@ -33,6 +33,20 @@ class Received(NamedTuple):
     state: State
     duplicate: bool
     """This body had been received before; ``state`` is the original's."""
+
+
+class Refusal(NamedTuple):
+    """A submitted transaction that was not stored, and why."""
+
+    code: str
+    """Stable, for programs: see docs/errors.md."""
+    field: str | None
+    """Path of the offending field, such as ``body.writes[2].object``."""
+    detail: str
+    key_id: bytes | None = None
+    """The key that is not known, for ``UNKNOWN_KEY``."""
+    tx_id: bytes | None = None
+    """``None`` where the item could not be read."""
 
 
 class TransactionStatus(NamedTuple):
