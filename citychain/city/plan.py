@@ -1,0 +1,178 @@
+"""What one city is made of: a plugin's definition, and the configuration over it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from citychain.config import (
+    CitySettings,
+    LimitsSettings,
+    Opening,
+    PacerSettings,
+    Settings,
+    option_errors,
+)
+from citychain.errors import ConfigurationError, NotFound
+from citychain.hooks.definitions import (
+    CityDefinition,
+    ConsensusDefinition,
+    DagDefinition,
+    Disc,
+    StorageDefinition,
+)
+from citychain.hooks.registry import Registry
+
+__all__ = ["CONFIGURATION", "CityPlan", "Part", "define_city", "plan_city"]
+
+CONFIGURATION: Final = "configuration"
+"""The source of a city that no plugin offers."""
+
+D = TypeVar("D", StorageDefinition, DagDefinition, ConsensusDefinition)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[D]):
+    """A part of a city, chosen and configured, not built."""
+
+    name: str
+    """The part's name. For storage the engine's, 1 to 80 of a-z, 0-9 and ``-``: cities
+    whose storage has the same name share one engine."""
+    definition: D
+    options: BaseModel = field(repr=False)
+    """An instance of ``definition.options``; may hold passwords."""
+
+
+@dataclass(frozen=True, slots=True)
+class CityPlan:
+    """All that is needed to open a city."""
+
+    slug: str
+    titles: Mapping[str, str]
+    aliases: tuple[str, ...]
+    region: Disc | None
+    parent: str | None
+    source: str
+    """The distribution that offers it, or ``configuration``."""
+    storage: Part[StorageDefinition]
+    dag: Part[DagDefinition]
+    consensus: Part[ConsensusDefinition]
+    num_hashes: int
+    hold_rounds: int
+    balances: Mapping[str, Mapping[str, int]]
+    """For a new genesis, as the two before: asset, then key id in hexadecimal."""
+    genesis: Path | None
+    """The genesis file to use, if it is not to be made."""
+    open: Opening
+    pacer: PacerSettings
+    limits: LimitsSettings
+
+
+def define_city(slug: str, settings: Settings, registry: Registry) -> tuple[CityDefinition, str]:
+    """A city's definition with its table in the configuration over it, and its source.
+
+    May block as `Registry.find_city` does.
+
+    Raises:
+        NotFound: neither a plugin nor the configuration knows it.
+        PluginError: several plugins claim it.
+    """
+    table = settings.cities.get(slug)
+    city = registry.find_city(slug)
+    source = registry.source_of(slug) or ""
+    if city is None or city.slug != slug:  # As a mere name of another city it is free.
+        if table is None:
+            raise NotFound("city", slug)
+        city, source = CityDefinition(slug), CONFIGURATION
+    return (table.over(city) if table else city), source
+
+
+def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
+    """Decide what a city is made of, and check its options. Builds nothing.
+
+    May block as `Registry.find_city` does.
+
+    Raises:
+        NotFound: neither a plugin nor the configuration knows it.
+        ConfigurationError: a part or an option does not exist or is wrong.
+        PluginError: several plugins claim the city, or one of its parts.
+    """
+    city, source = define_city(slug, settings, registry)
+    table = settings.cities.get(slug) or CitySettings()
+    choice = _Choice(city, source, settings)
+    return CityPlan(
+        slug=slug,
+        titles=city.titles,
+        aliases=city.aliases,
+        region=city.region,
+        parent=city.parent,
+        source=source,
+        storage=choice.storage(registry),
+        dag=choice.part("dag", registry.dag_handler),
+        consensus=choice.part("consensus", registry.consensus_step),
+        num_hashes=table.num_hashes,
+        hold_rounds=table.hold_rounds,
+        balances=table.balances,
+        genesis=table.genesis,
+        open=table.open or settings.server.open,
+        pacer=table.pacer or settings.pacer,
+        limits=table.limits or settings.limits,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Finds a city's parts and checks their options; says where a wrong one was asked for."""
+
+    city: CityDefinition
+    source: str
+    settings: Settings
+
+    def part(self, part: str, find: Callable[[str], D]) -> Part[D]:
+        name = getattr(self.city, part)
+        definition = self._find(find, name, "cities", self.city.slug, part)
+        options = getattr(self.city, f"{part}_options")
+        key = ("cities", self.city.slug, f"{part}_options")
+        return Part(name, definition, self._options(definition.options, options, *key))
+
+    def storage(self, registry: Registry) -> Part[StorageDefinition]:
+        """A ``[storage.NAME]`` table, or a backend of that name with its default options."""
+        city, name = self.city, self.city.storage
+        backend, common = name, {}
+        key = ("cities", city.slug, "storage")
+        if table := self.settings.storage.get(name):
+            backend, common = table.backend, dict(table.options)
+            key = ("storage", name, "backend")
+        definition = self._find(registry.storage_backend, backend, *key)
+        options = self._options(definition.options, common, "storage", name)
+        if city.storage_options:
+            # Options of its own make an engine of its own, named alike at every start.
+            own = {**common, **city.storage_options}
+            key = ("cities", city.slug, "storage_options")
+            options = self._options(definition.options, own, *key)
+            canonical = json.dumps(own, sort_keys=True, default=str).encode()
+            name = f"{name}-{hashlib.sha256(canonical).hexdigest()[:16]}"
+        return Part(name, definition, options)
+
+    def _find(self, find: Callable[[str], D], name: str, *key: str) -> D:
+        try:
+            return find(name)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.settings.place(*key)}{self._who}: {error}") from None
+
+    def _options(self, model: type[BaseModel], options: Mapping[str, Any], *key: str) -> BaseModel:
+        try:
+            return model.model_validate(dict(options))
+        except ValidationError as error:
+            faults = option_errors(error, model, self.settings, *key)
+            raise ConfigurationError(f"{self._who}: {faults}") from None
+
+    @property
+    def _who(self) -> str:
+        return f"city {self.city.slug} ({self.source})"

@@ -1,0 +1,562 @@
+"""Settings: one file, ``citychain.toml``, and the environment over it.
+
+The only reader of the environment. Sources, the first that has a key wins:
+
+1. arguments of `load_settings`;
+2. the environment: ``CITYCHAIN_SERVER__LISTEN`` is ``listen`` of ``[server]``;
+   lists and tables are written as JSON;
+3. the environment with ``_FILE`` appended: that file's content is the value, so
+   that secrets need not stand in the environment (``operator_key`` is a path
+   already: ``CITYCHAIN_OPERATOR_KEY_FILE`` is that path);
+4. ``citychain.toml``, named by the argument, by ``CITYCHAIN_CONFIG``, or in the
+   working directory; its paths are relative to it;
+5. the defaults below.
+
+A key that does not exist is an error, here and in every table.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from citychain.city.names import normalise
+from citychain.errors import ConfigurationError, InvalidRequest
+from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Slug
+from citychain.hooks.definitions import CityDefinition
+from citychain.nearest import did_you_mean
+
+__all__ = [
+    "CitySettings",
+    "CryptoSettings",
+    "LimitsSettings",
+    "PacerSettings",
+    "PluginsSettings",
+    "ServerSettings",
+    "Settings",
+    "StorageSettings",
+    "get_dynamic_batch_interval",
+    "load_settings",
+    "option_errors",
+]
+
+ENVIRONMENT_PREFIX: Final = "CITYCHAIN_"
+CONFIG_VARIABLE: Final = "CITYCHAIN_CONFIG"
+
+DEFAULT_CONFIG_FILE: Final = "citychain.toml"
+DEFAULT_NETWORK: Final = "local"
+DEFAULT_DATA_DIR: Final = "data"
+DEFAULT_OPERATOR_KEY: Final = "operator.key"
+DEFAULT_LISTEN: Final = "127.0.0.1:50051"
+DEFAULT_DRAIN_SECONDS: Final = 10.0
+DEFAULT_MESSAGE_MIB_MAX: Final = 8
+DEFAULT_PACER_SECONDS_MIN: Final = 0.1
+DEFAULT_PACER_SECONDS_MAX: Final = 2.0
+DEFAULT_PACER_TX_MAX: Final = 2_000
+DEFAULT_PENDING_TRANSACTIONS: Final = 20_000
+DEFAULT_PENDING_MIB: Final = 128
+DEFAULT_AUTHOR_PENDING: Final = 5_000
+DEFAULT_BODY_KIB: Final = 64
+DEFAULT_NUM_HASHES: Final[int] = Genesis.model_fields["num_hashes"].default
+DEFAULT_HOLD_ROUNDS: Final[int] = Genesis.model_fields["hold_rounds"].default
+DEFAULT_PREPARED_KEYS: Final = 1_024
+DEFAULT_PUBLIC_KEYS: Final = 16_384
+
+PACER_STEP_UP: Final = timedelta(seconds=0.5)
+PACER_STEP_DOWN: Final = timedelta(seconds=0.1)
+
+Opening = Literal["lazy", "eager"]
+"""When a city is opened: on first use, or when the server starts."""
+
+
+def _city_name(name: str) -> str:
+    try:
+        normalise(name)
+    except InvalidRequest as error:
+        raise ValueError(error.detail) from None
+    return name
+
+
+def _address(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError("write it as host:port, such as 127.0.0.1:50051 or [::]:50051")
+    return address
+
+
+CityName = Annotated[str, AfterValidator(_city_name)]
+PartName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+
+
+class _Table(BaseModel):
+    # Inputs stay out of errors: they may be secrets.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ServerSettings(_Table):
+    """``[server]``"""
+
+    listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
+    """``host:port``; port 0 takes a free one."""
+    drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = DEFAULT_DRAIN_SECONDS
+    """How long calls under way may take to finish at shutdown."""
+    max_message_mib: Annotated[int, Field(ge=1, le=64)] = DEFAULT_MESSAGE_MIB_MAX
+    """Largest gRPC message, in MiB."""
+    open: Opening = "lazy"
+
+
+class PluginsSettings(_Table):
+    """``[plugins]``: by the name of an entry point or of a distribution."""
+
+    allow: tuple[str, ...] | None = None
+    """Only these are loaded; absent for all that are installed."""
+    disabled: tuple[str, ...] = ()
+    """These are not loaded, nor imported."""
+
+
+class PacerSettings(_Table):
+    """``[pacer]``: when rounds close."""
+
+    min_seconds: Annotated[float, Field(gt=0, le=3_600)] = DEFAULT_PACER_SECONDS_MIN
+    """Shortest interval between rounds."""
+    max_seconds: Annotated[float, Field(gt=0, le=3_600)] = DEFAULT_PACER_SECONDS_MAX
+    """Longest interval between rounds while transactions are pending."""
+    max_tx: Annotated[int, Field(ge=1, le=100_000)] = DEFAULT_PACER_TX_MAX
+    """Transactions with which a round is full."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PacerSettings:
+        if self.min_seconds > self.max_seconds:
+            raise ValueError("min_seconds must not be greater than max_seconds")
+        return self
+
+
+class LimitsSettings(_Table):
+    """``[limits]``: bounds of one city's intake."""
+
+    pending_transactions: Annotated[int, Field(ge=1)] = DEFAULT_PENDING_TRANSACTIONS
+    pending_mib: Annotated[int, Field(ge=1)] = DEFAULT_PENDING_MIB
+    """MiB of pending transactions."""
+    author_pending: Annotated[int, Field(ge=1)] = DEFAULT_AUTHOR_PENDING
+    """Pending transactions of one author."""
+    body_kib: Annotated[int, Field(ge=1, le=1_024)] = DEFAULT_BODY_KIB
+    """Largest transaction body, in KiB."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of pending transactions."""
+        return self.pending_mib << 20
+
+    @property
+    def body_bytes(self) -> int:
+        """Largest transaction body, in bytes."""
+        return self.body_kib << 10
+
+
+class CryptoSettings(_Table):
+    """``[crypto]``: caches of the signature check."""
+
+    prepared_keys: Annotated[int, Field(ge=0, le=1 << 20)] = DEFAULT_PREPARED_KEYS
+    """Public keys kept prepared for fast verification, 64 KiB each."""
+    public_keys: Annotated[int, Field(ge=0, le=1 << 24)] = DEFAULT_PUBLIC_KEYS
+    """Public keys kept by id, 2.5 KiB each."""
+
+
+class StorageSettings(_Table):
+    """``[storage.NAME]``: a storage backend and its own options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    backend: PartName
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """All keys but ``backend``, as they stand; the backend's model checks them."""
+        return self.model_extra or {}
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        return [("backend", self.backend)]  # Options may hold passwords.
+
+
+class CitySettings(_Table):
+    """``[cities.SLUG]``: a city of its own, or what differs from a plugin's definition."""
+
+    titles: dict[str, CityName] = Field(default_factory=dict)
+    """By language tag; added to the plugin's, tag by tag."""
+    aliases: tuple[CityName, ...] | None = None
+    """Instead of the plugin's."""
+    storage: PartName | None = None
+    """A ``[storage.NAME]``, or a backend by its own name with its default options."""
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    dag: PartName | None = None
+    dag_options: dict[str, Any] = Field(default_factory=dict)
+    consensus: PartName | None = None
+    consensus_options: dict[str, Any] = Field(default_factory=dict)
+    num_hashes: Annotated[int, Field(ge=1, le=1 << 32)] = DEFAULT_NUM_HASHES
+    """Of a new city: see `Genesis.num_hashes`."""
+    hold_rounds: Annotated[int, Field(ge=1, le=1_000)] = DEFAULT_HOLD_ROUNDS
+    """Of a new city: see `Genesis.hold_rounds`."""
+    balances: dict[Asset, dict[KeyIdHex, Amount]] = Field(default_factory=dict)
+    """First balances of a new city: asset, then key id in hexadecimal."""
+    genesis: Path | None = None
+    """An existing genesis file, instead of a new one."""
+    open: Opening | None = None
+    pacer: PacerSettings | None = None
+    """What is absent here is as in ``[pacer]``."""
+    limits: LimitsSettings | None = None
+    """What is absent here is as in ``[limits]``."""
+
+    def over(self, city: CityDefinition) -> CityDefinition:
+        """A city's definition with this table over it.
+
+        Options go with the part that they are for: where this table chooses another
+        part, the definition's options for the old one are dropped.
+        """
+        parts: dict[str, Any] = {}
+        for part in ("storage", "dag", "consensus"):
+            old = getattr(city, part)
+            chosen = getattr(self, part) or old
+            options = getattr(city, f"{part}_options") if chosen == old else {}
+            parts[part] = chosen
+            parts[f"{part}_options"] = {**options, **getattr(self, f"{part}_options")}
+        return replace(
+            city,
+            titles={**city.titles, **self.titles},
+            aliases=city.aliases if self.aliases is None else self.aliases,
+            **parts,
+        )
+
+
+class Settings(BaseSettings):
+    """All settings. `load_settings` reads them; calling the class takes arguments alone."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    network: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = DEFAULT_NETWORK
+    """Stands in every genesis, so that a test city is not taken for a real one."""
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    operator_key: Path = Path(DEFAULT_OPERATOR_KEY)
+    """File of the server's key."""
+    server: ServerSettings = ServerSettings()
+    plugins: PluginsSettings = PluginsSettings()
+    pacer: PacerSettings = PacerSettings()
+    limits: LimitsSettings = LimitsSettings()
+    crypto: CryptoSettings = CryptoSettings()
+    storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
+    cities: dict[Slug, CitySettings] = Field(default_factory=dict)
+
+    _sources: tuple[_Source, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_cities(cls, values: Any) -> Any:
+        """Fill a city's pacer and limits tables from the general ones."""
+        if not isinstance(values, dict) or not isinstance(values.get("cities"), dict):
+            return values
+        cities = {}
+        for slug, city in values["cities"].items():
+            if isinstance(city, dict):
+                for table in ("pacer", "limits"):
+                    general = values.get(table)
+                    if isinstance(general, dict) and isinstance(city.get(table), dict):
+                        city = {**city, table: {**general, **city[table]}}
+            cities[slug] = city
+        return {**values, "cities": cities}
+
+    def place(self, *key: str | int) -> str:
+        """Where a key was set, for an error message: file and line, or variable; else empty."""
+        return _place(self._sources, key, len(key))
+
+
+def get_dynamic_batch_interval(pending: int, current: timedelta, pacer: PacerSettings) -> timedelta:
+    """The interval after which the next round closes.
+
+    Args:
+        pending: Number of transactions that wait for a round.
+        current: The present interval.
+    """
+    minimum = timedelta(seconds=pacer.min_seconds)
+    maximum = timedelta(seconds=pacer.max_seconds)
+    if pending > pacer.max_tx:
+        return minimum
+    if pending == 0:
+        return min(current + PACER_STEP_UP, maximum)
+    return max(current - PACER_STEP_DOWN, minimum)
+
+
+def load_settings(
+    config: Path | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    **arguments: Any,
+) -> Settings:
+    """Read all sources.
+
+    Args:
+        config: The configuration file, instead of the one that is found.
+        arguments: Keys of `Settings` that win over every source.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a key is unknown or wrong; one
+            line for each, with its place and the nearest right key.
+    """
+    sources = (
+        _Source("argument", arguments),
+        _Source("variable", _read_environment(environment)),
+        _read_file(config, environment),
+    )
+    values: dict[str, Any] = {}
+    for source in reversed(sources):
+        values = _merged(values, source.values)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, Settings, sources)) from None
+    settings._sources = sources
+    return settings
+
+
+def option_errors(
+    error: ValidationError, model: type[BaseModel], settings: Settings, *key: str
+) -> str:
+    """Explain what is wrong with the options of a part that stand under ``key``."""
+    return _explain(error, model, settings._sources, key)
+
+
+# --- sources ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What one source says, and how to name a place in it."""
+
+    kind: Literal["argument", "variable", "file"]
+    values: Mapping[str, Any]
+    path: Path | None = None
+    text: str = ""
+
+    def has(self, key: tuple[str | int, ...]) -> bool:
+        value: Any = self.values
+        for part in key:
+            if not isinstance(value, Mapping) or part not in value:
+                return False
+            value = value[part]
+        return True
+
+
+class _Environment(EnvSettingsSource):
+    """Variables as nested values; only what looks like JSON is read as JSON."""
+
+    def __init__(self, variables: Mapping[str, str | None]) -> None:
+        super().__init__(
+            Settings,
+            case_sensitive=False,
+            env_prefix=ENVIRONMENT_PREFIX,
+            env_nested_delimiter="__",
+            env_ignore_empty=True,
+        )
+        self.env_vars = variables
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        if isinstance(value, str) and value.lstrip()[:1] not in ("[", "{"):
+            return value
+        return super().decode_complex_value(field_name, field, value)
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    variables: dict[str, str | None] = {}
+    for name, value in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE or not value:
+            continue
+        if name == f"{ENVIRONMENT_PREFIX}OPERATOR_KEY_FILE":
+            variables.setdefault(f"{ENVIRONMENT_PREFIX}OPERATOR_KEY".lower(), value)
+        elif name.endswith("_FILE"):
+            if not environment.get(name.removesuffix("_FILE")):
+                variables[name.removesuffix("_FILE").lower()] = _read_secret(name, value)
+        else:
+            _refuse_unknown(name)
+            variables[name.lower()] = value
+    try:
+        return _Environment(variables)()
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}; write lists and tables as JSON") from None
+
+
+def _read_secret(name: str, file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}: {file} cannot be read: {error}") from None
+
+
+def _refuse_unknown(name: str) -> None:
+    # Not every foreign variable is a mistake: Kubernetes sets CITYCHAIN_PORT and the
+    # like for a service called citychain. A nested or nearly right name is one.
+    head = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")[0]
+    if head in Settings.model_fields:
+        return
+    hint = did_you_mean(head, Settings.model_fields)
+    if "__" in name or hint:
+        raise ConfigurationError(f"{name}: there is no setting {head}{hint}")
+
+
+def _read_file(config: Path | None, environment: Mapping[str, str]) -> _Source:
+    if config is None and (named := environment.get(CONFIG_VARIABLE)):
+        config = Path(named)
+    if config is None:
+        config = Path(DEFAULT_CONFIG_FILE)
+        if not config.exists():
+            return _Source("file", {})
+    try:
+        text = config.read_text("utf-8")
+        values = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{config}: {error}") from None
+    folder = config.absolute().parent
+    values = {"data_dir": DEFAULT_DATA_DIR, "operator_key": DEFAULT_OPERATOR_KEY, **values}
+    cities = values.get("cities")
+    tables = cities.values() if isinstance(cities, dict) else ()
+    for table, key in [
+        (values, "data_dir"),
+        (values, "operator_key"),
+        *((table, "genesis") for table in tables if isinstance(table, dict)),
+    ]:
+        if isinstance(table.get(key), str):
+            table[key] = folder / table[key]
+    return _Source("file", values, config, text)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = _merged(old, value)
+        merged[key] = value
+    return merged
+
+
+# --- errors -------------------------------------------------------------------
+
+
+def _explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    sources: tuple[_Source, ...],
+    key: tuple[str, ...] = (),
+) -> str:
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        loc = tuple(part for part in fault["loc"] if part != "[key]")
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] in ("list_type", "tuple_type", "dict_type", "model_type"):
+            message += "; in the environment, write it as JSON"
+        elif fault["type"] == "extra_forbidden":
+            message = "unknown key" + did_you_mean(str(loc[-1]), _known_keys(model, loc[:-1]))
+        name = ".".join(map(str, (*key, *loc)))
+        place = _place(sources, (*key, *loc), max(1, len(key)))
+        lines.append(f"{place}{name}: {message}")
+    return "\n".join(lines)
+
+
+def _place(sources: tuple[_Source, ...], key: tuple[str | int, ...], shortest: int) -> str:
+    """Where a key stands, or the table that lacks it: ``citychain.toml:12: ``.
+
+    Args:
+        shortest: Number of leading parts of the key that must be there.
+    """
+    while len(key) >= shortest:
+        for source in sources:
+            if source.has(key):
+                if source.kind == "variable":
+                    return f"{ENVIRONMENT_PREFIX}{'__'.join(map(str, key)).upper()}: "
+                if source.kind == "file":
+                    line = _line(source.text, key)
+                    return f"{source.path}:{line}: " if line else f"{source.path}: "
+                return ""
+        key = key[:-1]
+    return ""
+
+
+def _line(text: str, key: tuple[str | int, ...]) -> int | None:
+    """The line of a TOML file on which a key, or the nearest table around it, is set."""
+    best: tuple[int, int] | None = None
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+([^\[\]]+)\]", line):
+            here = table = _key_path(header[1])
+        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            here = table + _key_path(assignment[1])
+        else:
+            continue
+        if key[: len(here)] == here and (best is None or len(here) > best[0]):
+            best = (len(here), number)
+    return best[1] if best else None
+
+
+def _key_path(dotted: str) -> tuple[str, ...]:
+    try:
+        value: Any = tomllib.loads(f"{dotted} = 0")
+    except tomllib.TOMLDecodeError:  # Inside a multi-line string; nothing to find there.
+        return ()
+    path = []
+    while isinstance(value, dict):
+        name, value = next(iter(value.items()))
+        path.append(name)
+    return tuple(path)
+
+
+def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """Keys of the table at a place in a model; empty if no table of ours stands there."""
+    table: Any = model
+    for part in loc:
+        fields = getattr(table, "model_fields", {})
+        if part in fields:
+            table = _plain(fields[part].annotation)
+        elif get_origin(table) is dict:
+            table = _plain(get_args(table)[1])
+        else:
+            return []
+    return list(getattr(table, "model_fields", ()))
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without ``Annotated`` and ``| None``."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return _plain(get_args(annotation)[0])
+    return annotation
