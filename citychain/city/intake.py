@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from citychain._native.transactions import Limits, Refusal, Transaction, check_batch
+from citychain._native.transactions import Limits, Transaction, check_batch
+from citychain._native.transactions import Refusal as NativeRefusal
 from citychain.city.pool import PendingPool
 from citychain.crypto.signatures import KeyCache
 from citychain.errors import StorageError
-from citychain.handler import Received
+from citychain.handler import Received, Refusal
 from citychain.ports import CityStorage, Clock, Compute
 from citychain.types import RawTransaction, SealedNode, State
 
@@ -146,7 +147,7 @@ class Intake:
             self._storing[transaction.tx_id] = stored
         appends.create_task(self._store(calls, results, new, repeats, stored))
 
-    async def _check(self, envelopes: Sequence[bytes]) -> list[Transaction | Refusal]:
+    async def _check(self, envelopes: Sequence[bytes]) -> list[Transaction | NativeRefusal]:
         checked = await self._compute(
             check_batch,
             envelopes,
@@ -158,7 +159,7 @@ class Intake:
         unknown = [
             index
             for index, item in enumerate(checked)
-            if isinstance(item, Refusal) and item.code == "UNKNOWN_KEY"
+            if isinstance(item, NativeRefusal) and item.code == "UNKNOWN_KEY"
         ]
         if unknown:
             wanted = {item.key_id for item in (checked[index] for index in unknown)}
@@ -181,7 +182,7 @@ class Intake:
         return checked
 
     async def _sort_out(
-        self, checked: Sequence[Transaction | Refusal]
+        self, checked: Sequence[Transaction | NativeRefusal]
     ) -> tuple[list[Result], list[Transaction], list[asyncio.Future[None]]]:
         """Tell new transactions from repeats and refusals.
 
@@ -206,8 +207,8 @@ class Intake:
         results: list[Result] = []
         new: dict[bytes, Transaction] = {}
         for item in checked:
-            if isinstance(item, Refusal):
-                results.append(item)
+            if isinstance(item, NativeRefusal):
+                results.append(Refusal(item.code, item.field, item.detail, item.key_id, item.tx_id))
                 continue
             tx_id = item.tx_id
             if tx_id in repeats or tx_id in new:
@@ -218,7 +219,9 @@ class Intake:
                 new[tx_id] = item
                 results.append(Received(tx_id, State.RECEIVED, False))
             else:
-                results.append(Refusal("AUTHOR_QUOTA", "body.author", "too many are pending", None))
+                results.append(
+                    Refusal("AUTHOR_QUOTA", "body.author", "too many are pending", tx_id=tx_id)
+                )
         return (
             results,
             list(new.values()),

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final, Self
 
 from citychain import checkpoint
-from citychain._native.transactions import Limits, Refusal
+from citychain._native.transactions import Limits
 from citychain.city.approver import Approver
 from citychain.city.intake import Intake
 from citychain.city.pool import PendingPool, PoolLimits
@@ -27,6 +27,7 @@ from citychain.handler import (
     EventBatch,
     InclusionProof,
     Received,
+    Refusal,
     TransactionEvent,
     TransactionStatus,
 )

@@ -1,0 +1,92 @@
+"""A city's genesis: made at its first opening, checked at every later one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from citychain.city.plan import CityPlan
+from citychain.errors import ConfigurationError
+from citychain.genesis import Genesis, Representative
+
+__all__ = ["found_city", "genesis_path"]
+
+
+def genesis_path(data_dir: Path, plan: CityPlan) -> Path:
+    """Where the city's genesis file is, or will be."""
+    return plan.genesis or data_dir / "genesis" / f"{plan.slug}.json"
+
+
+def found_city(data_dir: Path, network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:
+    """The city's genesis from its file, which is made if it is not there.
+
+    Raises:
+        ConfigurationError: a genesis file that was asked for by name is missing, or
+            the city has a history under another rule than the one now configured.
+    """
+    path = genesis_path(data_dir, plan)
+    try:
+        genesis = Genesis.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        if plan.genesis is not None:
+            raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
+        genesis = _new(network, plan, operator_public_key)
+        _write(path, genesis.file)
+        return genesis
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    _check(path, network, plan, genesis)
+    return genesis
+
+
+def _new(network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:
+    return Genesis(
+        network=network,
+        city=plan.slug,
+        rule=plan.dag.definition.rule,
+        rule_options=plan.dag.options.model_dump(mode="json"),
+        consensus=plan.consensus.definition.step,
+        consensus_options=plan.consensus.options.model_dump(mode="json"),
+        num_hashes=plan.num_hashes,
+        hold_rounds=plan.hold_rounds,
+        committee=(Representative(public_key=operator_public_key.hex()),),
+        balances=plan.balances,
+    )
+
+
+def _check(path: Path, network: str, plan: CityPlan, genesis: Genesis) -> None:
+    """A city keeps the parts that it began with: its ids are made with them."""
+    for what, configured, pinned in (
+        ("network", network, genesis.network),
+        ("city", plan.slug, genesis.city),
+        ("dag", plan.dag.definition.rule, genesis.rule),
+        ("dag_options", plan.dag.options.model_dump(mode="json"), dict(genesis.rule_options)),
+        ("consensus", plan.consensus.definition.step, genesis.consensus),
+        (
+            "consensus_options",
+            plan.consensus.options.model_dump(mode="json"),
+            dict(genesis.consensus_options),
+        ),
+    ):
+        if configured != pinned:
+            raise ConfigurationError(
+                f"city {plan.slug}: {what} is configured as {configured!r}, but {path} says "
+                f"{pinned!r}; a city with a history keeps what it began with"
+            )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a new file: whole or not at all, whatever happens, and never over another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        os.chmod(file.name, 0o644)
+        os.link(file.name, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,17 @@
+"""The built-in consensus steps, offered by the same hook as anybody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from citychain.consensus.solo import Solo, SoloOptions
+from citychain.hooks.definitions import ConsensusDefinition
+from citychain.hooks.specs import hookimpl
+
+__all__ = ["citychain_consensus_steps"]
+
+
+@hookimpl
+def citychain_consensus_steps() -> Iterable[ConsensusDefinition]:
+    """``solo``."""
+    yield ConsensusDefinition("solo", Solo, SoloOptions)

@@ -1,0 +1,218 @@
+"""The composition root: how a server, and each of its cities, is put together.
+
+The only module that names concrete classes together. `CoreContainer` holds
+what a server's cities share; a `CityContainer` holds one city's parts, which
+are built when the city is opened. A test replaces any of them by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from dependency_injector import containers, providers
+
+import citychain.consensus.builtin
+import citychain.dag.builtin
+import citychain.storage.builtin
+from citychain._native.transactions import Limits
+from citychain.city.catalogue import Catalogue
+from citychain.city.directory import CityDirectory
+from citychain.city.engines import StorageEngines
+from citychain.city.pipeline import City
+from citychain.city.pool import PoolLimits
+from citychain.clock import SystemClock
+from citychain.compute import Executor
+from citychain.config import CityPlan, Settings
+from citychain.crypto.keyfile import load_key
+from citychain.crypto.signatures import KeyCache
+from citychain.errors import ConfigurationError
+from citychain.genesis import Genesis
+from citychain.handler import CityHandler
+from citychain.hooks.events import RoundEvents
+from citychain.hooks.registry import load_plugins
+from citychain.ports import CityContext, StorageBackend, StorageContext
+
+__all__ = ["CityContainer", "CoreContainer", "Overrides", "open_directory"]
+
+BUILTIN: Final = (
+    citychain.storage.builtin,
+    citychain.dag.builtin,
+    citychain.consensus.builtin,
+)
+
+Overrides = Mapping[str, CityHandler | Mapping[str, Any]]
+"""For tests. By city: a whole handler, or replacements of parts by the part's name
+(`CITY_PARTS`): an object, or a function that is given the real part and returns what
+stands in for it."""
+
+CITY_PARTS: Final = ("storage", "dag", "consensus")
+
+
+class CoreContainer(containers.DeclarativeContainer):
+    """What the cities of one server share."""
+
+    settings = providers.Dependency(instance_of=Settings)
+    clock = providers.Singleton(SystemClock)
+    compute = providers.Singleton(Executor)
+    registry = providers.Singleton(
+        load_plugins,
+        builtin=BUILTIN,
+        allow=settings.provided.plugins.allow,
+        disabled=settings.provided.plugins.disabled,
+    )
+    events = providers.Singleton(RoundEvents, registry)
+    catalogue = providers.Singleton(Catalogue, registry, settings)
+    operator = providers.Singleton(load_key, settings.provided.operator_key)
+    keys = providers.Singleton(
+        KeyCache,
+        prepared=settings.provided.crypto.prepared_keys,
+        public=settings.provided.crypto.public_keys,
+    )
+    engines = providers.Singleton(
+        StorageEngines, registry=registry, settings=settings, compute=compute, clock=clock
+    )
+
+
+class CityContainer(containers.DeclarativeContainer):
+    """One city's parts."""
+
+    core = providers.DependenciesContainer()
+    plan = providers.Dependency(instance_of=CityPlan)
+    genesis = providers.Dependency(instance_of=Genesis)
+    storage = providers.Dependency()
+    context = providers.Singleton(
+        CityContext,
+        slug=plan.provided.slug,
+        genesis=genesis,
+        compute=core.compute,
+        clock=core.clock,
+        operator=core.operator,
+    )
+    dag = providers.Singleton(
+        lambda plan, context: plan.dag.factory(plan.dag_options, context), plan, context
+    )
+    consensus = providers.Singleton(
+        lambda plan, context: plan.consensus.factory(plan.consensus_options, context),
+        plan,
+        context,
+    )
+    handler = providers.Singleton(
+        City,
+        slug=plan.provided.slug,
+        genesis=genesis,
+        storage=storage,
+        dag=dag,
+        consensus=consensus,
+        compute=core.compute,
+        clock=core.clock,
+        keys=core.keys,
+        pool_limits=providers.Factory(
+            PoolLimits,
+            transactions=plan.provided.limits.pending_transactions,
+            bytes=plan.provided.limits.pending_bytes,
+            author_transactions=plan.provided.limits.author_pending,
+        ),
+        limits=providers.Factory(Limits, body_bytes=plan.provided.limits.body_bytes),
+        pacer=plan.provided.pacer,
+        holder=providers.Factory(lambda: f"{socket.gethostname()}:{os.getpid()}"),
+        on_sealed=core.events.provided.sealed,
+        on_approved=core.events.provided.approved,
+    )
+
+
+@asynccontextmanager
+async def open_directory(
+    core: CoreContainer, overrides: Overrides | None = None
+) -> AsyncIterator[CityDirectory]:
+    """The directory of a server's cities; leaving closes them and all that they share.
+
+    Raises:
+        ConfigurationError: a setting, or an override, names something unknown.
+    """
+    opener = _Opener(core, overrides or {})
+    async with AsyncExitStack() as stack:
+        compute = await stack.enter_async_context(core.compute())
+        await stack.enter_async_context(core.events())
+        await stack.enter_async_context(core.engines())
+        catalogue = core.catalogue()
+        yield await stack.enter_async_context(
+            CityDirectory(
+                catalogue,
+                opener.open_city,
+                core.clock(),
+                lambda name: compute(catalogue.find, name),
+            )
+        )
+
+
+class _Opener:
+    """Opens cities for a directory."""
+
+    def __init__(self, core: CoreContainer, overrides: Overrides) -> None:
+        self._core = core
+        self._overrides = overrides
+        for slug, replacement in overrides.items():
+            if isinstance(replacement, Mapping) and (
+                unknown := replacement.keys() - set(CITY_PARTS)
+            ):
+                raise ConfigurationError(
+                    f"override of {slug}: no part {min(unknown)!r}; "
+                    f"the parts are {', '.join(CITY_PARTS)}"
+                )
+
+    async def open_city(self, slug: str, stack: AsyncExitStack) -> CityHandler:
+        """Build and enter a city's parts and its handler."""
+        core = self._core
+        replacement = self._overrides.get(slug, {})
+        if not isinstance(replacement, Mapping):
+            return replacement
+        compute = core.compute()
+        plan: CityPlan = await compute(core.catalogue().plan, slug)
+        genesis: Genesis = await compute(
+            load_genesis, core.settings(), plan, core.operator().public_key
+        )
+        backend: StorageBackend = await core.engines().backend(plan.storage)
+        storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        container = CityContainer(core=core, plan=plan, genesis=genesis, storage=storage)
+        container.storage.override(providers.Object(_replaced(replacement, "storage", storage)))
+        for part in ("dag", "consensus"):
+            provider = getattr(container, part)
+            built = _replaced(replacement, part, provider())
+            if isinstance(built, AbstractAsyncContextManager):
+                built = await stack.enter_async_context(built)
+            provider.override(providers.Object(built))
+        return await stack.enter_async_context(container.handler())
+
+
+def _replaced(replacements: Mapping[str, Any], part: str, real: Any) -> Any:
+    if part not in replacements:
+        return real
+    replacement = replacements[part]
+    return replacement(real) if callable(replacement) else replacement
+
+
+def load_genesis(settings: Settings, plan: CityPlan, operator_public_key: bytes) -> Genesis:
+    """The city's genesis, from its file; made, once, where there is none yet.
+
+    Raises:
+        ConfigurationError: the file is not what the settings ask for.
+    """
+    path = plan.genesis or settings.data_dir / "genesis" / f"{plan.slug}.json"
+    try:
+        genesis = Genesis.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        if plan.genesis is not None:
+            raise ConfigurationError(f"{plan.slug}: no genesis file {path}") from None
+        genesis = plan.new_genesis(settings.network, operator_public_key)
+        write_once(path, genesis.file)
+    plan.check_genesis(genesis)
+    return genesis
+
+
+_ = (asyncio, Callable, Path, StorageContext)
