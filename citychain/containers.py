@@ -7,12 +7,10 @@ are built when the city is opened. A test replaces any of them by name.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from dependency_injector import containers, providers
@@ -24,19 +22,21 @@ from citychain._native.transactions import Limits
 from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.engines import StorageEngines
+from citychain.city.founding import found_city
 from citychain.city.pipeline import City
+from citychain.city.plan import CityPlan
 from citychain.city.pool import PoolLimits
+from citychain.client.keys import load_key
 from citychain.clock import SystemClock
 from citychain.compute import Executor
-from citychain.config import CityPlan, Settings
-from citychain.crypto.keyfile import load_key
+from citychain.config import Settings
 from citychain.crypto.signatures import KeyCache
 from citychain.errors import ConfigurationError
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
-from citychain.ports import CityContext, StorageBackend, StorageContext
+from citychain.ports import CityContext, StorageBackend
 
 __all__ = ["CityContainer", "CoreContainer", "Overrides", "open_directory"]
 
@@ -75,7 +75,10 @@ class CoreContainer(containers.DeclarativeContainer):
         public=settings.provided.crypto.public_keys,
     )
     engines = providers.Singleton(
-        StorageEngines, registry=registry, settings=settings, compute=compute, clock=clock
+        StorageEngines,
+        directory=settings.provided.data_dir,
+        compute=compute,
+        clock=clock,
     )
 
 
@@ -95,10 +98,12 @@ class CityContainer(containers.DeclarativeContainer):
         operator=core.operator,
     )
     dag = providers.Singleton(
-        lambda plan, context: plan.dag.factory(plan.dag_options, context), plan, context
+        lambda plan, context: plan.dag.definition.factory(plan.dag.options, context),
+        plan,
+        context,
     )
     consensus = providers.Singleton(
-        lambda plan, context: plan.consensus.factory(plan.consensus_options, context),
+        lambda plan, context: plan.consensus.definition.factory(plan.consensus.options, context),
         plan,
         context,
     )
@@ -118,7 +123,7 @@ class CityContainer(containers.DeclarativeContainer):
             bytes=plan.provided.limits.pending_bytes,
             author_transactions=plan.provided.limits.author_pending,
         ),
-        limits=providers.Factory(Limits, body_bytes=plan.provided.limits.body_bytes),
+        limits=providers.Factory(Limits, body_bytes_max=plan.provided.limits.body_bytes),
         pacer=plan.provided.pacer,
         holder=providers.Factory(lambda: f"{socket.gethostname()}:{os.getpid()}"),
         on_sealed=core.events.provided.sealed,
@@ -175,7 +180,11 @@ class _Opener:
         compute = core.compute()
         plan: CityPlan = await compute(core.catalogue().plan, slug)
         genesis: Genesis = await compute(
-            load_genesis, core.settings(), plan, core.operator().public_key
+            found_city,
+            core.settings().data_dir,
+            core.settings().network,
+            plan,
+            core.operator().public_key,
         )
         backend: StorageBackend = await core.engines().backend(plan.storage)
         storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
@@ -195,24 +204,3 @@ def _replaced(replacements: Mapping[str, Any], part: str, real: Any) -> Any:
         return real
     replacement = replacements[part]
     return replacement(real) if callable(replacement) else replacement
-
-
-def load_genesis(settings: Settings, plan: CityPlan, operator_public_key: bytes) -> Genesis:
-    """The city's genesis, from its file; made, once, where there is none yet.
-
-    Raises:
-        ConfigurationError: the file is not what the settings ask for.
-    """
-    path = plan.genesis or settings.data_dir / "genesis" / f"{plan.slug}.json"
-    try:
-        genesis = Genesis.from_bytes(path.read_bytes())
-    except FileNotFoundError:
-        if plan.genesis is not None:
-            raise ConfigurationError(f"{plan.slug}: no genesis file {path}") from None
-        genesis = plan.new_genesis(settings.network, operator_public_key)
-        write_once(path, genesis.file)
-    plan.check_genesis(genesis)
-    return genesis
-
-
-_ = (asyncio, Callable, Path, StorageContext)

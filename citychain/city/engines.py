@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Self
 
-from citychain.config import Settings
-from citychain.hooks.registry import Registry
+from citychain.city.plan import Part
+from citychain.hooks.definitions import StorageDefinition
 from citychain.ports import Clock, Compute, StorageBackend, StorageContext
 
 __all__ = ["StorageEngines"]
 
 
 class StorageEngines:
-    """Opens each configured backend when the first city asks for it; closes them on leaving."""
+    """Opens each configured backend when the first city asks for it; closes them on leaving.
 
-    def __init__(
-        self, *, registry: Registry, settings: Settings, compute: Compute, clock: Clock
-    ) -> None:
-        self._registry = registry
-        self._settings = settings
+    Args:
+        directory: Each backend gets a directory of its name below it.
+    """
+
+    def __init__(self, *, directory: Path, compute: Compute, clock: Clock) -> None:
+        self._directory = directory
         self._compute = compute
         self._clock = clock
         self._stack = AsyncExitStack()
@@ -33,22 +35,16 @@ class StorageEngines:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
-    async def backend(self, name: str) -> StorageBackend:
-        """The open backend of this configured name.
+    async def backend(self, part: Part[StorageDefinition]) -> StorageBackend:
+        """The open backend of this name.
 
         Raises:
-            ConfigurationError: nothing is configured under this name.
             StorageError: it cannot be opened.
         """
         async with self._opening:
-            if name not in self._open:
-                definition, options = self._settings.storage_backend(name, self._registry)
-                context = StorageContext(
-                    directory=self._settings.data_dir / name,
-                    compute=self._compute,
-                    clock=self._clock,
+            if part.name not in self._open:
+                context = StorageContext(self._directory / part.name, self._compute, self._clock)
+                self._open[part.name] = await self._stack.enter_async_context(
+                    part.definition.factory(part.options, context)
                 )
-                self._open[name] = await self._stack.enter_async_context(
-                    definition.factory(options, context)
-                )
-            return self._open[name]
+            return self._open[part.name]
