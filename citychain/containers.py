@@ -145,14 +145,8 @@ async def open_directory(
         compute = await stack.enter_async_context(core.compute())
         await stack.enter_async_context(core.events())
         await stack.enter_async_context(core.engines())
-        catalogue = core.catalogue()
         yield await stack.enter_async_context(
-            CityDirectory(
-                catalogue,
-                opener.open_city,
-                core.clock(),
-                lambda name: compute(catalogue.find, name),
-            )
+            CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
         )
 
 

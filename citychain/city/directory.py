@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from citychain.city.listing import CityListing, CityState
 from citychain.errors import CityUnavailable, NotFound
 from citychain.handler import CityHandler
-from citychain.ports import Clock
+from citychain.ports import Clock, Compute
 
 __all__ = ["CityCatalogue", "CityDirectory"]
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 OPENING_MAX: Final = 8
 """Cities being opened at a time."""
+RESOLVED_MAX: Final = 65_536
+"""Spellings of names that are remembered."""
 RETRY_SECONDS: Final = (1.0, 60.0)
 """First and longest pause before a failed city is tried again."""
 
@@ -70,12 +72,13 @@ class CityDirectory:
         catalogue: CityCatalogue,
         open_city: Callable[[str, AsyncExitStack], Awaitable[CityHandler]],
         clock: Clock,
-        find: Callable[[str], Awaitable[CityListing | None]],
+        compute: Compute,
     ) -> None:
         self._catalogue = catalogue
         self._open_city = open_city
         self._clock = clock
-        self._find = find
+        self._compute = compute
+        self._resolved: dict[str, CityListing] = {}
         self._entries: dict[str, _Entry] = {}
         self._room = asyncio.Semaphore(OPENING_MAX)
         self._closing = False
@@ -100,7 +103,7 @@ class CityDirectory:
             NotFound: no city has this name; suggests near ones.
             CityUnavailable: it cannot be opened now.
         """
-        listing = await self.listing(name)
+        listing = await self._resolve(name)
         entry = self._entries.setdefault(listing.slug, _Entry())
         if entry.handler is not None and not getattr(entry.handler, "broken", False):
             return entry.handler
@@ -120,10 +123,19 @@ class CityDirectory:
         Raises:
             NotFound: no city has this name; suggests near ones.
         """
-        found = await self._find(name)
+        return self._with_state(await self._resolve(name))
+
+    async def _resolve(self, name: str) -> CityListing:
+        """Look a name up once; after that it costs a dictionary's look-up."""
+        if (known := self._resolved.get(name)) is not None:
+            return known
+        found = await self._compute(self._catalogue.find, name)
         if found is None:
             raise NotFound("city", name, self._catalogue.suggestions(name))
-        return self._with_state(found)
+        if len(self._resolved) >= RESOLVED_MAX:
+            self._resolved.clear()
+        self._resolved[name] = found
+        return found
 
     def listings(self, query: str, after: str, limit: int) -> Sequence[CityListing]:
         """Listed cities of which some name begins with ``query``, by slug, after a slug."""
