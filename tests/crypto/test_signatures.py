@@ -1,5 +1,9 @@
 """ML-DSA-87 signatures: agreement with pyca/cryptography, and what does not verify."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
@@ -13,6 +17,7 @@ from citychain.crypto.signatures import (
     PUBLIC_KEY_BYTES,
     SEED_BYTES,
     SIGNATURE_BYTES,
+    KeyCache,
     PreparedKey,
     SigningKey,
     verify,
@@ -119,3 +124,67 @@ def test_a_batch_keeps_its_order(key: SigningKey) -> None:
     items = [(k, m, b"c", s) for k, m, s in zip(keys, messages, signatures, strict=True)]
     assert verify_batch(items) == [i % 3 != 0 for i in range(100)]
     assert verify_batch([]) == []
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    at=st.integers(0, 8 * SIGNATURE_BYTES - 1),
+    field=st.sampled_from(["message", "context", "signature", "public_key"]),
+)
+def test_a_flipped_bit_is_noticed_by_both_engines(key: SigningKey, at: int, field: str) -> None:
+    good = Signed(key.public_key, b"m" * 100, b"c" * 100, key.sign(b"m" * 100, b"c" * 100))
+    flipped = bytearray(getattr(good, field))
+    flipped[at // 8 % len(flipped)] ^= 1 << at % 8
+    bad = good._replace(**{field: bytes(flipped)})
+    with pytest.raises(InvalidSignature):
+        verify(*bad)
+    with pytest.raises(InvalidSignature):
+        PreparedKey(bad.public_key).verify(*bad[1:])
+
+
+def test_a_key_cache_keeps_its_bounds_under_threads() -> None:
+    cache = KeyCache(prepared=3, public=4)
+    keys = [SigningKey(bytes([n]) * 32) for n in range(8)]
+    signatures = [key.sign(b"m", b"c") for key in keys]
+
+    def use(turn: int) -> None:
+        n = turn * 3 % len(keys)
+        cache.add_public_key(bytes([n]) * 32, keys[n].public_key)
+        if held := cache.get(bytes([n]) * 32):
+            held.verify(b"m", b"c", signatures[n])
+        assert cache.prepared_len <= 3
+        assert len(cache) <= 7
+
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(use, range(800)))
+    assert (cache.prepared_len, len(cache)) == (3, 7)
+
+
+def test_a_key_cache_knows_only_what_it_was_given(key: SigningKey) -> None:
+    cache = KeyCache()
+    assert cache.get(bytes(32)) is None
+    cache.insert(bytes(32), PreparedKey(key.public_key))
+    held = cache.get(bytes(32))
+    assert held is not None
+    assert held.public_key == key.public_key
+    with pytest.raises(ValueError, match="key_id must have 32 bytes, not 31"):
+        cache.get(bytes(31))
+    with pytest.raises(ValueError, match="public_key must have 2592 bytes, not 0"):
+        cache.add_public_key(bytes(32), b"")
+
+
+FORK = """
+import os
+from citychain.crypto.signatures import SigningKey
+
+key = SigningKey(bytes(32))
+key.sign_batch([b"a", b"b"], b"")
+if (child := os.fork()) == 0:
+    os._exit(len(key.sign_batch([b"a", b"b"], b"")))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+def test_a_forked_child_runs_batches() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60, capture_output=True)

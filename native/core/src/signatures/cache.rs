@@ -162,3 +162,98 @@ impl<V> Clock<V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::SigningKey;
+    use super::*;
+
+    fn key(n: u8) -> (KeyId, Arc<PreparedKey>) {
+        let signing = SigningKey::from_seed(&[n; 32]);
+        (
+            [n; 32],
+            Arc::new(PreparedKey::new(signing.public_key()).unwrap()),
+        )
+    }
+
+    fn is_prepared(cache: &KeyCache, n: u8) -> bool {
+        cache.lock().prepared.index.contains_key(&[n; 32])
+    }
+
+    #[test]
+    fn a_displaced_key_stays_as_a_public_key_and_is_prepared_again() {
+        let cache = KeyCache::new(2, 2);
+        for n in 0..3 {
+            let (id, key) = key(n);
+            cache.insert(id, key);
+        }
+        assert_eq!((cache.prepared_len(), cache.len()), (2, 3));
+        assert!(!is_prepared(&cache, 0));
+        let again = cache.get(&[0; 32]).unwrap();
+        assert_eq!(again.public_key(), key(0).1.public_key());
+        assert!(is_prepared(&cache, 0));
+        assert_eq!((cache.prepared_len(), cache.len()), (2, 3));
+    }
+
+    #[test]
+    fn the_bounds_hold_and_what_exceeds_both_is_forgotten() {
+        for (prepared, public) in [(0, 0), (0, 2), (1, 0), (1, 1), (2, 3)] {
+            let cache = KeyCache::new(prepared, public);
+            for n in 0..10 {
+                let (id, key) = key(n);
+                cache.insert(id, Arc::clone(&key));
+                cache.add_public_key([n + 100; 32], key.public_key());
+                assert!(cache.prepared_len() <= prepared);
+                assert!(cache.len() <= prepared + public);
+            }
+            assert_eq!(cache.len(), prepared + public);
+            assert!(cache.get(&[0; 32]).is_none());
+            assert!(cache.get(&[99; 32]).is_none());
+        }
+    }
+
+    #[test]
+    fn a_key_in_use_outlives_keys_that_come_and_go() {
+        let cache = KeyCache::new(3, 0);
+        for n in 0..20 {
+            let (id, key) = key(n);
+            cache.insert(id, key);
+            assert!(cache.get(&[0; 32]).is_some(), "after {n}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_held_once() {
+        let cache = KeyCache::new(2, 2);
+        let (id, prepared) = key(1);
+        cache.add_public_key(id, prepared.public_key());
+        cache.insert(id, Arc::clone(&prepared));
+        cache.insert(id, Arc::clone(&prepared));
+        cache.add_public_key(id, prepared.public_key());
+        assert_eq!((cache.prepared_len(), cache.len()), (1, 1));
+    }
+
+    #[test]
+    fn threads_get_the_key_of_the_id_they_asked_for() {
+        let cache = KeyCache::new(3, 4);
+        let keys: Vec<_> = (0..8).map(key).collect();
+        thread::scope(|scope| {
+            for start in 0..4 {
+                let (cache, keys) = (&cache, &keys);
+                scope.spawn(move || {
+                    for step in 0..200 {
+                        let (id, key) = &keys[(start + step * 3) % keys.len()];
+                        cache.add_public_key(*id, key.public_key());
+                        if let Some(held) = cache.get(id) {
+                            assert_eq!(held.public_key(), key.public_key());
+                        }
+                        assert!(cache.prepared_len() <= 3 && cache.len() <= 7);
+                    }
+                });
+            }
+        });
+        assert_eq!((cache.prepared_len(), cache.len()), (3, 7));
+    }
+}

@@ -32,13 +32,19 @@ fn impossible_lengths_are_errors_or_do_not_verify() {
     let signature = key.sign(b"message", &[1; 255], false).unwrap();
     let prepared = PreparedKey::new(key.public_key()).unwrap();
     assert!(prepared.verify(b"message", &[1; 255], &signature));
-    assert_eq!(key.sign(b"message", &[1; 256], false), Err(Error::ContextLength(256)));
+    assert_eq!(
+        key.sign(b"message", &[1; 256], false),
+        Err(Error::ContextLength(256))
+    );
     for context in [&[1; 256][..], &[1; 257], &[1; 511], &[1; 70_000]] {
         assert!(!prepared.verify(b"message", context, &signature));
         assert!(!verify(key.public_key(), b"message", context, &signature));
     }
     for len in [0, 1, PUBLIC_KEY_BYTES - 1, PUBLIC_KEY_BYTES + 1] {
-        assert_eq!(PreparedKey::new(&vec![0; len]).err(), Some(Error::PublicKeyLength(len)));
+        assert_eq!(
+            PreparedKey::new(&vec![0; len]).err(),
+            Some(Error::PublicKeyLength(len))
+        );
         assert!(!verify(&vec![0; len], b"message", CONTEXT, &signature));
     }
     for len in [0, 1, SIGNATURE_BYTES - 1, SIGNATURE_BYTES + 1] {
