@@ -1,0 +1,78 @@
+# Two commands matter: `make demo` and `make test`. Each sets everything up on its first run.
+# PYTHON names the interpreter, VENV the environment's folder.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-python test-plugins test-rust test-packages lint fmt fuzz bench proto \
+	ready clean
+
+export PYTHON
+VENV ?= .venv
+BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 60
+# What the extension is compiled for; where it moves, the binding is compiled again.
+export PYO3_PYTHON ?= $(abspath $(BIN)/python)
+CARGO := cargo
+WORKSPACE := --manifest-path native/Cargo.toml --locked
+# The tests of Rust code share the release build's compiled dependencies, but check what a release
+# does not: overflow, and debug assertions.
+CHECKED := --config profile.release.package.citychain-core.overflow-checks=true \
+	--config profile.release.package.citychain-core.debug-assertions=true
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r target text; do printf 'make %-14s %s\n' "$$target" "$$text"; done
+
+demo: ready ## Run a small city: submit, approve, prove, verify
+	@$(BIN)/citychain demo
+
+test: test-python test-plugins test-rust ## Run all tests of both languages
+
+test-python: ready ## Run the tests of the Python package
+	$(BIN)/pytest -n auto
+
+test-plugins: ready ## Run the tests of each plugin
+	@for tests in plugins/*/tests; do \
+		[ -d "$$tests" ] || continue; \
+		echo "$(BIN)/pytest $$tests"; \
+		$(BIN)/pytest "$$tests" || exit 1; \
+	done
+
+test-rust: ready ## Run the tests of the Rust code
+	$(CARGO) test $(WORKSPACE) --workspace --exclude citychain-native --release $(CHECKED) --quiet
+
+test-packages: ready ## Build the sdist and the wheel, install and use them (slow)
+	$(BIN)/pytest tests/test_packaging.py -m slow
+
+lint: ready $(VENV)-build/made ## Run all linters and type checkers
+	@$(BIN)/python -m pip install --quiet --group lint
+	@sh .ci/lint $(BIN) $(VENV)-build/bin
+
+fmt: ready ## Format the code of both languages
+	@$(BIN)/python -m pip install --quiet --group lint
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(CARGO) fmt --manifest-path native/Cargo.toml --all
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS
+	@sh .ci/fuzz $(FUZZ_SECONDS)
+
+bench: ready ## Run each measurement; each prints JSON
+	@for bench in bench/[!_]*.py; do echo "# $$bench"; $(BIN)/python "$$bench" || exit 1; done
+
+proto: $(VENV)-build/made ## Generate the Python code of the wire contract again
+	$(VENV)-build/bin/python proto/generate.py
+
+ready:
+	@sh .ci/setup $(VENV)
+
+# Generated code is made with the oldest protobuf that may run it, so apart from the newest.
+$(VENV)-build/made: pyproject.toml
+	@$$(sh .ci/prerequisites) -m venv --clear $(VENV)-build
+	@$(VENV)-build/bin/python -m pip install --quiet 'pip>=25.1'
+	@$(VENV)-build/bin/python -m pip install --quiet --group build
+	@touch $@
+
+clean: ## Remove everything that was built
+	rm -rf .venv .venv-* .tools build dist *.egg-info plugins/*/*.egg-info plugins/*/build \
+		native/target native/fuzz/target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f citychain/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
