@@ -90,6 +90,7 @@ class Node(_message.Message):
     TIME_MS_FIELD_NUMBER: _builtins.int
     POP_FIELD_NUMBER: _builtins.int
     POH_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     node_id: _builtins.bytes
     tx_id: _builtins.bytes
     round: _builtins.int
@@ -101,6 +102,8 @@ class Node(_message.Message):
     """Hash of the judgement of the author's place; empty where the city judges none."""
     poh: _builtins.bytes
     """Hash of the round's proof-of-history entry."""
+    author: _builtins.bytes
+    """Key id of the transaction's author."""
     @_builtins.property
     def parents(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeRef]: ...
     def __init__(
@@ -115,10 +118,11 @@ class Node(_message.Message):
         time_ms: _builtins.int = ...,
         pop: _builtins.bytes = ...,
         poh: _builtins.bytes = ...,
+        author: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "parents", b"parents", "poh", b"poh", "pop", b"pop", "round", b"round", "rule", b"rule", "seq", b"seq", "time_ms", b"time_ms", "tx_id", b"tx_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "node_id", b"node_id", "parents", b"parents", "poh", b"poh", "pop", b"pop", "round", b"round", "rule", b"rule", "seq", b"seq", "time_ms", b"time_ms", "tx_id", b"tx_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,11 +165,20 @@ class Transaction(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     REJECTION_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    POH_FIELD_NUMBER: _builtins.int
     tx_id: _builtins.bytes
     state: Global___State.ValueType
     round: _builtins.int
     """Set from SEALED on."""
     seq: _builtins.int
+    author: _builtins.bytes
+    """Key id. Set from SEALED on, as the next two are."""
+    time_ms: _builtins.int
+    """The round's time; information only."""
+    poh: _builtins.bytes
+    """Hash of the round's proof-of-history entry."""
     @_builtins.property
     def transaction(self) -> _transaction_pb2.SignedTransaction:
         """The envelope in its stored form (signer by key id); empty once retention removed it."""
@@ -188,10 +201,13 @@ class Transaction(_message.Message):
         seq: _builtins.int = ...,
         node: Global___Node | None = ...,
         rejection: Global___Rejection | None = ...,
+        author: _builtins.bytes = ...,
+        time_ms: _builtins.int = ...,
+        poh: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "rejection", b"rejection", "transaction", b"transaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "rejection", b"rejection", "round", b"round", "seq", b"seq", "state", b"state", "transaction", b"transaction", "tx_id", b"tx_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "node", b"node", "poh", b"poh", "rejection", b"rejection", "round", b"round", "seq", b"seq", "state", b"state", "time_ms", b"time_ms", "transaction", b"transaction", "tx_id", b"tx_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,7 +347,7 @@ class Receipt(_message.Message):
     def transaction(self) -> _transaction_pb2.SignedTransaction: ...
     @_builtins.property
     def node(self) -> Global___Node:
-        """Its rule, time_ms and poh are left out: the checkpoint has them."""
+        """Without author, rule, time_ms and poh: the body and the checkpoint have them."""
 
     @_builtins.property
     def rejection(self) -> Global___Rejection: ...

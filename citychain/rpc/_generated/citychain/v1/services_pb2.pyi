@@ -283,7 +283,7 @@ class GetObjectsRequest(_message.Message):
     city: _builtins.str
     @_builtins.property
     def objects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 256 object ids of 1 to 256 bytes; a balance is "$balance/ASSET/KEY_ID_HEX"."""
+        """At most 256 object ids of 1 to 255 bytes; a balance is "$balance/ASSET/KEY_ID_HEX"."""
 
     def __init__(
         self,
