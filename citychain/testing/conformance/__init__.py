@@ -1,0 +1,18 @@
+"""Conformance suites: what every part of a kind must do, as tests to inherit.
+
+A part passes when its tests do::
+
+    class TestMyStorage(StorageSuite):
+        @pytest.fixture
+        def storage_backend_factory(self, storage_context):
+            return lambda: MyBackend(MyOptions(), storage_context)
+
+================================================ =================================
+`citychain.testing.conformance.storage`          storage backends
+`citychain.testing.conformance.ledger`           plausible ledgers to fill them with
+================================================ =================================
+
+The suites need pytest, pytest-asyncio (``asyncio_mode = "auto"``) and hypothesis.
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,267 @@
+"""A city's ledger in the simplest form, to fill a storage backend and to judge its answers.
+
+A `Ledger` makes plausible rounds: ids and hashes are random bytes, since storage
+verifies none of them. What the backend is told, the ledger is told too, and
+`Ledger.check` then compares all that the backend can be asked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from citychain.ports import StoredRound
+from citychain.types import (
+    Certificate,
+    Head,
+    NodeRef,
+    ObjectState,
+    ObjectWrite,
+    RawTransaction,
+    Rejection,
+    SealedNode,
+    SealedRound,
+    SubtreeHash,
+    Vote,
+)
+
+if TYPE_CHECKING:
+    from citychain._native.transactions import Transaction
+    from citychain.ports import CityStorage
+
+__all__ = ["Ledger"]
+
+LEVEL = 8
+
+
+class Ledger:
+    """One city: what is stored in it, in plain lists and dicts.
+
+    Methods named as a noun make something and change nothing; `receive`,
+    `commit` and `certify` tell the ledger what the backend has been told.
+    """
+
+    def __init__(self, seed: int, initial: Sequence[ObjectWrite] = ()) -> None:
+        self.random = random.Random(seed)
+        self.genesis = self.random.randbytes(32)
+        self.initial = initial
+        self.keys: dict[bytes, bytes] = {}
+        self.received: dict[bytes, RawTransaction] = {}
+        """In order of arrival."""
+        self.rounds: list[StoredRound] = []
+        self.nodes: list[list[SealedNode]] = []
+        """By round."""
+        self.sealed: dict[bytes, SealedNode] = {}
+        self.objects = {w.object: ObjectState(w.version, w.value) for w in initial}
+        self.leaf_hashes = b""
+        self.subtrees: list[bytes] = []
+        """Hashes at level 8."""
+        self.epoch = 0
+        self._authors = [self.random.randbytes(32) for _ in range(20)]
+
+    # What can be stored
+
+    def transaction(self, size: int = 100) -> RawTransaction:
+        """A new transaction by one of a few authors, with an envelope of this size."""
+        author = self.random.choice(self._authors)
+        return RawTransaction(self.random.randbytes(32), author, self.random.randbytes(size))
+
+    def transactions(self, count: int, size: int = 100) -> list[RawTransaction]:
+        """New transactions."""
+        return [self.transaction(size) for _ in range(count)]
+
+    def round(
+        self,
+        transactions: Iterable[RawTransaction],
+        rejected: Iterable[int] = (),
+        *,
+        writes: Sequence[ObjectWrite] = (),
+        pops: bool = False,
+        held: Sequence[bytes] = (),
+        epoch: int | None = None,
+    ) -> SealedRound:
+        """The next round, sealing these in this order, some of them rejected by seq."""
+        transactions = list(transactions)
+        count = len(transactions)
+        number = self.head.round + 1
+        refused = set(rejected)
+        node_ids = [None if i in refused else self.random.randbytes(32) for i in range(count)]
+        earlier = [
+            node.ref for nodes in self.nodes[-3:] for node in nodes if node.node_id is not None
+        ] or [NodeRef(0, 0, self.genesis)]
+        parents: list[tuple[NodeRef, ...]] = []
+        for node_id in node_ids:
+            chosen = self.random.sample(earlier, self.random.randint(1, min(8, len(earlier))))
+            parents.append(() if node_id is None else tuple(chosen))
+            if node_id is not None:
+                earlier.append(NodeRef(number, len(parents) - 1, node_id))
+        size = self.head.size
+        return SealedRound(
+            round=number,
+            time_ms=1_700_000_000_000 + 500 * number,
+            epoch=self.epoch if epoch is None else epoch,
+            first_index=size,
+            record=self.random.randbytes(100 + 34 * count),
+            checkpoint=self.random.randbytes(300),
+            checkpoint_hash=self.random.randbytes(32),
+            transactions=cast("Sequence[Transaction]", transactions),
+            verdicts=[
+                Rejection("CONFLICT", f"取引 {i}, by me; \x00 'quoted'") if i in refused else None
+                for i in range(count)
+            ],
+            node_ids=node_ids,
+            parents=parents,
+            pops=[self.random.randbytes(32) for _ in range(count)] if pops else None,
+            held=held,
+            writes=writes,
+            leaf_hashes=self.random.randbytes(32 * count),
+            peaks=self.random.randbytes(32 * (size + count).bit_count()),
+            subtrees=[
+                SubtreeHash(LEVEL, index, self.random.randbytes(32))
+                for index in range(size >> LEVEL, (size + count) >> LEVEL)
+            ],
+        )
+
+    def certificate(self, round: int) -> Certificate:
+        """A certificate of a committed round by three representatives."""
+        votes = [Vote(self.random.randbytes(32), self.random.randbytes(200)) for _ in range(3)]
+        return Certificate(round, self.rounds[round - 1].checkpoint_hash, tuple(votes))
+
+    # What is stored
+
+    def receive(
+        self, transactions: Iterable[RawTransaction], keys: dict[bytes, bytes] | None = None
+    ) -> None:
+        """Note an append."""
+        for transaction in transactions:
+            self.received.setdefault(transaction.tx_id, transaction)
+        for key_id, public_key in (keys or {}).items():
+            self.keys.setdefault(key_id, public_key)
+
+    def commit(self, sealed: SealedRound) -> None:
+        """Note a committed round."""
+        nodes = [
+            SealedNode(
+                tx_id=transaction.tx_id,
+                author=transaction.author,
+                round=sealed.round,
+                seq=seq,
+                node_id=sealed.node_ids[seq],
+                parents=sealed.parents[seq],
+                rejection=sealed.verdicts[seq],
+                pop=None if sealed.pops is None else sealed.pops[seq],
+            )
+            for seq, transaction in enumerate(sealed.transactions)
+        ]
+        self.nodes.append(nodes)
+        self.sealed.update({node.tx_id: node for node in nodes})
+        self.leaf_hashes += sealed.leaf_hashes
+        self.objects.update({w.object: ObjectState(w.version, w.value) for w in sealed.writes})
+        self.subtrees += [subtree.hash for subtree in sealed.subtrees]
+        self.epoch = sealed.epoch
+        self.rounds.append(
+            StoredRound(
+                round=sealed.round,
+                time_ms=sealed.time_ms,
+                first_index=sealed.first_index,
+                size=len(self.leaf_hashes) // 32,
+                record=sealed.record,
+                checkpoint=sealed.checkpoint,
+                checkpoint_hash=sealed.checkpoint_hash,
+                peaks=sealed.peaks,
+            )
+        )
+
+    def certify(self, certificates: Iterable[Certificate]) -> None:
+        """Note certificates."""
+        for certificate in certificates:
+            stored = self.rounds[certificate.round - 1]
+            if stored.certificate is None:
+                self.rounds[certificate.round - 1] = replace(stored, certificate=certificate)
+
+    # What follows from it
+
+    @property
+    def head(self) -> Head:
+        """Where the ledger stands."""
+        if not self.rounds:
+            return Head()
+        last = self.rounds[-1]
+        certified = 0
+        while certified < len(self.rounds) and self.rounds[certified].certificate is not None:
+            certified += 1
+        return Head(
+            round=last.round,
+            time_ms=last.time_ms,
+            epoch=self.epoch,
+            size=last.size,
+            peaks=last.peaks,
+            checkpoint=last.checkpoint,
+            checkpoint_hash=last.checkpoint_hash,
+            certified_round=certified,
+        )
+
+    @property
+    def pending(self) -> list[RawTransaction]:
+        """What has no place, in order of arrival."""
+        return [t for t in self.received.values() if t.tx_id not in self.sealed]
+
+    @property
+    def linked(self) -> list[SealedNode]:
+        """All linked nodes in order of place."""
+        return [node for nodes in self.nodes for node in nodes if node.node_id is not None]
+
+    @property
+    def tips(self) -> list[NodeRef]:
+        """Linked nodes of the latest round that has any."""
+        linked = self.linked
+        return [node.ref for node in linked if node.round == linked[-1].round]
+
+    def children(self, parent: NodeRef) -> list[SealedNode]:
+        """Nodes that name the parent, in order of place."""
+        return [node for node in self.linked if parent in node.parents]
+
+    async def check(self, city: CityStorage, sample: int = 50) -> None:
+        """Assert that the backend answers as the ledger does.
+
+        Children, and the ranges of hashes, are asked for ``sample`` times.
+        """
+        absent = self.random.randbytes(32)
+        linked = self.linked
+        size = self.head.size
+        assert await city.head() == self.head
+        assert list(await city.rounds(1, len(self.rounds) + 1)) == self.rounds
+        for number, nodes in enumerate(self.nodes, start=1):
+            assert list(await city.round_nodes(number)) == nodes
+        assert list(await city.round_nodes(len(self.nodes) + 1)) == []
+        assert await city.find([*self.sealed, absent]) == self.sealed
+        by_id = {node.node_id: node for node in linked}
+        assert await city.nodes([*(n.ref.node_id for n in linked), absent]) == by_id
+        authors = {transaction.author for transaction in self.received.values()}
+        latest = {node.author: node.ref for node in linked}
+        assert await city.latest([*authors, *latest, absent]) == latest
+        assert list(await city.tips()) == self.tips
+        assert await city.objects([*self.objects, absent.hex()]) == self.objects
+        assert await city.keys([*self.keys, absent]) == self.keys
+        assert await city.raw([*self.received, absent]) == self.received
+        assert await pending(city, limit=len(self.received) // 3 + 1) == self.pending
+        assert await city.leaf_hashes(0, size) == self.leaf_hashes
+        assert await city.subtree_hashes(LEVEL, 0, size) == b"".join(self.subtrees)
+        for _ in range(sample if size else 0):
+            begin, end = sorted(self.random.choices(range(size + 1), k=2))
+            assert await city.leaf_hashes(begin, end) == self.leaf_hashes[32 * begin : 32 * end]
+        for parent in [NodeRef(0, 0, self.genesis), *(n.ref for n in linked)][:sample]:
+            expected = self.children(parent)
+            assert list(await city.children(parent, (0, 0), len(expected) + 1)) == expected
+
+
+async def pending(city: CityStorage, limit: int = 1000) -> list[RawTransaction]:
+    """All pending transactions, read in pages of ``limit``."""
+    page = await city.pending(None, limit)
+    found = list(page.transactions)
+    while page.cursor is not None:
+        page = await city.pending(page.cursor, limit)
+        found += page.transactions
+    return found
