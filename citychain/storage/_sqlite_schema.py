@@ -1,0 +1,212 @@
+"""The database file of the SQLite backend: its tables, and how it is opened.
+
+Tables follow one rule: nothing is written a row at a time, and what has random
+keys is as narrow as it can be. ``place`` is ``round << 20 | seq``, so that a
+transaction's place in its city is one integer and sorts as (round, seq) does.
+A *prefix* is the first 8 bytes of an id as a signed integer; ids that share one
+stand side by side, and whoever looks one up compares the full id.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from citychain.errors import DirectoryInUse, StorageError
+
+__all__ = ["DATABASE_NAME", "DirectoryLock", "open_reader", "open_writer"]
+
+DATABASE_NAME: Final = "citychain.db"
+
+SQLITE_VERSION_MIN: Final = 3_051_003
+"""Older ones can lose a commit when a WAL is reset by two connections at once."""
+
+PAGE_SIZE: Final = 4096
+"""Bytes. Random-key inserts write about one page each; docs/storage-sqlite.md has the figures."""
+
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE cities (
+        city INTEGER PRIMARY KEY,
+        genesis BLOB NOT NULL UNIQUE,
+        genesis_file BLOB NOT NULL
+    );
+    -- What changes about a city without a round.
+    CREATE TABLE progress (
+        city INTEGER PRIMARY KEY,
+        epoch INTEGER NOT NULL,           -- newest lease epoch
+        certified_round INTEGER NOT NULL  -- all rounds up to it are certified
+    );
+
+    -- Transactions as received, in arrival order, up to SEGMENT_BYTES a row.
+    CREATE TABLE segments (
+        id INTEGER PRIMARY KEY,      -- city << 40 | number of the segment in it, from 1
+        tx_ids BLOB NOT NULL,        -- 32 bytes each
+        authors BLOB NOT NULL,       -- 32 bytes each
+        ends BLOB NOT NULL,          -- where each envelope ends: 4 bytes, big-endian
+        envelopes BLOB NOT NULL      -- one after the other
+    );
+    CREATE TABLE keys (
+        city INTEGER NOT NULL,
+        key_id BLOB NOT NULL,
+        public_key BLOB NOT NULL,
+        PRIMARY KEY (city, key_id)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE rounds (
+        city INTEGER NOT NULL,
+        round INTEGER NOT NULL,
+        time_ms INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        first_index INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        linked INTEGER NOT NULL,     -- number of linked nodes
+        floor INTEGER NOT NULL,      -- segments before it hold sealed transactions only
+        peaks BLOB NOT NULL,
+        checkpoint_hash BLOB NOT NULL,
+        checkpoint BLOB NOT NULL,
+        record BLOB NOT NULL,
+        PRIMARY KEY (city, round)
+    ) WITHOUT ROWID;
+    CREATE TABLE certificates (
+        city INTEGER NOT NULL,
+        round INTEGER NOT NULL,
+        checkpoint_hash BLOB NOT NULL,
+        votes BLOB NOT NULL,
+        PRIMARY KEY (city, round)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE nodes (
+        city INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        tx_id BLOB NOT NULL,
+        author BLOB NOT NULL,
+        node_id BLOB,                -- NULL if rejected
+        location INTEGER NOT NULL,   -- segment << 20 | index in it; 0 if never received
+        parents BLOB NOT NULL,       -- 8 bytes place and 32 bytes node id each
+        pop BLOB,
+        code TEXT,                   -- of the rejection
+        reason TEXT,
+        PRIMARY KEY (city, place)
+    ) WITHOUT ROWID;
+    CREATE TABLE places_by_transaction (
+        city INTEGER NOT NULL,
+        prefix INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        PRIMARY KEY (city, prefix, place)
+    ) WITHOUT ROWID;
+    CREATE TABLE places_by_node (
+        city INTEGER NOT NULL,
+        prefix INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        PRIMARY KEY (city, prefix, place)
+    ) WITHOUT ROWID;
+    CREATE TABLE children (
+        city INTEGER NOT NULL,
+        parent INTEGER NOT NULL,     -- place; 0 is the genesis
+        child INTEGER NOT NULL,      -- place
+        PRIMARY KEY (city, parent, child)
+    ) WITHOUT ROWID;
+    CREATE TABLE latest (
+        city INTEGER NOT NULL,
+        author BLOB NOT NULL,
+        place INTEGER NOT NULL,
+        PRIMARY KEY (city, author)
+    ) WITHOUT ROWID;
+    CREATE TABLE objects (
+        city INTEGER NOT NULL,
+        object TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (city, object)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE leaves (
+        city INTEGER NOT NULL,
+        first_index INTEGER NOT NULL,
+        hashes BLOB NOT NULL,        -- of a round's leaves, 32 bytes each
+        PRIMARY KEY (city, first_index)
+    ) WITHOUT ROWID;
+    CREATE TABLE subtrees (
+        city INTEGER NOT NULL,
+        level INTEGER NOT NULL,
+        idx INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        PRIMARY KEY (city, level, idx)
+    ) WITHOUT ROWID;
+    """,
+)
+"""Statements that lead from schema version n to n + 1. Append; never edit one that shipped."""
+
+
+class DirectoryLock:
+    """Keeps other processes out of the directory, for as long as this one lives."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._file, 20, 0).decode("ascii", "replace") or "unknown"
+            os.close(self._file)
+            raise DirectoryInUse(
+                f"{directory} is in use by process {owner}: "
+                f"stop it, or give this server another data directory"
+            ) from error
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Let others in."""
+        os.close(self._file)
+
+
+def open_writer(directory: Path, cache_mib: int) -> apsw.Connection:
+    """Open the one connection that writes; create or migrate the database.
+
+    Raises:
+        StorageError: the schema is of a newer release, or SQLite is too old.
+        apsw.Error: the file cannot be opened or is not a database.
+    """
+    if apsw.SQLITE_VERSION_NUMBER < SQLITE_VERSION_MIN:
+        raise StorageError(
+            f"SQLite {apsw.sqlite_lib_version()} can lose commits: install apsw 3.51.3 or later"
+        )
+    path = directory / DATABASE_NAME
+    connection = apsw.Connection(str(path))
+    try:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA cache_size = {-1024 * cache_mib}")
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(directory: Path) -> apsw.Connection:
+    """Open a connection that only reads."""
+    path = directory / DATABASE_NAME
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    version: int = connection.execute("PRAGMA user_version").get
+    if version > len(_MIGRATIONS):
+        raise StorageError(
+            f"{path} has schema version {version} and this release knows {len(_MIGRATIONS)}: "
+            f"use the release that wrote it, or a newer one"
+        )
+    for number, statements in enumerate(_MIGRATIONS[version:], start=version + 1):
+        with connection:
+            connection.execute(statements)
+            connection.execute(f"PRAGMA user_version = {number}")

@@ -1,0 +1,331 @@
+"""The default storage backend: SQLite, one database file for many cities.
+
+One thread writes, for all cities together (`_sqlite_writer`): what waits when a
+transaction ends is the next transaction, so a busy engine syncs once for many
+batches. A few connections read, in the threads of `Compute`. The database says
+what is stored; memory holds, for each open city, where it stands and which
+transactions have no place yet, and is rebuilt from the tables at opening.
+
+docs/storage-sqlite.md follows one transaction through the tables.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
+
+import apsw
+from pydantic import BaseModel, ConfigDict, Field
+
+from citychain.errors import LeaseLost, StorageError
+from citychain.ports import PendingPage, StoredRound
+from citychain.storage import _sqlite_reads as reads
+from citychain.storage._sqlite_reads import LOCATION_BITS
+from citychain.storage._sqlite_requests import (
+    AcquireLease,
+    Append,
+    Certify,
+    CityState,
+    Commit,
+    Register,
+)
+from citychain.storage._sqlite_schema import PAGE_SIZE, DirectoryLock, open_reader, open_writer
+from citychain.storage._sqlite_writer import Writer
+
+if TYPE_CHECKING:
+    from citychain.ports import StorageContext
+    from citychain.types import (
+        Certificate,
+        Head,
+        NodeRef,
+        ObjectState,
+        ObjectWrite,
+        RawTransaction,
+        SealedNode,
+        SealedRound,
+    )
+
+__all__ = ["SqliteBackend", "SqliteCity", "SqliteOptions"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+READERS: Final = 4
+"""Connections for reading."""
+SEGMENTS_A_PAGE: Final = 256
+"""Segments whose ids are looked at in one go when pending transactions are listed."""
+
+_CURSOR: Final = struct.Struct(">Q")
+"""Location of the last transaction of a page."""
+
+
+class SqliteOptions(BaseModel):
+    """Options of the ``sqlite`` storage backend."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cache_mib: int = Field(default=64, ge=1, le=65536)
+    """Memory for pages of the database, in the connection that writes."""
+    checkpoint_mib: int = Field(default=64, ge=1, le=4096)
+    """Size of the write-ahead log from which it is copied into the database."""
+
+
+class SqliteBackend:
+    """A `StorageBackend` on one SQLite database."""
+
+    def __init__(self, options: SqliteOptions, context: StorageContext) -> None:
+        self._options = options
+        self._context = context
+        self._cities: dict[bytes, SqliteCity] = {}
+        self._readers: SimpleQueue[apsw.Connection | None] = SimpleQueue()
+
+    async def __aenter__(self) -> SqliteBackend:
+        self._lock, self._connection = await self._context.compute(self._open)
+        checkpoint_pages = self._options.checkpoint_mib * 1024 * 1024 // PAGE_SIZE
+        self._writer = Writer(self._connection, checkpoint_pages)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._writer.close()
+        await self._context.compute(self._close)
+
+    async def city(
+        self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
+    ) -> SqliteCity:
+        """See `StorageBackend.city`."""
+        if genesis in self._cities:
+            return self._cities[genesis]
+        number = await self.read(reads.city, genesis)
+        if number is None:
+            number = await self._writer.write(Register(genesis, genesis_file, initial))
+        state = await self.read(_load, number)
+        # Another call may have opened it meanwhile, and written already: then that one counts.
+        return self._cities.setdefault(
+            genesis, SqliteCity(self, self._writer, self._context, state)
+        )
+
+    async def read(self, function: Callable[[apsw.Connection, *Ts], T], *args: *Ts) -> T:
+        """Call a function with a connection that reads, in a thread."""
+        return await self._context.compute(self._read, function, args)
+
+    def _read(self, function: Callable[..., T], args: tuple[object, ...]) -> T:
+        connection = self._readers.get()
+        try:
+            if connection is None:
+                raise StorageError("the storage engine is closed")
+            return function(connection, *args)
+        except apsw.Error as error:
+            raise StorageError(f"the database could not be read: {error}") from error
+        finally:
+            self._readers.put(connection)
+
+    def _open(self) -> tuple[DirectoryLock, apsw.Connection]:
+        directory = self._context.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = DirectoryLock(directory)
+        except OSError as error:
+            raise StorageError(f"{directory} cannot be used: {error}") from error
+        try:
+            writer = open_writer(directory, self._options.cache_mib)
+            for _ in range(READERS):
+                self._readers.put(open_reader(directory))
+            _sync_directory(directory)
+        except apsw.Error as error:
+            lock.release()
+            raise StorageError(f"the database in {directory} cannot be opened: {error}") from error
+        except BaseException:
+            lock.release()
+            raise
+        return lock, writer
+
+    def _close(self) -> None:
+        for _ in range(READERS):
+            if (connection := self._readers.get()) is not None:
+                connection.close()
+        self._readers.put(None)
+        self._connection.close()  # The last one out copies the log into the database.
+        self._lock.release()
+
+
+class SqliteCity:
+    """One city's `CityStorage`."""
+
+    def __init__(
+        self, backend: SqliteBackend, writer: Writer, context: StorageContext, state: CityState
+    ) -> None:
+        self._backend = backend
+        self._writer = writer
+        self._clock = context.clock
+        self._state = state
+
+    # Intake
+
+    async def append(
+        self, transactions: Sequence[RawTransaction], keys: Mapping[bytes, bytes]
+    ) -> None:
+        """See `CityStorage.append`."""
+        await self._writer.write(Append(self._state, transactions, keys))
+
+    async def keys(self, key_ids: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """See `CityStorage.keys`."""
+        return await self._read(reads.keys, key_ids)
+
+    async def raw(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
+        """See `CityStorage.raw`."""
+        return await self._backend.read(_raw, self._state, tx_ids)
+
+    async def pending(self, cursor: bytes | None, limit: int) -> PendingPage:
+        """See `CityStorage.pending`."""
+        after = 0 if cursor is None else _CURSOR.unpack(cursor)[0]
+        return await self._backend.read(_pending, self._state, after, limit)
+
+    async def changed(self, timeout: timedelta) -> None:
+        """See `CityStorage.changed`; no other process can write."""
+        await self._clock.sleep(timeout.total_seconds())
+
+    # Sequencer
+
+    async def acquire_lease(self, holder: str, ttl: timedelta) -> int | None:
+        """See `CityStorage.acquire_lease`; always granted."""
+        epoch: int = await self._writer.write(AcquireLease(self._state))
+        return epoch
+
+    async def renew_lease(self, epoch: int, ttl: timedelta) -> None:
+        """See `CityStorage.renew_lease`."""
+        if epoch != self._state.epoch:
+            raise LeaseLost(epoch)
+
+    async def release_lease(self, epoch: int) -> None:
+        """See `CityStorage.release_lease`; nobody can be waiting for it."""
+
+    async def commit(self, sealed: SealedRound) -> None:
+        """See `CityStorage.commit`."""
+        await self._writer.write(Commit(self._state, sealed))
+
+    async def head(self) -> Head:
+        """See `CityStorage.head`."""
+        return self._state.head
+
+    # Approver
+
+    async def certify(self, certificates: Sequence[Certificate]) -> None:
+        """See `CityStorage.certify`."""
+        await self._writer.write(Certify(self._state, certificates))
+
+    # Reads
+
+    async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
+        """See `StateView.objects`."""
+        return await self._read(reads.objects, objects)
+
+    async def find(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """See `StateView.find`."""
+        return await self._read(reads.find, tx_ids)
+
+    async def latest(self, authors: Sequence[bytes]) -> Mapping[bytes, NodeRef]:
+        """See `StateView.latest`."""
+        return await self._read(reads.latest, authors)
+
+    async def tips(self) -> Sequence[NodeRef]:
+        """See `StateView.tips`."""
+        return await self._read(reads.tips)
+
+    async def round_nodes(self, round: int) -> Sequence[SealedNode]:
+        """See `StateView.round_nodes`."""
+        return await self._read(reads.round_nodes, round)
+
+    async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        """See `CityStorage.rounds`."""
+        return await self._read(reads.rounds, first, limit)
+
+    async def nodes(self, node_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """See `CityStorage.nodes`."""
+        return await self._read(reads.nodes, node_ids)
+
+    async def children(
+        self, parent: NodeRef, after: tuple[int, int], limit: int
+    ) -> Sequence[SealedNode]:
+        """See `CityStorage.children`."""
+        return await self._read(reads.children, parent, after, limit)
+
+    async def leaf_hashes(self, begin: int, end: int) -> bytes:
+        """See `CityStorage.leaf_hashes`."""
+        return await self._read(reads.leaf_hashes, begin, end)
+
+    async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
+        """See `CityStorage.subtree_hashes`."""
+        return await self._read(reads.subtree_hashes, level, begin, end)
+
+    async def _read(self, function: Callable[[apsw.Connection, int, *Ts], T], *args: *Ts) -> T:
+        return await self._backend.read(function, self._state.city, *args)
+
+
+def _load(connection: apsw.Connection, city: int) -> CityState:
+    """Rebuild what memory holds of a city from the tables."""
+    epoch, certified = reads.progress(connection, city)
+    certified, ahead = reads.certified_round(connection, city, certified)
+    state = CityState(
+        city=city,
+        epoch=epoch,
+        head=reads.head(connection, city, certified),
+        certified_ahead=frozenset(ahead),
+        segment=reads.floor(connection, city),
+        pending={},
+    )
+    while segments := reads.transaction_ids(connection, city, state.segment, SEGMENTS_A_PAGE):
+        sealed = reads.sealed_ids(
+            connection, [(city, tx_id) for _, tx_ids in segments for tx_id in tx_ids]
+        )
+        for segment, tx_ids in segments:
+            for index, tx_id in enumerate(tx_ids):
+                if (city, tx_id) not in sealed:
+                    state.pending[tx_id] = segment << LOCATION_BITS | index
+        state.segment = segments[-1][0] + 1
+    return state
+
+
+def _raw(
+    connection: apsw.Connection, state: CityState, tx_ids: Sequence[bytes]
+) -> dict[bytes, RawTransaction]:
+    # What is not pending any more when memory is asked is sealed when the tables are.
+    pending = {tx_id: state.pending.get(tx_id) for tx_id in tx_ids}
+    locations = {tx_id: location for tx_id, location in pending.items() if location}
+    missing = [tx_id for tx_id, location in pending.items() if not location]
+    locations |= reads.locations(connection, state.city, missing)
+    return reads.raw(connection, state.city, locations.values())
+
+
+def _pending(connection: apsw.Connection, state: CityState, after: int, limit: int) -> PendingPage:
+    segment = max(after >> LOCATION_BITS, reads.floor(connection, state.city))
+    page: list[tuple[int, bytes]] = []
+    while len(page) <= limit and (
+        segments := reads.transaction_ids(connection, state.city, segment, SEGMENTS_A_PAGE)
+    ):
+        for number, tx_ids in segments:
+            for location, tx_id in enumerate(tx_ids, start=number << LOCATION_BITS):
+                if location > after and state.pending.get(tx_id) == location:
+                    page.append((location, tx_id))
+        segment = segments[-1][0] + 1
+    more = len(page) > limit
+    page = page[:limit]
+    found = reads.raw(connection, state.city, [location for location, _ in page])
+    return PendingPage(
+        transactions=[found[tx_id] for _, tx_id in page],
+        cursor=_CURSOR.pack(page[-1][0]) if more else None,
+    )
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the files' names durable, up to the first directory that was there before."""
+    for path in (directory, directory.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
