@@ -177,6 +177,8 @@ FORK = """
 import os
 from citychain.crypto.signatures import SigningKey
 
+if os.path.isdir("/proc/self/task"):
+    assert len(os.listdir("/proc/self/task")) == 1, "importing started a thread"
 key = SigningKey(bytes(32))
 key.sign_batch([b"a", b"b"], b"")
 if (child := os.fork()) == 0:
@@ -186,5 +188,5 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
-def test_a_forked_child_runs_batches() -> None:
+def test_importing_starts_no_thread_and_a_forked_child_runs_batches() -> None:
     subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60, capture_output=True)

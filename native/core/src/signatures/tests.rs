@@ -59,3 +59,26 @@ fn impossible_lengths_are_errors_or_do_not_verify() {
 fn a_signing_key_prints_no_secret() {
     assert_eq!(format!("{:?}", key()), "SigningKey(..)");
 }
+
+#[test]
+fn a_batch_judges_each_item_by_itself_and_keeps_their_order() {
+    let key = key();
+    let signature = key.sign(b"message", CONTEXT, false).unwrap();
+    let encoded = PublicKey::new(key.public_key()).unwrap();
+    let prepared = PreparedKey::new(key.public_key()).unwrap();
+    let items: Vec<Item> = (0..100)
+        .map(|at| Item {
+            key: if at % 2 == 0 { &encoded } else { &prepared },
+            message: b"message",
+            context: CONTEXT,
+            signature: if at % 3 == 0 {
+                &signature[1..]
+            } else {
+                &signature
+            },
+        })
+        .collect();
+    let expected: Vec<bool> = (0..100).map(|at| at % 3 != 0).collect();
+    assert_eq!(verify_batch(&items), expected);
+    assert_eq!(verify_batch(&[]), []);
+}
