@@ -7,10 +7,13 @@ are built when the city is opened. A test replaces any of them by name.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from dependency_injector import containers, providers
@@ -31,14 +34,22 @@ from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
 from citychain.crypto.signatures import KeyCache
-from citychain.errors import ConfigurationError
+from citychain.errors import CityUnavailable, ConfigurationError
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
-from citychain.ports import CityContext, StorageBackend
+from citychain.ports import CityContext, Clock, StorageBackend
+from citychain.rpc.server import CoreServer, ServerOptions
 
-__all__ = ["CityContainer", "CoreContainer", "Overrides", "open_directory"]
+__all__ = [
+    "CityContainer",
+    "CoreContainer",
+    "Overrides",
+    "RunningServer",
+    "open_directory",
+    "open_server",
+]
 
 BUILTIN: Final = (
     citychain.storage.builtin,
@@ -129,6 +140,53 @@ class CityContainer(containers.DeclarativeContainer):
         on_sealed=core.events.provided.sealed,
         on_approved=core.events.provided.approved,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers calls."""
+
+    address: str
+    """Host and port."""
+    directory: CityDirectory
+    core: CoreContainer
+
+
+@asynccontextmanager
+async def open_server(
+    settings: Settings, overrides: Overrides | None = None, clock: Clock | None = None
+) -> AsyncIterator[RunningServer]:
+    """Run a server; leaving finishes calls and rounds within the drain time, then closes.
+
+    Raises:
+        ConfigurationError: a setting, or an override, is wrong.
+    """
+    core = CoreContainer(settings=settings)
+    if clock is not None:
+        core.clock.override(providers.Object(clock))
+    registry = core.registry()
+    drain = timedelta(seconds=settings.server.drain_seconds)
+    async with open_directory(core, overrides) as directory:
+        try:
+            async with CoreServer(
+                directory,
+                registry.records,
+                ServerOptions(
+                    listen=settings.server.listen,
+                    drain=drain,
+                    max_message_bytes=settings.server.max_message_mib << 20,
+                ),
+                registry.interceptors(),
+            ) as server:
+                for slug in core.catalogue().eager():
+                    with suppress(CityUnavailable):  # Logged, and tried again when asked for.
+                        await directory.handler(slug)
+                yield RunningServer(server.address, directory, core)
+        finally:
+            # What does not finish in time is durable, and goes on at the next start.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(drain.total_seconds()):
+                    await directory.drain()
 
 
 @asynccontextmanager

@@ -7,9 +7,12 @@
     ├── PluginError                a plugin is wrong: names the plugin and the fix
     ├── RequestError               the caller's request cannot be answered
     │   ├── InvalidRequest         a field is malformed
+    │   ├── TransactionRefused     a transaction was not accepted
     │   ├── NotFound               the city, transaction, node or round is unknown
     │   └── Overloaded             try again later
     ├── CityUnavailable            the city could not be opened or is closing
+    ├── ServerUnavailable          no server answers, or it is stopping
+    ├── ServerError                the server failed: its log explains the error id
     ├── StorageError               a storage backend could not do what it promised
     │   ├── RoundTaken             another sequencer committed this round
     │   ├── LeaseLost              another sequencer holds the city
@@ -46,7 +49,10 @@ __all__ = [
     "PluginError",
     "RequestError",
     "RoundTaken",
+    "ServerError",
+    "ServerUnavailable",
     "StorageError",
+    "TransactionRefused",
     "VerificationError",
 ]
 
@@ -77,6 +83,18 @@ class InvalidRequest(RequestError):
         super().__init__(f"{field}: {detail}")
         self.field = field
         """Path of the field, such as ``transaction.body.nonce``."""
+        self.detail = detail
+
+
+class TransactionRefused(RequestError):
+    """Raised when a transaction was not accepted: nothing of it is stored."""
+
+    def __init__(self, code: str, field: str, detail: str) -> None:
+        super().__init__(f"{code}: {field} {detail}" if field else f"{code}: {detail}")
+        self.reason = code
+        """``BAD_SIGNATURE``, ``UNKNOWN_KEY``, ``EXPIRED``, ..."""
+        self.field = field
+        """Path of the field, such as ``body.writes[2].object``; may be empty."""
         self.detail = detail
 
 
@@ -115,6 +133,19 @@ class CityUnavailable(CitychainError):
         self.city = city
         self.error_id = error_id
         self.retry_after = retry_after
+
+
+class ServerUnavailable(CitychainError):
+    """Raised when no server answers, or the one that does is stopping: try again, or another."""
+
+
+class ServerError(CitychainError):
+    """Raised by the client when a server failed; that server's log explains the error id."""
+
+    def __init__(self, detail: str, error_id: str) -> None:
+        super().__init__(detail)
+        self.error_id = error_id
+        """Empty where the server gave none."""
 
 
 class StorageError(CitychainError):

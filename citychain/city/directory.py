@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from citychain.city.listing import CityListing, CityState
 from citychain.errors import CityUnavailable, NotFound
@@ -44,6 +44,14 @@ class CityCatalogue(Protocol):
 
     def listings(self, query: str, after: str, limit: int) -> Sequence[CityListing]:
         """Listed cities of which some name begins with ``query``, by slug, after a slug."""
+
+
+@runtime_checkable
+class SupportsDrain(Protocol):
+    """A handler that can finish what it accepted."""
+
+    async def drain(self) -> None:
+        """Return when it has."""
 
 
 @dataclass(slots=True)
@@ -95,6 +103,17 @@ class CityDirectory:
         for result in results:
             if isinstance(result, BaseException):
                 logger.error("a city did not close cleanly", exc_info=result)
+
+    async def drain(self) -> None:
+        """Open nothing more; let every open city seal and approve what it accepted."""
+        self._closing = True
+        await asyncio.gather(
+            *(
+                handler.drain()
+                for handler in self.open_cities().values()
+                if isinstance(handler, SupportsDrain)
+            )
+        )
 
     async def handler(self, name: str) -> CityHandler:
         """The open city of this name.

@@ -1,0 +1,135 @@
+"""The core server: cities of a directory behind one gRPC port."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from citychain.errors import ConfigurationError
+from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
+from citychain.rpc.directory import CityDirectory, PluginRecord
+from citychain.rpc.draining import Drain
+from citychain.rpc.interceptors import StatusInterceptor
+from citychain.rpc.services.cities import CityService
+from citychain.rpc.services.dag import DagService
+from citychain.rpc.services.health import HealthService
+from citychain.rpc.services.plugins import PluginService
+from citychain.rpc.services.transactions import TransactionService
+
+__all__ = ["CoreServer", "ServerOptions"]
+
+logger = logging.getLogger(__name__)
+
+SERVICES: Final = tuple(
+    service.full_name for service in services_pb2.DESCRIPTOR.services_by_name.values()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How the server listens."""
+
+    listen: str = "127.0.0.1:50051"
+    """Address and port; port 0 takes a free one."""
+    drain: timedelta = timedelta(seconds=10)
+    """How long calls under way may take to finish when the server stops."""
+    max_message_bytes: int = 32 << 20
+    """Of a request or response. A genesis file has up to 16 MiB, a round about 9."""
+    max_concurrent_calls: int = 4_096
+    """Watchers hold one each."""
+
+
+class CoreServer:
+    """Serves while it is entered; leaving it stops it within the drain time.
+
+    Args:
+        plugins: What `ListPlugins` tells.
+        interceptors: The plugins' own; they stand behind the one that makes statuses.
+    """
+
+    def __init__(
+        self,
+        directory: CityDirectory,
+        plugins: Sequence[PluginRecord] = (),
+        options: ServerOptions | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
+        self._directory = directory
+        self._plugins = plugins
+        self._options = options or ServerOptions()
+        self._interceptors = interceptors
+        self._drain: Drain
+        self._server: grpc.aio.Server
+        self.port = 0
+        """The port that it listens on, once entered."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens, once entered: host and port."""
+        host = self._options.listen.rpartition(":")[0]
+        return f"{host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        """Listen and serve.
+
+        Raises:
+            ConfigurationError: the address cannot be used.
+        """
+        self._drain = Drain()
+        self._server = grpc.aio.server(
+            interceptors=(StatusInterceptor(), *self._interceptors),
+            options=_channel_options(self._options),
+            maximum_concurrent_rpcs=self._options.max_concurrent_calls,
+        )
+        self._add_services()
+        try:
+            self.port = self._server.add_insecure_port(self._options.listen)
+        except RuntimeError as error:
+            await self._server.stop(None)
+            raise ConfigurationError(
+                f"cannot listen on {self._options.listen}: it is in use or no address of this "
+                "machine; choose another address, or port 0 for a free one"
+            ) from error
+        await self._server.start()
+        logger.info("listening on %s", self.address)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Report NOT_SERVING, end open streams, let calls under way finish, stop."""
+        self._drain.begin()
+        await self._server.stop(self._options.drain.total_seconds())
+
+    def _add_services(self) -> None:
+        directory, drain, server = self._directory, self._drain, self._server
+        services_pb2_grpc.add_CityServiceServicer_to_server(CityService(directory), server)
+        services_pb2_grpc.add_TransactionServiceServicer_to_server(
+            TransactionService(directory, drain), server
+        )
+        services_pb2_grpc.add_DagServiceServicer_to_server(DagService(directory, drain), server)
+        services_pb2_grpc.add_PluginServiceServicer_to_server(PluginService(self._plugins), server)
+        health_pb2_grpc.add_HealthServicer_to_server(
+            HealthService(directory, drain, SERVICES), server
+        )
+        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection((*SERVICES, health, reflection.SERVICE_NAME), server)
+
+
+def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        ("grpc.max_send_message_length", options.max_message_bytes),
+        # Or a second server on the same port would start, and get some of the calls.
+        ("grpc.so_reuseport", 0),
+        # Dead clients are noticed, and clients may ask whether we are, also between calls.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]

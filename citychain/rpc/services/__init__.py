@@ -1,0 +1,1 @@
+"""One module a service of the wire: it bounds the request, asks the handler, converts."""
