@@ -1,0 +1,56 @@
+"""A clock that a test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+
+__all__ = ["FakeClock"]
+
+
+class FakeClock:
+    """`citychain.ports.Clock` that stands still until `advance` is called.
+
+    Args:
+        time_ms: Milliseconds since 1970 UTC at the beginning.
+    """
+
+    def __init__(self, time_ms: int = 1_800_000_000_000) -> None:
+        self._start_ms = time_ms
+        self._now = 0.0
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def time_ms(self) -> int:
+        """Milliseconds since 1970 UTC."""
+        return self._start_ms + round(self._now * 1_000)
+
+    def monotonic(self) -> float:
+        """Seconds since the beginning."""
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the clock was advanced so far."""
+        if seconds <= 0:
+            return
+        sleeper = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), sleeper))
+        await sleeper
+
+    @property
+    def sleepers(self) -> int:
+        """Number of tasks that wait for the clock."""
+        return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
+
+    async def advance(self, seconds: float) -> None:
+        """Move on, waking whoever is due, in order; each gets its turn before the next."""
+        until = self._now + seconds
+        while self._sleepers and self._sleepers[0][0] <= until:
+            due, _, sleeper = heapq.heappop(self._sleepers)
+            self._now = max(self._now, due)
+            if not sleeper.done():
+                sleeper.set_result(None)
+                await asyncio.sleep(0)
+        self._now = until
+        await asyncio.sleep(0)
