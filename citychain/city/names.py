@@ -62,25 +62,31 @@ class CityNames:
         Args:
             cities: Other names (titles, aliases) by slug.
         """
-        owners: dict[str, str] = {}
-        clashes: dict[str, set[str]] = {}
-        for slug, names in cities.items():
-            for name in {normalise(name) for name in names}:
-                if name not in cities and owners.setdefault(name, slug) != slug:
-                    clashes.setdefault(name, {owners[name]}).add(slug)
-        for name in clashes:
-            del owners[name]
-        owners.update((slug, slug) for slug in cities)
+        claims = sorted(
+            {(slug, slug) for slug in cities}
+            | {(normalise(name), slug) for slug, names in cities.items() for name in names}
+        )
+        claimants: dict[str, list[str]] = {}
+        for name, slug in claims:
+            claimants.setdefault(name, []).append(slug)
 
         self.clashes: Mapping[str, tuple[str, ...]] = MappingProxyType(
-            {name: tuple(sorted(slugs)) for name, slugs in clashes.items()}
+            {
+                name: tuple(slugs)
+                for name, slugs in claimants.items()
+                if len(slugs) > 1 and name not in cities
+            }
         )
         """Slugs of the cities that claim a name, for each name that several claim."""
-        self._owners = owners
+        self._owners = {
+            name: name if name in cities else slugs[0]
+            for name, slugs in claimants.items()
+            if name not in self.clashes
+        }
         self._slugs = sorted(cities)
-        self._names = sorted(owners)
+        self._claims = claims
         self._pairs: dict[str, list[int]] = {}
-        for index, name in enumerate(self._names):
+        for index, (name, _) in enumerate(claims):
             for pair in _pairs(name):
                 self._pairs.setdefault(pair, []).append(index)
 
@@ -106,10 +112,11 @@ class CityNames:
         matcher = SequenceMatcher(b=name, autojunk=False)
         scores: dict[str, float] = {}
         for index, _ in common.most_common(CANDIDATES_MAX):
-            matcher.set_seq1(self._names[index])
-            if matcher.quick_ratio() >= SIMILARITY_MIN and (r := matcher.ratio()) >= SIMILARITY_MIN:
-                slug = self._owners[self._names[index]]
-                scores[slug] = max(r, scores.get(slug, 0.0))
+            known, slug = self._claims[index]
+            matcher.set_seq1(known)
+            least = max(SIMILARITY_MIN, scores.get(slug, 0.0))
+            if matcher.quick_ratio() >= least and (ratio := matcher.ratio()) >= least:
+                scores[slug] = ratio
         return tuple(sorted(scores, key=lambda slug: (-scores[slug], slug))[:limit])
 
     def page(self, prefix: str = "", after: str = "", limit: int = 100) -> tuple[str, ...]:
@@ -121,9 +128,11 @@ class CityNames:
         slugs = self._slugs
         if prefix:
             prefix = normalise(prefix)
-            first = bisect_left(self._names, prefix)
-            last = bisect_right(self._names, prefix, lo=first, key=lambda name: name[: len(prefix)])
-            slugs = sorted({self._owners[name] for name in self._names[first:last]})
+            first = bisect_left(self._claims, (prefix,))
+            last = bisect_right(
+                self._claims, prefix, lo=first, key=lambda claim: claim[0][: len(prefix)]
+            )
+            slugs = sorted({slug for _, slug in self._claims[first:last]})
         start = bisect_right(slugs, after)
         return tuple(slugs[start : start + limit])
 
