@@ -18,14 +18,13 @@ A key that does not exist is an error, here and in every table.
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -46,6 +45,7 @@ from pydantic_settings import (
 
 from citychain.city.names import normalise
 from citychain.errors import ConfigurationError, InvalidRequest
+from citychain.explain import Key, Source, explain, toml_place
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Slug
 from citychain.hooks.definitions import CityDefinition
 from citychain.nearest import did_you_mean
@@ -61,7 +61,6 @@ __all__ = [
     "StorageSettings",
     "get_dynamic_batch_interval",
     "load_settings",
-    "option_errors",
 ]
 
 ENVIRONMENT_PREFIX: Final = "CITYCHAIN_"
@@ -269,7 +268,7 @@ class Settings(BaseSettings):
     storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
 
-    _sources: tuple[_Source, ...] = PrivateAttr(default=())
+    _sources: tuple[Source, ...] = PrivateAttr(default=())
 
     @classmethod
     def settings_customise_sources(
@@ -298,9 +297,10 @@ class Settings(BaseSettings):
             cities[slug] = city
         return {**values, "cities": cities}
 
-    def place(self, *key: str | int) -> str:
-        """Where a key was set, for an error message: file and line, or variable; else empty."""
-        return _place(self._sources, key, len(key))
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What was read from where, the first winning: for errors that name the place."""
+        return self._sources
 
 
 def get_dynamic_batch_interval(pending: int, current: timedelta, pacer: PacerSettings) -> timedelta:
@@ -336,8 +336,8 @@ def load_settings(
             line for each, with its place and the nearest right key.
     """
     sources = (
-        _Source("argument", arguments),
-        _Source("variable", _read_environment(environment)),
+        Source(arguments, lambda key: ""),
+        Source(_read_environment(environment), _variable),
         _read_file(config, environment),
     )
     values: dict[str, Any] = {}
@@ -346,40 +346,15 @@ def load_settings(
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigurationError(_explain(error, Settings, sources)) from None
+        raise ConfigurationError(explain(error, Settings, sources)) from None
     settings._sources = sources
     return settings
-
-
-def option_errors(
-    error: ValidationError, model: type[BaseModel], settings: Settings, *key: str
-) -> str:
-    """Explain what is wrong with the options of a part that stand under ``key``."""
-    return _explain(error, model, settings._sources, key)
 
 
 # --- sources ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What one source says, and how to name a place in it."""
-
-    kind: Literal["argument", "variable", "file"]
-    values: Mapping[str, Any]
-    path: Path | None = None
-    text: str = ""
-
-    def has(self, key: tuple[str | int, ...]) -> bool:
-        value: Any = self.values
-        for part in key:
-            if not isinstance(value, Mapping) or part not in value:
-                return False
-            value = value[part]
-        return True
-
-
-class _Environment(EnvSettingsSource):
+class EnvironmentVariables(EnvSettingsSource):
     """Variables as nested values; only what looks like JSON is read as JSON."""
 
     def __init__(self, variables: Mapping[str, str | None]) -> None:
@@ -401,20 +376,22 @@ class _Environment(EnvSettingsSource):
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     variables: dict[str, str | None] = {}
     for name, value in environment.items():
-        if not name.startswith(ENVIRONMENT_PREFIX) or name == CONFIG_VARIABLE or not value:
+        setting = name.removesuffix("_FILE")
+        if not value or name == CONFIG_VARIABLE or not _is_setting(setting):
             continue
-        if name == f"{ENVIRONMENT_PREFIX}OPERATOR_KEY_FILE":
-            variables.setdefault(f"{ENVIRONMENT_PREFIX}OPERATOR_KEY".lower(), value)
-        elif name.endswith("_FILE"):
-            if not environment.get(name.removesuffix("_FILE")):
-                variables[name.removesuffix("_FILE").lower()] = _read_secret(name, value)
-        else:
-            _refuse_unknown(name)
+        if setting == name:
             variables[name.lower()] = value
+        elif not environment.get(setting):
+            is_path = setting == f"{ENVIRONMENT_PREFIX}OPERATOR_KEY"
+            variables[setting.lower()] = value if is_path else _read_secret(name, value)
     try:
-        return _Environment(variables)()
+        return EnvironmentVariables(variables)()
     except SettingsError as error:
         raise ConfigurationError(f"environment: {error}; write lists and tables as JSON") from None
+
+
+def _variable(key: Key) -> str:
+    return f"{ENVIRONMENT_PREFIX}{'__'.join(map(str, key)).upper()}: "
 
 
 def _read_secret(name: str, file: str) -> str:
@@ -424,24 +401,30 @@ def _read_secret(name: str, file: str) -> str:
         raise ConfigurationError(f"{name}: {file} cannot be read: {error}") from None
 
 
-def _refuse_unknown(name: str) -> None:
-    # Not every foreign variable is a mistake: Kubernetes sets CITYCHAIN_PORT and the
-    # like for a service called citychain. A nested or nearly right name is one.
+def _is_setting(name: str) -> bool:
+    """Whether a variable is ours.
+
+    Not every foreign one is a mistake: Kubernetes sets CITYCHAIN_PORT and the like for
+    a service called citychain. A nested or nearly right name is one.
+    """
+    if not name.startswith(ENVIRONMENT_PREFIX):
+        return False
     head = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")[0]
     if head in Settings.model_fields:
-        return
-    hint = did_you_mean(head, Settings.model_fields)
+        return True
+    hint = did_you_mean(head, Settings.model_fields, similarity=0.75)
     if "__" in name or hint:
         raise ConfigurationError(f"{name}: there is no setting {head}{hint}")
+    return False
 
 
-def _read_file(config: Path | None, environment: Mapping[str, str]) -> _Source:
+def _read_file(config: Path | None, environment: Mapping[str, str]) -> Source:
     if config is None and (named := environment.get(CONFIG_VARIABLE)):
         config = Path(named)
     if config is None:
         config = Path(DEFAULT_CONFIG_FILE)
         if not config.exists():
-            return _Source("file", {})
+            return Source({}, lambda key: "")
     try:
         text = config.read_text("utf-8")
         values = tomllib.loads(text)
@@ -458,7 +441,7 @@ def _read_file(config: Path | None, environment: Mapping[str, str]) -> _Source:
     ]:
         if isinstance(table.get(key), str):
             table[key] = folder / table[key]
-    return _Source("file", values, config, text)
+    return Source(values, partial(toml_place, config, text))
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -469,94 +452,3 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
             value = _merged(old, value)
         merged[key] = value
     return merged
-
-
-# --- errors -------------------------------------------------------------------
-
-
-def _explain(
-    error: ValidationError,
-    model: type[BaseModel],
-    sources: tuple[_Source, ...],
-    key: tuple[str, ...] = (),
-) -> str:
-    lines = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        loc = tuple(part for part in fault["loc"] if part != "[key]")
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] in ("list_type", "tuple_type", "dict_type", "model_type"):
-            message += "; in the environment, write it as JSON"
-        elif fault["type"] == "extra_forbidden":
-            message = "unknown key" + did_you_mean(str(loc[-1]), _known_keys(model, loc[:-1]))
-        name = ".".join(map(str, (*key, *loc)))
-        place = _place(sources, (*key, *loc), max(1, len(key)))
-        lines.append(f"{place}{name}: {message}")
-    return "\n".join(lines)
-
-
-def _place(sources: tuple[_Source, ...], key: tuple[str | int, ...], shortest: int) -> str:
-    """Where a key stands, or the table that lacks it: ``citychain.toml:12: ``.
-
-    Args:
-        shortest: Number of leading parts of the key that must be there.
-    """
-    while len(key) >= shortest:
-        for source in sources:
-            if source.has(key):
-                if source.kind == "variable":
-                    return f"{ENVIRONMENT_PREFIX}{'__'.join(map(str, key)).upper()}: "
-                if source.kind == "file":
-                    line = _line(source.text, key)
-                    return f"{source.path}:{line}: " if line else f"{source.path}: "
-                return ""
-        key = key[:-1]
-    return ""
-
-
-def _line(text: str, key: tuple[str | int, ...]) -> int | None:
-    """The line of a TOML file on which a key, or the nearest table around it, is set."""
-    best: tuple[int, int] | None = None
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+([^\[\]]+)\]", line):
-            here = table = _key_path(header[1])
-        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            here = table + _key_path(assignment[1])
-        else:
-            continue
-        if key[: len(here)] == here and (best is None or len(here) > best[0]):
-            best = (len(here), number)
-    return best[1] if best else None
-
-
-def _key_path(dotted: str) -> tuple[str, ...]:
-    try:
-        value: Any = tomllib.loads(f"{dotted} = 0")
-    except tomllib.TOMLDecodeError:  # Inside a multi-line string; nothing to find there.
-        return ()
-    path = []
-    while isinstance(value, dict):
-        name, value = next(iter(value.items()))
-        path.append(name)
-    return tuple(path)
-
-
-def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
-    """Keys of the table at a place in a model; empty if no table of ours stands there."""
-    table: Any = model
-    for part in loc:
-        fields = getattr(table, "model_fields", {})
-        if part in fields:
-            table = _plain(fields[part].annotation)
-        elif get_origin(table) is dict:
-            table = _plain(get_args(table)[1])
-        else:
-            return []
-    return list(getattr(table, "model_fields", ()))
-
-
-def _plain(annotation: Any) -> Any:
-    """A type without ``Annotated`` and ``| None``."""
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        return _plain(get_args(annotation)[0])
-    return annotation

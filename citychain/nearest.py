@@ -8,7 +8,11 @@ from difflib import get_close_matches
 __all__ = ["did_you_mean"]
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean x?`` with the nearest known name, or nothing if none is near."""
-    nearest = get_close_matches(name, list(known), n=1)
+def did_you_mean(name: str, known: Iterable[str], similarity: float = 0.6) -> str:
+    """``; did you mean x?`` with the nearest known name, or nothing if none is near.
+
+    Args:
+        similarity: Least share of letters in common, 0 to 1.
+    """
+    nearest = get_close_matches(name, list(known), n=1, cutoff=similarity)
     return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -17,9 +17,9 @@ from citychain.config import (
     Opening,
     PacerSettings,
     Settings,
-    option_errors,
 )
 from citychain.errors import ConfigurationError, NotFound
+from citychain.explain import explain, place
 from citychain.hooks.definitions import (
     CityDefinition,
     ConsensusDefinition,
@@ -164,13 +164,15 @@ class _Choice:
         try:
             return find(name)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{self.settings.place(*key)}{self._who}: {error}") from None
+            raise ConfigurationError(
+                f"{place(self.settings.sources, key)}{self._who}: {error}"
+            ) from None
 
     def _options(self, model: type[BaseModel], options: Mapping[str, Any], *key: str) -> BaseModel:
         try:
             return model.model_validate(dict(options))
         except ValidationError as error:
-            faults = option_errors(error, model, self.settings, *key)
+            faults = explain(error, model, self.settings.sources, key)
             raise ConfigurationError(f"{self._who}: {faults}") from None
 
     @property
