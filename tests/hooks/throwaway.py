@@ -1,0 +1,77 @@
+"""Throwaway distributions, installed for one test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from citychain.hooks.registry import ENTRY_POINT_GROUP, Registry, load_plugins
+
+PREAMBLE = "from citychain.hooks import *\n"
+
+
+CITY = """
+@hookimpl
+def citychain_cities():
+    yield CityDefinition(slug="{slug}")
+"""
+
+
+class Site:
+    """A site-packages folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def install(
+        self,
+        distribution: str,
+        source: str,
+        *,
+        entry: str | None = None,
+        target: str = "",
+        version: str = "1.0",
+        requires: Sequence[str] = (),
+    ) -> str:
+        """Install a distribution with one module and one entry point.
+
+        Args:
+            source: The module's text, below the imports that every plugin needs.
+            entry: The entry point's name; the distribution's if absent.
+            target: Appended to the module's name: an object in it, or extras.
+
+        Returns:
+            The module's name.
+        """
+        module = "throwaway_" + distribution.replace("-", "_")
+        (self.folder / f"{module}.py").write_text(PREAMBLE + source)
+        info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+            + "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        )
+        (info / "entry_points.txt").write_text(
+            f"[{ENTRY_POINT_GROUP}]\n{entry or distribution} = {module}{target}\n"
+        )
+        return module
+
+    def load(
+        self,
+        builtin: Sequence[object] = (),
+        allow: Sequence[str] | None = None,
+        disabled: Sequence[str] = (),
+    ) -> Registry:
+        """Load what is installed here, and nothing else."""
+        return load_plugins(
+            builtin=builtin,
+            allow=allow,
+            disabled=disabled,
+            entry_points=[
+                entry
+                for distribution in metadata.distributions(path=[str(self.folder)])
+                for entry in distribution.entry_points
+                if entry.group == ENTRY_POINT_GROUP
+            ],
+        )
