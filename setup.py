@@ -1,7 +1,15 @@
 """Builds the Rust extension; everything else stands in pyproject.toml."""
 
+import atexit
+from tempfile import TemporaryDirectory
+
 from setuptools import setup
 from setuptools_rust import Binding, RustExtension
+
+# A new folder for each build. setuptools would use build/ again and pack whatever earlier builds
+# left there: modules since removed, libraries by other names.
+build = TemporaryDirectory(prefix="citychain-build-")
+atexit.register(build.cleanup)
 
 setup(
     rust_extensions=[
@@ -15,5 +23,8 @@ setup(
             cargo_manifest_args=["--locked"],
         )
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={
+        "build": {"build_base": build.name},
+        "bdist_wheel": {"py_limited_api": "cp311"},
+    },
 )

@@ -2,10 +2,12 @@
 
 use pyo3::prelude::*;
 
+mod provenance;
 mod signatures;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    provenance::check(module)?;
     submodule(module, "signatures", signatures::register)?;
     Ok(())
 }
