@@ -1,0 +1,403 @@
+"""Set-up, build and packages: what stands between a clone and a running citychain.
+
+The tests marked slow build the packages and install them where there is no Rust: `make
+test-packages`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Callable, Mapping
+from email.parser import HeaderParser
+from pathlib import Path
+from subprocess import CompletedProcess
+from textwrap import dedent
+
+import pytest
+
+from citychain import _native
+
+TREE = Path(__file__).resolve().parents[1]
+LIBRARY = "_native.abi3.so"
+POSIX_TOOLS = ("sh", "cat", "cksum", "date", "mktemp", "rm", "sed")
+
+
+def run(
+    *command: str | Path, cwd: Path, path: Path | str | None = None, **variables: str
+) -> CompletedProcess[str]:
+    """Run a command with little more of the environment than PATH, and return what it printed."""
+    environment = {"PATH": str(path or os.environ["PATH"]), "TMPDIR": str(cwd), **variables}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def script(path: Path, text: str) -> None:
+    """Write an executable shell script."""
+    path.unlink(missing_ok=True)
+    path.write_text("#!/bin/sh\n" + dedent(text))
+    path.chmod(0o755)
+
+
+def python_with(statements: str) -> str:
+    """A shell script: this Python, but `statements` run before what -c is given."""
+    return f"""exec '{sys.executable}' -c "{statements}
+    $2" "$@"
+    """.replace("\n    ", "\n")
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder of programs, to be the PATH: what citychain needs, of the lowest versions."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for tool in (*POSIX_TOOLS, "cc", "as", "ld"):
+        if found := shutil.which(tool):
+            (folder / tool).symlink_to(found)
+    rust = lowest_rust()
+    script(folder / "python3", f"exec '{sys.executable}' \"$@\"")
+    script(folder / "rustc", f"echo 'rustc {rust}.0 (0123456789 2025-06-23)'")
+    script(folder / "cargo", f"echo 'cargo {rust}.0 (0123456789 2025-06-23)'")
+    return folder
+
+
+def lowest_rust() -> str:
+    manifest = tomllib.loads((TREE / "native" / "Cargo.toml").read_text())
+    return str(manifest["workspace"]["package"]["rust-version"])
+
+
+def prerequisites(programs: Path, **variables: str) -> CompletedProcess[str]:
+    return run(
+        programs / "sh",
+        TREE / ".ci" / "prerequisites",
+        cwd=programs.parent,
+        path=programs,
+        **variables,
+    )
+
+
+def test_prerequisites_print_the_python_to_use(programs: Path) -> None:
+    result = prerequisites(programs)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{sys.executable}\n"
+
+
+def test_a_python_that_refuses_to_run_is_passed_over(programs: Path) -> None:
+    script(programs / "python3.13", "echo 'the command exists in these versions: 3.13.0' >&2; exit 127")
+    assert prerequisites(programs).stdout == f"{sys.executable}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("python3", None, "Python 3.11 or newer on PATH"),
+        ("python3", python_with("import sys; sys.version_info = (3, 10, 14)"), "Python 3.11 or"),
+        ("python3", python_with("import sys; sys.modules['venv'] = None"), "the venv module of"),
+        ("python3", python_with("import sys; sys.modules['ensurepip'] = None"), "apt-get install"),
+        ("cc", None, "a C11 compiler that works as 'cc': GCC"),
+        ("cc", "exit 1", "a C11 compiler that works as 'cc': GCC"),
+        ("rustc", None, f"Rust {lowest_rust()} or newer: no working rustc"),
+        ("cargo", None, f"Rust {lowest_rust()} or newer: no working cargo"),
+        ("cargo", "exit 1", f"Rust {lowest_rust()} or newer: no working cargo"),
+        ("cargo", "echo 'cargo 1.9.0 (e 2026-01-01)'", f"Rust {lowest_rust()} or newer: cargo is 1.9"),
+        ("rustc", "echo 'rustc 1.87.0 (e 2025-05-09)'", "newer: rustc is 1.87.0"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(
+    programs: Path, name: str, text: str | None, said: str
+) -> None:
+    (programs / name).unlink()
+    if text is not None:
+        script(programs / name, text)
+    result = prerequisites(programs)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("citychain needs ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_named_python_is_the_only_one_tried(programs: Path) -> None:
+    result = prerequisites(programs, PYTHON="/nowhere/python3")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "citychain needs Python 3.11 or newer: PYTHON=/nowhere/python3 is not that\n"
+    )
+
+
+def test_a_compiler_named_by_cc_must_work_too(programs: Path) -> None:
+    result = prerequisites(programs, CC="nowhere-cc")
+    assert result.returncode == 1
+    assert "a C11 compiler that works as 'nowhere-cc'" in result.stderr
+
+
+@pytest.fixture
+def set_up(programs: Path, tmp_path: Path) -> Callable[[], list[str]]:
+    """Runs .ci/setup in a small tree and returns the commands of Python that it took."""
+    tree = tmp_path / "tree"
+    (tree / "native").mkdir(parents=True)
+    (tree / "plugins" / "small").mkdir(parents=True)
+    shutil.copytree(TREE / ".ci", tree / ".ci")
+    for name in ("pyproject.toml", "setup.py", "native/Cargo.toml"):
+        shutil.copy(TREE / name, tree / name)
+    (tree / "plugins" / "small" / "pyproject.toml").write_text("[project]\n")
+    script(
+        programs / "python3",
+        f"""
+        case "$1 $2" in
+            -c*|-V*) exec '{sys.executable}' "$@" ;;
+        esac
+        echo "$*" >>'{tree}/commands'
+        case "$1 $2" in
+            '-m venv') mkdir -p .venv/bin && ln -s "$0" .venv/bin/python ;;
+            '-m pip') [ ! -e broken ] || {{ echo 'the disk is full'; exit 1; }} ;;
+        esac
+        """,
+    )
+    # What prerequisites prints is what set-up then runs.
+    (tree / ".ci" / "prerequisites").write_text(f"echo '{programs}/python3'\n")
+    for tool in ("mkdir", "ln"):
+        (programs / tool).symlink_to(str(shutil.which(tool)))
+
+    def set_up() -> list[str]:
+        (tree / "commands").write_text("")
+        result = run(programs / "sh", ".ci/setup", ".venv", cwd=tree, path=programs)
+        commands = (tree / "commands").read_text().splitlines()
+        if result.returncode != 0:
+            raise RuntimeError(result.stderr)
+        assert bool(result.stdout) == bool(commands)
+        return commands
+
+    return set_up
+
+
+INSTALL = "-m pip install --group test --editable . --editable plugins/small"
+
+
+def test_set_up_makes_the_environment_once(set_up: Callable[[], list[str]]) -> None:
+    assert set_up() == ["-m venv --clear .venv", "-m pip install pip>=25.1", INSTALL]
+    assert set_up() == []
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "setup.py", "plugins/small/pyproject.toml"])
+def test_set_up_follows_what_the_environment_is_made_from(
+    set_up: Callable[[], list[str]], tmp_path: Path, changed: str
+) -> None:
+    set_up()
+    with (tmp_path / "tree" / changed).open("a") as file:
+        file.write("\n# changed\n")
+    assert set_up() == [INSTALL]
+
+
+def test_a_failed_set_up_shows_why_and_is_tried_again(
+    set_up: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    broken = tmp_path / "tree" / "broken"
+    broken.touch()
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        set_up()
+    broken.unlink()
+    assert INSTALL in set_up()
+
+
+def test_no_dependency_needs_a_newer_rust_than_we_ask_for() -> None:
+    command = ["cargo", "metadata", "--format-version=1", "--locked", "--manifest-path"]
+    host = run("rustc", "--version", "--verbose", cwd=TREE, **rust_variables()).stdout
+    platform = next(line.split()[1] for line in host.splitlines() if line.startswith("host:"))
+    result = run(
+        *command,
+        "native/Cargo.toml",
+        f"--filter-platform={platform}",
+        cwd=TREE,
+        **rust_variables(),
+    )
+    assert result.returncode == 0, result.stderr
+    packages = json.loads(result.stdout)["packages"]
+    asked = version_of(lowest_rust())
+    newer = {
+        f"{package['name']} {package['version']}": package["rust_version"]
+        for package in packages
+        if package["rust_version"] and version_of(package["rust_version"]) > asked
+    }
+    assert len(packages) > 10
+    assert newer == {}
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))[:2]
+
+
+def rust_variables() -> dict[str, str]:
+    """What cargo needs of this environment; also the target folder, so that it is shared."""
+    kept = ("HOME", "PIP_", "CARGO", "RUST", "PYO3_", "SSL_", "HTTP", "LANG")
+    return {name: value for name, value in os.environ.items() if name.upper().startswith(kept)}
+
+
+@pytest.fixture
+def tree_with_library(tmp_path: Path) -> Path:
+    """A source tree with the extension that is loaded here, which was built from these sources."""
+    package = tmp_path / "citychain"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(str(_native.__file__), package / LIBRARY)
+    shutil.copytree(
+        TREE / "native", tmp_path / "native", ignore=shutil.ignore_patterns("target", "fuzz")
+    )
+    return tmp_path
+
+
+def load_extension(tree: Path) -> CompletedProcess[str]:
+    return run(sys.executable, "-c", "from citychain._native import signatures", cwd=tree)
+
+
+def test_an_extension_loads_beside_its_sources(tree_with_library: Path) -> None:
+    assert load_extension(tree_with_library).stderr == ""
+
+
+@pytest.mark.parametrize("changed", ["Cargo.lock", "src/lib.rs", "core/src/new.rs"])
+def test_an_extension_refuses_to_load_beside_other_sources(
+    tree_with_library: Path, changed: str
+) -> None:
+    with (tree_with_library / "native" / changed).open("a") as file:
+        file.write("// changed\n")
+    stderr = load_extension(tree_with_library).stderr
+    assert "ImportError" in stderr
+    assert "make ready" in stderr
+
+
+def test_a_missing_source_counts_as_a_change(tree_with_library: Path) -> None:
+    (tree_with_library / "native" / "core" / "src" / "pool.rs").unlink()
+    assert "ImportError" in load_extension(tree_with_library).stderr
+
+
+def test_tests_and_fuzz_targets_are_no_sources_of_the_extension(tree_with_library: Path) -> None:
+    for folder in ("core/tests", "fuzz", "target/release"):
+        (tree_with_library / "native" / folder).mkdir(parents=True, exist_ok=True)
+        (tree_with_library / "native" / folder / "new.rs").touch()
+    assert load_extension(tree_with_library).stderr == ""
+
+
+def test_an_installed_extension_has_no_sources_to_compare(tree_with_library: Path) -> None:
+    (tree_with_library / "native" / "Cargo.toml").write_text('[package]\nname = "somebody-elses"\n')
+    assert load_extension(tree_with_library).stderr == ""
+    shutil.rmtree(tree_with_library / "native")
+    assert load_extension(tree_with_library).stderr == ""
+
+
+@pytest.fixture(scope="module")
+def littered_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This tree as git sees it, with what earlier builds may have left in it."""
+    tree = tmp_path_factory.mktemp("tree")
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TREE)
+    assert listed.returncode == 0, listed.stderr
+    for name in listed.stdout.splitlines():
+        if (TREE / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TREE / name, tree / name)
+    for left in (
+        f"citychain/{LIBRARY}",
+        f"citychain/{LIBRARY}~",
+        "citychain/_native.cpython-311-x86_64-linux-gnu.so",
+        "citychain/__pycache__/ghost.cpython-311.pyc",
+        f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/ghost.py",
+        f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/{LIBRARY}",
+        "native/target/release/ghost.rs",
+    ):
+        (tree / left).parent.mkdir(parents=True, exist_ok=True)
+        (tree / left).write_bytes(b"stale")
+    return tree
+
+
+@pytest.fixture(scope="module")
+def packages(littered_tree: Path) -> Mapping[str, Path]:
+    """The sdist, the wheel built from it, and a wheel built from the tree."""
+    variables = {"CARGO_TARGET_DIR": str(TREE / "native" / "target"), **rust_variables()}
+    for arguments in (("--outdir=dist",), ("--wheel", "--outdir=direct")):
+        built = run(sys.executable, "-m", "build", *arguments, cwd=littered_tree, **variables)
+        assert built.returncode == 0, built.stdout + built.stderr
+    return {
+        "sdist": next(littered_tree.glob("dist/*.tar.gz")),
+        "wheel": next(littered_tree.glob("dist/*.whl")),
+        "direct wheel": next(littered_tree.glob("direct/*.whl")),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["wheel", "direct wheel"])
+def test_a_wheel_holds_the_package_and_nothing_that_was_left_in_the_tree(
+    packages: Mapping[str, Path], littered_tree: Path, which: str
+) -> None:
+    assert "-cp311-abi3-" in packages[which].name
+    with zipfile.ZipFile(packages[which]) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        library = wheel.read(f"citychain/{LIBRARY}")
+        metadata = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        headers = HeaderParser().parsestr(wheel.read(metadata).decode())
+        assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
+    sources = {
+        path.relative_to(littered_tree).as_posix()
+        for path in (littered_tree / "citychain").rglob("*")
+        if path.is_file() and path.suffix not in {".so", ".so~", ".pyc"}
+    }
+    assert names == sources | {f"citychain/{LIBRARY}"}
+    assert {"citychain/py.typed", "citychain/_native/signatures.pyi"} <= names
+    assert library.startswith(b"\x7fELF") or sys.platform != "linux"
+    assert headers["License-Expression"] == "Apache-2.0"
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_a_build_needs(packages: Mapping[str, Path]) -> None:
+    with tarfile.open(packages["sdist"]) as sdist:
+        names = {member.name.partition("/")[2] for member in sdist.getmembers()}
+    assert {
+        "native/Cargo.lock",
+        "native/build.rs",
+        "native/core/src/lib.rs",
+        "proto/buf.yaml",
+        "LICENSE",
+        "setup.py",
+    } <= names
+    left = [name for name in names if "ghost" in name or name.endswith((".so", ".so~", ".pyc"))]
+    assert left == []
+    assert not any(name.startswith(("tests", "native/fuzz", "native/target")) for name in names)
+
+
+SIGNS = """
+from citychain import _native
+from citychain.crypto.signatures import SigningKey
+assert "site-packages" in _native.__file__, _native.__file__
+print(SigningKey)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_the_wheel_works_without_rust(
+    packages: Mapping[str, Path], tmp_path: Path, version: str
+) -> None:
+    found = run("sh", TREE / ".ci" / "pythons", cwd=tmp_path, **rust_variables()).stdout
+    pythons = dict(line.split(" ", 1) for line in found.splitlines())
+    if version not in pythons:
+        pytest.skip(f"there is no Python {version} here")
+    assert run(pythons[version], "-m", "venv", "venv", cwd=tmp_path).returncode == 0
+    programs = tmp_path / "venv" / "bin"
+    pip = ("-m", "pip", "install", "--only-binary=:all:", packages["wheel"])
+    installed = run(programs / "python", *pip, cwd=tmp_path, path=programs, **rust_variables())
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+    result = run(programs / "python", "-c", SIGNS, cwd=tmp_path, path=programs)
+    assert result.returncode == 0, result.stderr
+    helped = run(programs / "citychain", "--help", cwd=tmp_path, path=programs)
+    assert helped.returncode == 0, helped.stderr
+    assert "demo" in helped.stdout
