@@ -96,7 +96,7 @@ def test_prerequisites_print_the_python_to_use(programs: Path) -> None:
 
 
 def test_a_python_that_refuses_to_run_is_passed_over(programs: Path) -> None:
-    script(programs / "python3.13", "echo 'the command exists in these versions: 3.13.0' >&2; exit 127")
+    script(programs / "python3.13", "echo 'it exists in these versions: 3.13.0' >&2; exit 127")
     assert prerequisites(programs).stdout == f"{sys.executable}\n"
 
 
@@ -112,7 +112,11 @@ def test_a_python_that_refuses_to_run_is_passed_over(programs: Path) -> None:
         ("rustc", None, f"Rust {lowest_rust()} or newer: no working rustc"),
         ("cargo", None, f"Rust {lowest_rust()} or newer: no working cargo"),
         ("cargo", "exit 1", f"Rust {lowest_rust()} or newer: no working cargo"),
-        ("cargo", "echo 'cargo 1.9.0 (e 2026-01-01)'", f"Rust {lowest_rust()} or newer: cargo is 1.9"),
+        (
+            "cargo",
+            "echo 'cargo 1.9.0 (e 2026-01-01)'",
+            f"Rust {lowest_rust()} or newer: cargo is 1.9",
+        ),
         ("rustc", "echo 'rustc 1.87.0 (e 2025-05-09)'", "newer: rustc is 1.87.0"),
     ],
 )

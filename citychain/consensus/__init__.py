@@ -1,1 +1,3 @@
 """Built-in consensus steps."""
+
+__all__: list[str] = []

@@ -2,3 +2,5 @@
 
 `signatures` signs and verifies with ML-DSA-87.
 """
+
+__all__: list[str] = []

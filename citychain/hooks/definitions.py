@@ -16,6 +16,17 @@ from citychain.ports import (
     StorageContext,
 )
 
+__all__ = [
+    "API_VERSION",
+    "CityDefinition",
+    "CommandDefinition",
+    "ConsensusDefinition",
+    "DagDefinition",
+    "Disc",
+    "NoOptions",
+    "StorageDefinition",
+]
+
 API_VERSION: Final = 1
 """Version of the contract in `citychain.ports`, `citychain.types` and these descriptors."""
 

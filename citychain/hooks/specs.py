@@ -28,6 +28,20 @@ if TYPE_CHECKING:
     from citychain.ports import StoredRound
     from citychain.types import SealedRound
 
+__all__ = [
+    "citychain_cities",
+    "citychain_commands",
+    "citychain_consensus_steps",
+    "citychain_dag_handlers",
+    "citychain_find_city",
+    "citychain_interceptors",
+    "citychain_round_approved",
+    "citychain_round_sealed",
+    "citychain_storage_backends",
+    "hookimpl",
+    "hookspec",
+]
+
 hookspec = pluggy.HookspecMarker("citychain")
 hookimpl = pluggy.HookimplMarker("citychain")
 """Marks a function of a plugin as the implementation of the hook of that name."""
