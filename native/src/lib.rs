@@ -4,11 +4,13 @@ use pyo3::prelude::*;
 
 mod provenance;
 mod signatures;
+mod transactions;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     provenance::check(module)?;
     submodule(module, "signatures", signatures::register)?;
+    submodule(module, "transactions", transactions::register)?;
     Ok(())
 }
 

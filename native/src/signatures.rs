@@ -258,7 +258,7 @@ fn holds(verified: bool) -> PyResult<()> {
     ))
 }
 
-fn exactly<'a, const N: usize>(name: &str, bytes: &'a [u8]) -> PyResult<&'a [u8; N]> {
+pub(crate) fn exactly<'a, const N: usize>(name: &str, bytes: &'a [u8]) -> PyResult<&'a [u8; N]> {
     bytes.try_into().map_err(|_| {
         PyValueError::new_err(format!("{name} must have {N} bytes, not {}", bytes.len()))
     })

@@ -1,0 +1,197 @@
+use super::wire::{Field, Kind, Occurs, Reader};
+use super::*;
+use crate::signatures::{KeyCache, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey};
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    while value > 0x7f {
+        encoded.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    encoded.push(value as u8);
+    encoded
+}
+
+fn integer(number: u64, value: u64) -> Vec<u8> {
+    [varint(number << 3), varint(value)].concat()
+}
+
+fn chunk(number: u64, value: &[u8]) -> Vec<u8> {
+    [&varint(number << 3 | 2), &varint(value.len() as u64), value].concat()
+}
+
+fn sample_body(author: &[u8; 32]) -> Vec<u8> {
+    [
+        chunk(1, &[7; 32]),
+        chunk(2, author),
+        chunk(3, b"12345678"),
+        integer(4, 1_000),
+        integer(5, 2_000),
+        chunk(6, &[1; 32]),
+        chunk(6, &[2; 32]),
+        chunk(7, &[chunk(1, b"road"), integer(2, 300)].concat()),
+        chunk(8, &[chunk(1, "école".as_bytes()), integer(2, 0)].concat()),
+        chunk(16, &[chunk(1, b"text/plain"), chunk(2, b"hello")].concat()),
+    ]
+    .concat()
+}
+
+fn sample_envelope() -> (Vec<u8>, [u8; 32]) {
+    let key = SigningKey::from_seed(&[3; 32]);
+    let author = key_id(SCHEME_ML_DSA_87, key.public_key());
+    let body = sample_body(&author);
+    let signature = key.sign(&body, SIGNATURE_CONTEXT, true).expect("signs");
+    let parts = [
+        chunk(1, &body),
+        integer(2, 1),
+        chunk(3, key.public_key()),
+        chunk(5, &signature),
+    ];
+    (parts.concat(), author)
+}
+
+fn check_sample(envelope: &[u8], keys: &KeyCache) -> Result<[u8; 32], Refusal> {
+    let rules = Rules {
+        genesis: &[7; 32],
+        keys,
+        limits: &Limits::DEFAULT,
+        now_ms: 2_000,
+    };
+    check(envelope, &rules).map(|checked| checked.tx_id)
+}
+
+#[test]
+fn a_body_is_read_field_by_field() {
+    let bytes = sample_body(&[9; 32]);
+    let body = Body::parse(&bytes, &Limits::DEFAULT).expect("is well-formed");
+    assert_eq!(body.genesis, &[7; 32]);
+    assert_eq!(body.author, &[9; 32]);
+    assert_eq!(body.nonce, b"12345678");
+    assert_eq!(
+        (body.created_at_ms, body.valid_until_ms),
+        (1_000, Some(2_000))
+    );
+    assert_eq!(body.depends_on, [&[1; 32], &[2; 32]]);
+    let (road, school) = (body.reads[0], body.writes[0]);
+    assert_eq!((road.object, road.version), ("road", 300));
+    assert_eq!((school.object, school.version), ("école", 0));
+    let action = Action::Data {
+        content_type: "text/plain",
+        content: b"hello",
+    };
+    assert_eq!(body.action, action);
+}
+
+#[test]
+fn a_varint_has_one_form() {
+    const SCHEMA: &[Field] = &[Field(1, "value", Kind::Integer, Occurs::Once)];
+    let read = |bytes: &[u8]| {
+        let message = [&[0x08], bytes].concat();
+        let mut reader = Reader::new(&message, SCHEMA);
+        let value = reader.next().map(|field| field.expect("is there").integer);
+        value.map_err(|refusal| refusal.detail)
+    };
+    for value in [
+        0,
+        1,
+        127,
+        128,
+        16_383,
+        16_384,
+        u64::from(u32::MAX),
+        u64::MAX - 1,
+        u64::MAX,
+    ] {
+        assert_eq!(read(&varint(value)), Ok(value));
+    }
+    let maximum = varint(u64::MAX);
+    for length in 0..maximum.len() {
+        assert!(read(&maximum[..length]).unwrap_err().contains("truncated"));
+    }
+    for longer in [&[0x80, 0][..], &[0xff, 0], &[0x81, 0x80, 0]] {
+        assert!(read(longer).unwrap_err().contains("not minimal"));
+    }
+    for wider in [
+        [&[0xff; 9][..], &[2]].concat(),
+        vec![0x80; 10],
+        vec![0xff; 20],
+    ] {
+        assert!(read(&wider).unwrap_err().contains("more than 64 bits"));
+    }
+}
+
+#[test]
+fn no_prefix_of_a_body_is_one_and_no_changed_byte_reads_the_same() {
+    let original = sample_body(&[9; 32]);
+    let read = |bytes: &[u8]| Body::parse(bytes, &Limits::DEFAULT).map(|body| format!("{body:?}"));
+    let unchanged = read(&original);
+    assert!(unchanged.is_ok());
+    for length in 0..original.len() {
+        assert!(read(&original[..length]).is_err());
+    }
+    for at in 0..original.len() {
+        for value in (0..=255).filter(|value| *value != original[at]) {
+            let mut changed = original.clone();
+            changed[at] = value;
+            assert_ne!(read(&changed), unchanged, "byte {at} as {value}");
+        }
+    }
+}
+
+#[test]
+fn no_changed_byte_of_an_envelope_is_admitted() {
+    let (envelope, author) = sample_envelope();
+    let keys = KeyCache::new(4, 4);
+    assert_eq!(
+        check_sample(&envelope, &keys),
+        Ok(tx_id(&sample_body(&author)))
+    );
+    // Without the key and the signature, which are random bytes of a fixed length.
+    let spared = envelope.len() - SIGNATURE_BYTES - PUBLIC_KEY_BYTES;
+    for at in (0..spared).chain([envelope.len() - SIGNATURE_BYTES - 3, envelope.len() - 1]) {
+        for bit in 0..8 {
+            let mut changed = envelope.clone();
+            changed[at] ^= 1 << bit;
+            assert!(
+                check_sample(&changed, &keys).is_err(),
+                "byte {at}, bit {bit}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_stored_form_of_a_stored_form_is_itself() {
+    let (received, author) = sample_envelope();
+    let envelope = Envelope::parse(&received).expect("is well-formed");
+    assert!(!envelope.is_stored_form);
+    let form = StoredForm::new(envelope.body.len());
+    let mut stored = vec![0xee; form.size()];
+    form.write(&envelope, &author, &mut stored);
+    let again = Envelope::parse(&stored).expect("is well-formed");
+    assert!(again.is_stored_form);
+    assert_eq!(again.signer, Signer::KeyId(&author));
+    assert_eq!(&stored[form.body()], envelope.body);
+    assert_eq!(&stored[form.signature()], envelope.signature);
+    assert_eq!(
+        decode(&stored).expect("is stored").tx_id,
+        tx_id(envelope.body)
+    );
+    let mut copy = vec![0; form.size()];
+    form.write(&again, &author, &mut copy);
+    assert_eq!(copy, stored);
+}
+
+#[test]
+fn a_path_leads_to_the_field() {
+    let author = [9; 32];
+    let twice = [chunk(8, &chunk(1, b"road")), chunk(8, &chunk(1, b"road"))].concat();
+    let bytes = [sample_body(&author), twice].concat();
+    let refusal = Body::parse(&bytes, &Limits::DEFAULT)
+        .unwrap_err()
+        .within("body");
+    assert_eq!(
+        refusal.to_string(),
+        "MALFORMED: body.writes[2].object is named by an earlier entry too"
+    );
+}
