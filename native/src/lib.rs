@@ -2,13 +2,19 @@
 
 use pyo3::prelude::*;
 
+mod arguments;
+mod link;
 mod provenance;
+mod records;
+mod settle;
 mod signatures;
 mod transactions;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     provenance::check(module)?;
+    submodule(module, "link", link::register)?;
+    submodule(module, "settle", settle::register)?;
     submodule(module, "signatures", signatures::register)?;
     submodule(module, "transactions", transactions::register)?;
     Ok(())
