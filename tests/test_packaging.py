@@ -172,7 +172,7 @@ def set_up(programs: Path, tmp_path: Path) -> Callable[[], list[str]]:
     )
     # What prerequisites prints is what set-up then runs.
     (tree / ".ci" / "prerequisites").write_text(f"echo '{programs}/python3'\n")
-    for tool in ("mkdir", "ln"):
+    for tool in ("mkdir", "ln", "touch"):
         (programs / tool).symlink_to(str(shutil.which(tool)))
 
     def set_up() -> list[str]:
@@ -380,9 +380,10 @@ def test_the_sdist_holds_what_a_build_needs(packages: Mapping[str, Path]) -> Non
 
 SIGNS = """
 from citychain import _native
-from citychain.crypto.signatures import SigningKey
+from citychain.crypto.signatures import SigningKey, verify
 assert "site-packages" in _native.__file__, _native.__file__
-print(SigningKey)
+key = SigningKey(bytes(32))
+verify(key.public_key, b"message", b"context", key.sign(b"message", b"context"))
 """
 
 
