@@ -73,7 +73,7 @@ class CoreContainer(containers.DeclarativeContainer):
     compute = providers.Singleton(Executor)
     registry = providers.Singleton(
         load_plugins,
-        builtin=BUILTIN,
+        builtin=providers.Object(BUILTIN),
         allow=settings.provided.plugins.allow,
         disabled=settings.provided.plugins.disabled,
     )
