@@ -69,7 +69,6 @@ VOTE_HEADER: Final = struct.Struct(">32sI")
 """A vote in ``certificates.votes``: key id, length of the signature that follows."""
 
 _SEGMENTS_A_STEP: Final = 32
-_PAIRS_A_STEP: Final = 4096
 
 _SEQ_MASK: Final = (1 << PLACE_BITS) - 1
 _INDEX_MASK: Final = (1 << LOCATION_BITS) - 1
@@ -82,6 +81,21 @@ _NODE: Final = """
     || ',' || hex(n.parents) || ',' || hex(n.pop) || ',' || hex(n.code) || ',' || hex(n.reason),
     ';')
 """
+
+_CANDIDATES_ANYWHERE: Final = """(
+    SELECT city, place FROM carray(?1) wanted
+    CROSS JOIN recent_places r ON r.prefix = wanted.value
+    UNION ALL SELECT city, place FROM carray(?1) wanted
+    CROSS JOIN places p ON p.prefix = wanted.value
+)"""
+"""Where the ids with the prefixes ?1 may stand; two arms, lest SQLite copies both tables."""
+_CANDIDATES: Final = """(
+    SELECT place FROM carray(?1) wanted
+    CROSS JOIN recent_places r ON r.prefix = wanted.value AND r.city = ?2
+    UNION ALL SELECT place FROM carray(?1) wanted
+    CROSS JOIN places p ON p.prefix = wanted.value AND p.city = ?2
+)"""
+"""The same in the city ?2."""
 
 Connection = apsw.Connection
 
@@ -147,23 +161,16 @@ def transaction_ids(
     return [(s, [ids[i : i + 32] for i in range(0, len(ids), 32)]) for s, ids in sorted(segments)]
 
 
-def sealed_ids(
-    connection: Connection, wanted: Sequence[tuple[int, bytes]]
-) -> set[tuple[int, bytes]]:
-    """Sealed ones among transaction ids of any cities, and others that share a prefix."""
-    found: set[tuple[int, bytes]] = set()
-    for begin in range(0, len(wanted), _PAIRS_A_STEP):
-        part = wanted[begin : begin + _PAIRS_A_STEP]
-        answer = connection.execute(
-            "SELECT group_concat(n.city || ',' || hex(n.tx_id), ';') FROM "
-            f"(VALUES {','.join(['(?,?)'] * len(part))}) wanted CROSS JOIN places_by_transaction i "
-            "ON i.city = wanted.column1 AND i.prefix = wanted.column2 "
-            "CROSS JOIN nodes n ON n.city = i.city AND n.place = i.place",
-            [value for city, id in part for value in (city, PREFIX.unpack_from(id)[0])],
-            can_cache=False,
-        ).get
-        found |= {(int(city), bytes.fromhex(tx_id)) for city, tx_id in _rows(answer)}
-    return found
+def sealed_ids(connection: Connection, tx_ids: Sequence[bytes]) -> set[tuple[int, bytes]]:
+    """Those that are sealed, each with the city's number, and perhaps some others that are."""
+    if (prefixes := _prefixes(tx_ids)) is None:
+        return set()
+    answer = connection.execute(
+        f"SELECT group_concat(n.city || ',' || hex(n.tx_id), ';') FROM {_CANDIDATES_ANYWHERE} i "
+        "CROSS JOIN nodes n ON n.city = i.city AND n.place = i.place",
+        (prefixes,),
+    ).get
+    return {(int(city), bytes.fromhex(tx_id)) for city, tx_id in _rows(answer)}
 
 
 def locations(connection: Connection, city: int, tx_ids: Sequence[bytes]) -> dict[bytes, int]:
@@ -171,9 +178,9 @@ def locations(connection: Connection, city: int, tx_ids: Sequence[bytes]) -> dic
     if (prefixes := _prefixes(tx_ids)) is None:
         return {}
     answer = connection.execute(
-        "SELECT group_concat(hex(n.tx_id) || ',' || n.location, ';') FROM carray(?1) wanted "
-        "CROSS JOIN places_by_transaction i ON i.city = ?2 AND i.prefix = wanted.value "
-        "CROSS JOIN nodes n ON n.city = ?2 AND n.place = i.place WHERE n.location > 0",
+        "SELECT group_concat(hex(n.tx_id) || ',' || n.location, ';') FROM "
+        f"{_CANDIDATES} i CROSS JOIN nodes n ON n.city = ?2 AND n.place = i.place "
+        "WHERE n.location > 0",
         (prefixes, city),
     ).get
     wanted = set(tx_ids)
@@ -305,8 +312,7 @@ def find(connection: Connection, city: int, tx_ids: Sequence[bytes]) -> dict[byt
     if (prefixes := _prefixes(tx_ids)) is None:
         return {}
     answer = connection.execute(
-        f"SELECT {_NODE} FROM carray(?1) wanted "
-        "CROSS JOIN places_by_transaction i ON i.city = ?2 AND i.prefix = wanted.value "
+        f"SELECT {_NODE} FROM {_CANDIDATES} i "
         "CROSS JOIN nodes n ON n.city = ?2 AND n.place = i.place",
         (prefixes, city),
     ).get
@@ -319,8 +325,7 @@ def nodes(connection: Connection, city: int, node_ids: Sequence[bytes]) -> dict[
     if (prefixes := _prefixes(node_ids)) is None:
         return {}
     answer = connection.execute(
-        f"SELECT {_NODE} FROM carray(?1) wanted "
-        "CROSS JOIN places_by_node i ON i.city = ?2 AND i.prefix = wanted.value "
+        f"SELECT {_NODE} FROM {_CANDIDATES} i "
         "CROSS JOIN nodes n ON n.city = ?2 AND n.place = i.place",
         (prefixes, city),
     ).get

@@ -48,27 +48,22 @@ __all__ = [
 SEGMENT_BYTES: Final = 64 * 1024
 """Envelopes of a segment: what is read to get at one of them."""
 
-_INSERTS: Final = {
-    "cities": ("INSERT INTO cities VALUES {}", 3),
-    "progress": ("REPLACE INTO progress VALUES {}", 3),
-    "segments": ("INSERT INTO segments VALUES {}", 5),
-    "keys": ("INSERT OR IGNORE INTO keys VALUES {}", 3),
-    "rounds": ("INSERT INTO rounds VALUES {}", 12),
-    "certificates": ("INSERT OR IGNORE INTO certificates VALUES {}", 4),
-    "nodes": ("INSERT INTO nodes VALUES {}", 10),
-    "places_by_transaction": (
-        "INSERT INTO places_by_transaction SELECT * FROM (VALUES {}) ORDER BY 1, 2",
-        3,
-    ),
-    "places_by_node": ("INSERT INTO places_by_node SELECT * FROM (VALUES {}) ORDER BY 1, 2", 3),
-    "children": ("INSERT OR IGNORE INTO children SELECT * FROM (VALUES {}) ORDER BY 1, 2, 3", 3),
-    "latest": ("REPLACE INTO latest SELECT * FROM (VALUES {}) ORDER BY 1, 2, 3", 3),
-    "objects": ("REPLACE INTO objects VALUES {}", 4),
-    "leaves": ("INSERT INTO leaves VALUES {}", 3),
-    "subtrees": ("INSERT INTO subtrees VALUES {}", 4),
+_TABLES: Final = {
+    "cities": ("INSERT", 3),
+    "progress": ("REPLACE", 3),
+    "segments": ("INSERT", 5),
+    "keys": ("INSERT OR IGNORE", 3),
+    "rounds": ("INSERT", 12),
+    "certificates": ("INSERT OR IGNORE", 4),
+    "nodes": ("INSERT", 10),
+    "recent_places": ("INSERT OR IGNORE", 3),
+    "children": ("INSERT OR IGNORE", 3),
+    "latest": ("REPLACE", 3),
+    "objects": ("REPLACE", 4),
+    "leaves": ("INSERT", 3),
+    "subtrees": ("INSERT", 4),
 }
-"""Statement and number of columns by table. Rows with random keys go in sorted, so that
-each page of the tree is visited once."""
+"""How rows go into each table, and its number of columns."""
 
 _VALUES_A_STEP: Final = 24_000
 """Bound values of a statement; SQLite takes 32,766."""
@@ -174,7 +169,7 @@ class Group:
         self.registered: dict[bytes, int] = {}
         self.sealed: set[tuple[int, bytes]] = set()
         self._drafts: dict[int, Draft] = {}
-        self._rows: dict[str, list[Row]] = {table: [] for table in _INSERTS}
+        self._rows: dict[str, list[Row]] = {table: [] for table in _TABLES}
 
     def draft(self, state: CityState) -> Draft:
         """The city as the group leaves it so far."""
@@ -191,15 +186,20 @@ class Group:
         for draft in self._drafts.values():
             self.add("segments", draft.segments())
         for table, rows in self._rows.items():
-            statement, width = _INSERTS[table]
+            verb, width = _TABLES[table]
+            row = f"({','.join('?' * width)})"
             for begin in range(0, len(rows), _VALUES_A_STEP // width):
                 part = rows[begin : begin + _VALUES_A_STEP // width]
-                row = f"({','.join('?' * width)})"
                 self.connection.execute(
-                    statement.format(",".join([row] * len(part))),
+                    f"{verb} INTO {table} VALUES {','.join([row] * len(part))}",
                     tuple(chain.from_iterable(part)),
                     can_cache=len(part) == 1,
                 )
+
+    @property
+    def new_places(self) -> int:
+        """Rows that it adds to ``recent_places``."""
+        return len(self._rows["recent_places"])
 
     def publish(self) -> None:
         """Make the drafts the cities' state."""
@@ -220,8 +220,8 @@ class Request(ABC):
         """About how many bytes it holds in memory."""
         return 1024
 
-    def unknown_ids(self) -> Iterable[tuple[int, bytes]]:
-        """(city, transaction id) for which `Group.sealed` shall say whether they are sealed."""
+    def unknown_ids(self) -> Iterable[bytes]:
+        """Transaction ids for which `Group.sealed` shall say whether they are sealed."""
         return ()
 
     @abstractmethod
@@ -265,10 +265,10 @@ class Append(Request):
         """See `Request.size`."""
         return sum([512 + len(t.envelope) for t in self.transactions]) + 4096 * len(self.keys)
 
-    def unknown_ids(self) -> Iterable[tuple[int, bytes]]:
+    def unknown_ids(self) -> Iterable[bytes]:
         """See `Request.unknown_ids`."""
-        city, pending = self.state.city, self.state.pending
-        return [(city, t.tx_id) for t in self.transactions if t.tx_id not in pending]
+        pending = self.state.pending
+        return [t.tx_id for t in self.transactions if t.tx_id not in pending]
 
     def stage(self, group: Group) -> None:
         """See `Request.stage`."""
@@ -326,10 +326,10 @@ class Commit(Request):
         prefix = PREFIX.unpack_from
         group.add("nodes", nodes)
         group.add(
-            "places_by_transaction",
-            [(city, prefix(tx_id)[0], place) for place, tx_id in enumerate(tx_ids, start=base)],
+            "recent_places",
+            [(prefix(tx_id)[0], city, place) for place, tx_id in enumerate(tx_ids, start=base)],
         )
-        group.add("places_by_node", linked)
+        group.add("recent_places", linked)
         group.add("children", children)
         group.add("latest", [(city, author, place) for author, place in latest.items()])
         group.add("objects", [(city, w.object, w.version, w.value) for w in sealed.writes])
@@ -364,7 +364,7 @@ class Commit(Request):
         list[Row],
         dict[bytes, int],
     ]:
-        """Rows of ``nodes``, ``places_by_node`` and ``children``, and each author's latest."""
+        """Rows of ``nodes``, of ``recent_places`` and of ``children``, and each author's latest."""
         sealed, city = self.sealed, draft.city
         nodes: list[Row] = []
         linked: list[Row] = []
@@ -384,7 +384,7 @@ class Commit(Request):
             tx_id, author = transaction.tx_id, transaction.author
             packed = b""
             if node_id is not None:
-                linked.append((city, prefix(node_id)[0], place))
+                linked.append((prefix(node_id)[0], city, place))
                 latest[author] = place
                 for round, seq, parent_id in parents:
                     parent = round << PLACE_BITS | seq

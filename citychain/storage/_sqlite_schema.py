@@ -1,10 +1,10 @@
 """The database file of the SQLite backend: its tables, and how it is opened.
 
-Tables follow one rule: nothing is written a row at a time, and what has random
-keys is as narrow as it can be. ``place`` is ``round << 20 | seq``, so that a
-transaction's place in its city is one integer and sorts as (round, seq) does.
-A *prefix* is the first 8 bytes of an id as a signed integer; ids that share one
-stand side by side, and whoever looks one up compares the full id.
+What has random keys is as narrow as it can be, since each of its new rows dirties
+a page of its own. ``place`` is ``round << 20 | seq``, so that a transaction's place
+in its city is one integer and sorts as (round, seq) does. A *prefix* is the first
+8 bytes of an id as a signed integer; ids that share one stand side by side, and
+whoever looks one up compares the full id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import apsw
 
 from citychain.errors import DirectoryInUse, StorageError
 
-__all__ = ["DATABASE_NAME", "DirectoryLock", "open_reader", "open_writer"]
+__all__ = ["DATABASE_NAME", "DirectoryLock", "open_copier", "open_reader", "open_writer"]
 
 DATABASE_NAME: Final = "citychain.db"
 
@@ -93,17 +93,19 @@ _MIGRATIONS: Final = (
         reason TEXT,
         PRIMARY KEY (city, place)
     ) WITHOUT ROWID;
-    CREATE TABLE places_by_transaction (
-        city INTEGER NOT NULL,
+    -- Places by prefix of the transaction id and of the node id. New ones go into the small
+    -- table, and from there into the large one a range of prefixes at a time.
+    CREATE TABLE recent_places (
         prefix INTEGER NOT NULL,
+        city INTEGER NOT NULL,
         place INTEGER NOT NULL,
-        PRIMARY KEY (city, prefix, place)
+        PRIMARY KEY (prefix, city, place)
     ) WITHOUT ROWID;
-    CREATE TABLE places_by_node (
-        city INTEGER NOT NULL,
+    CREATE TABLE places (
         prefix INTEGER NOT NULL,
+        city INTEGER NOT NULL,
         place INTEGER NOT NULL,
-        PRIMARY KEY (city, prefix, place)
+        PRIMARY KEY (prefix, city, place)
     ) WITHOUT ROWID;
     CREATE TABLE children (
         city INTEGER NOT NULL,
@@ -180,7 +182,8 @@ def open_writer(directory: Path, cache_mib: int) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        if (mode := connection.execute("PRAGMA journal_mode = WAL").get) != "wal":
+            raise StorageError(f"{path}: the file system allows no write-ahead log, only {mode}")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA cache_size = {-1024 * cache_mib}")
@@ -191,10 +194,16 @@ def open_writer(directory: Path, cache_mib: int) -> apsw.Connection:
     return connection
 
 
+def open_copier(directory: Path) -> apsw.Connection:
+    """Open the connection that copies the write-ahead log into the database."""
+    connection = apsw.Connection(str(directory / DATABASE_NAME), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
 def open_reader(directory: Path) -> apsw.Connection:
     """Open a connection that only reads."""
-    path = directory / DATABASE_NAME
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = apsw.Connection(str(directory / DATABASE_NAME), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.execute("PRAGMA query_only = ON")
     return connection
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ import apsw
 
 from citychain.errors import StorageError
 from citychain.storage import _sqlite_reads as reads
+from citychain.storage._sqlite_checkpoint import Checkpointer
 from citychain.storage._sqlite_requests import Group, Request
 
 __all__ = ["Writer"]
@@ -25,6 +28,17 @@ QUEUE_BYTES: Final = 64 * 1024 * 1024
 """Writes that wait; past it a caller waits before its own is queued."""
 GROUP_BYTES: Final = 16 * 1024 * 1024
 """Writes of one transaction."""
+
+RECENT_PLACES: Final = 1 << 17
+"""Places in the small table when sweeps and rounds are even."""
+SWEEP_PLACES: Final = 1 << 10
+"""New places that a sweep waits for."""
+
+_PREFIX_MAX: Final = (1 << 63) - 1
+_SWEEP: Final = (
+    "INSERT OR IGNORE INTO places SELECT * FROM recent_places WHERE prefix BETWEEN ? AND ?",
+    "DELETE FROM recent_places WHERE prefix BETWEEN ? AND ?",
+)
 
 _DISK_ERRORS: Final = (
     apsw.FullError,
@@ -38,14 +52,51 @@ _DISK_ERRORS: Final = (
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Moves places from the small table to the large one, a range of prefixes at a time.
+
+    Each round has new places all over the range of prefixes, so that in a large
+    table each would dirty a page of its own. The small table's pages take many
+    of them each, and so do the large one's when a range is moved at once. A
+    sweep moves about as many as have come since the last; it needs no memory of
+    where it was, and starts anywhere.
+    """
+
+    first: int
+    last: int
+    """Prefixes that are moved."""
+    waiting: int = 0
+    """New places since then."""
+
+    @classmethod
+    def at_random(cls) -> Sweep:
+        """A sweep of nothing, from which the next goes on."""
+        position = random.randrange(-(1 << 63), 1 << 63)
+        return cls(position, position)
+
+    def after(self, new_places: int) -> Sweep:
+        """The next, once so many places are new."""
+        waiting = self.waiting + new_places
+        if waiting < SWEEP_PLACES:
+            return replace(self, waiting=waiting)
+        first = self.last + 1 if self.last < _PREFIX_MAX else -_PREFIX_MAX - 1
+        width = (waiting << 64) // RECENT_PLACES
+        return Sweep(first, min(first + width, _PREFIX_MAX))
+
+    def run(self, connection: apsw.Connection) -> None:
+        if not self.waiting and self.first < self.last:
+            for statement in _SWEEP:
+                connection.execute(statement, (self.first, self.last))
+
+
 class Writer:
     """Owns the connection that writes. Its methods are called on the event loop."""
 
-    def __init__(self, connection: apsw.Connection, checkpoint_pages: int) -> None:
+    def __init__(self, connection: apsw.Connection, checkpointer: Checkpointer) -> None:
         self._connection = connection
-        self._checkpoint_pages = checkpoint_pages
-        self._wal_pages = 0
-        connection.set_wal_hook(self._note_wal_pages)
+        self._checkpointer = checkpointer
+        self._sweep = Sweep.at_random()
         self._next_city = reads.cities(connection) + 1
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Request | None] = SimpleQueue()
@@ -95,9 +146,9 @@ class Writer:
         while group:
             self._write(group)
             self._loop.call_soon_threadsafe(self._wake, group)
-            if self._wal_pages >= self._checkpoint_pages:
-                self._checkpoint()
+            self._checkpointer.after_commit()
             group = self._next_group()
+        self._checkpointer.close()
         self._loop.call_soon_threadsafe(self._stopped.set_result, None)
 
     def _next_group(self) -> list[Request]:
@@ -124,7 +175,7 @@ class Writer:
         group = Group(connection, self._next_city)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            unknown = {pair for request in requests for pair in request.unknown_ids()}
+            unknown = {tx_id for request in requests for tx_id in request.unknown_ids()}
             group.sealed = reads.sealed_ids(connection, list(unknown))
             for request in requests:
                 try:
@@ -132,6 +183,8 @@ class Writer:
                 except Exception as error:
                     request.error = error
             group.flush()
+            sweep = self._sweep.after(group.new_places)
+            sweep.run(connection)
             connection.execute("COMMIT")
         except Exception as error:
             self._roll_back()
@@ -146,6 +199,7 @@ class Writer:
         else:
             group.publish()
             self._next_city = group.next_city
+            self._sweep = sweep
 
     def _roll_back(self) -> None:
         try:
@@ -153,17 +207,6 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         except apsw.Error:
             log.exception("rolling back failed")
-
-    def _note_wal_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        self._wal_pages = pages
-        return apsw.SQLITE_OK
-
-    def _checkpoint(self) -> None:
-        """Copy the WAL into the database; the next write starts it anew."""
-        try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.Error:
-            log.exception("a checkpoint of the database failed; it is tried again")
 
     # On the event loop
 

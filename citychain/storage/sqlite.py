@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from citychain.errors import LeaseLost, StorageError
 from citychain.ports import PendingPage, StoredRound
 from citychain.storage import _sqlite_reads as reads
+from citychain.storage._sqlite_checkpoint import Checkpointer
 from citychain.storage._sqlite_reads import LOCATION_BITS
 from citychain.storage._sqlite_requests import (
     AcquireLease,
@@ -34,7 +35,13 @@ from citychain.storage._sqlite_requests import (
     Commit,
     Register,
 )
-from citychain.storage._sqlite_schema import PAGE_SIZE, DirectoryLock, open_reader, open_writer
+from citychain.storage._sqlite_schema import (
+    PAGE_SIZE,
+    DirectoryLock,
+    open_copier,
+    open_reader,
+    open_writer,
+)
 from citychain.storage._sqlite_writer import Writer
 
 if TYPE_CHECKING:
@@ -85,9 +92,10 @@ class SqliteBackend:
         self._readers: SimpleQueue[apsw.Connection | None] = SimpleQueue()
 
     async def __aenter__(self) -> SqliteBackend:
-        self._lock, self._connection = await self._context.compute(self._open)
-        checkpoint_pages = self._options.checkpoint_mib * 1024 * 1024 // PAGE_SIZE
-        self._writer = Writer(self._connection, checkpoint_pages)
+        await self._context.compute(self._open)
+        pages = self._options.checkpoint_mib * 1024 * 1024 // PAGE_SIZE
+        checkpointer = Checkpointer(self._connection, self._copier, pages)
+        self._writer = Writer(self._connection, checkpointer)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -124,25 +132,25 @@ class SqliteBackend:
         finally:
             self._readers.put(connection)
 
-    def _open(self) -> tuple[DirectoryLock, apsw.Connection]:
+    def _open(self) -> None:
         directory = self._context.directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            lock = DirectoryLock(directory)
+            self._lock = DirectoryLock(directory)
         except OSError as error:
             raise StorageError(f"{directory} cannot be used: {error}") from error
         try:
-            writer = open_writer(directory, self._options.cache_mib)
+            self._connection = open_writer(directory, self._options.cache_mib)
+            self._copier = open_copier(directory)
             for _ in range(READERS):
                 self._readers.put(open_reader(directory))
             _sync_directory(directory)
         except apsw.Error as error:
-            lock.release()
+            self._lock.release()
             raise StorageError(f"the database in {directory} cannot be opened: {error}") from error
         except BaseException:
-            lock.release()
+            self._lock.release()
             raise
-        return lock, writer
 
     def _close(self) -> None:
         for _ in range(READERS):
@@ -279,9 +287,7 @@ def _load(connection: apsw.Connection, city: int) -> CityState:
         pending={},
     )
     while segments := reads.transaction_ids(connection, city, state.segment, SEGMENTS_A_PAGE):
-        sealed = reads.sealed_ids(
-            connection, [(city, tx_id) for _, tx_ids in segments for tx_id in tx_ids]
-        )
+        sealed = reads.sealed_ids(connection, [id for _, tx_ids in segments for id in tx_ids])
         for segment, tx_ids in segments:
             for index, tx_id in enumerate(tx_ids):
                 if (city, tx_id) not in sealed:
