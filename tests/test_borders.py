@@ -52,7 +52,6 @@ DRIVERS: Final = {
 
 LINES_MAX: Final = 600
 TOO_LONG: Final = {
-    "citychain/testing/conformance/storage.py": "to be split by the port's methods",
     "tests/hooks/test_registry.py": "to be split by subject",
 }
 

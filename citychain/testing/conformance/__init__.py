@@ -15,4 +15,15 @@ A part passes when its tests do::
 The suites need pytest, pytest-asyncio (``asyncio_mode = "auto"``) and hypothesis.
 """
 
+import pytest
+
 __all__: list[str] = []
+
+# Before the modules are imported, so that their failures show values.
+pytest.register_assert_rewrite(
+    f"{__name__}.ledger",
+    f"{__name__}._storage_intake",
+    f"{__name__}._storage_machine",
+    f"{__name__}._storage_rounds",
+    f"{__name__}._storage_whole",
+)

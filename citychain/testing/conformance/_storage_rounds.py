@@ -1,0 +1,277 @@
+"""Storage tests: committing, certifying and reading rounds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from citychain.errors import LeaseLost, RoundTaken, StorageError
+from citychain.testing.conformance._storage_session import TTL, Session, commit, fill
+from citychain.testing.conformance.ledger import LEVEL, Ledger, pending
+from citychain.types import NodeRef, ObjectState, ObjectWrite, RawTransaction, SealedNode
+
+__all__ = ["RoundTests"]
+
+
+class RoundTests:
+    """Part of `StorageSuite`."""
+
+    async def test_everything_of_a_round_is_read_back(self, session: Session) -> None:
+        ledger = Ledger(60)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=6, per_round=70)
+        await ledger.check(city)
+
+    async def test_rounds_may_seal_nothing_or_link_nothing(self, session: Session) -> None:
+        ledger = Ledger(61)
+        city = await session.city(ledger)
+        await commit(city, ledger, [])
+        await ledger.check(city)
+        for rejected in ([0, 1, 2], [], [0, 1, 2], []):
+            batch = ledger.transactions(3)
+            await city.append(batch, {})
+            ledger.receive(batch)
+            await commit(city, ledger, batch if rejected else batch[:1], rejected=rejected)
+            await commit(city, ledger, [], held=[batch[-1].tx_id])
+            await ledger.check(city)
+
+    async def test_the_latest_node_is_the_authors_last_linked_one(self, session: Session) -> None:
+        ledger = Ledger(62)
+        city = await session.city(ledger)
+        me, other = ledger.transactions(2)
+        mine = [replace(t, author=me.author) for t in ledger.transactions(5)]
+        await city.append([*mine, other], {})
+        ledger.receive([*mine, other])
+        await commit(city, ledger, [mine[0], mine[1], other, mine[2]], rejected=[3])
+        assert (await city.latest([me.author]))[me.author].seq == 1
+        await commit(city, ledger, [mine[3]], rejected=[0])
+        assert (await city.latest([me.author]))[me.author][:2] == (1, 1)
+        await commit(city, ledger, [mine[4]])
+        assert (await city.latest([me.author]))[me.author][:2] == (3, 0)
+        await ledger.check(city)
+
+    async def test_objects_hold_their_last_state(self, session: Session) -> None:
+        ledger = Ledger(63, [ObjectWrite("a", 1, b"genesis")])
+        city = await session.city(ledger)
+        big = ledger.random.randbytes(100_000)
+        for version in range(2, 5):
+            writes = [
+                ObjectWrite("a", version, b"%d" % version),
+                ObjectWrite("a,b;c'\"", version, b",;'"),
+                ObjectWrite("価格", version, big),
+                ObjectWrite(f"only in {version}", (1 << 62) + version, b""),
+            ]
+            await commit(city, ledger, [], writes=sorted(writes))
+            await ledger.check(city)
+        assert await city.objects(["a", "a", "b"]) == {"a": ObjectState(4, b"4")}
+
+    async def test_ids_that_share_a_beginning_are_told_apart(self, session: Session) -> None:
+        ledger = Ledger(64)
+        city = await session.city(ledger)
+        start = ledger.random.randbytes(31)
+        batch = [
+            RawTransaction(
+                start[:length] + ledger.random.randbytes(32 - length),
+                start[:length] + bytes([i]) * (32 - length),
+                b"%d" % i,
+            )
+            for i, length in enumerate((31, 31, 24, 16, 9, 8, 8, 7, 4, 1, 0))
+        ]
+        await city.append(batch[::2], {t.author: t.author * 2 for t in batch})
+        ledger.receive(batch[::2], {t.author: t.author * 2 for t in batch})
+        await ledger.check(city)
+        sealed = ledger.round(batch[:9:2], rejected=[1])
+        ids = [None if n is None else start[:12] + n[12:] for n in sealed.node_ids]
+        sealed = replace(sealed, node_ids=ids, parents=[p[:0] for p in sealed.parents])
+        await city.commit(sealed)
+        ledger.commit(sealed)
+        await city.append(batch, {})
+        ledger.receive(batch)
+        for transaction in batch[1::2]:
+            assert await city.find([transaction.tx_id]) == {}
+            assert await city.raw([transaction.tx_id]) == {transaction.tx_id: transaction}
+        assert await city.nodes([start[:12] + bytes(20)]) == {}
+        assert set(await city.latest([t.author for t in batch])) == {
+            node.author for node in ledger.linked
+        }
+        assert await pending(city) == ledger.pending
+
+    async def test_children_come_in_pages_by_place(self, session: Session) -> None:
+        ledger = Ledger(65)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=6, per_round=30)
+        genesis = NodeRef(0, 0, ledger.genesis)
+        for parent in (genesis, *(node.ref for node in ledger.linked[:20])):
+            expected = ledger.children(parent)
+            found: list[SealedNode] = []
+            after = (0, 0)
+            while page := await city.children(parent, after, 3):
+                assert len(page) <= 3
+                found += page
+                after = (page[-1].round, page[-1].seq)
+            assert found == expected
+            assert list(await city.children(parent, (2, 1 << 40), 1000)) == [
+                node for node in expected if node.round > 2
+            ]
+            other = parent._replace(node_id=bytes(32))
+            assert list(await city.children(other, (0, 0), 10)) == []
+        assert ledger.children(genesis)
+
+    async def test_hashes_are_read_in_any_range(self, session: Session) -> None:
+        ledger = Ledger(66)
+        city = await session.city(ledger)
+        for count in (1, 300, 0, 255, 2, 500):
+            await commit(city, ledger, ledger.transactions(count))
+        size = ledger.head.size
+        await ledger.check(city, sample=300)
+        assert await city.leaf_hashes(size - 3, size + 100) == ledger.leaf_hashes[-96:]
+        assert await city.leaf_hashes(size, size + 1) == b""
+        assert await city.leaf_hashes(7, 7) == b""
+        assert await city.subtree_hashes(LEVEL, 1, 3) == b"".join(ledger.subtrees[1:3])
+        assert await city.subtree_hashes(LEVEL, 2, 99) == b"".join(ledger.subtrees[2:])
+        assert await city.subtree_hashes(LEVEL + 8, 0, 1) == b""
+
+    async def test_rounds_are_read_in_pages(self, session: Session) -> None:
+        ledger = Ledger(67)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=5, per_round=2)
+        assert list(await city.rounds(2, 3)) == ledger.rounds[1:4]
+        assert list(await city.rounds(5, 3)) == ledger.rounds[4:]
+        assert list(await city.rounds(0, 1)) == ledger.rounds[:1]
+
+    async def test_a_round_is_committed_once(self, session: Session) -> None:
+        ledger = Ledger(70)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=2, per_round=4)
+        batch = ledger.transactions(4)
+        await city.append(batch, {})
+        ledger.receive(batch)
+        third, other = ledger.round(batch[:2]), ledger.round(batch[2:], rejected=[0])
+        await city.commit(third)
+        ledger.commit(third)
+        for taken in (third, other, replace(other, round=1), replace(other, round=2)):
+            with pytest.raises(RoundTaken):
+                await city.commit(taken)
+        await ledger.check(city)
+
+    async def test_of_overlapping_commits_of_a_round_one_wins(self, session: Session) -> None:
+        ledger = Ledger(71)
+        city = await session.city(ledger)
+        batch = ledger.transactions(12)
+        await city.append(batch, {})
+        ledger.receive(batch)
+        rivals = [
+            ledger.round(batch[3 * i : 3 * i + 3], writes=[ObjectWrite(f"by {i}", 1, b"")])
+            for i in range(4)
+        ]
+        results = await asyncio.gather(*map(city.commit, rivals), return_exceptions=True)
+        winners = [rival for rival, result in zip(rivals, results, strict=True) if not result]
+        assert len(winners) == 1
+        assert [type(result) for result in results if result] == [RoundTaken] * 3
+        ledger.commit(winners[0])
+        await ledger.check(city)
+
+    async def test_gaps_are_refused(self, session: Session) -> None:
+        ledger = Ledger(72)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=1, per_round=3)
+        second = ledger.round(ledger.transactions(2))
+        for round in (3, 4, 1000):
+            with pytest.raises(StorageError) as refused:
+                await city.commit(replace(second, round=round))
+            assert not isinstance(refused.value, RoundTaken | LeaseLost)
+        await ledger.check(city)
+        await city.commit(second)
+        ledger.commit(second)
+        await ledger.check(city)
+
+    async def test_lease_epochs_grow(self, session: Session) -> None:
+        ledger = Ledger(73)
+        epochs = [0]
+        for _ in range(3):
+            city = await session.city(ledger)
+            for _ in range(2):
+                epoch = await city.acquire_lease("me", TTL)
+                assert epoch is not None
+                assert epoch > epochs[-1]
+                epochs.append(epoch)
+            await city.renew_lease(epochs[-1], TTL)
+            await session.reopen()
+        city = await session.city(ledger)
+        for lost in epochs[:-1]:
+            with pytest.raises(LeaseLost):
+                await city.renew_lease(lost, TTL)
+            await city.release_lease(lost)
+        await city.renew_lease(epochs[-1], TTL)
+        await city.release_lease(epochs[-1])
+        epoch = await city.acquire_lease("me", TTL)
+        assert epoch is not None
+        assert epoch > epochs[-1]
+
+    async def test_leases_of_overlapping_calls_differ(self, session: Session) -> None:
+        city = await session.city(Ledger(74))
+        epochs = await asyncio.gather(*(city.acquire_lease("me", TTL) for _ in range(5)))
+        granted = [epoch for epoch in epochs if epoch is not None]
+        assert granted
+        assert len(set(granted)) == len(granted)
+
+    async def test_a_commit_under_an_older_epoch_is_refused(self, session: Session) -> None:
+        ledger = Ledger(75)
+        city = await session.city(ledger)
+        old = await city.acquire_lease("me", TTL)
+        assert old is not None
+        ledger.epoch = old
+        await fill(city, ledger, rounds=1, per_round=3)
+        new = await city.acquire_lease("me", TTL)
+        assert new is not None
+        batch = ledger.transactions(3)
+        await city.append(batch, {})
+        ledger.receive(batch)
+        with pytest.raises(LeaseLost):
+            await city.commit(ledger.round(batch, epoch=old))
+        await session.reopen()
+        city = await session.city(ledger)
+        with pytest.raises(LeaseLost):
+            await city.commit(ledger.round(batch, epoch=old))
+        await ledger.check(city)
+        await commit(city, ledger, batch, epoch=new)
+        await ledger.check(city)
+
+    # --- approver
+
+    async def test_certificates_may_come_in_any_order_and_again(self, session: Session) -> None:
+        ledger = Ledger(80)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=7, per_round=2)
+        certificates = [ledger.certificate(round) for round in range(1, 8)]
+        for batch, certified in (
+            ([2, 4], 0),
+            ([1], 2),
+            ([1, 2, 2], 2),
+            ([], 2),
+            ([7, 3], 4),
+            ([6], 4),
+            ([5], 7),
+        ):
+            part = [certificates[round - 1] for round in batch]
+            await city.certify(part)
+            ledger.certify(part)
+            assert (await city.head()).certified_round == certified
+            await ledger.check(city, sample=2)
+            await session.reopen()
+            city = await session.city(ledger)
+            assert (await city.head()).certified_round == certified
+        await city.certify([replace(certificates[0], votes=())])
+        await ledger.check(city)
+
+    async def test_overlapping_certificates_are_all_kept(self, session: Session) -> None:
+        ledger = Ledger(81)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=20, per_round=1)
+        certificates = [ledger.certificate(round) for round in range(1, 21)]
+        ledger.random.shuffle(certificates)
+        await asyncio.gather(*(city.certify([certificate]) for certificate in certificates))
+        ledger.certify(certificates)
+        await ledger.check(city, sample=2)

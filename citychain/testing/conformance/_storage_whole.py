@@ -1,0 +1,168 @@
+"""Storage tests: the backend as a whole, when calls overlap, are cut short or are many."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import ClassVar
+
+from citychain.errors import RoundTaken, StorageError
+from citychain.testing.conformance._storage_session import TTL, Session, cancel_soon, commit, fill
+from citychain.testing.conformance.ledger import Ledger, pending
+from citychain.types import ObjectWrite
+
+__all__ = ["WholeTests"]
+
+
+class WholeTests:
+    """Part of `StorageSuite`."""
+
+    big_batch: ClassVar[int]
+    durable: ClassVar[bool]
+
+    async def test_what_was_read_before_closing_is_read_after(self, session: Session) -> None:
+        ledger = Ledger(90, [ObjectWrite("a", 1, b"1")])
+        city = await session.city(ledger)
+        for _ in range(3):
+            await fill(city, ledger, rounds=2, per_round=25)
+            certificate = ledger.certificate(len(ledger.rounds) - 1)
+            await city.certify([certificate])
+            ledger.certify([certificate])
+            more = ledger.transactions(3)
+            await city.append(more, {})
+            ledger.receive(more)
+            await session.reopen()
+            city = await session.city(ledger)
+            await ledger.check(city, sample=5)
+
+    async def test_a_cancelled_append_is_stored_whole_or_not_at_all(self, session: Session) -> None:
+        ledger = Ledger(91)
+        city = await session.city(ledger)
+        batches = []
+        for _ in range(60):
+            batch = ledger.transactions(5)
+            batches.append(batch)
+            call = asyncio.create_task(city.append(batch, {batch[0].tx_id: b"key"}))
+            await cancel_soon(call, ledger)
+        after = ledger.transactions(1)
+        await city.append(after, {})
+        batches.append(after)
+        await session.reopen()
+        city = await session.city(ledger)
+        for batch in batches:
+            stored = len(await city.raw([t.tx_id for t in batch]))
+            assert stored in (0, len(batch))
+            assert len(await city.keys([batch[0].tx_id])) == (stored > 1)
+            if stored:
+                ledger.receive(batch, {batch[0].tx_id: b"key"} if stored > 1 else {})
+        await ledger.check(city)
+        for batch in batches:
+            await city.append(batch, {})
+            ledger.receive(batch)
+        await ledger.check(city)
+
+    async def test_a_cancelled_commit_is_stored_whole_or_not_at_all(self, session: Session) -> None:
+        ledger = Ledger(92)
+        city = await session.city(ledger)
+        batch = ledger.transactions(200)
+        await city.append(batch, {})
+        ledger.receive(batch)
+        for begin in range(0, 200, 5):
+            sealed = ledger.round(batch[begin : begin + 5], writes=[ObjectWrite("n", begin, b"")])
+            await cancel_soon(asyncio.create_task(city.commit(sealed)), ledger)
+            await city.append([], {})
+            if begin % 50 == 0:
+                await session.reopen()
+                city = await session.city(ledger)
+            try:
+                await city.commit(sealed)
+            except RoundTaken:
+                assert (await city.head()).round == sealed.round
+            ledger.commit(sealed)
+        await ledger.check(city)
+
+    async def test_a_failed_write_does_not_take_its_neighbours_with_it(
+        self, session: Session
+    ) -> None:
+        one, two = Ledger(93), Ledger(94)
+        cities = [await session.city(one), await session.city(two)]
+        await fill(cities[0], one, rounds=1, per_round=3)
+        batch, other = one.transactions(4), two.transactions(4)
+        unusable = replace(one.round(batch), node_ids=[])
+        results = await asyncio.gather(
+            cities[1].append(other, {}),
+            cities[0].commit(replace(one.round(batch), round=1)),
+            cities[0].append(batch, {}),
+            cities[0].commit(unusable),
+            cities[0].commit(one.round(batch, epoch=-1)),
+            cities[1].acquire_lease("me", TTL),
+            return_exceptions=True,
+        )
+        failed = [isinstance(result, Exception) for result in results]
+        assert failed == [False, True, False, True, True, False], results
+        one.receive(batch)
+        two.receive(other)
+        await one.check(cities[0])
+        await two.check(cities[1])
+
+    async def test_leaving_waits_for_writes_under_way(self, session: Session) -> None:
+        ledger = Ledger(95)
+        city = await session.city(ledger)
+        batches = [ledger.transactions(20) for _ in range(50)]
+        calls = [asyncio.create_task(city.append(batch, {})) for batch in batches]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        await session.reopen()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(result) for result in results} <= {type(None), StorageError}
+        city = await session.city(ledger)
+        for batch, result in zip(batches, results, strict=True):
+            stored = len(await city.raw([t.tx_id for t in batch]))
+            assert stored == len(batch) if result is None else stored in (0, len(batch))
+            if stored:
+                ledger.receive(batch)
+        await ledger.check(city)
+
+    async def test_big_batches(self, session: Session) -> None:
+        ledger = Ledger(96)
+        city = await session.city(ledger)
+        batch = ledger.transactions(self.big_batch)
+        await city.append(batch, {})
+        ledger.receive(batch)
+        assert await pending(city, 3000) == batch
+        rejected = range(0, self.big_batch, 100)
+        writes = [ObjectWrite(f"{i:06}", 1, b"x") for i in range(self.big_batch)]
+        await commit(city, ledger, batch, rejected=rejected, writes=writes)
+        await session.reopen()
+        await ledger.check(await session.city(ledger), sample=2)
+
+    async def test_intake_sealing_and_reading_go_on_together(self, session: Session) -> None:
+        ledger = Ledger(97)
+        city = await session.city(ledger)
+        done = asyncio.Event()
+
+        async def seal() -> None:
+            while not done.is_set() or ledger.pending:
+                batch = ledger.pending[:40]
+                if batch:
+                    await commit(city, ledger, batch, rejected=[0])
+                await asyncio.sleep(0)
+
+        async def receive() -> None:
+            for _ in range(40):
+                batch = ledger.transactions(10)
+                await city.append(batch, {})
+                ledger.receive(batch)
+            done.set()
+
+        async def read() -> None:
+            while not done.is_set():
+                known = list(ledger.received)[-30:]
+                sealed = [tx_id for tx_id in known if tx_id in ledger.sealed]
+                assert list(await city.raw(known)) == known or set(await city.raw(known)) == set(
+                    known
+                )
+                assert set(await city.find(sealed)) == set(sealed)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(seal(), receive(), read())
+        await ledger.check(city)
