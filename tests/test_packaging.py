@@ -79,6 +79,11 @@ def lowest_rust() -> str:
     return str(manifest["workspace"]["package"]["rust-version"])
 
 
+def test_the_readme_names_the_lowest_versions() -> None:
+    asked = f"Python 3.11 or newer, a C compiler and Rust {lowest_rust()} or newer"
+    assert asked in " ".join((TREE / "README.md").read_text().split())
+
+
 def prerequisites(programs: Path, **variables: str) -> CompletedProcess[str]:
     return run(
         programs / "sh",
