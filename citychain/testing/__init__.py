@@ -1,7 +1,53 @@
-"""For those who write parts of a city: conformance suites and fakes.
+"""For those who write parts of a city, and those who test against one.
 
-`citychain.testing.conformance` holds one suite a part; pick yours there.
-Nothing is imported here.
+Installing citychain gives pytest the fixtures of `citychain.testing.plugin`:
+``city_server``, ``city_client`` and ``signed_transactions``. Beside them:
+
+==================================== ==================================================
+`FailingStorage`, `StallingStorage`  parts that fail or stall at a chosen call, to be
+and the same for ``Dag`` and         given as overrides (`citychain.testing.faults`)
+``Consensus``
+`FakeClock`                          a clock that a test moves
+`citychain.testing.conformance`      suites that a part must pass
+==================================== ==================================================
+
+Names are imported when they are first used.
 """
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from citychain.testing.clock import FakeClock as FakeClock
+    from citychain.testing.faults import FailingConsensus as FailingConsensus
+    from citychain.testing.faults import FailingDag as FailingDag
+    from citychain.testing.faults import FailingStorage as FailingStorage
+    from citychain.testing.faults import StallingConsensus as StallingConsensus
+    from citychain.testing.faults import StallingDag as StallingDag
+    from citychain.testing.faults import StallingStorage as StallingStorage
+
+_HOME: Final = {
+    "FakeClock": "clock",
+    "FailingConsensus": "faults",
+    "FailingDag": "faults",
+    "FailingStorage": "faults",
+    "StallingConsensus": "faults",
+    "StallingDag": "faults",
+    "StallingStorage": "faults",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if (module := _HOME.get(name)) is None:
+        raise AttributeError(f"module 'citychain.testing' has no attribute {name!r}")
+    value = getattr(import_module(f"citychain.testing.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

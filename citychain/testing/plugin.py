@@ -1,0 +1,56 @@
+"""The pytest plugin: fixtures for whoever tests a city, a part or an application.
+
+Loaded by every run of pytest where citychain is installed, so it imports
+nothing until a fixture is asked for. The fixtures are plain functions that give
+async context managers: they work under pytest-asyncio and anyio alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from citychain.testing.server import CityClientFactory, CityServerFactory, TransactionFactory
+
+__all__ = ["city_client", "city_server", "signed_transactions"]
+
+
+@pytest.fixture
+def city_server(tmp_path_factory: pytest.TempPathFactory) -> CityServerFactory:
+    """Starts a real server in this process, on a free port of the loopback::
+
+        async def test_a_full_disk_is_told(city_server):
+            async with city_server(overrides={"tokyo": {"storage": FailingStorage()}}) as server:
+                ...
+
+    See `citychain.testing.server.CityServerFactory` for what it takes.
+    """
+    from citychain.testing.server import CityServerFactory
+
+    return CityServerFactory(tmp_path_factory.mktemp("city-server"))
+
+
+@pytest.fixture
+def city_client(city_server: CityServerFactory) -> CityClientFactory:
+    """Starts a server with one city and connects to that::
+
+    async def test_my_city(city_client):
+        async with city_client("kanazawa") as city:
+            ...
+    """
+    from citychain.testing.server import CityClientFactory
+
+    return CityClientFactory(city_server)
+
+
+@pytest.fixture
+def signed_transactions() -> TransactionFactory:
+    """Signs transactions with keys that are the same in every run::
+
+    [first, second] = await signed_transactions(city, 2)
+    """
+    from citychain.testing.server import TransactionFactory
+
+    return TransactionFactory()
