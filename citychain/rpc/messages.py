@@ -72,6 +72,8 @@ class Refused(NamedTuple):
     retryable: bool
     retry_after: timedelta
     """For overload; else zero."""
+    tx_id: bytes | None = None
+    """``None`` where it could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def encode_results(
     add = response.results.add
     for result in results:
         if isinstance(result, Refused):
-            _encode_refused(result, add().refusal)
+            _encode_refused(result, add(tx_id=result.tx_id or b"").refusal)
         elif result.duplicate:
             add(tx_id=result.tx_id, state=_wire(result.state), duplicate=True)
         else:
@@ -139,20 +141,22 @@ def decode_results(results: Iterable[services_pb2.SubmitResult]) -> list[Receive
     decoded: list[Received | Refused] = []
     for result in results:
         if result.state == ledger_pb2.STATE_UNSPECIFIED:
-            decoded.append(_decode_refusal(result.refusal))
+            decoded.append(_decode_refused(result))
         else:
             tx_id = _exact(result.tx_id, ID_BYTES, "results.tx_id")
             decoded.append(Received(tx_id, _state(result.state), result.duplicate))
     return decoded
 
 
-def _decode_refusal(refusal: services_pb2.Refusal) -> Refused:
+def _decode_refused(result: services_pb2.SubmitResult) -> Refused:
+    refusal = result.refusal
     return Refused(
         refusal.code,
         refusal.field,
         refusal.detail,
         refusal.retryable,
         timedelta(milliseconds=refusal.retry_after_ms),
+        _optional(result.tx_id, ID_BYTES, "results.tx_id"),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import grpc
 from google.protobuf import duration_pb2
@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2 as details_pb2
 from google.rpc import status_pb2
 
 from citychain import errors
+from citychain.handler import Refusal
 from citychain.rpc.messages import Refused
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "ERRORS",
     "INTERNAL",
     "REFUSALS",
-    "NativeRefusal",
     "Row",
     "refusal_error",
     "refused",
@@ -37,7 +37,9 @@ __all__ = [
 ]
 
 DOMAIN: Final = "citychain"
-MESSAGE_CHARACTERS_MAX: Final = 1_000
+TEXT_CHARACTERS_MAX: Final = 256
+"""Of each text in a status, in any script: all of it must fit into 8 KiB of metadata, where
+one character of the message can take 12 bytes."""
 PUSHBACK_MAX: Final = timedelta(seconds=1)
 """A client's channel repeats a call by itself after at most this long; a longer wait is the
 application's to decide, which is told at once."""
@@ -114,18 +116,7 @@ REFUSALS: Final[Mapping[str, Row]] = {
 """Why one transaction was refused: the status of Submit, one item's refusal elsewhere."""
 
 
-class NativeRefusal(Protocol):
-    """What is needed of `citychain._native.transactions.Refusal`."""
-
-    @property
-    def code(self) -> str: ...
-    @property
-    def field(self) -> str | None: ...
-    @property
-    def detail(self) -> str: ...
-
-
-def refused(refusal: NativeRefusal) -> Refused:
+def refused(refusal: Refusal) -> Refused:
     """A refusal as one item of a batch."""
     row = REFUSALS[refusal.code]
     return Refused(
@@ -134,10 +125,11 @@ def refused(refusal: NativeRefusal) -> Refused:
         refusal.detail,
         row.retryable,
         row.retry_after or timedelta(),
+        refusal.tx_id,
     )
 
 
-def refusal_error(refusal: NativeRefusal) -> errors.RequestError:
+def refusal_error(refusal: Refusal) -> errors.RequestError:
     """A refusal as the error of a call about one transaction."""
     row = REFUSALS[refusal.code]
     if row.retry_after is not None:
@@ -158,7 +150,7 @@ def status_of(error: Exception, error_id: str) -> status_pb2.Status:
     if isinstance(error, errors.CityUnavailable):
         error_id = error.error_id
     message = f"{_HIDDEN[row.code]} (error id {error_id})" if row.hidden else str(error)
-    status = status_pb2.Status(code=row.code.value[0], message=message[:MESSAGE_CHARACTERS_MAX])
+    status = status_pb2.Status(code=row.code.value[0], message=message[:TEXT_CHARACTERS_MAX])
     for detail in _details(error, row, error_id):
         status.details.add().Pack(detail)
     return status
@@ -180,15 +172,19 @@ def _details(error: Exception, row: Row, error_id: str) -> Iterator[Message]:
         info.metadata["city"] = error.city
     if isinstance(error, errors.NotFound) and error.suggestions:
         # A name has no line breaks; it may have commas.
-        info.metadata["suggestions"] = "\n".join(error.suggestions)
+        info.metadata["suggestions"] = "\n".join(error.suggestions)[:TEXT_CHARACTERS_MAX]
     yield info
     if isinstance(error, errors.NotFound):
-        yield details_pb2.ResourceInfo(resource_type=error.kind, resource_name=error.name)
+        yield details_pb2.ResourceInfo(
+            resource_type=error.kind, resource_name=error.name[:TEXT_CHARACTERS_MAX]
+        )
     if isinstance(error, errors.InvalidRequest | errors.TransactionRefused):
         field = error.field
         if isinstance(error, errors.TransactionRefused):
             field = f"transaction.{field}" if field else "transaction"
-        violation = details_pb2.BadRequest.FieldViolation(field=field, description=error.detail)
+        violation = details_pb2.BadRequest.FieldViolation(
+            field=field, description=error.detail[:TEXT_CHARACTERS_MAX]
+        )
         yield details_pb2.BadRequest(field_violations=[violation])
     if (retry_after := _retry_after(error, row)) is not None:
         delay = duration_pb2.Duration()

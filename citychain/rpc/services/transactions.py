@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from citychain.errors import InvalidRequest, NotFound
-from citychain.handler import CityHandler, EventBatch, Received
+from citychain.handler import CityHandler, EventBatch, Received, Refusal
 from citychain.rpc import requests
 from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
 from citychain.rpc.directory import CityDirectory
@@ -30,9 +30,6 @@ from citychain.rpc.messages import (
 from citychain.rpc.status import refusal_error, refused
 from citychain.types import State
 
-if TYPE_CHECKING:
-    from citychain._native.transactions import Refusal
-
 __all__ = ["TransactionService"]
 
 TRANSACTIONS_MAX: Final = 1_000
@@ -42,7 +39,7 @@ RECEIPTS_MAX: Final = 256
 RECEIPTS_STEP: Final = 16
 WATCHED_MAX: Final = 10_000
 
-Answer = asyncio.Task[Sequence["Received | Refusal"]]
+Answer = asyncio.Task[Sequence[Received | Refusal]]
 
 
 class TransactionService(services_pb2_grpc.TransactionServiceServicer):
@@ -60,7 +57,7 @@ class TransactionService(services_pb2_grpc.TransactionServiceServicer):
             raise InvalidRequest("transaction", "must be given")
         handler = await self._directory.handler(name)
         [result] = await handler.submit([request.transaction.SerializeToString()])
-        if not isinstance(result, Received):
+        if isinstance(result, Refusal):
             raise refusal_error(result)
         return services_pb2.SubmitResponse(
             result=services_pb2.SubmitResult(
@@ -191,7 +188,7 @@ def _answer(
 ) -> None:
     encode_results(
         response,
-        [result if isinstance(result, Received) else refused(result) for result in results],
+        [refused(result) if isinstance(result, Refusal) else result for result in results],
     )
 
 
