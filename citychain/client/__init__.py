@@ -1,0 +1,70 @@
+"""For applications: sign transactions, submit them, wait for them, prove them.
+
+::
+
+    key = load_key("alice.key")
+    async with CityClient("金沢", ChannelFactory(["127.0.0.1:50051"])) as city:
+        genesis = (await city.info()).genesis
+        note = sign_transaction(key, genesis=genesis, data=b"hello")
+        await city.submit([note])
+        await city.wait([note.tx_id])
+        [receipt] = (await city.receipts([note.tx_id])).values()
+    verify_receipt(receipt, genesis_file)
+
+`keys` has key files, `transactions` signs, `channels` connects, `city` asks one city,
+`receipts` keeps and verifies what proves a transaction. Errors are those of
+`citychain.errors`. Names are imported when they are first used: whoever wants a key
+file alone does not load grpc.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from citychain.client.channels import ChannelFactory as ChannelFactory
+    from citychain.client.city import CityClient as CityClient
+    from citychain.client.city import CityInfo as CityInfo
+    from citychain.client.keys import create_key as create_key
+    from citychain.client.keys import load_key as load_key
+    from citychain.client.receipts import load_receipt as load_receipt
+    from citychain.client.receipts import save_receipt as save_receipt
+    from citychain.client.receipts import verify_receipt as verify_receipt
+    from citychain.client.transactions import SignedTransaction as SignedTransaction
+    from citychain.client.transactions import Transfer as Transfer
+    from citychain.client.transactions import sign_batch as sign_batch
+    from citychain.client.transactions import sign_transaction as sign_transaction
+    from citychain.client.transactions import transaction_body as transaction_body
+    from citychain.rpc.messages import LinkedNode as LinkedNode
+    from citychain.rpc.messages import Refused as Refused
+
+_MODULES: Final = {
+    "client.channels": ("ChannelFactory",),
+    "client.city": ("CityClient", "CityInfo"),
+    "client.keys": ("create_key", "load_key"),
+    "client.receipts": ("load_receipt", "save_receipt", "verify_receipt"),
+    "client.transactions": (
+        "SignedTransaction",
+        "Transfer",
+        "sign_batch",
+        "sign_transaction",
+        "transaction_body",
+    ),
+    "rpc.messages": ("LinkedNode", "Refused"),
+}
+_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if (module := _HOME.get(name)) is None:
+        raise AttributeError(f"module 'citychain.client' has no attribute {name!r}")
+    value = getattr(import_module(f"citychain.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,363 @@
+"""One city, as an application sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Self
+
+import grpc
+
+from citychain.city.listing import CityListing
+from citychain.client import retries
+from citychain.client.channels import ChannelFactory
+from citychain.client.submission import Item, Result, Submission
+from citychain.errors import NotFound, VerificationError
+from citychain.genesis import Genesis
+from citychain.handler import EventBatch, InclusionProof, TransactionEvent, TransactionStatus
+from citychain.ports import StoredRound
+from citychain.receipt import Receipt
+from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
+from citychain.rpc.messages import (
+    LinkedNode,
+    decode_city,
+    decode_events,
+    decode_node,
+    decode_receipt,
+    decode_round,
+    decode_transaction,
+)
+from citychain.types import Head, ObjectState, State
+
+__all__ = ["CityClient", "CityInfo"]
+
+OBJECTS_MAX: Final = 256
+RECEIPTS_MAX: Final = 256
+WATCHED_MAX: Final = 10_000
+READS_MAX: Final = 16
+"""Calls about single transactions at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CityInfo:
+    """What a server says of a city."""
+
+    listing: CityListing
+    genesis: bytes
+    """Id of the genesis file; the file was checked to have it."""
+    genesis_file: bytes
+    rule: str
+    consensus: str
+    head: Head
+    """Its round, size, checkpoint hash and certified round."""
+    pending: int
+    """Transactions received and not yet sealed."""
+
+
+class CityClient:
+    """Asks one city; an async context manager.
+
+    A call that a server refuses for the moment, or that a broken connection ends, is made
+    again within the time-out; streams go on where they broke off. What fails raises an
+    error of `citychain.errors`, or `TimeoutError` where no server answers in time.
+
+    Args:
+        city: Any name of the city, or its genesis id in hexadecimal.
+        channels: How to reach its servers.
+        timeout: How long a call may go on without progress.
+    """
+
+    def __init__(
+        self,
+        city: str,
+        channels: ChannelFactory,
+        *,
+        timeout: timedelta = timedelta(seconds=30),
+    ) -> None:
+        self._city = city
+        self._channels = channels
+        self._timeout = timeout
+        self._channel: grpc.aio.Channel
+        self._cities: Any
+        self._transactions: Any
+        self._dag: Any
+        self._submission: Submission
+
+    async def __aenter__(self) -> Self:
+        self._channel = self._channels.channel()
+        self._cities = services_pb2_grpc.CityServiceStub(self._channel)
+        self._transactions = services_pb2_grpc.TransactionServiceStub(self._channel)
+        self._dag = services_pb2_grpc.DagServiceStub(self._channel)
+        self._submission = Submission(self._channel, self._city)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._channel.close()
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        return await retries.call(method, request, self._timeout)
+
+    # --- the city
+
+    async def info(self) -> CityInfo:
+        """The city, which is opened if it was not, and where its ledger stands."""
+        request = services_pb2.GetCityRequest(city=self._city)
+        found = await self._call(self._cities.GetCity, request)
+        if Genesis.id_of(found.genesis_file) != found.genesis:
+            raise VerificationError("genesis: is not the id of the genesis file")
+        return CityInfo(
+            listing=decode_city(found.city),
+            genesis=found.genesis,
+            genesis_file=found.genesis_file,
+            rule=found.rule,
+            consensus=found.consensus,
+            head=Head(
+                round=found.head.sealed_round,
+                size=found.head.size,
+                checkpoint_hash=found.head.checkpoint_hash,
+                certified_round=found.head.approved_round,
+            ),
+            pending=found.pending,
+        )
+
+    async def objects(self, objects: Sequence[str]) -> dict[str, ObjectState]:
+        """Their states; version 0 and an empty value where one does not exist."""
+        states: dict[str, ObjectState] = {}
+        for start in range(0, len(objects), OBJECTS_MAX):
+            request = services_pb2.GetObjectsRequest(
+                city=self._city, objects=objects[start : start + OBJECTS_MAX]
+            )
+            found = await self._call(self._cities.GetObjects, request)
+            for item in found.objects:
+                states[item.object] = ObjectState(item.version, item.value)
+        return states
+
+    # --- transactions
+
+    async def submit(
+        self, transactions: Sequence[Item], *, timeout: timedelta | None = None
+    ) -> list[Result]:
+        """Submit transactions and return what became of each, in order.
+
+        A `Received` one is stored durably and will have a final state. A `Refused` one is
+        not stored. A `SignedTransaction` whose key the city does not know is sent again
+        with its key; one that is past a quota, again after the wait that the server names.
+
+        Many are sent in chunks, of which a few are under way at a time. They arrive in
+        order, unless the connection breaks or one must be sent again: what must stand in
+        an order says so by ``depends_on`` or by the versions of objects.
+
+        Args:
+            timeout: How long to go on without progress, instead of the client's own.
+
+        Raises:
+            NotFound: no such city.
+            Overloaded: the city was past a bound for all that time.
+            CityUnavailable: the city could not be used for all that time.
+            ServerUnavailable: no server could be reached for all that time.
+        """
+        return await self._submission.submit(transactions, timeout or self._timeout)
+
+    async def status(self, tx_ids: Sequence[bytes]) -> dict[bytes, TransactionStatus]:
+        """Where these transactions stand; unknown ones are absent."""
+        room = asyncio.Semaphore(READS_MAX)
+
+        async def one(tx_id: bytes) -> TransactionStatus | None:
+            request = services_pb2.GetTransactionRequest(city=self._city, tx_id=tx_id)
+            async with room:
+                try:
+                    found = await self._call(self._transactions.GetTransaction, request)
+                except NotFound as error:
+                    if error.kind == "transaction":
+                        return None
+                    raise
+            return decode_transaction(found.transaction)
+
+        found = await asyncio.gather(*map(one, tx_ids))
+        return {status.tx_id: status for status in found if status is not None}
+
+    async def wait(
+        self,
+        tx_ids: Sequence[bytes],
+        state: State = State.APPROVED,
+        *,
+        timeout: timedelta | None = None,
+    ) -> dict[bytes, TransactionEvent]:
+        """Wait until each of these has reached a state, and return how by id.
+
+        A rejected transaction has reached every state: look at the event's ``state``.
+
+        Raises:
+            NotFound: one of them is unknown.
+            TimeoutError: not all have reached it in time; the default is the client's own.
+        """
+        reached: dict[bytes, TransactionEvent] = {}
+        async with asyncio.timeout((timeout or self._timeout).total_seconds()):
+            for start in range(0, len(tx_ids), WATCHED_MAX):
+                await self._wait(dict.fromkeys(tx_ids[start : start + WATCHED_MAX]), state, reached)
+        return reached
+
+    async def _wait(
+        self, waiting: dict[bytes, None], state: State, reached: dict[bytes, TransactionEvent]
+    ) -> None:
+        def open_call() -> Any:
+            subject = services_pb2.TxIds(tx_ids=waiting)
+            return self._transactions.Watch(
+                services_pb2.WatchRequest(
+                    city=self._city,
+                    transactions=subject,
+                    from_state=ledger_pb2.State.ValueType(state),
+                )
+            )
+
+        async with aclosing(retries.follow(open_call, self._timeout)) as messages:
+            async for message in messages:
+                for event in decode_events(message).events:
+                    if event.tx_id in waiting and event.state >= state:
+                        del waiting[event.tx_id]
+                        reached[event.tx_id] = event
+                if not waiting:
+                    return
+        raise NotFound("transaction", next(iter(waiting)).hex())
+
+    async def watch(
+        self,
+        *,
+        author: bytes | None = None,
+        from_state: State = State.APPROVED,
+        after: int | None = None,
+    ) -> AsyncGenerator[EventBatch, None]:
+        """Transactions of the city, or of one author, as they are sealed or approved.
+
+        Without end; each is told once, in order of (round, seq), across broken connections.
+
+        Args:
+            from_state: `State.SEALED` or `State.APPROVED`.
+            after: A batch's ``position`` to go on from; 0 is the beginning; the default is
+                what comes next.
+        """
+        if after is None:
+            head = (await self.info()).head
+            after = head.round if from_state == State.SEALED else head.certified_round
+        position, last = after, (after, 1 << 32)
+
+        def open_call() -> Any:
+            request = services_pb2.WatchRequest(
+                city=self._city,
+                from_state=ledger_pb2.State.ValueType(from_state),
+                after_position=position,
+            )
+            if author is None:
+                request.everything = True
+            else:
+                request.author = author
+            return self._transactions.Watch(request)
+
+        async with aclosing(retries.follow(open_call, self._timeout)) as messages:
+            async for message in messages:
+                events, position = decode_events(message)
+                # After a break, a round of which a part had been told is told again.
+                events = [event for event in events if (event.round, event.seq) > last]
+                if events:
+                    last = (events[-1].round, events[-1].seq)
+                yield EventBatch(events, position)
+
+    async def receipts(self, tx_ids: Sequence[bytes]) -> dict[bytes, Receipt]:
+        """Receipts of those that are final; others are absent. `verify_receipt` checks one."""
+        receipts: dict[bytes, Receipt] = {}
+        start = 0
+        while start < len(tx_ids):
+            request = services_pb2.GetReceiptsRequest(
+                city=self._city, tx_ids=tx_ids[start : start + RECEIPTS_MAX]
+            )
+            found = (await self._call(self._transactions.GetReceipts, request)).receipts
+            if not 0 < len(found) <= len(request.tx_ids):
+                raise VerificationError(f"receipts: {len(found)} for {len(request.tx_ids)} ids")
+            for tx_id, message in zip(request.tx_ids, found, strict=False):
+                if message.tx_id:
+                    receipts[tx_id] = decode_receipt(message)
+            start += len(found)
+        return receipts
+
+    # --- the graph
+
+    async def node(self, node_id: bytes) -> LinkedNode:
+        """A node of the graph."""
+        request = services_pb2.GetNodeRequest(city=self._city, node_id=node_id)
+        return decode_node((await self._call(self._dag.GetNode, request)).node)
+
+    async def parents(self, node_id: bytes) -> list[LinkedNode]:
+        """A node's parents, in order, without the genesis."""
+        request = services_pb2.ListParentsRequest(city=self._city, node_id=node_id)
+        return [*map(decode_node, (await self._call(self._dag.ListParents, request)).parents)]
+
+    async def children(self, node_id: bytes) -> AsyncGenerator[LinkedNode, None]:
+        """Nodes that have this one, or the genesis, as a parent, in order of (round, seq)."""
+        request = services_pb2.ListChildrenRequest(city=self._city, node_id=node_id)
+        while True:
+            page = await self._call(self._dag.ListChildren, request)
+            for child in page.children:
+                yield decode_node(child)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    # --- rounds and proofs
+
+    async def rounds(self, first: int = 1, limit: int = 10) -> list[StoredRound]:
+        """Sealed rounds from a number on, with their certificates if they have one."""
+        rounds: list[StoredRound] = []
+        while len(rounds) < limit:
+            request = services_pb2.ListRoundsRequest(
+                city=self._city,
+                from_round=first + len(rounds),
+                page_size=min(limit - len(rounds), 100),
+            )
+            page = (await self._call(self._dag.ListRounds, request)).rounds
+            if not page:
+                break
+            rounds += map(decode_round, page)
+        return rounds
+
+    async def follow_rounds(
+        self, first: int = 1, *, sealed: bool = False
+    ) -> AsyncGenerator[StoredRound, None]:
+        """Rounds from a number on, in order and without end, each once it is approved, or
+        once it is sealed."""
+
+        def open_call() -> Any:
+            return self._dag.StreamRounds(
+                services_pb2.StreamRoundsRequest(city=self._city, from_round=first, sealed=sealed)
+            )
+
+        async with aclosing(retries.follow(open_call, self._timeout)) as messages:
+            async for message in messages:
+                stored = decode_round(message.round)
+                first = stored.round + 1
+                yield stored
+
+    async def checkpoint(self, round: int = 0) -> StoredRound:
+        """A round's checkpoint, without its record; 0 for the latest approved one."""
+        request = services_pb2.GetCheckpointRequest(city=self._city, round=round)
+        return decode_round((await self._call(self._dag.GetCheckpoint, request)).round)
+
+    async def inclusion_proof(self, leaf_index: int, size: int = 0) -> InclusionProof:
+        """That a leaf stands in the log of a size; 0 for the latest approved one."""
+        request = services_pb2.GetInclusionProofRequest(
+            city=self._city, leaf_index=leaf_index, size=size
+        )
+        found = await self._call(self._dag.GetInclusionProof, request)
+        return InclusionProof(found.leaf_hash, found.size, found.root, tuple(found.proof))
+
+    async def consistency_proof(
+        self, first: int, second: int
+    ) -> tuple[bytes, bytes, Sequence[bytes]]:
+        """Both roots, and that the log of the second size extends that of the first."""
+        request = services_pb2.GetConsistencyProofRequest(
+            city=self._city, first_size=first, second_size=second
+        )
+        found = await self._call(self._dag.GetConsistencyProof, request)
+        return found.first_root, found.second_root, tuple(found.proof)

@@ -1,0 +1,101 @@
+"""From gRPC statuses back to our errors: the other direction of `citychain.rpc.status`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2 as details_pb2
+from google.rpc import status_pb2
+
+from citychain import errors
+from citychain.rpc.status import DOMAIN, REFUSALS
+
+__all__ = ["translated"]
+
+_M = TypeVar("_M", bound=Message)
+_Code = grpc.StatusCode
+
+
+def translated(error: grpc.aio.AioRpcError) -> tuple[Exception, timedelta | None]:
+    """Our error for a failed call, and the least wait after which the same call may succeed;
+    ``None`` where it will not."""
+    details = _Details(error)
+    if details.info.domain == DOMAIN:
+        return _ours(details), details.retry_after
+    return _foreign(error)
+
+
+class _Details:
+    """The google.rpc details of a failed call."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        metadata: dict[str, Any] = dict(error.trailing_metadata() or ())
+        try:
+            self._status = status_pb2.Status.FromString(
+                metadata.get("grpc-status-details-bin", b"")
+            )
+        except DecodeError:
+            self._status = status_pb2.Status()
+        self.message = error.details() or ""
+        self.info = self.get(details_pb2.ErrorInfo)
+        retry = self.get(details_pb2.RetryInfo)
+        self.retry_after: timedelta | None = (
+            retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None
+        )
+
+    def get(self, kind: type[_M]) -> _M:
+        """The detail of this kind, or an empty one."""
+        message = kind()
+        for packed in self._status.details:
+            if packed.Unpack(message):
+                break
+        return message
+
+
+def _ours(details: _Details) -> Exception:
+    reason = details.info.reason
+    error_id = details.info.metadata.get("error_id", "")
+    retry_after = details.retry_after or timedelta()
+    if reason in ("OVERLOADED", "AUTHOR_QUOTA"):
+        return errors.Overloaded(details.message, retry_after, reason)
+    if reason == "NOT_FOUND":
+        resource = details.get(details_pb2.ResourceInfo)
+        suggestions = tuple(details.info.metadata.get("suggestions", "").splitlines())
+        return errors.NotFound(resource.resource_type, resource.resource_name, suggestions)
+    if reason in REFUSALS or reason == "INVALID_REQUEST":
+        [violation] = [*details.get(details_pb2.BadRequest).field_violations][:1] or [
+            details_pb2.BadRequest.FieldViolation(field="request", description=details.message)
+        ]
+        if reason == "INVALID_REQUEST":
+            return errors.InvalidRequest(violation.field, violation.description)
+        field = violation.field.removeprefix("transaction").removeprefix(".")
+        return errors.TransactionRefused(reason, field, violation.description)
+    if reason == "CITY_UNAVAILABLE":
+        city = details.info.metadata.get("city", "")
+        return errors.CityUnavailable(city, error_id, retry_after)
+    if reason == "SERVER_STOPPING":
+        return errors.ServerUnavailable(details.message)
+    if reason == "STORAGE_FAILED":
+        return errors.StorageError(details.message)
+    if reason == "CONSENSUS_FAILED":
+        return errors.ConsensusError(details.message)
+    return errors.ServerError(details.message, error_id)
+
+
+def _foreign(error: grpc.aio.AioRpcError) -> tuple[Exception, timedelta | None]:
+    """What gRPC, or something between here and the server, said by itself."""
+    code, message = error.code(), error.details() or ""
+    if code == _Code.DEADLINE_EXCEEDED:
+        return TimeoutError("the server did not answer in time"), None
+    if code == _Code.RESOURCE_EXHAUSTED and "larger than max" in message:
+        return errors.InvalidRequest("request", f"is too large: {message}"), None
+    if code == _Code.RESOURCE_EXHAUSTED:
+        second = timedelta(seconds=1)
+        return errors.Overloaded(message, second), second
+    # Our server never fails without details, so these are broken connections.
+    if code in (_Code.UNAVAILABLE, _Code.CANCELLED, _Code.INTERNAL, _Code.UNKNOWN):
+        return errors.ServerUnavailable(message or code.value[1]), timedelta()
+    return errors.ServerError(f"{code.name}: {message}", ""), None

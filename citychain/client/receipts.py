@@ -1,0 +1,83 @@
+"""Receipts on disk, and their verification without any server.
+
+A receipt file is the protobuf JSON form of ``citychain.v1.Receipt``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from google.protobuf import json_format
+
+from citychain.errors import ConfigurationError, InvalidReceipt
+from citychain.genesis import GENESIS_BYTES_MAX, Genesis
+from citychain.receipt import Receipt, ReceiptVerifier
+from citychain.rpc._generated.citychain.v1 import ledger_pb2
+from citychain.rpc.messages import decode_receipt, encode_receipt
+
+__all__ = ["load_receipt", "save_receipt", "verify_receipt"]
+
+FILE_BYTES_MAX: Final = 32 << 20
+
+
+def save_receipt(path: Path | str, receipt: Receipt) -> None:
+    """Write a receipt file, whole or not at all; an older one is replaced."""
+    path = Path(path)
+    text = json_format.MessageToJson(encode_receipt(receipt), indent=1)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        draft.write_text(text + "\n", encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_receipt(path: Path | str) -> Receipt:
+    """Read a receipt file. What it claims is not checked: see `verify_receipt`.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+        InvalidReceipt: with the check ``format``; it is no receipt.
+    """
+    content = _read(path, FILE_BYTES_MAX)
+    if len(content) > FILE_BYTES_MAX:
+        raise InvalidReceipt("format", f"{path}: more than {FILE_BYTES_MAX} bytes")
+    try:
+        message = json_format.Parse(content, ledger_pb2.Receipt())
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise InvalidReceipt("format", f"{path}: {error}") from None
+    return decode_receipt(message)
+
+
+def verify_receipt(receipt: Receipt | Path | str, genesis: Genesis | bytes | Path | str) -> None:
+    """Check that a receipt proves what it claims, with the city's genesis file alone.
+
+    For many receipts of one city `citychain.receipt.ReceiptVerifier` is faster.
+
+    Args:
+        receipt: A receipt, or its file.
+        genesis: The genesis, the content of its file, or the file.
+
+    Raises:
+        InvalidReceipt: naming the first check that does not hold.
+        ConfigurationError: a file cannot be read, or the genesis is none.
+    """
+    if isinstance(receipt, Path | str):
+        receipt = load_receipt(receipt)
+    if isinstance(genesis, Path | str):
+        genesis = Genesis.from_bytes(_read(genesis, GENESIS_BYTES_MAX))
+    elif isinstance(genesis, bytes):
+        genesis = Genesis.from_bytes(genesis)
+    ReceiptVerifier(genesis).verify(receipt)
+
+
+def _read(path: Path | str, maximum: int) -> bytes:
+    """A file's content, or one byte more than the maximum of it."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(maximum + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error

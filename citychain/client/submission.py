@@ -1,0 +1,162 @@
+"""Submitting transactions: in chunks, a few at a time, until each has its answer.
+
+Repeating is safe, since a transaction's id is the hash of its signed body: one
+that had arrived is answered as a duplicate. So a broken stream is opened again
+and goes on with the first chunk that has no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from citychain.client.retries import Retries
+from citychain.client.transactions import SignedTransaction
+from citychain.errors import ServerError
+from citychain.handler import Received
+from citychain.rpc._generated.citychain.v1 import services_pb2
+from citychain.rpc.messages import Refused, decode_results, encode_submission
+
+__all__ = ["Submission"]
+
+CHUNK_TRANSACTIONS: Final = 250
+CHUNK_BYTES: Final = 900_000
+"""Below the smallest message that a server can be told to accept."""
+CHUNKS_MAX: Final = 4
+"""Chunks without an answer; a server works on as many at a time."""
+
+Item: TypeAlias = SignedTransaction | bytes
+Result: TypeAlias = Received | Refused
+
+
+class Submission:
+    """Submits transactions to one city over one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, city: str) -> None:
+        self._city = city
+        # Requests are bytes already: see `encode_submission`.
+        service = "/citychain.v1.TransactionService"
+        self._batch: Any = channel.unary_unary(
+            f"{service}/SubmitBatch",
+            response_deserializer=services_pb2.SubmitBatchResponse.FromString,
+        )
+        self._stream: Any = channel.stream_stream(
+            f"{service}/SubmitStream",
+            response_deserializer=services_pb2.SubmitStreamResponse.FromString,
+        )
+
+    async def submit(self, items: Sequence[Item], timeout: timedelta) -> list[Result]:
+        """See `CityClient.submit`."""
+        envelopes = [item if isinstance(item, bytes) else item.envelope for item in items]
+        results = await self._send(envelopes, timeout)
+        by_value: set[int] = set()
+        quota = Retries(timeout)
+        while again := _again(items, results, by_value):
+            least = max(result.retry_after for result in again.values())
+            if least and not await quota.wait(least):
+                break
+            for index, result in again.items():
+                item = items[index]
+                if result.code == "UNKNOWN_KEY" and isinstance(item, SignedTransaction):
+                    by_value.add(index)
+                    envelopes[index] = item.with_public_key()
+            answers = await self._send([envelopes[index] for index in again], timeout)
+            for index, answer in zip(again, answers, strict=True):
+                results[index] = answer
+            if any(isinstance(answer, Received) for answer in answers):
+                quota.progress()
+        return results
+
+    async def _send(self, envelopes: Sequence[bytes], timeout: timedelta) -> list[Result]:
+        retries = Retries(timeout)
+        chunks = list(_chunks(envelopes))
+        send = self._send_stream if len(chunks) > 1 else self._send_batch
+        answered: list[list[Result]] = []
+        while len(answered) < len(chunks):
+            try:
+                await send(chunks, answered, retries)
+            except grpc.aio.AioRpcError as error:
+                await retries.pause(error)
+        return [result for results in answered for result in results]
+
+    async def _send_batch(
+        self, chunks: list[list[bytes]], answered: list[list[Result]], retries: Retries
+    ) -> None:
+        [chunk] = chunks
+        request = encode_submission(self._city, chunk)
+        response = await self._batch(request, timeout=retries.remaining)
+        answered.append(_checked(response.results, chunk))
+
+    async def _send_stream(
+        self, chunks: list[list[bytes]], answered: list[list[Result]], retries: Retries
+    ) -> None:
+        """Send the chunks that have no answer yet over one stream."""
+        stream = self._stream()
+        sent = len(answered)
+        try:
+            while len(answered) < len(chunks):
+                async with asyncio.timeout(retries.remaining):
+                    while sent < min(len(chunks), len(answered) + CHUNKS_MAX):
+                        await _write(stream, encode_submission(self._city, chunks[sent]))
+                        sent += 1
+                    response = await stream.read()
+                if response is grpc.aio.EOF:
+                    raise ServerError("the server ended the stream without an answer", "")
+                answered.append(_checked(response.results, chunks[len(answered)]))
+                retries.progress()
+            await stream.done_writing()
+        finally:
+            stream.cancel()
+
+
+async def _write(stream: Any, request: bytes) -> None:
+    try:
+        await stream.write(request)
+    except asyncio.InvalidStateError:
+        # The stream had ended before; reading from it says why.
+        await stream.read()
+        raise
+
+
+def _checked(results: Sequence[services_pb2.SubmitResult], chunk: list[bytes]) -> list[Result]:
+    if len(results) != len(chunk):
+        raise ServerError(f"{len(results)} results for {len(chunk)} transactions", "")
+    return decode_results(results)
+
+
+def _chunks(envelopes: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """In order, each within the bounds of a chunk, or a single larger envelope."""
+    chunk: list[bytes] = []
+    size = 0
+    for envelope in envelopes:
+        size += len(envelope)
+        if chunk and (size > CHUNK_BYTES or len(chunk) == CHUNK_TRANSACTIONS):
+            yield chunk
+            chunk, size = [], len(envelope)
+        chunk.append(envelope)
+    if chunk:
+        yield chunk
+
+
+def _again(
+    items: Sequence[Item], results: Sequence[Result], by_value: set[int]
+) -> dict[int, Refused]:
+    """By index, refusals that another attempt may mend: of an overload, or of a key that is
+    not known and can be sent by value."""
+    return {
+        index: result
+        for index, result in enumerate(results)
+        if isinstance(result, Refused)
+        and (
+            result.retry_after
+            or (
+                result.code == "UNKNOWN_KEY"
+                and isinstance(items[index], SignedTransaction)
+                and index not in by_value
+            )
+        )
+    }

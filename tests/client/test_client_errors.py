@@ -1,0 +1,195 @@
+"""What a server raises is what an application catches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from rpc.fakes import FakeCity, FakeDirectory, make_refusal, serving
+
+from citychain import errors
+from citychain.client import ChannelFactory, CityClient
+from citychain.client.errors import translated
+from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
+from citychain.rpc._generated.citychain.v1.transaction_pb2 import SignedTransaction
+from citychain.rpc.server import CoreServer, ServerOptions
+from citychain.rpc.status import REFUSALS
+from citychain.types import Head
+
+SOON = timedelta(milliseconds=10)
+LONG = timedelta(hours=1)
+
+
+def raises(fake: FakeCity, error: Exception) -> None:
+    async def head() -> Head:
+        raise error
+
+    fake.head = head
+
+
+@pytest.fixture
+async def impatient(server: CoreServer) -> Any:
+    """A client that repeats nothing that a server does not want soon."""
+    channels = ChannelFactory([server.address])
+    async with CityClient("kanazawa", channels, timeout=timedelta(seconds=3)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidRequest("city", "is wrong"),
+        errors.NotFound("round", "7", ("6", "8, or so")),
+        errors.NotFound("round", "7"),
+        errors.TransactionRefused("BAD_SIGNATURE", "signature", "does not hold"),
+        errors.TransactionRefused("MALFORMED", "", "is too short"),
+        errors.Overloaded("full", LONG),
+        errors.Overloaded("full", LONG, "AUTHOR_QUOTA"),
+        errors.CityUnavailable("kanazawa", "ab12", LONG),
+    ],
+    ids=str,
+)
+async def test_an_error_arrives_as_it_was_raised(
+    impatient: CityClient, fake: FakeCity, error: Exception
+) -> None:
+    raises(fake, error)
+    with pytest.raises(type(error)) as caught:
+        await impatient.info()
+    assert vars(caught.value) == vars(error)
+    assert str(caught.value) == str(error)
+
+
+@pytest.mark.parametrize(
+    "raised", [ZeroDivisionError("secret"), errors.PluginError("secret"), errors.InvalidProof()]
+)
+async def test_a_failed_server_is_a_server_error_with_its_id(
+    impatient: CityClient, fake: FakeCity, raised: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    raises(fake, raised)
+    with pytest.raises(errors.ServerError) as caught:
+        await impatient.info()
+    assert len(caught.value.error_id) == 16
+    assert caught.value.error_id in caplog.text
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (errors.RoundTaken(1), errors.StorageError),
+        (errors.ConsensusError("x"), errors.ConsensusError),
+    ],
+)
+async def test_a_failing_part_is_asked_again_until_it_is_too_late(
+    server: CoreServer, fake: FakeCity, raised: Exception, seen: type[Exception]
+) -> None:
+    asked = 0
+
+    async def head() -> Head:
+        nonlocal asked
+        asked += 1
+        raise raised
+
+    fake.head = head
+    channels = ChannelFactory([server.address])
+    timeout = timedelta(milliseconds=100)
+    async with CityClient("kanazawa", channels, timeout=timeout) as client:
+        with pytest.raises((seen, TimeoutError)):
+            await client.info()
+    assert asked >= 1
+
+
+async def test_an_unknown_city_comes_with_suggestions(server: CoreServer) -> None:
+    async with CityClient("kanazwa", ChannelFactory([server.address])) as client:
+        with pytest.raises(errors.NotFound, match=r"did you mean kanazawa, washington, d\.c\.\?"):
+            await client.info()
+
+
+@pytest.mark.parametrize("code", list(REFUSALS))
+async def test_a_refusal_of_submit_is_an_error_with_its_code(
+    server: CoreServer, fake: FakeCity, code: str
+) -> None:
+    async def submit(envelopes: Sequence[bytes]) -> Sequence[Any]:
+        return [make_refusal(code, "body.nonce")]
+
+    fake.submit = submit
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub: Any = services_pb2_grpc.TransactionServiceStub(channel)
+        request = services_pb2.SubmitRequest(
+            city="kanazawa", transaction=SignedTransaction(body=b"x")
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Submit(request)
+    error, retry_after = translated(caught.value)
+    assert isinstance(error, errors.TransactionRefused | errors.Overloaded)
+    assert error.reason == code
+    assert (retry_after is not None) == isinstance(error, errors.Overloaded)
+    if isinstance(error, errors.TransactionRefused):
+        assert (error.field, error.detail) == ("body.nonce", "is wrong")
+
+
+async def test_no_server_at_all_is_server_unavailable(server: CoreServer) -> None:
+    address = server.address
+    await server.__aexit__()
+    timeout = timedelta(seconds=2)
+    async with CityClient("kanazawa", ChannelFactory([address]), timeout=timeout) as client:
+        with pytest.raises(errors.ServerUnavailable):
+            await client.info()
+
+
+async def test_a_server_that_does_not_answer_is_a_timeout(
+    server: CoreServer, fake: FakeCity
+) -> None:
+    async def head() -> Head:
+        await asyncio.Event().wait()
+        return Head()
+
+    fake.head = head
+    channels = ChannelFactory([server.address])
+    timeout = timedelta(milliseconds=200)
+    async with CityClient("kanazawa", channels, timeout=timeout) as client:
+        with pytest.raises(TimeoutError, match="did not answer in time"):
+            await client.info()
+
+
+async def test_a_request_that_is_too_large_names_the_cause(directory: FakeDirectory) -> None:
+    options = ServerOptions(listen="127.0.0.1:0", max_message_bytes=10_000)
+    async with (
+        serving(directory, options) as server,
+        CityClient("kanazawa", ChannelFactory([server.address])) as client,
+    ):
+        with pytest.raises(errors.InvalidRequest, match="larger than max"):
+            await client.submit([bytes(20_000)])
+
+
+async def test_past_the_number_of_calls_is_overload(
+    directory: FakeDirectory, fake: FakeCity
+) -> None:
+    options = ServerOptions(listen="127.0.0.1:0", max_concurrent_calls=1)
+    async with serving(directory, options) as server:
+        channels = ChannelFactory([server.address])
+        async with CityClient("kanazawa", channels, timeout=timedelta(seconds=1)) as client:
+            watching = asyncio.create_task(anext(client.watch(after=0)))
+            async with asyncio.timeout(10):
+                while not fake.watched:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            with pytest.raises(errors.Overloaded, match="Concurrent RPC limit exceeded"):
+                await client.info()
+            watching.cancel()
+
+
+async def test_details_that_are_no_message_do_not_hide_the_status() -> None:
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(("grpc-status-details-bin", b"\xff\xff")),
+        "somebody in between",
+    )
+    ours, retry_after = translated(error)
+    assert isinstance(ours, errors.ServerUnavailable)
+    assert str(ours) == "somebody in between"
+    assert retry_after == timedelta()
