@@ -1,6 +1,8 @@
 """Thin typed faces of the native code, one module a subject.
 
 `signatures` signs and verifies with ML-DSA-87.
+`poh` makes and verifies proof-of-history entries.
+`merkle` is the tree of a city's log and its proofs.
 """
 
 __all__: list[str] = []

@@ -4,6 +4,8 @@ use pyo3::prelude::*;
 
 mod arguments;
 mod link;
+mod merkle;
+mod poh;
 mod provenance;
 mod records;
 mod settle;
@@ -14,6 +16,8 @@ mod transactions;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     provenance::check(module)?;
     submodule(module, "link", link::register)?;
+    submodule(module, "merkle", merkle::register)?;
+    submodule(module, "poh", poh::register)?;
     submodule(module, "settle", settle::register)?;
     submodule(module, "signatures", signatures::register)?;
     submodule(module, "transactions", transactions::register)?;
