@@ -1,0 +1,107 @@
+"""The fixtures that installing citychain gives pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from citychain.errors import CityUnavailable, ConfigurationError
+from citychain.handler import Received
+from citychain.testing import FailingStorage, FakeClock, StallingConsensus
+from citychain.types import State
+
+pytest_plugins = ["pytester"]
+
+
+async def test_a_server_takes_transactions(city_client: Any, signed_transactions: Any) -> None:
+    async with city_client("tokyo") as city:
+        transactions = await signed_transactions(city, 3)
+        await city.submit(transactions)
+        events = await city.wait([transaction.tx_id for transaction in transactions])
+        assert {event.state for event in events.values()} == {State.APPROVED}
+
+
+async def test_a_failing_storage_is_told(city_server: Any, signed_transactions: Any) -> None:
+    failing = FailingStorage()
+    async with (
+        city_server(overrides={"tokyo": {"storage": failing}}) as server,
+        server.client("tokyo") as city,
+    ):
+        with pytest.raises(CityUnavailable):
+            from datetime import timedelta
+
+            await city.submit(
+                await signed_transactions(city), timeout=timedelta(seconds=2)
+            )
+        assert failing.calls["append"] >= 1
+
+
+async def test_a_whole_handler_is_replaced(city_server: Any) -> None:
+    class Mock:
+        async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received]:
+            return [Received(bytes(32), State.APPROVED, False) for _ in envelopes]
+
+    async with (
+        city_server(overrides={"tokyo": Mock()}) as server,
+        server.client("tokyo") as city,
+    ):
+        assert await city.submit([b"anything"]) == [Received(bytes(32), State.APPROVED, False)]
+
+
+async def test_an_unknown_part_is_refused_with_the_known_ones(city_server: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the parts are storage, dag, consensus"):
+        async with city_server(overrides={"tokyo": {"consensu": object()}}):
+            pass
+
+
+async def test_a_fake_clock_decides_when_rounds_close(
+    city_server: Any, signed_transactions: Any
+) -> None:
+    clock = FakeClock()
+    stalling = StallingConsensus("judge", first=2)
+    async with (
+        city_server(
+            overrides={"tokyo": {"consensus": stalling}},
+            clock=clock,
+            pacer={"min_seconds": 60, "max_seconds": 60},
+        ) as server,
+        server.client("tokyo") as city,
+    ):
+        [first] = await signed_transactions(city)
+        await city.submit([first])
+        await city.wait([first.tx_id])
+        [second] = await signed_transactions(city, key=1)
+        await city.submit([second])
+        assert (await city.info()).pending == 1
+        await clock.advance(60)
+        await stalling.reached()
+        stalling.release()
+        await city.wait([second.tx_id])
+
+
+def test_the_plugin_imports_nothing_heavy_and_its_fixtures_work_in_a_fresh_project(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        test_light="""
+        import sys
+
+        def test_nothing_heavy_is_loaded():
+            heavy = {"grpc", "apsw", "pydantic", "dependency_injector", "citychain._native"}
+            assert not heavy & set(sys.modules)
+        """,
+        test_used="""
+        import pytest
+
+        @pytest.mark.asyncio
+        async def test_a_city(city_client, signed_transactions):
+            async with city_client("nara") as city:
+                [transaction] = await signed_transactions(city)
+                await city.submit([transaction])
+                await city.wait([transaction.tx_id])
+        """,
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+    result.assert_outcomes(passed=2)
