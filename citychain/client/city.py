@@ -65,7 +65,7 @@ class CityClient:
     error of `citychain.errors`, or `TimeoutError` where no server answers in time.
 
     Args:
-        city: Any name of the city, or its genesis id in hexadecimal.
+        city: Any name of the city, in any script.
         channels: How to reach its servers.
         timeout: How long a call may go on without progress.
     """

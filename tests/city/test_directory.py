@@ -21,7 +21,10 @@ from citychain.testing.faults import FailingStorage
 from citychain.types import State
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
-CITIES = {"tokyo": {"storage": "memory", "aliases": ["東京", "Edo"]}, "osaka": {"storage": "memory"}}
+CITIES = {
+    "tokyo": {"storage": "memory", "aliases": ["東京", "Edo"]},
+    "osaka": {"storage": "memory"},
+}
 
 
 async def test_every_name_of_a_city_is_the_same_city(open_cities: OpenCities) -> None:

@@ -420,9 +420,7 @@ async def test_proofs_hold_between_any_two_sizes(open_cities: OpenCities) -> Non
                 if first <= second:
                     proven = await city.consistency_proof(first, second)
                     assert proven[:2] == (roots[first], roots[second])
-                    merkle.verify_consistency(
-                        first, second, proven[2], roots[first], roots[second]
-                    )
+                    merkle.verify_consistency(first, second, proven[2], roots[first], roots[second])
         for leaf in (0, 1, 7, 300, 309):
             proof = await city.inclusion_proof(leaf, 0)
             assert proof.root == roots[proof.size]

@@ -32,9 +32,7 @@ async def test_a_failing_storage_is_told(city_server: Any, signed_transactions: 
         with pytest.raises(CityUnavailable):
             from datetime import timedelta
 
-            await city.submit(
-                await signed_transactions(city), timeout=timedelta(seconds=2)
-            )
+            await city.submit(await signed_transactions(city), timeout=timedelta(seconds=2))
         assert failing.calls["append"] >= 1
 
 

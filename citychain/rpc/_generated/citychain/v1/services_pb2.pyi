@@ -3,9 +3,8 @@
 isort:skip_file
 The services of a citychain server.
 
-A request names its city by any name the city is known under, in any script,
-or by its genesis id in hexadecimal. docs/errors.md has the table of errors;
-each carries google.rpc details.
+A request names its city by any name that the city is known under, in any script.
+docs/errors.md has the table of errors; each carries google.rpc details.
 """
 
 from citychain.rpc._generated.citychain.v1 import ledger_pb2 as _ledger_pb2

@@ -1,0 +1,138 @@
+"""A server killed at any moment: nothing acknowledged is lost, doubled or changed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from citychain import record
+from citychain.client.channels import ChannelFactory
+from citychain.client.city import CityClient
+from citychain.client.keys import create_key
+from citychain.client.transactions import SignedTransaction, sign_transaction
+from citychain.crypto.signatures import SigningKey
+from citychain.errors import CitychainError
+from citychain.genesis import Genesis
+from citychain.handler import Received
+from citychain.receipt import Receipt, ReceiptVerifier
+
+KILLS = 6
+KEYS = [SigningKey(bytes([number]) * 32) for number in range(4)]
+CONFIG = """\
+operator_key = "operator.key"
+[plugins]
+allow = []
+[pacer]
+min_seconds = 0.01
+max_seconds = 0.05
+max_tx = 50
+[cities.tokyo]
+num_hashes = 1000
+"""
+
+
+@asynccontextmanager
+async def serving(directory: Path, address: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A server process, killed on leaving."""
+    ready = directory / "ready"
+    ready.unlink(missing_ok=True)
+    with (directory / "log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "citychain", "serve", "--config", "citychain.toml"),
+            *("--listen", address, "--ready-file", "ready"),
+            cwd=directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        async with asyncio.timeout(60):
+            while not ready.exists():
+                assert process.returncode is None, (directory / "log").read_text()
+                await asyncio.sleep(0.01)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+async def test_every_acknowledged_transaction_is_final_exactly_once(tmp_path: Path) -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    choose = random.Random(seed)
+    create_key(tmp_path / "operator.key")
+    (tmp_path / "citychain.toml").write_text(CONFIG)
+
+    acknowledged: dict[bytes, SignedTransaction] = {}
+    receipts: dict[bytes, Receipt] = {}
+    stop = asyncio.Event()
+    address = "127.0.0.1:0"
+
+    async def send(client: CityClient, genesis: bytes, key: SigningKey) -> None:
+        while not stop.is_set():
+            batch = [
+                sign_transaction(key, genesis=genesis, data=b"x" * 200, with_public_key=True)
+                for _ in range(choose.randint(1, 20))
+            ]
+            try:
+                results = await client.submit(batch, timeout=timedelta(seconds=1))
+            except (CitychainError, TimeoutError):
+                continue
+            for signed, result in zip(batch, results, strict=True):
+                if isinstance(result, Received):
+                    acknowledged[signed.tx_id] = signed
+
+    async def collect(client: CityClient) -> None:
+        """Receipts while it goes on: those given before a kill must hold after it."""
+        while not stop.is_set():
+            missing = [tx_id for tx_id in acknowledged if tx_id not in receipts][:200]
+            try:
+                receipts.update(await client.receipts(missing))
+            except (CitychainError, TimeoutError):
+                continue
+            await asyncio.sleep(0.02)
+
+    for number in range(KILLS):
+        stop.clear()
+        async with serving(tmp_path, address) as process:
+            address = (tmp_path / "ready").read_text().strip()
+            async with CityClient("tokyo", ChannelFactory([address])) as client:
+                genesis = (await client.info()).genesis
+                tasks = [asyncio.create_task(send(client, genesis, key)) for key in KEYS]
+                tasks.append(asyncio.create_task(collect(client)))
+                await asyncio.sleep(choose.uniform(0.2, 1.0))
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+                stop.set()
+                await asyncio.gather(*tasks)
+        assert len(acknowledged) > number, "the load came to a stand"
+
+    async with (
+        serving(tmp_path, address) as process,
+        CityClient("tokyo", ChannelFactory([address])) as client,
+    ):
+        events = await client.wait(list(acknowledged), timeout=timedelta(seconds=30))
+        assert events.keys() == acknowledged.keys()
+        final = await client.receipts(list(acknowledged))
+        assert final.keys() == acknowledged.keys()
+        verifier = ReceiptVerifier(Genesis.from_bytes((await client.info()).genesis_file))
+        for receipt in (*receipts.values(), *final.values()):
+            verifier.verify(receipt)
+        assert {tx_id: final[tx_id] for tx_id in receipts} == receipts
+        sealed: list[bytes] = []
+        rounds = await client.rounds(1, 100_000)
+        assert [stored.round for stored in rounds] == list(range(1, len(rounds) + 1))
+        for stored in rounds:
+            sealed += record.decode(stored.record).tx_ids
+        assert len(sealed) == len(set(sealed))
+        assert acknowledged.keys() <= set(sealed)
+        print(len(acknowledged), "acknowledged,", len(receipts), "receipts before the last start")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
