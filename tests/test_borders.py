@@ -52,7 +52,6 @@ DRIVERS: Final = {
 
 LINES_MAX: Final = 600
 TOO_LONG: Final = {
-    "tests/hooks/test_registry.py": "to be split by subject",
     "tests/native/test_transactions.py": "to be split by subject",
 }
 

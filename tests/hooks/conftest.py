@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from throwaway import CITY, Site
+from throwaway import CITY, Reason, Site
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 @pytest.fixture
-def reason(site: Site) -> Callable[..., str]:
+def reason(site: Site) -> Reason:
     """Installs a broken plugin beside a sound one; returns why it was left out."""
 
     def why(source: str, status: str = "failed", **options: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -11,10 +11,20 @@ from citychain.hooks.registry import ENTRY_POINT_GROUP, Registry, load_plugins
 PREAMBLE = "from citychain.hooks import *\n"
 
 
+Reason = Callable[..., str]
+"""The fixture `reason`."""
+
 CITY = """
 @hookimpl
 def citychain_cities():
     yield CityDefinition(slug="{slug}")
+"""
+
+
+STORAGE = """
+@hookimpl
+def citychain_storage_backends():
+    yield StorageDefinition(name="{name}", factory=print)
 """
 
 
@@ -33,11 +43,12 @@ class Site:
         target: str = "",
         version: str = "1.0",
         requires: Sequence[str] = (),
+        preamble: str = PREAMBLE,
     ) -> str:
         """Install a distribution with one module and one entry point.
 
         Args:
-            source: The module's text, below the imports that every plugin needs.
+            source: The module's text, below ``preamble``.
             entry: The entry point's name; the distribution's if absent.
             target: Appended to the module's name: an object in it, or extras.
 
@@ -45,7 +56,7 @@ class Site:
             The module's name.
         """
         module = "throwaway_" + distribution.replace("-", "_")
-        (self.folder / f"{module}.py").write_text(PREAMBLE + source)
+        (self.folder / f"{module}.py").write_text(preamble + source)
         info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(
