@@ -39,7 +39,7 @@ from citychain.genesis import Genesis
 from citychain.handler import CityHandler
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
-from citychain.ports import CityContext, Clock, StorageBackend
+from citychain.ports import CityContext, CityStorage, Clock, StorageBackend
 from citychain.rpc.server import CoreServer, ServerOptions
 
 __all__ = [
@@ -57,8 +57,8 @@ BUILTIN: Final = (
     citychain.consensus.builtin,
 )
 
-Overrides = Mapping[str, CityHandler | Mapping[str, Any]]
-"""For tests. By city: a whole handler, or replacements of parts by the part's name
+Overrides = Mapping[str, Any]
+"""For tests. By city: a whole `CityHandler`, or replacements of parts by the part's name
 (`CITY_PARTS`): an object, or a function that is given the real part and returns what
 stands in for it."""
 
@@ -99,7 +99,7 @@ class CityContainer(containers.DeclarativeContainer):
     core = providers.DependenciesContainer()
     plan = providers.Dependency(instance_of=CityPlan)
     genesis = providers.Dependency(instance_of=Genesis)
-    storage = providers.Dependency()
+    storage: providers.Dependency[CityStorage] = providers.Dependency()
     context = providers.Singleton(
         CityContext,
         slug=plan.provided.slug,
@@ -228,7 +228,8 @@ class _Opener:
         core = self._core
         replacement = self._overrides.get(slug, {})
         if not isinstance(replacement, Mapping):
-            return replacement
+            handler: CityHandler = replacement
+            return handler
         compute = core.compute()
         plan: CityPlan = await compute(core.catalogue().plan, slug)
         genesis: Genesis = await compute(

@@ -149,10 +149,10 @@ class Decision:
 
 
 class SubtreeHash(NamedTuple):
-    """Hash of the perfect subtree over leaves ``[index << level, (index + 1) << level)``."""
+    """Hash of the perfect subtree over leaves ``[number << level, (number + 1) << level)``."""
 
     level: int
-    index: int
+    number: int
     hash: bytes
 
 

@@ -18,7 +18,7 @@ from citychain._native.transactions import Limits, Transaction, check_batch
 from citychain._native.transactions import Refusal as NativeRefusal
 from citychain.city.pool import PendingPool
 from citychain.crypto.signatures import KeyCache
-from citychain.errors import StorageError
+from citychain.errors import InvalidRequest, StorageError
 from citychain.handler import Received, Refusal
 from citychain.ports import CityStorage, Clock, Compute
 from citychain.types import RawTransaction, SealedNode, State
@@ -84,6 +84,8 @@ class Intake:
         """See `citychain.handler.CityHandler.submit`."""
         if not envelopes:
             return []
+        if len(envelopes) > BATCH_MAX:
+            raise InvalidRequest("transactions", f"more than {BATCH_MAX} in one call")
         size = sum(map(len, envelopes))
         self._pool.reserve(len(envelopes), size, self._retry_after())
         call = _Call(envelopes, asyncio.get_running_loop().create_future())
@@ -148,7 +150,26 @@ class Intake:
         appends.create_task(self._store(calls, results, new, repeats, stored))
 
     async def _check(self, envelopes: Sequence[bytes]) -> list[Transaction | NativeRefusal]:
-        checked = await self._compute(
+        checked = await self._native_check(envelopes)
+        unknown = {
+            index: item.key_id
+            for index, item in enumerate(checked)
+            if isinstance(item, NativeRefusal) and item.key_id is not None
+        }
+        if not unknown:
+            return checked
+        found = await self._storage.keys(list(set(unknown.values())))
+        for key, public_key in found.items():
+            self._keys.add_public_key(key, public_key)
+            self._remember_stored(key)
+        again = [index for index, key in unknown.items() if key in found]
+        rechecked = await self._native_check([envelopes[index] for index in again])
+        for index, item in zip(again, rechecked, strict=True):
+            checked[index] = item
+        return checked
+
+    async def _native_check(self, envelopes: Sequence[bytes]) -> list[Transaction | NativeRefusal]:
+        return await self._compute(
             check_batch,
             envelopes,
             self._genesis,
@@ -156,30 +177,6 @@ class Intake:
             self._limits,
             self._clock.time_ms(),
         )
-        unknown = [
-            index
-            for index, item in enumerate(checked)
-            if isinstance(item, NativeRefusal) and item.code == "UNKNOWN_KEY"
-        ]
-        if unknown:
-            wanted = {item.key_id for item in (checked[index] for index in unknown)}
-            found = await self._storage.keys([key for key in wanted if key is not None])
-            for key, public_key in found.items():
-                self._keys.add_public_key(key, public_key)
-                self._remember_stored(key)
-            again = [index for index in unknown if checked[index].key_id in found]
-            if again:
-                rechecked = await self._compute(
-                    check_batch,
-                    [envelopes[index] for index in again],
-                    self._genesis,
-                    self._keys,
-                    self._limits,
-                    self._clock.time_ms(),
-                )
-                for index, item in zip(again, rechecked, strict=True):
-                    checked[index] = item
-        return checked
 
     async def _sort_out(
         self, checked: Sequence[Transaction | NativeRefusal]

@@ -79,7 +79,7 @@ class LedgerState:
 
 def sealed_nodes(sealed: SealedRound) -> list[SealedNode]:
     """A round's transactions as storage will return them."""
-    pops = sealed.pops or [None] * len(sealed.transactions)
+    pops: Sequence[bytes | None] = sealed.pops or [None] * len(sealed.transactions)
     return [
         SealedNode(
             tx_id=transaction.tx_id,

@@ -333,7 +333,7 @@ class Commit(Request):
         group.add("children", children)
         group.add("latest", [(city, author, place) for author, place in latest.items()])
         group.add("objects", [(city, w.object, w.version, w.value) for w in sealed.writes])
-        group.add("subtrees", [(city, s.level, s.index, s.hash) for s in sealed.subtrees])
+        group.add("subtrees", [(city, s.level, s.number, s.hash) for s in sealed.subtrees])
         if tx_ids:
             group.add("leaves", [(city, sealed.first_index, sealed.leaf_hashes)])
         group.add(

@@ -168,7 +168,7 @@ class MemoryCity:
             self._objects[write.object] = ObjectState(write.version, write.value)
         self._leaf_hashes += sealed.leaf_hashes
         for subtree in sealed.subtrees:
-            self._subtrees[subtree.level, subtree.index] = subtree.hash
+            self._subtrees[subtree.level, subtree.number] = subtree.hash
 
     async def head(self) -> Head:
         """See `CityStorage.head`."""
