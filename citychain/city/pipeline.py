@@ -17,7 +17,7 @@ from citychain.city.intake import Intake
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.proofs import ProofMaker
 from citychain.city.sequencer import Sequencer
-from citychain.city.state import LedgerState, sealed_nodes
+from citychain.city.state import LedgerState
 from citychain.city.watchers import Watchers, event_of
 from citychain.config import PacerSettings
 from citychain.crypto.signatures import KeyCache
@@ -141,6 +141,7 @@ class City:
         self._work.cancel()
         with suppress(asyncio.CancelledError):
             await self._work
+        await self._sequencer.close()
 
     async def drain(self) -> None:
         """Accept nothing new; answer, seal and approve what was accepted."""
@@ -163,8 +164,8 @@ class City:
         except Exception:
             logger.exception("%s: the city's work ended", self._slug)
 
-    async def _sealed(self, sealed: SealedRound) -> None:
-        self._watchers.tell(sealed_nodes(sealed), final=False)
+    async def _sealed(self, sealed: SealedRound, nodes: Sequence[SealedNode]) -> None:
+        self._watchers.tell(nodes, final=False)
         self._on_sealed(self._slug, sealed)
         await self._approver.add(
             StoredRound(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -35,7 +35,7 @@ from citychain.ports import (
     DagHandler,
     RoundContext,
 )
-from citychain.types import Head, SealedRound
+from citychain.types import Head, SealedNode, SealedRound
 
 __all__ = ["Sequencer"]
 
@@ -51,8 +51,8 @@ class Sequencer:
 
     Args:
         holder: Names this server in the city's lease.
-        sealed: Awaited with each round once it is durable; may wait, and then
-            the next round does.
+        sealed: Awaited with each round, and its nodes, once it is durable; may
+            wait, and then the next round does.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Sequencer:
         pacer: PacerSettings,
         compute: Compute,
         clock: Clock,
-        sealed: Callable[[SealedRound], Awaitable[None]],
+        sealed: Callable[[SealedRound, Sequence[SealedNode]], Awaitable[None]],
     ) -> None:
         self._slug = slug
         self._genesis = genesis
@@ -125,6 +125,13 @@ class Sequencer:
                 logger.warning("%s: another sequencer went on: %s", self._slug, error)
                 await self.load()
 
+    async def close(self) -> None:
+        """Let another server be the sequencer at once."""
+        try:
+            await self._storage.release_lease(self._epoch)
+        except StorageError as error:
+            logger.warning("%s: the lease is left to expire: %s", self._slug, error)
+
     async def drain(self) -> None:
         """Close rounds without pause until all that could be sealed is."""
         self._draining.set()
@@ -169,9 +176,9 @@ class Sequencer:
                 await self._clock.sleep(min(0.1 * 2**attempt, RETRY_SECONDS_MAX))
         await self._commit(sealed)
         self._limit = self._pacer.max_tx
-        self._state.apply(sealed)
+        nodes = self._state.apply(sealed)
         self._pool.decided(candidates, sealed.transactions, sealed.held, sealed.round)
-        await self._sealed(sealed)
+        await self._sealed(sealed, nodes)
 
     async def _make_round(self, candidates: Candidates) -> SealedRound:
         transactions = candidates.transactions

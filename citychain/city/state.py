@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from citychain.ports import CityStorage
 from citychain.types import NodeRef, ObjectState, SealedNode, SealedRound
 
-__all__ = ["LedgerState", "sealed_nodes"]
+__all__ = ["LedgerState"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -59,9 +59,9 @@ class LedgerState:
             self._remember(round, await self._storage.round_nodes(round))
         return self._rounds[round]
 
-    def apply(self, sealed: SealedRound) -> None:
-        """Move on to the state that a committed round leaves."""
-        nodes = sealed_nodes(sealed)
+    def apply(self, sealed: SealedRound) -> Sequence[SealedNode]:
+        """Move on to the state that a committed round leaves; returns its nodes."""
+        nodes = _sealed_nodes(sealed)
         self._remember(sealed.round, nodes)
         linked = [node.ref for node in nodes if node.rejection is None]
         if linked:
@@ -70,6 +70,7 @@ class LedgerState:
         self._objects.update(
             {object: ObjectState(version, value) for object, version, value in sealed.writes}
         )
+        return nodes
 
     def _remember(self, round: int, nodes: Sequence[SealedNode]) -> None:
         self._rounds[round] = nodes
@@ -77,7 +78,7 @@ class LedgerState:
             self._rounds.popitem(last=False)
 
 
-def sealed_nodes(sealed: SealedRound) -> list[SealedNode]:
+def _sealed_nodes(sealed: SealedRound) -> list[SealedNode]:
     """A round's transactions as storage will return them."""
     pops: Sequence[bytes | None] = sealed.pops or [None] * len(sealed.transactions)
     return [
