@@ -82,6 +82,7 @@ async def test_a_fake_clock_decides_when_rounds_close(
 def test_the_plugin_imports_nothing_heavy_and_its_fixtures_work_in_a_fresh_project(
     pytester: pytest.Pytester,
 ) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(
         test_light="""
         import sys
