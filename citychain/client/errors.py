@@ -32,7 +32,8 @@ class _Details:
     """The google.rpc details of a failed call."""
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        metadata: dict[str, Any] = dict(error.trailing_metadata() or ())
+        # Pairs, listed first: of the type that grpc gives, not every version makes a dict.
+        metadata: dict[str, Any] = dict([*(error.trailing_metadata() or ())])
         try:
             self._status = status_pb2.Status.FromString(
                 metadata.get("grpc-status-details-bin", b"")

@@ -8,7 +8,7 @@ and goes on with the first chunk that has no answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
@@ -95,13 +95,13 @@ class Submission:
         self, chunks: list[list[bytes]], answered: list[list[Result]], retries: Retries
     ) -> None:
         """Send the chunks that have no answer yet over one stream."""
-        stream = self._stream()
+        stream = _Stream(self._stream())
         sent = len(answered)
         try:
             while len(answered) < len(chunks):
                 async with asyncio.timeout(retries.remaining):
                     while sent < min(len(chunks), len(answered) + CHUNKS_MAX):
-                        await _write(stream, encode_submission(self._city, chunks[sent]))
+                        await stream.write(encode_submission(self._city, chunks[sent]))
                         sent += 1
                     response = await stream.read()
                 if response is grpc.aio.EOF:
@@ -113,13 +113,42 @@ class Submission:
             stream.cancel()
 
 
-async def _write(stream: Any, request: bytes) -> None:
+class _Stream:
+    """A stream that keeps the status with which the server ended it.
+
+    grpc.aio calls a write to a stream that has ended INTERNAL, and puts that in the place of
+    the server's own status, which may say how long to wait.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._status: grpc.aio.AioRpcError | None = None
+        self._call = call
+        self.read = call.read
+        self.done_writing = call.done_writing
+        self.cancel = call.cancel
+        call.add_done_callback(self._ended)
+
+    def _ended(self, call: Any) -> None:
+        """Called with each status; the first is the server's."""
+        if self._status is None:
+            coroutines = (call.code(), call.details(), call.trailing_metadata())
+            code, details, metadata = map(_result, coroutines)
+            self._status = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, details)
+
+    async def write(self, request: bytes) -> None:
+        try:
+            await self._call.write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise self._status or error from None
+
+
+def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that does not wait, since the call has ended."""
     try:
-        await stream.write(request)
-    except asyncio.InvalidStateError:
-        # The stream had ended before; reading from it says why.
-        await stream.read()
-        raise
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits")
 
 
 def _checked(results: Sequence[services_pb2.SubmitResult], chunk: list[bytes]) -> list[Result]:

@@ -128,7 +128,7 @@ async def test_a_bound_is_enforced_and_names_its_field(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await (call.read() if hasattr(call, "read") else call)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    metadata = dict(caught.value.trailing_metadata())
+    metadata = dict([*caught.value.trailing_metadata()])
     status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
     bad = error_details_pb2.BadRequest()
     assert any(detail.Unpack(bad) for detail in status.details)

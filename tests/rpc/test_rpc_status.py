@@ -56,7 +56,7 @@ class Caught:
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         self.error = error
-        self.metadata = dict(error.trailing_metadata())
+        self.metadata = dict([*error.trailing_metadata()])
         self.status = status_pb2.Status.FromString(self.metadata["grpc-status-details-bin"])
         assert self.status.code == error.code().value[0]
         assert self.status.message == error.details()
@@ -312,7 +312,7 @@ async def test_a_call_has_an_id(cities: Any, given: str | None, is_kept: bool) -
     metadata = [("x-request-id", given)] if given else None
     call = cities.ListCities(services_pb2.ListCitiesRequest(), metadata=metadata)
     await call
-    told = dict(await call.trailing_metadata())["x-request-id"]
+    told = dict([*await call.trailing_metadata()])["x-request-id"]
     assert (told == given) == is_kept
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", told)
 
