@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from citychain_kanazawa.districts import BRACKETS_MAX, DistrictOptions, Districts
@@ -14,44 +12,33 @@ from hypothesis import strategies as st
 import citychain.consensus.builtin
 import citychain.dag.builtin
 import citychain.storage.builtin
-from citychain import CityContext, Genesis, Rejection, RoundContext, StorageContext, Transaction
-from citychain._native.transactions import decode_batch
+from citychain import CityContext, Genesis, State
 from citychain.city.plan import plan_city
-from citychain.client.transactions import Transfer, sign_transaction
+from citychain.client.transactions import Transfer
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import load_settings
 from citychain.crypto.signatures import SigningKey
 from citychain.genesis import Representative
 from citychain.hooks.registry import Registry, load_plugins
-from citychain.storage.memory import MemoryBackend
+from citychain.receipt import ReceiptVerifier
+from citychain.testing.server import CityClientFactory, TransactionFactory
 
 KEY = SigningKey(b"k" * 32)
-GENESIS = Genesis(
-    network="test",
-    city="kanazawa",
-    rule="kanazawa-districts/1",
-    consensus="solo/1",
-    committee=(Representative(public_key=KEY.public_key.hex()),),
-)
-ROUND = RoundContext(
-    genesis=GENESIS.id, round=1, time_ms=0, previous_root=bytes(32), previous_poh=GENESIS.id
-)
 CITY = CityContext(
-    slug="kanazawa", genesis=GENESIS, compute=Executor(1), clock=SystemClock(), operator=KEY
+    slug="kanazawa",
+    genesis=Genesis(
+        network="test",
+        city="kanazawa",
+        rule="kanazawa-districts/1",
+        consensus="solo/1",
+        committee=(Representative(public_key=KEY.public_key.hex()),),
+    ),
+    compute=Executor(1),
+    clock=SystemClock(),
+    operator=KEY,
 )
-HANDLER = Districts(DistrictOptions(), CITY)
-
-
-def transactions(*contents: bytes) -> list[Transaction]:
-    return decode_batch(
-        [sign_transaction(KEY, genesis=GENESIS.id, data=data).envelope for data in contents]
-    )
-
-
-def verdict(content: bytes, handler: Districts = HANDLER) -> Rejection | None:
-    (transaction,) = transactions(content)
-    return handler.validate(transaction, ROUND)
+RULE = Districts(DistrictOptions(), CITY)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +53,7 @@ def registry() -> Registry:
 @pytest.mark.parametrize("district", DistrictOptions().districts)
 def test_data_with_a_district_passes(district: str) -> None:
     content = {"district": district, "text": "雪", "amounts": [1, 2.5]}
-    assert verdict(json.dumps(content).encode()) is None
+    assert RULE.judge(json.dumps(content).encode()) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +78,7 @@ def test_data_with_a_district_passes(district: str) -> None:
     ],
 )
 def test_other_data_is_rejected(content: bytes, reason: str) -> None:
-    rejection = verdict(content)
+    rejection = RULE.judge(content)
     assert rejection is not None
     assert rejection.code == "RULE"
     assert reason in rejection.reason
@@ -99,48 +86,39 @@ def test_other_data_is_rejected(content: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "-" + "9" * 5_000, "1e999999", "NaN"])
 def test_long_numbers_are_no_matter(number: str) -> None:
-    assert verdict(f'{{"district": "katamachi", "number": {number}}}'.encode()) is None
+    assert RULE.judge(f'{{"district": "katamachi", "number": {number}}}'.encode()) is None
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_content_makes_the_rule_fail(content: bytes) -> None:
-    rejection = verdict(content)
+    rejection = RULE.judge(content)
     assert rejection is not None
     assert len(rejection.reason.encode()) <= 255
 
 
-def test_transfers_pass() -> None:
-    envelope = sign_transaction(
-        KEY, genesis=GENESIS.id, transfer=Transfer(asset="gold", to=b"p" * 32, amount=1)
-    ).envelope
-    (transaction,) = decode_batch([envelope])
-    assert HANDLER.validate(transaction, ROUND) is None
-
-
 def test_the_districts_are_an_option() -> None:
-    handler = Districts(DistrictOptions(districts=("shibuya",)), CITY)
-    assert verdict(b'{"district": "shibuya"}', handler) is None
-    assert verdict(b'{"district": "katamachi"}', handler) is not None
+    rule = Districts(DistrictOptions(districts=("shibuya",)), CITY)
+    assert rule.judge(b'{"district": "shibuya"}') is None
+    assert rule.judge(b'{"district": "katamachi"}') is not None
 
 
-@pytest.fixture
-async def compute() -> AsyncIterator[Executor]:
-    async with Executor(1) as executor:
-        yield executor
-
-
-async def test_a_round_approves_some_and_rejects_others(compute: Executor, tmp_path: Path) -> None:
-    clock = SystemClock()
-    city = CityContext("kanazawa", GENESIS, compute, clock, KEY)
-    candidates = transactions(b'{"district": "nagamachi"}', b"snow", b'{"district": "musashi"}')
-    async with MemoryBackend(StorageContext(tmp_path, compute, clock)) as backend:
-        state = await backend.city(GENESIS.id, GENESIS.file, ())
-        decision = await Districts(DistrictOptions(), city).decide(
-            ROUND, candidates, [0, 0, 0], {}, state
-        )
-    assert list(decision.order) == candidates
-    assert [verdict and verdict.code for verdict in decision.verdicts] == [None, "RULE", None]
-    assert [bool(parents) for parents in decision.parents] == [True, False, True]
+@pytest.mark.asyncio
+async def test_residents_are_held_to_the_rule_and_can_prove_the_outcome(
+    city_client: CityClientFactory, signed_transactions: TransactionFactory
+) -> None:
+    async with city_client("kanazawa") as city:
+        [good] = await signed_transactions(city, data=b'{"district": "nagamachi"}')
+        [bad] = await signed_transactions(city, data=b"snow")
+        [pay] = await signed_transactions(city, data=None, transfer=Transfer("gold", bytes(32), 1))
+        await city.submit([good, bad, pay])
+        events = await city.wait([good.tx_id, bad.tx_id, pay.tx_id])
+        assert events[good.tx_id].state is State.APPROVED
+        assert events[bad.tx_id].code == "RULE"
+        # Not the rule's verdict: it lets transfers pass, and then there is no gold to pay with.
+        assert events[pay.tx_id].code not in ("", "RULE")
+        verifier = ReceiptVerifier(Genesis.from_bytes((await city.info()).genesis_file))
+        for receipt in (await city.receipts([good.tx_id, bad.tx_id])).values():
+            verifier.verify(receipt)
 
 
 def test_the_plugin_is_active_and_its_city_uses_its_rule(registry: Registry) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -32,6 +32,8 @@ def record(name: str, number: int, population: int, country: str = "US", *aliase
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(str.strip))
+@example("ℌ𝐀Ⓐ")
+@example("Ha\u0300 No\u0323\u0302i")
 def test_names_are_normalised_as_citychain_does(name: str) -> None:
     assert build_index.normalise(name) == normalise(name)
 

@@ -87,6 +87,7 @@ def test_parents_lead_to_the_world() -> None:
     while city.parent:
         city = find(city.parent)
         path.append(city.slug)
+        assert city.region is None
     assert path == ["country-jp", "continent-as", "world"]
 
 

@@ -47,7 +47,10 @@ class Districts(SealedRounds):
         """Reject data that names no known district; transfers pass."""
         if transaction.action != "data":
             return None
-        content = transaction.content or b""
+        return self.judge(transaction.content or b"")
+
+    def judge(self, content: bytes) -> Rejection | None:
+        """Reject content that names no known district."""
         if content.count(b"[") + content.count(b"{") > BRACKETS_MAX:
             return Rejection("RULE", f"the data has more than {BRACKETS_MAX} brackets")
         try:
