@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
@@ -304,13 +305,14 @@ def load_plugins(
     found.sort(key=lambda pair: (canonicalize_name(pair[0].distribution), pair[0].name))
     _warn_of_unknown("allow", allow or (), [record for record, _ in found])
     _warn_of_unknown("disabled", disabled, [record for record, _ in found])
+    version_of = cache(metadata.version)
     for record, entry in found:
         if _matches(record, disabled):
             plugins.append(_Plugin(record).left_out("disabled", "it is in plugins.disabled"))
         elif allow is not None and not _matches(record, allow):
             plugins.append(_Plugin(record).left_out("disabled", "it is not in plugins.allow"))
         else:
-            plugins.append(_load(manager, record, entry))
+            plugins.append(_load(manager, record, entry, version_of))
     plugins, contested = _settle_conflicts(plugins)
     plugins = [_register(manager, plugin) for plugin in plugins]
     return Registry(manager, plugins, contested)
@@ -345,13 +347,16 @@ def _warn_of_unknown(setting: str, names: Iterable[str], records: list[PluginRec
 
 
 def _load(
-    manager: pluggy.PluginManager, record: PluginRecord, part: metadata.EntryPoint | object
+    manager: pluggy.PluginManager,
+    record: PluginRecord,
+    part: metadata.EntryPoint | object,
+    version_of: Callable[[str], str] = metadata.version,
 ) -> _Plugin:
     """Import a plugin if need be, check it, and ask what it offers."""
     try:
         if isinstance(part, metadata.EntryPoint):
             if part.dist is not None:
-                check_requirements(part.dist, part.extras)
+                check_requirements(part.dist, part.extras, version_of)
             with guarded("its import"):
                 part = part.load()
         with guarded("reading its functions"):
