@@ -110,7 +110,7 @@ class Draft:
         number = self._state.segment + len(self._segments) - 1
         self._received[transaction.tx_id] = number << LOCATION_BITS | len(segment)
         segment.append(transaction)
-        self._segment_bytes += len(transaction.envelope)
+        self._segment_bytes += 64 + len(transaction.envelope)
 
     def location(self, tx_id: bytes) -> int | None:
         """Where a transaction stands that is, or was before this group, pending."""
@@ -211,14 +211,11 @@ class Group:
 class Request(ABC):
     """A write that somebody waits for."""
 
+    size: int = field(init=False, default=1024)
+    """About how many bytes it holds in memory."""
     done: asyncio.Future[Any] = field(init=False)
     result: object = field(init=False, default=None)
     error: Exception | None = field(init=False, default=None)
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it holds in memory."""
-        return 1024
 
     def unknown_ids(self) -> Iterable[bytes]:
         """Transaction ids for which `Group.sealed` shall say whether they are sealed."""
@@ -260,10 +257,8 @@ class Append(Request):
     transactions: Sequence[RawTransaction]
     keys: Mapping[bytes, bytes]
 
-    @property
-    def size(self) -> int:
-        """See `Request.size`."""
-        return sum([512 + len(t.envelope) for t in self.transactions]) + 4096 * len(self.keys)
+    def __post_init__(self) -> None:
+        self.size = sum([512 + len(t.envelope) for t in self.transactions]) + 4096 * len(self.keys)
 
     def unknown_ids(self) -> Iterable[bytes]:
         """See `Request.unknown_ids`."""
@@ -272,6 +267,8 @@ class Append(Request):
 
     def stage(self, group: Group) -> None:
         """See `Request.stage`."""
+        if any(len(t.tx_id) != 32 or len(t.author) != 32 for t in self.transactions):
+            raise ValueError("transaction ids and authors are 32 bytes long")
         draft = group.draft(self.state)
         city = draft.city
         for transaction in self.transactions:
@@ -290,10 +287,8 @@ class Commit(Request):
     state: CityState
     sealed: SealedRound
 
-    @property
-    def size(self) -> int:
-        """See `Request.size`."""
-        return len(self.sealed.record) + 1024 * len(self.sealed.transactions)
+    def __post_init__(self) -> None:
+        self.size = len(self.sealed.record) + 1024 * len(self.sealed.transactions)
 
     def stage(self, group: Group) -> None:
         """See `Request.stage`."""
@@ -308,6 +303,8 @@ class Commit(Request):
                 f"round {sealed.round} from leaf {sealed.first_index} does not follow "
                 f"round {head.round} with {head.size} leaves"
             )
+        if len(sealed.transactions) > 1 << PLACE_BITS:
+            raise ValueError(f"a round has at most {1 << PLACE_BITS} transactions")
         nodes, linked, children, latest = self._node_rows(draft)
         city = draft.city
         tx_ids = [t.tx_id for t in sealed.transactions]
@@ -403,10 +400,8 @@ class Certify(Request):
     state: CityState
     certificates: Sequence[Certificate]
 
-    @property
-    def size(self) -> int:
-        """See `Request.size`."""
-        return 1024 + 8192 * sum([len(c.votes) for c in self.certificates])
+    def __post_init__(self) -> None:
+        self.size = 1024 + 8192 * sum([len(c.votes) for c in self.certificates])
 
     def stage(self, group: Group) -> None:
         """See `Request.stage`."""

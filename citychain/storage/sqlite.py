@@ -11,9 +11,10 @@ docs/storage-sqlite.md follows one transaction through the tables.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -92,15 +93,11 @@ class SqliteBackend:
         self._readers: SimpleQueue[apsw.Connection | None] = SimpleQueue()
 
     async def __aenter__(self) -> SqliteBackend:
-        await self._context.compute(self._open)
-        pages = self._options.checkpoint_mib * 1024 * 1024 // PAGE_SIZE
-        checkpointer = Checkpointer(self._connection, self._copier, pages)
-        self._writer = Writer(self._connection, checkpointer)
+        await _to_the_end(self._start(), undo=self._stop)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._writer.close()
-        await self._context.compute(self._close)
+        await _to_the_end(self._stop())
 
     async def city(
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
@@ -132,10 +129,20 @@ class SqliteBackend:
         finally:
             self._readers.put(connection)
 
+    async def _start(self) -> None:
+        await self._context.compute(self._open)
+        pages = self._options.checkpoint_mib * 1024 * 1024 // PAGE_SIZE
+        checkpointer = Checkpointer(self._connection, self._copier, pages)
+        self._writer = Writer(self._connection, checkpointer)
+
+    async def _stop(self) -> None:
+        await self._writer.close()
+        await self._context.compute(self._close)
+
     def _open(self) -> None:
         directory = self._context.directory
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            _make_durable(directory)
             self._lock = DirectoryLock(directory)
         except OSError as error:
             raise StorageError(f"{directory} cannot be used: {error}") from error
@@ -144,7 +151,6 @@ class SqliteBackend:
             self._copier = open_copier(directory)
             for _ in range(READERS):
                 self._readers.put(open_reader(directory))
-            _sync_directory(directory)
         except apsw.Error as error:
             self._lock.release()
             raise StorageError(f"the database in {directory} cannot be opened: {error}") from error
@@ -327,11 +333,36 @@ def _pending(connection: apsw.Connection, state: CityState, after: int, limit: i
     )
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make the files' names durable, up to the first directory that was there before."""
-    for path in (directory, directory.parent):
-        descriptor = os.open(path, os.O_RDONLY)
+def _make_durable(directory: Path) -> None:
+    """Make the directory, and its name and those of its new parents durable.
+
+    SQLite does so for the names of its own files.
+    """
+    known = next(path for path in (directory, *directory.parents) if path.exists())
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in (directory, *directory.parents):
+        if path == known:
+            break
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+async def _to_the_end(
+    work: Coroutine[None, None, None],
+    undo: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> None:
+    """Do the work, also if cancelled meanwhile, and in that case undo it.
+
+    An engine that is half open would keep its directory.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if undo is not None and task.exception() is None:
+            await undo()
+        raise

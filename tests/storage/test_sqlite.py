@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
+import apsw
 import pytest
+from pydantic import ValidationError
 
+import citychain.storage._sqlite_writer as writer
 from citychain.ports import StorageContext
+from citychain.storage._sqlite_schema import DATABASE_NAME
 from citychain.storage.sqlite import SqliteBackend, SqliteOptions
+from citychain.testing.conformance.ledger import Ledger
 from citychain.testing.conformance.storage import StorageSuite
 
 
@@ -17,3 +23,75 @@ class TestSqliteStorage(StorageSuite):
         self, storage_context: StorageContext
     ) -> Callable[[], SqliteBackend]:
         return lambda: SqliteBackend(SqliteOptions(), storage_context)
+
+    async def test_overlapping_writes_of_all_cities_share_transactions(
+        self, storage_context: StorageContext
+    ) -> None:
+        ledgers = [Ledger(i) for i in range(10)]
+        async with SqliteBackend(SqliteOptions(), storage_context) as backend:
+            cities = [await backend.city(ledger.genesis, b"", ()) for ledger in ledgers]
+            transactions = 0
+
+            def count() -> bool:
+                nonlocal transactions
+                transactions += 1
+                return False
+
+            backend._connection.set_commit_hook(count)
+            await asyncio.gather(
+                *(
+                    city.append(ledger.transactions(2), {})
+                    for ledger, city in zip(ledgers, cities, strict=True)
+                    for _ in range(20)
+                )
+            )
+        assert 1 <= transactions <= 20
+
+    async def test_writes_wait_for_room_in_the_order_of_the_calls(
+        self, storage_context: StorageContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(writer, "QUEUE_BYTES", 20_000)
+        monkeypatch.setattr(writer, "GROUP_BYTES", 5_000)
+        ledger = Ledger(1)
+        async with SqliteBackend(SqliteOptions(), storage_context) as backend:
+            city = await backend.city(ledger.genesis, b"", ())
+            batches = [ledger.transactions(1 + i % 3, 100_000 * (i % 7 == 0)) for i in range(60)]
+            calls = [asyncio.create_task(city.append(batch, {})) for batch in batches]
+            await asyncio.sleep(0)
+            assert backend._writer._queued_bytes <= 350_000
+            for call in calls[5::9]:
+                call.cancel()
+            await asyncio.wait(calls)
+            for batch, call in zip(batches, calls, strict=True):
+                if not call.cancelled() or await city.raw([batch[0].tx_id]):
+                    ledger.receive(batch)
+            await ledger.check(city)
+            assert backend._writer._queued_bytes == 0
+
+    async def test_ids_are_found_while_they_move_to_the_large_table(
+        self, storage_context: StorageContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(writer, "RECENT_PLACES", 256)
+        monkeypatch.setattr(writer, "SWEEP_PLACES", 32)
+        ledgers = [Ledger(1), Ledger(2)]
+        async with SqliteBackend(SqliteOptions(), storage_context) as backend:
+            for number in range(40):
+                for ledger in ledgers:
+                    city = await backend.city(ledger.genesis, b"", ())
+                    sealed = ledger.round(ledger.transactions(20), rejected=[number % 20])
+                    await city.commit(sealed)
+                    ledger.commit(sealed)
+                    assert await city.find(list(ledger.sealed)) == ledger.sealed
+            for ledger in ledgers:
+                await ledger.check(await backend.city(ledger.genesis, b"", ()), sample=2)
+        connection = apsw.Connection(str(storage_context.directory / DATABASE_NAME))
+        recent = connection.execute("SELECT count(*) FROM recent_places").get
+        moved = connection.execute("SELECT count(*) FROM places").get
+        connection.close()
+        assert recent + moved == 2 * 40 * (20 + 19)
+        assert 64 < recent < 512
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(ValidationError, match="cache_mb"):
+        SqliteOptions.model_validate({"cache_mb": 1})
