@@ -259,9 +259,14 @@ class Ledger:
 
 async def pending(city: CityStorage, limit: int = 1000) -> list[RawTransaction]:
     """All pending transactions, read in pages of ``limit``."""
-    page = await city.pending(None, limit)
-    found = list(page.transactions)
-    while page.cursor is not None:
-        page = await city.pending(page.cursor, limit)
+    found: list[RawTransaction] = []
+    cursor = None
+    while True:
+        page = await city.pending(cursor, limit)
+        assert len(page.transactions) <= limit
         found += page.transactions
-    return found
+        assert len({t.tx_id for t in found}) == len(found)
+        if page.cursor is None:
+            return found
+        assert page.cursor != cursor
+        cursor = page.cursor
