@@ -249,10 +249,11 @@ def test_a_public_module_says_what_it_is_and_what_it_offers(name: str) -> None:
     assert "__all__" in assigned, f"{name} has no __all__"
 
 
-@pytest.mark.parametrize("name", ["citychain"])
+@pytest.mark.parametrize("name", ["citychain", "citychain.testing.plugin"])
 def test_what_every_run_of_pytest_imports_is_light_and_does_nothing(
     name: str, tmp_path: Path
 ) -> None:
+    """The second is imported by the pytest of everybody who has citychain installed."""
     statements = f"""
 import pytest, sys, threading, os, signal
 before = set(sys.modules), dict(os.environ), signal.getsignal(signal.SIGTERM), list(sys.path)
