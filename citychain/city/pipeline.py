@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from citychain.city.state import LedgerState
 from citychain.city.watchers import Watchers, event_of
 from citychain.config import PacerSettings
 from citychain.crypto.signatures import KeyCache
-from citychain.errors import CityUnavailable, NotFound
+from citychain.errors import CityUnavailable, NotFound, StorageError
 from citychain.genesis import Genesis
 from citychain.handler import (
     EventBatch,
@@ -211,7 +212,12 @@ class City:
         """See `CityHandler.submit`."""
         if self._closing or self.broken:
             raise CityUnavailable(self._slug, "closing", timedelta(seconds=1))
-        return await self._intake.submit(envelopes)
+        try:
+            return await self._intake.submit(envelopes)
+        except StorageError as error:
+            error_id = secrets.token_hex(4)
+            logger.error("%s: nothing was stored (error id %s): %s", self._slug, error_id, error)
+            raise CityUnavailable(self._slug, error_id, timedelta(seconds=1)) from error
 
     def _state_of(self, node: SealedNode) -> State:
         return event_of(node, final=node.round <= self._approver.certified_round).state

@@ -14,7 +14,7 @@ from citychain.city.directory import CityDirectory
 from citychain.client.transactions import SignedTransaction, Transfer, sign_transaction
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import NotFound, Overloaded
+from citychain.errors import CityUnavailable, NotFound, Overloaded
 from citychain.genesis import balance_object
 from citychain.handler import CityHandler, Received, Refusal
 from citychain.receipt import ReceiptVerifier
@@ -266,7 +266,7 @@ async def test_a_failed_append_is_told_to_each_caller_and_takes_nothing(
     async with open_cities({"tokyo": {"storage": failing}}, limits=limits) as directory:
         city = await directory.handler("tokyo")
         transaction = sign(city)
-        with pytest.raises(Exception, match="on purpose"):
+        with pytest.raises(CityUnavailable):
             await city.submit([transaction.envelope])
         with pytest.raises(NotFound):
             await final(city, transaction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -29,10 +30,9 @@ async def test_a_failing_storage_is_told(city_server: Any, signed_transactions: 
         city_server(overrides={"tokyo": {"storage": failing}}) as server,
         server.client("tokyo") as city,
     ):
+        transactions = await signed_transactions(city)
         with pytest.raises(CityUnavailable):
-            from datetime import timedelta
-
-            await city.submit(await signed_transactions(city), timeout=timedelta(seconds=2))
+            await city.submit(transactions, timeout=timedelta(seconds=1))
         assert failing.calls["append"] >= 1
 
 
