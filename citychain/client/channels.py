@@ -15,9 +15,18 @@ __all__ = ["ChannelFactory"]
 
 MESSAGE_BYTES_MAX: Final = 64 << 20
 
+_RETRY_POLICY: Final[dict[str, Any]] = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    # A server that is overloaded says how long to wait, or not to repeat: docs/errors.md.
+    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+}
+
 
 class ChannelFactory:
-    """Makes channels. They repeat nothing: `CityClient` does, and knows until when.
+    """Makes channels; small calls that a server refuses for a moment are repeated by them.
 
     Args:
         endpoints: ``host:port`` each. Several must be IP addresses of one family: a name
@@ -37,7 +46,10 @@ class ChannelFactory:
         max_message_bytes: int = MESSAGE_BYTES_MAX,
     ) -> None:
         self.target = _target(endpoints)
-        service_config = {"loadBalancingConfig": [{policy: {}}]}
+        service_config = {
+            "loadBalancingConfig": [{policy: {}}],
+            "methodConfig": [{"name": [{}], "retryPolicy": _RETRY_POLICY}],
+        }
         self._options: list[tuple[str, Any]] = [
             ("grpc.service_config", json.dumps(service_config)),
             ("grpc.max_send_message_length", max_message_bytes),

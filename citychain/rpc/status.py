@@ -40,7 +40,7 @@ DOMAIN: Final = "citychain"
 TEXT_CHARACTERS_MAX: Final = 256
 """Of each text in a status, in any script: all of it must fit into 8 KiB of metadata, where
 one character of the message can take 12 bytes."""
-PUSHBACK_MAX: Final = timedelta(seconds=1)
+PUSHBACK_MAX: Final = timedelta(milliseconds=500)
 """A client's channel repeats a call by itself after at most this long; a longer wait is the
 application's to decide, which is told at once."""
 

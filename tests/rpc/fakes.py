@@ -279,5 +279,5 @@ async def channel_to(server: CoreServer, *options: tuple[str, Any]) -> AsyncIter
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that happens on this loop."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
