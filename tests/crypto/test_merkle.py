@@ -326,9 +326,7 @@ def test_a_failed_append_leaves_the_tree_as_it_was() -> None:
 
 # --- published vectors --------------------------------------------------------------
 
-SHARED = Path(
-    os.environ.get("CITYCHAIN_SHARED", Path(__file__).parents[2].resolve().parent / "shared")
-)
+SHARED = Path(os.environ.get("CITYCHAIN_SHARED", Path(__file__).parents[3] / "shared"))
 VECTORS = SHARED / "vectors" / "rfc6962_merkle_proofs.json.gz"
 
 
