@@ -210,6 +210,23 @@ def test_set_up_follows_what_the_environment_is_made_from(
     assert set_up() == [INSTALL]
 
 
+def test_set_up_builds_no_more_than_the_extension_where_that_is_all_that_changed(
+    set_up: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    set_up()
+    stale = tmp_path / "tree" / "citychain"
+    stale.mkdir()
+    (stale / "__init__.py").touch()
+    # It stays stale, since nothing is really built here.
+    with pytest.raises(RuntimeError, match=r"No module named 'citychain\._native'"):
+        set_up()
+    assert (tmp_path / "tree" / "commands").read_text() == (
+        "-m pip install --no-deps --editable .\n"
+    )
+    shutil.rmtree(stale)
+    assert set_up() == []
+
+
 def test_a_failed_set_up_shows_why_and_is_tried_again(
     set_up: Callable[[], list[str]], tmp_path: Path
 ) -> None:
