@@ -1,0 +1,125 @@
+"""The README is true: its commands run, its plugin loads, its test passes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    """The README's code block of a language that contains a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    [found] = [text for text in blocks if containing in text]
+    return found
+
+
+@pytest.fixture
+def installed_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The README's plugin, installed as pip would leave it."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "citychain_kanazawa.py").write_text(block("python", "class GoldLeaf"))
+    project = block("toml", "[project.entry-points.citychain]")
+    name = re.search(r'^name = "(.*)"', project, re.MULTILINE)
+    entry = re.search(r"\[project.entry-points.citychain\]\n(.*)", project)
+    assert name is not None
+    assert entry is not None
+    info = site / f"{name[1].replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name[1]}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[citychain]\n{entry[1].replace(chr(34), '')}\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    return site
+
+
+PLUGIN_TEST = """
+from importlib.metadata import entry_points
+
+async def test_the_plugin(city_client, signed_transactions):
+    plugins = {{"allow": ["citychain-kanazawa"]}}
+    [entry] = [e for e in entry_points(group="citychain") if e.value == "citychain_kanazawa"
+               and e.dist.version == "1.0"]
+    async with city_client("kanazawa", plugins=plugins) as city:
+        assert (await city.info()).rule == "gold-leaf/1"
+    async with city_client("kanazawa", plugins=plugins) as city:
+        [full] = await signed_transactions(city)
+        [empty] = await signed_transactions(city, data=b"")
+        await city.submit([full, empty])
+        events = await city.wait([full.tx_id, empty.tx_id])
+        assert [events[t.tx_id].code for t in (full, empty)] == ["", "RULE"]
+"""
+
+
+def test_the_plugin_is_a_city_with_its_own_rule(
+    pytester: pytest.Pytester, installed_plugin: Path
+) -> None:
+    # The other Kanazawa, which the development environment has installed, would contest it.
+    test = (
+        PLUGIN_TEST.replace("{{", "{")
+        .replace("}}", "}")
+        .replace('"citychain-kanazawa"', '"gold-leaf-test"')
+    )
+    info = next(installed_plugin.glob("*.dist-info"))
+    metadata = (info / "METADATA").read_text().replace("citychain-kanazawa", "gold-leaf-test")
+    (info / "METADATA").write_text(metadata)
+    info.rename(info.with_name("gold_leaf_test-1.0.dist-info"))
+    _passes(pytester, test)
+
+
+def test_the_mock_handler_test_passes(pytester: pytest.Pytester) -> None:
+    _passes(pytester, block("python", "class Asleep"))
+
+
+def _passes(pytester: pytest.Pytester, test: str) -> None:
+    pytester.makeini(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    pytester.makepyfile(test)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_the_server_commands_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = block("sh", "citychain serve &")
+    # The one change: a free port instead of the default one, which may be in use.
+    script = "\n".join(
+        (
+            "set -eu",
+            'citychain() { "$PYTHON" -m citychain "$@"; }',
+            commands.replace(
+                "citychain serve &",
+                "citychain serve --listen 127.0.0.1:0 --ready-file ready & pid=$!\n"
+                "while [ ! -e ready ]; do sleep 0.05; done\n"
+                "CITYCHAIN_SERVER=$(cat ready); export CITYCHAIN_SERVER",
+            ),
+            "kill $pid; wait $pid",
+        )
+    )
+    monkeypatch.setenv("PYTHON", sys.executable)
+    monkeypatch.delenv("CITYCHAIN_SERVER", raising=False)
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "APPROVED" in done.stdout.upper()
+
+
+def test_every_document_it_names_exists() -> None:
+    root = Path(__file__).parent.parent
+    named = re.findall(r"^- `([a-z./-]+)`", README, re.MULTILINE)
+    assert len(named) >= 5
+    assert [name for name in named if not (root / name).exists()] == []
