@@ -165,6 +165,7 @@ async def open_server(
     if clock is not None:
         core.clock.override(providers.Object(clock))
     registry = core.registry()
+    core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
     async with open_directory(core, overrides) as directory:
         try:
