@@ -1,0 +1,114 @@
+"""The command as a whole: its sub-commands, its global options, its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from citychain.cli import (
+    batch,
+    cities,
+    dag,
+    init,
+    keygen,
+    plugins,
+    serve,
+    submit,
+    transactions,
+    verify,
+)
+from citychain.cli.exits import Exit, failure
+from citychain.cli.output import say
+from citychain.cli.plugin_commands import plugin_commands
+
+__all__ = ["run"]
+
+EXIT_CODES = """\
+Exit codes: 0 done; 1 the answer is no (refused, rejected, invalid, unknown); 2 wrong usage, or a
+file or setting that cannot be used; 3 the server or city cannot be had now; 70 a fault of
+citychain itself; 130 interrupted."""
+
+
+class _Commands(TyperGroup):
+    """The sub-commands of citychain itself, then those of plugins.
+
+    Plugins are loaded only to list all sub-commands or to run one that is not citychain's own.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = super().list_commands(ctx)
+        return [*own, *(name for name in plugin_commands() if name not in own)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or plugin_commands().get(cmd_name)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    invoke_without_command=True,
+    rich_markup_mode="markdown",
+    epilog=EXIT_CODES,
+)
+for command in (
+    init.init,
+    serve.serve,
+    plugins.plugins,
+    keygen.keygen,
+    cities.cities,
+    submit.submit,
+    transactions.get,
+    transactions.watch,
+    transactions.receipt,
+    verify.verify,
+    dag.dag,
+    batch.batch,
+):
+    app.command()(command)
+
+
+@dataclass
+class _Globals:
+    debug: bool = False
+
+
+@app.callback()
+def citychain(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything, and show where an error comes from.")
+    ] = False,
+) -> None:
+    """Many verifiable city ledgers behind one server."""
+    context.ensure_object(_Globals).debug = debug
+    if debug:
+        logging.getLogger().setLevel(logging.DEBUG)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(Exit.UNUSABLE)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code.
+
+    Args:
+        arguments: Instead of the process's own.
+    """
+    options = _Globals()
+    # Nobody is shown a log, but with --debug; `serve` has its own.
+    logging.basicConfig(level=logging.CRITICAL + 1)
+    try:
+        result = typer.main.get_command(app).main(
+            arguments, prog_name="citychain", standalone_mode=False, obj=options
+        )
+    except Exception as error:
+        code, message = failure(error)
+        if options.debug:
+            logging.getLogger(__name__).exception("the command failed")
+        say(f"citychain: {message}")
+        return code
+    return result if isinstance(result, int) else Exit.OK

@@ -1,0 +1,165 @@
+"""Transactions as people write them: by options, or a JSON object a line."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from citychain.errors import InvalidRequest
+
+__all__ = ["Draft", "from_options", "parse_line"]
+
+UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def _hex(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            raise ValueError("not hexadecimal") from None
+    return value
+
+
+def _base64(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+    return value
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
+        if match is None:
+            raise ValueError("write it as 30s, 10m, 2h or 1d")
+        return timedelta(seconds=int(match[1]) * UNITS[match[2]])
+    return value
+
+
+Id = Annotated[bytes, BeforeValidator(_hex), Field(min_length=32, max_length=32)]
+Version = Annotated[int, Field(ge=0, lt=1 << 64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TransferDraft(_Strict):
+    """An amount for another key."""
+
+    asset: str
+    amount: Annotated[int, Field(ge=1, lt=1 << 64)]
+    to: Id
+
+
+class Draft(_Strict):
+    """One transaction to sign: one of ``data``, ``data_base64`` and ``transfer``; ids are
+    hexadecimal."""
+
+    data: str | None = None
+    """The content as text."""
+    data_base64: Annotated[bytes | None, BeforeValidator(_base64)] = None
+    content_type: str = ""
+    transfer: TransferDraft | None = None
+    depends_on: list[Id] = []
+    """Ids of transactions that must be approved first."""
+    reads: dict[str, Version] = {}
+    """Objects, and the version at which each must stand."""
+    writes: dict[str, Version] = {}
+    """Objects to write, and the version of each before."""
+    valid_for: Annotated[timedelta | None, BeforeValidator(_duration)] = None
+    """``30s``, ``10m``, ``2h``, ``1d``."""
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Draft:
+        actions = (self.data, self.data_base64, self.transfer)
+        if sum(action is not None for action in actions) != 1:
+            raise ValueError("needs one of data, data_base64 and transfer")
+        return self
+
+    @property
+    def content(self) -> bytes | None:
+        """What ``data`` or ``data_base64`` say."""
+        return self.data.encode() if self.data is not None else self.data_base64
+
+
+def parse_line(line: str | bytes) -> Draft:
+    """A draft from a JSON object.
+
+    Raises:
+        InvalidRequest: names the field that is wrong.
+    """
+    try:
+        return Draft.model_validate_json(line)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, fault["loc"])) or "line"
+        message = fault["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(field, message[:1].lower() + message[1:]) from None
+
+
+def from_options(
+    *,
+    data: str | None,
+    content_type: str,
+    transfer: str | None,
+    depends_on: Sequence[str],
+    reads: Sequence[str],
+    writes: Sequence[str],
+    valid_for: str | None,
+) -> Draft:
+    """A draft from the options of ``citychain submit``.
+
+    Args:
+        data: Text, or ``@`` and the path of a file.
+        transfer: ``ASSET:AMOUNT:TO``.
+        reads: Each ``OBJECT@VERSION``; ``writes`` alike.
+
+    Raises:
+        InvalidRequest: names the option that is wrong.
+        OSError: the file cannot be read.
+    """
+    fields: dict[str, Any] = {
+        "content_type": content_type,
+        "depends_on": list(depends_on),
+        "reads": _versions("--read", reads),
+        "writes": _versions("--write", writes),
+        "valid_for": valid_for,
+    }
+    if data is not None and data.startswith("@"):
+        fields["data_base64"] = base64.b64encode(Path(data[1:]).read_bytes()).decode()
+    elif data is not None:
+        fields["data"] = data
+    if transfer is not None:
+        fields["transfer"] = _transfer(transfer)
+    return parse_line(json.dumps(fields))
+
+
+def _transfer(option: str) -> dict[str, Any]:
+    match = re.fullmatch(r"([^:]+):([0-9]{1,20}):([0-9a-fA-F]{64})", option)
+    if match is None:
+        raise InvalidRequest("--transfer", f"{option!r} is not ASSET:AMOUNT:TO, TO being a key id")
+    return {"asset": match[1], "amount": int(match[2]), "to": match[3]}
+
+
+def _versions(name: str, options: Sequence[str]) -> dict[str, int]:
+    versions: dict[str, int] = {}
+    for option in options:
+        match = re.fullmatch(r"(.+)@([0-9]{1,20})", option)
+        if match is None:
+            raise InvalidRequest(name, f"{option!r} is not OBJECT@VERSION")
+        if match[1] in versions:
+            raise InvalidRequest(name, f"{match[1]!r} is given twice")
+        versions[match[1]] = int(match[2])
+    return versions

@@ -1,0 +1,139 @@
+"""``citychain init``: a directory in which a server can be started."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from citychain.cli.output import Json, print_json, say
+
+__all__ = ["init"]
+
+TEMPLATE = """\
+# A citychain server. Paths are relative to this file.
+#
+# A variable of the environment goes before this file: CITYCHAIN_SERVER__LISTEN is `listen` of
+# [server]. A key that does not exist is an error.
+
+# Stands in the genesis of every city, so that a test city is never taken for a real one.
+network = {network}
+
+# All that the cities remember.
+data_dir = "data"
+
+# The key with which this server signs for its cities. Keep it secret, and keep a copy.
+operator_key = "operator.key"
+
+[server]
+listen = "127.0.0.1:50051"
+# How long calls under way may take to finish when the server is told to stop.
+# drain_seconds = 10.0
+
+[pacer]
+# A round closes when it is full, or after an interval between these two.
+# min_seconds = 0.1
+# max_seconds = 2.0
+# max_tx = 2000
+
+# Cities also come from plugins: `citychain plugins` lists them.
+[cities.{key}]
+# titles = {{ en = "{title}" }}
+# aliases = []
+# storage = "sqlite"
+# dag = "sealed-rounds"
+# consensus = "solo"
+"""
+BALANCES = """
+# First balances, by key id. They are part of the genesis: changes here come too late.
+[cities.{key}.balances.{asset}]
+"""
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="Made if it is not there.")] = Path(),
+    city: Annotated[str, typer.Option(help="The slug of the first city.")] = "hometown",
+    network: Annotated[str, typer.Option(help="The name of the network.")] = "local",
+    balance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ASSET=KEY:AMOUNT",
+            help="A first balance of a key, given by its file or its id. Can be repeated.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Prepare a directory for a server: configuration, operator key, a first city.
+
+    Nothing that is there is written over.
+
+    Examples:
+
+        citychain init
+        citychain init town --city hometown --balance coin=alice.key:1000
+    """
+    from citychain.city.founding import found_city, genesis_path
+    from citychain.city.plan import plan_city
+    from citychain.client.keys import create_key
+    from citychain.config import load_settings
+    from citychain.containers import BUILTIN
+    from citychain.hooks.registry import load_plugins
+
+    config, operator_key = directory / "citychain.toml", directory / "operator.key"
+    # What is no slug must come as far as the settings, which say so.
+    key = city if re.fullmatch(r"[a-z0-9-]+", city) else dumps(city)
+    text = TEMPLATE.format(network=dumps(network), key=key, title=city.replace("-", " ").title())
+    for asset, balances in _balances(balance or []).items():
+        text += BALANCES.format(key=key, asset=asset)
+        text += "".join(f'"{owner}" = {amount}\n' for owner, amount in balances.items())
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with config.open("x", encoding="utf-8") as file:
+        file.write(text)
+    try:
+        # The file alone: the environment of this moment is no part of the genesis.
+        settings = load_settings(config, environment={})
+        registry = load_plugins(
+            builtin=BUILTIN, allow=settings.plugins.allow, disabled=settings.plugins.disabled
+        )
+        plan = plan_city(city, settings, registry)
+        operator = create_key(operator_key)
+    except BaseException:
+        config.unlink()
+        raise
+    genesis = found_city(settings.data_dir, settings.network, plan, operator.public_key)
+    genesis_file = genesis_path(settings.data_dir, plan)
+    if json:
+        print_json(
+            {
+                "config": config,
+                "operator_key": operator_key,
+                "city": city,
+                "genesis": genesis.id,
+                "genesis_file": genesis_file,
+            }
+        )
+    else:
+        print(f"{config}\n{operator_key}\n{genesis_file}")
+        where = "" if directory == Path() else f" --config {config}"
+        say(f"Start the server with: citychain serve{where}")
+
+
+def _balances(options: list[str]) -> dict[str, dict[str, int]]:
+    from citychain.client.keys import load_key
+    from citychain.crypto.keys import key_id
+
+    balances: dict[str, dict[str, int]] = defaultdict(dict)
+    for option in options:
+        match = re.fullmatch(r"([a-z0-9-]{1,32})=(.+):([0-9]{1,19})", option)
+        if match is None:
+            raise typer.BadParameter(f"{option!r} is not ASSET=KEY:AMOUNT", param_hint="--balance")
+        asset, key, amount = match.groups()
+        if not re.fullmatch(r"[0-9a-f]{64}", key):
+            key = key_id(load_key(Path(key)).public_key).hex()
+        balances[asset][key] = balances[asset].get(key, 0) + int(amount)
+    return balances

@@ -1,0 +1,42 @@
+"""Answers go to standard output, for people or as JSON; all else goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Json", "answers", "print_json", "say"]
+
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, one object a line.")]
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print one object on one line; bytes as hexadecimal."""
+    text = json.dumps(record, ensure_ascii=False, default=_plain)
+    print(text, flush=True)
+
+
+def say(message: str) -> None:
+    """Tell people something that is no part of the answer."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def answers() -> Console:
+    """Where tables and trees for people are drawn."""
+    from rich.console import Console
+
+    # What reads a pipe wants whole lines: ids are long.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

@@ -1,0 +1,100 @@
+"""``citychain serve``: the server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from citychain.cli.exits import Exit
+from citychain.cli.options import Config
+from citychain.cli.output import Json, print_json, say
+
+if TYPE_CHECKING:
+    from citychain.config import Settings
+
+__all__ = ["serve"]
+
+
+def serve(
+    context: typer.Context,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="host:port, instead of the configuration's; port 0 takes a free one."),
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file to write the address to once the server answers.", dir_okay=False
+        ),
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Run a server until it is told to stop.
+
+    SIGTERM or SIGINT: what was accepted is sealed and approved, within the time that the
+    configuration gives; what is left then goes on at the next start. A second signal ends the
+    server at once. Nothing acknowledged is lost either way.
+
+    Examples:
+
+        citychain serve
+        citychain serve --config town/citychain.toml --listen 127.0.0.1:0 --ready-file address
+    """
+    import asyncio
+
+    from citychain.config import load_settings
+    from citychain.errors import ConfigurationError
+
+    server = {"server": {"listen": listen}} if listen is not None else {}
+    settings = load_settings(config, **server)
+    if not settings.operator_key.exists():
+        raise ConfigurationError(
+            f"{settings.operator_key}: there is no operator key; `citychain init` makes one with a "
+            "configuration, `citychain keygen` one alone"
+        )
+    logging.basicConfig(
+        level=logging.DEBUG if context.obj.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    asyncio.run(_serve(settings, ready_file, json=json))
+
+
+async def _serve(settings: Settings, ready_file: Path | None, *, json: bool) -> None:
+    import asyncio
+
+    from citychain.containers import open_server
+
+    stop = asyncio.Event()
+
+    def told_to_stop() -> None:
+        if stop.is_set():
+            # What is acknowledged is durable: there is nothing to save.
+            os._exit(Exit.INTERRUPTED)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
+    async with open_server(settings) as server:
+        if ready_file is not None:
+            _write_whole(ready_file, f"{server.address}\n")
+        if json:
+            print_json({"address": server.address})
+        say(f"citychain answers on {server.address}")
+        await stop.wait()
+        say("stopping: what was accepted is finished first; another signal ends it at once")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that nobody sees half-written."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(path)

@@ -1,0 +1,272 @@
+"""``citychain submit``: sign transactions and send them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
+
+import typer
+
+from citychain.cli.exits import Exit
+from citychain.cli.options import (
+    DEFAULT_SERVER,
+    DEFAULT_TIMEOUT,
+    City,
+    Server,
+    Timeout,
+    connect,
+)
+from citychain.cli.output import Json, print_json
+
+if TYPE_CHECKING:
+    from citychain.cli.drafts import Draft
+    from citychain.client.city import CityClient
+    from citychain.client.transactions import SignedTransaction
+    from citychain.crypto.signatures import SigningKey
+
+__all__ = ["Wait", "submit"]
+
+LINES: Final = 500
+"""Lines that are signed and sent at a time."""
+LINE_BYTES_MAX: Final = 2 << 20
+
+
+class Wait(StrEnum):
+    """The state to wait for."""
+
+    RECEIVED = "received"
+    SEALED = "sealed"
+    APPROVED = "approved"
+
+
+def submit(
+    city: City,
+    key: Annotated[Path, typer.Option("--key", "-k", help="The key file that signs.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="TEXT|@FILE", help="Content: text, or a file's.")
+    ] = None,
+    content_type: Annotated[str, typer.Option(help="Media type of the content.")] = "",
+    transfer: Annotated[
+        str | None, typer.Option(metavar="ASSET:AMOUNT:TO", help="An amount for a key id.")
+    ] = None,
+    depends_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TX_ID", help="Must be approved first. Can be repeated."),
+    ] = None,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OBJECT@VERSION", help="Must stand so. Can be repeated."),
+    ] = None,
+    write: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OBJECT@VERSION",
+            help="An object to write, and its version before, 0 for a new one. Can be repeated.",
+        ),
+    ] = None,
+    valid_for: Annotated[
+        str | None, typer.Option(metavar="30s|10m|2h|1d", help="Rejected in a later round.")
+    ] = None,
+    jsonl: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Transactions, a JSON object a line.")
+    ] = None,
+    wait: Annotated[Wait, typer.Option(help="The state to wait for.")] = Wait.RECEIVED,
+    server: Server = DEFAULT_SERVER,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    json: Json = False,
+) -> None:
+    """Sign one transaction, or many, and send them.
+
+    What is received is stored durably and will have a final state; what is refused is not
+    stored. An output line for each says its state and id.
+
+    A line of `--jsonl` has one of `data` (text), `data_base64` and `transfer`
+    (`{"asset": "coin", "amount": 5, "to": "<key id>"}`), and may have `content_type`,
+    `depends_on` (a list of ids), `reads` and `writes` (`{"<object>": <version>}`) and
+    `valid_for`. A line that cannot be read is refused like any other.
+
+    Exit codes: 0 all were received (and, with `--wait`, none was rejected); 1 some were refused
+    or rejected.
+
+    Examples:
+
+        citychain submit --city kanazawa --key alice.key --data "hello" --wait approved
+        citychain submit --city kanazawa --key alice.key --transfer coin:5:<key id>
+        citychain submit --city kanazawa --key alice.key --jsonl - --json < many.jsonl
+    """
+    import asyncio
+
+    from citychain.cli.drafts import from_options
+    from citychain.client.keys import load_key
+    from citychain.errors import InvalidRequest
+
+    signer = load_key(key)
+    single = (data, transfer, depends_on, read, write, valid_for)
+    with ExitStack() as stack:
+        drafts: Iterator[Draft | InvalidRequest]
+        if jsonl is not None:
+            if any(option for option in single) or content_type:
+                raise InvalidRequest("--jsonl", "stands alone: the lines have all the fields")
+            file = sys.stdin.buffer if jsonl == "-" else stack.enter_context(open(jsonl, "rb"))
+            drafts = _lines(file)
+        else:
+            draft = from_options(
+                data=data,
+                content_type=content_type,
+                transfer=transfer,
+                depends_on=depends_on or (),
+                reads=read or (),
+                writes=write or (),
+                valid_for=valid_for,
+            )
+            drafts = iter([draft])
+        work = _Work(signer, wait, json=json, numbered=jsonl is not None)
+        asyncio.run(work.run(server, city, timeout, drafts))
+    if not work.all_well:
+        raise typer.Exit(Exit.NO)
+
+
+def _lines(file: BinaryIO) -> Iterator[Any]:
+    """A draft for each line, or what is wrong with the line."""
+    from citychain.cli.drafts import parse_line
+    from citychain.errors import InvalidRequest
+
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        if len(line) > LINE_BYTES_MAX:
+            raise InvalidRequest("--jsonl", f"a line has more than {LINE_BYTES_MAX} bytes")
+        try:
+            yield parse_line(line)
+        except InvalidRequest as error:
+            yield error
+
+
+@dataclass
+class _Work:
+    """Signs, sends, waits, and tells of each transaction once."""
+
+    signer: SigningKey
+    wait: Wait
+    json: bool
+    numbered: bool
+    """Whether lines are told by number."""
+    all_well: bool = True
+    _line: int = 0
+
+    async def run(
+        self, server: str, city: str, timeout: float, drafts: Iterator[Draft | Exception]
+    ) -> None:
+        """Send everything; then wait."""
+        import asyncio
+
+        received: dict[bytes, dict[str, Any]] = {}
+        async with connect(server, city, timeout) as client:
+            genesis = (await client.info()).genesis
+            while batch := await asyncio.to_thread(lambda: list(islice(drafts, LINES))):
+                signed = await asyncio.to_thread(self._sign, genesis, batch)
+                received |= await self._send(client, signed)
+            await self._wait(client, received)
+
+    def _sign(
+        self, genesis: bytes, drafts: Sequence[Draft | Exception]
+    ) -> list[SignedTransaction | Exception]:
+        from citychain.client.transactions import Transfer, sign_transaction
+        from citychain.errors import InvalidRequest
+
+        def sign(draft: Draft | Exception) -> SignedTransaction | Exception:
+            if isinstance(draft, Exception):
+                return draft
+            transfer = None
+            if draft.transfer is not None:
+                transfer = Transfer(draft.transfer.asset, draft.transfer.to, draft.transfer.amount)
+            try:
+                return sign_transaction(
+                    self.signer,
+                    genesis=genesis,
+                    data=draft.content,
+                    content_type=draft.content_type,
+                    transfer=transfer,
+                    depends_on=draft.depends_on,
+                    reads=draft.reads,
+                    writes=draft.writes,
+                    valid_for=draft.valid_for,
+                )
+            except InvalidRequest as error:
+                return error
+
+        return [sign(draft) for draft in drafts]
+
+    async def _send(
+        self, client: CityClient, batch: Sequence[SignedTransaction | Exception]
+    ) -> dict[bytes, dict[str, Any]]:
+        """Send a batch; returns the records of what was received, by id."""
+        from citychain.errors import InvalidRequest
+        from citychain.handler import Received
+
+        answers = iter(
+            await client.submit([item for item in batch if not isinstance(item, Exception)])
+        )
+        received: dict[bytes, dict[str, Any]] = {}
+        for item in batch:
+            self._line += 1
+            record: dict[str, Any] = {"line": self._line} if self.numbered else {}
+            if isinstance(item, Exception):
+                assert isinstance(item, InvalidRequest)
+                self._refused(record, "MALFORMED", item.field, item.detail)
+                continue
+            answer = next(answers)
+            record["tx_id"] = item.tx_id
+            if isinstance(answer, Received):
+                record |= {"state": answer.state.name, "duplicate": answer.duplicate}
+                received[item.tx_id] = record
+                if self.wait is Wait.RECEIVED:
+                    self._tell(record)
+            else:
+                self._refused(record, answer.code, answer.field, answer.detail)
+        return received
+
+    async def _wait(self, client: CityClient, received: dict[bytes, dict[str, Any]]) -> None:
+        """Wait for the state that was asked for, a batch at a time, and tell."""
+        from citychain.types import State
+
+        if self.wait is Wait.RECEIVED:
+            return
+        ids = iter(received)
+        while batch := list(islice(ids, LINES)):
+            reached = await client.wait(batch, State[self.wait.name])
+            for tx_id in batch:
+                event = reached[tx_id]
+                record = received[tx_id] | {"state": event.state.name}
+                record |= {"round": event.round, "seq": event.seq}
+                if event.code:
+                    record["code"] = event.code
+                    self.all_well = False
+                self._tell(record)
+
+    def _refused(self, record: dict[str, Any], code: str, field: str, detail: str) -> None:
+        self.all_well = False
+        self._tell(record | {"state": "REFUSED", "code": code, "field": field, "detail": detail})
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        if self.json:
+            print_json(record)
+            return
+        parts = [f"{record['state']:<8}"]
+        if "line" in record:
+            parts.append(f"line {record['line']}")
+        if "tx_id" in record:
+            parts.append(record["tx_id"].hex())
+        if record.get("round"):
+            parts.append(f"round {record['round']}, {record['seq']}")
+        if record.get("duplicate"):
+            parts.append("duplicate")
+        if "code" in record:
+            parts.append(record["code"])
+        if "detail" in record:
+            parts.append(f"{record['field']}: {record['detail']}".removeprefix(": "))
+        print("  ".join(parts), flush=True)

@@ -1,0 +1,254 @@
+"""``citychain get``, ``watch`` and ``receipt``: what became of a transaction."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from citychain.cli.exits import Exit
+from citychain.cli.options import (
+    DEFAULT_SERVER,
+    DEFAULT_TIMEOUT,
+    City,
+    Server,
+    Timeout,
+    TxId,
+    connect,
+    parse_id,
+)
+from citychain.cli.output import Json, print_json
+
+if TYPE_CHECKING:
+    from citychain.client.city import CityClient
+    from citychain.handler import TransactionEvent, TransactionStatus
+
+__all__ = ["get", "receipt", "watch"]
+
+
+def get(
+    tx_id: TxId,
+    city: City,
+    server: Server = DEFAULT_SERVER,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    json: Json = False,
+) -> None:
+    """Show a transaction: its state, its place, what it says.
+
+    Examples:
+
+        citychain get --city kanazawa <id>
+        citychain get --city kanazawa <id> --json
+    """
+    import asyncio
+
+    from citychain.errors import NotFound
+
+    wanted = parse_id(tx_id, "TX_ID")
+
+    async def ask() -> TransactionStatus:
+        async with connect(server, city, timeout) as client:
+            found = await client.status([wanted])
+        if wanted not in found:
+            raise NotFound("transaction", tx_id)
+        return found[wanted]
+
+    record = _record(asyncio.run(ask()))
+    if json:
+        print_json(record)
+        return
+    for name, value in record.items():
+        if value not in (None, "", [], {}):
+            print(f"{name:<16}{_plain(value)}")
+
+
+def _record(status: TransactionStatus) -> dict[str, Any]:
+    from citychain._native.transactions import decode_batch
+
+    record: dict[str, Any] = {"tx_id": status.tx_id, "state": status.state.name}
+    if (node := status.node) is not None:
+        record |= {
+            "round": node.round,
+            "seq": node.seq,
+            "time_ms": status.time_ms,
+            "node_id": node.node_id,
+            "parents": [parent.node_id.hex() for parent in node.parents],
+        }
+        if node.rejection is not None:
+            record |= {"code": node.rejection.code, "reason": node.rejection.reason}
+    if status.envelope is not None:
+        [body] = decode_batch([status.envelope])
+        record |= {
+            "author": body.author,
+            "created_at_ms": body.created_at_ms,
+            "valid_until_ms": body.valid_until_ms,
+            "depends_on": [dependency.hex() for dependency in body.depends_on],
+            "reads": dict(body.reads),
+            "writes": dict(body.writes),
+        }
+        if body.transfer is not None:
+            asset, to, amount = body.transfer
+            record["transfer"] = {"asset": asset, "amount": amount, "to": to}
+        else:
+            record |= {"content_type": body.content_type} | _data(body.content or b"")
+    return record
+
+
+def _data(content: bytes) -> dict[str, str]:
+    """Content in the fields of a line of ``citychain submit --jsonl``."""
+    try:
+        return {"data": content.decode()}
+    except UnicodeDecodeError:
+        return {"data_base64": base64.b64encode(content).decode()}
+
+
+def _plain(value: object) -> str:
+    match value:
+        case bytes():
+            return value.hex()
+        case list():
+            return " ".join(map(str, value))
+        case dict():
+            return " ".join(f"{key}={_plain(item)}" for key, item in value.items())
+    return str(value)
+
+
+def watch(
+    city: City,
+    tx_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[TX_ID]...", help="Transactions to watch.")
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option(metavar="KEY_ID", help="Watch all of one author.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Watch all of the city.")] = False,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            "--from",
+            min=0,
+            metavar="ROUND",
+            help="With --author or --all: begin after this round; 0 is the beginning.",
+            show_default="what comes next",
+        ),
+    ] = None,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="With --author or --all: before approval, too.")
+    ] = False,
+    server: Server = DEFAULT_SERVER,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    json: Json = False,
+) -> None:
+    """Tell of transactions as their states change, a line for each change.
+
+    Given ids, it ends when all of these are final. Otherwise it goes on until it is stopped; the
+    round in its last line is where another `--from` goes on.
+
+    Exit codes: 0 all of the ids were approved; 1 some were rejected.
+
+    Examples:
+
+        citychain watch --city kanazawa <id> <id>
+        citychain watch --city kanazawa --all --from 0 --json
+    """
+    import asyncio
+
+    from citychain.errors import InvalidRequest
+    from citychain.types import State
+
+    if (bool(tx_ids) + (author is not None) + everything) != 1:
+        raise InvalidRequest("watch", "give ids, or --author, or --all")
+    if tx_ids and (after is not None or sealed):
+        raise InvalidRequest("watch", "--from and --sealed go with --author or --all")
+    ids = [parse_id(tx_id, "TX_ID") for tx_id in tx_ids or ()]
+    author_id = parse_id(author, "--author") if author is not None else None
+
+    def tell(event: TransactionEvent) -> None:
+        record = {
+            "tx_id": event.tx_id,
+            "state": event.state.name,
+            "round": event.round,
+            "seq": event.seq,
+            "code": event.code,
+        }
+        if json:
+            print_json(record)
+        else:
+            place = f"  round {event.round}, {event.seq}" if event.round else ""
+            code = f"  {event.code}" if event.code else ""
+            print(f"{event.state.name:<8}  {event.tx_id.hex()}{place}{code}", flush=True)
+
+    async def follow_each(client: CityClient) -> bool:
+        await client.wait(ids, State.RECEIVED)
+        results = await asyncio.gather(*(follow(client, tx_id) for tx_id in dict.fromkeys(ids)))
+        return all(results)
+
+    async def follow(client: CityClient, tx_id: bytes) -> bool:
+        from datetime import timedelta
+
+        told = None
+        for state in (State.RECEIVED, State.SEALED, State.APPROVED):
+            [event] = (await client.wait([tx_id], state, timeout=timedelta(days=365))).values()
+            if event.state != told:
+                told = event.state
+                tell(event)
+        return told == State.APPROVED
+
+    async def ask() -> bool:
+        async with connect(server, city, timeout) as client:
+            if ids:
+                return await follow_each(client)
+            state = State.SEALED if sealed else State.APPROVED
+            async for batch in client.watch(author=author_id, from_state=state, after=after):
+                for event in batch.events:
+                    tell(event)
+        return True
+
+    if not asyncio.run(ask()):
+        raise typer.Exit(Exit.NO)
+
+
+def receipt(
+    tx_id: TxId,
+    city: City,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write.", show_default="TX_ID.receipt.json"
+        ),
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    json: Json = False,
+) -> None:
+    """Fetch a transaction's receipt, once it is final, into a file.
+
+    A receipt proves to anybody, with the city's genesis file alone, that the transaction was
+    approved or rejected: see `citychain verify`.
+
+    Examples:
+
+        citychain receipt --city kanazawa <id> -o deed.receipt.json
+    """
+    import asyncio
+
+    from citychain.client.receipts import save_receipt
+    from citychain.receipt import Receipt
+
+    wanted = parse_id(tx_id, "TX_ID")
+
+    async def ask() -> Receipt:
+        async with connect(server, city, timeout) as client:
+            await client.wait([wanted])
+            return (await client.receipts([wanted]))[wanted]
+
+    found = asyncio.run(ask())
+    path = output or Path(f"{wanted.hex()}.receipt.json")
+    save_receipt(path, found)
+    state = "APPROVED" if found.rejection is None else "REJECTED"
+    if json:
+        print_json({"tx_id": wanted, "state": state, "round": found.round, "file": path})
+    else:
+        print(path)
