@@ -22,6 +22,7 @@ from citychain.cli import (
     transactions,
     verify,
 )
+from citychain.cli.demo import command as demo
 from citychain.cli.exits import Exit, failure
 from citychain.cli.output import say
 from citychain.cli.plugin_commands import plugin_commands
@@ -67,6 +68,7 @@ for command in (
     verify.verify,
     dag.dag,
     batch.batch,
+    demo.demo,
 ):
     app.command()(command)
 

@@ -37,7 +37,7 @@ def two():
 def citychain_commands():
     yield CommandDefinition(name="group", app=app)
 """
-COMMANDS = ("batch", "cities", "dag", "get", "init", "keygen", "plugins", "receipt",
+COMMANDS = ("batch", "cities", "dag", "demo", "get", "init", "keygen", "plugins", "receipt",
             "serve", "submit", "verify", "watch")  # fmt: skip
 
 

@@ -1,0 +1,87 @@
+"""A real server in a process of its own, to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from citychain.errors import ServerUnavailable
+
+__all__ = ["ServerProcess"]
+
+START_SECONDS_MAX: Final = 60.0
+
+
+class ServerProcess:
+    """``citychain serve`` in a directory, always on the address that it got at first."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: asyncio.subprocess.Process | None = None
+        self.address = "127.0.0.1:0"
+        self.starts = 0
+        self.away_seconds = 0.0
+        """From being killed to answering again."""
+        self._killed_at: float | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            ServerUnavailable: it ended, or did not answer in time; the message has
+                the last line of its log.
+        """
+        ready = self._directory / "address"
+        ready.unlink(missing_ok=True)
+        with (self._directory / "server.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "citychain", "serve"),
+                *("--config", "citychain.toml", "--listen", self.address),
+                *("--ready-file", "address"),
+                cwd=self._directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for the demonstration, which then stops the server.
+                start_new_session=True,
+            )
+        try:
+            async with asyncio.timeout(START_SECONDS_MAX):
+                while not ready.exists():
+                    if self._process.returncode is not None:
+                        raise ServerUnavailable(f"the server did not start: {self._last_line()}")
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise ServerUnavailable(
+                f"the server did not answer within {START_SECONDS_MAX:.0f} s: {self._last_line()}"
+            ) from None
+        self.address = ready.read_text().strip()
+        self.starts += 1
+        if self._killed_at is not None:
+            self.away_seconds += time.monotonic() - self._killed_at
+            self._killed_at = None
+
+    async def kill(self) -> None:
+        """End it as a power cut would: SIGKILL."""
+        await self._end(signal.SIGKILL)
+        self._killed_at = time.monotonic()
+
+    async def stop(self) -> int:
+        """Ask it to stop, and wait; returns its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        if process.returncode is None:
+            process.send_signal(number)
+        return await process.wait()
+
+    def _last_line(self) -> str:
+        log = (self._directory / "server.log").read_text("utf-8", "replace").strip()
+        return log.rpartition("\n")[2] or "it said nothing"

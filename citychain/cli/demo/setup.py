@@ -1,0 +1,73 @@
+"""The directory of a demonstration: keys, and a configuration of the four cities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from citychain.cli.demo.plan import ASSET, BALANCE, RESIDENTS, City
+from citychain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from citychain.crypto.signatures import SigningKey
+
+__all__ = ["check_setup", "make_directory"]
+
+CONFIGURATION = """\
+network = "demo"
+
+[server]
+drain_seconds = 10.0
+
+[pacer]
+min_seconds = 0.1
+max_seconds = 0.5
+"""
+
+
+def make_directory(directory: Path, cities: Sequence[City]) -> list[SigningKey]:
+    """Write the server's key and configuration, and return the residents' keys."""
+    from citychain.client.keys import create_key
+    from citychain.crypto.keys import key_id
+
+    directory.mkdir(parents=True, exist_ok=True)
+    create_key(directory / "operator.key")
+    residents = [create_key(directory / f"resident-{n}.key") for n in range(RESIDENTS)]
+    balances = "".join(f'"{key_id(key.public_key).hex()}" = {BALANCE}\n' for key in residents)
+    text = CONFIGURATION
+    for city in cities:
+        text += f"\n[cities.{city.slug}]\n"
+        if city.distribution is None:
+            text += f'dag = "{city.dag}"\n'
+        # Long enough for a dependency to be sent again after the server was away.
+        text += f"hold_rounds = 100\n[cities.{city.slug}.balances.{ASSET}]\n{balances}"
+    (directory / "citychain.toml").write_text(text)
+    return residents
+
+
+def check_setup(directory: Path, cities: Sequence[City]) -> None:
+    """See that a server started there has the cities, and keeps to the directory.
+
+    Raises:
+        ConfigurationError: names what to install, or to unset.
+    """
+    from citychain.config import load_settings
+    from citychain.hooks.registry import load_plugins
+
+    settings = load_settings(directory / "citychain.toml")
+    for name, path in (("DATA_DIR", settings.data_dir), ("OPERATOR_KEY", settings.operator_key)):
+        if path.parent != directory.absolute():
+            raise ConfigurationError(f"CITYCHAIN_{name} is set: unset it for the demonstration")
+    plugins = settings.plugins
+    registry = load_plugins(allow=plugins.allow, disabled=plugins.disabled)
+    missing = [
+        city.distribution
+        for city in cities
+        if city.distribution is not None and registry.find_city(city.slug) is None
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"the demonstration needs plugins: pip install {' '.join(missing)} "
+            "(or see with `citychain plugins` why they are not active)"
+        )

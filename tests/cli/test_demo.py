@@ -1,0 +1,129 @@
+"""The demonstration, in small: real server, real kill."""
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STAND_IN = """
+from citychain import CityDefinition, DagDefinition, Rejection, SealedRounds, hookimpl
+
+class NoFables(SealedRounds):
+    def validate(self, transaction, round):
+        if transaction.action == "data" and b"atlantis" in transaction.content:
+            return Rejection("RULE", "there is no such district")
+        return None
+
+@hookimpl
+def citychain_dag_handlers():
+    yield DagDefinition(name="no-fables", factory=lambda options, city: NoFables(city))
+
+@hookimpl
+def citychain_cities():
+    yield CityDefinition(slug="kanazawa", dag="no-fables")
+    yield CityDefinition(slug="kyoto", dag="random-tips")
+    yield CityDefinition(slug="osaka-jp")
+"""
+"""The cities that the demonstration wants of plugins, in one, so that these tests need no other
+package."""
+
+
+@pytest.fixture
+def stand_in(install: Callable[..., dict[str, str]]) -> Callable[[str], dict[str, str]]:
+    def make(source: str = STAND_IN) -> dict[str, str]:
+        return install("stand_in", source)
+
+    return make
+
+
+def demo(process: Any, cwd: Path, env: dict[str, str], *options: str) -> Any:
+    return process("demo", "--transactions", "80", *options, cwd=cwd, env=env)
+
+
+def test_everything_comes_to_what_it_must(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    ran = demo(process, tmp_path, stand_in(), "--json", "--dir", "here")
+    assert ran.code == 0, ran.err
+    record = ran.record
+    assert record["differences"] == []
+    assert [city["city"] for city in record["cities"]] == [
+        "kanazawa",
+        "kyoto",
+        "osaka-jp",
+        "springfield",
+    ]
+    assert [city["dag"] for city in record["cities"]] == [
+        "no-fables",
+        "random-tips",
+        "sealed-rounds",
+        "dependencies-only",
+    ]
+    assert sum(city["sent"] for city in record["cities"]) == 80
+    for city in record["cities"]:
+        assert city["receipts_valid"] == city["log_size"] == city["acknowledged"] - 1
+    assert record["cities"][0]["rejected"]["RULE"] == 1
+    assert "is killed (SIGKILL)" in ran.err
+    assert (tmp_path / "here" / "citychain.toml").exists()
+
+
+def test_a_city_that_breaks_its_rule_makes_it_fail(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    lenient = STAND_IN.replace("atlantis", "lemuria")
+    ran = demo(process, tmp_path, stand_in(lenient), "--dir", "here")
+    assert ran.code == 1
+    assert "difference: kanazawa: REJECTED RULE: 0, not 1" in ran.err
+    assert "(breach): APPROVED, not REJECTED RULE" in ran.err
+    assert "kanazawa" in ran.out
+
+
+def test_missing_plugins_are_named(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    ran = demo(process, tmp_path, stand_in(STAND_IN.replace('"kyoto"', '"nara"')))
+    assert ran.code == 2
+    assert "pip install citychain-kyoto" in ran.message
+
+
+def test_a_directory_is_not_used_twice(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "operator.key").write_text("precious")
+    ran = demo(process, tmp_path, stand_in(), "--dir", ".")
+    assert ran.code == 2
+    assert "operator.key" in ran.message
+    assert (tmp_path / "operator.key").read_text() == "precious"
+
+
+def test_too_few_transactions_are_told(process: Any, tmp_path: Path) -> None:
+    ran = process("demo", "--transactions", "79", cwd=tmp_path)
+    assert ran.code == 2
+    assert "--transactions" in ran.message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_when_it_is_stopped_its_server_is_stopped_too(
+    start: Callable[..., Any],
+    stand_in: Callable[..., dict[str, str]],
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    running = start("demo", "--dir", "here", cwd=tmp_path, env=stand_in())
+    ready = tmp_path / "here" / "address"
+    end = time.monotonic() + 60
+    while not ready.exists():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    host, port = ready.read_text().strip().split(":")
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    with socket.socket() as probe:
+        assert probe.connect_ex((host, int(port))) != 0
