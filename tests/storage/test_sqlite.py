@@ -15,6 +15,7 @@ from citychain.storage._sqlite_schema import DATABASE_NAME
 from citychain.storage.sqlite import SqliteBackend, SqliteOptions
 from citychain.testing.conformance.ledger import Ledger
 from citychain.testing.conformance.storage import StorageSuite
+from citychain.types import ObjectWrite
 
 
 class TestSqliteStorage(StorageSuite):
@@ -67,6 +68,28 @@ class TestSqliteStorage(StorageSuite):
                     ledger.receive(batch)
             await ledger.check(city)
             assert backend._writer._queued_bytes == 0
+
+    async def test_what_sqlite_refuses_fails_alone(self, storage_context: StorageContext) -> None:
+        ledger, other = Ledger(1), Ledger(2)
+        async with SqliteBackend(SqliteOptions(), storage_context) as backend:
+            city = await backend.city(ledger.genesis, b"", ())
+            neighbour = await backend.city(other.genesis, b"", ())
+            batches = [ledger.transactions(3) for _ in range(4)]
+            too_large = ledger.round(batches[0], writes=[ObjectWrite("object", 1 << 64, b"")])
+            first = other.round(other.transactions(3))
+            results = await asyncio.gather(
+                city.append(batches[0], {}),
+                city.commit(too_large),
+                neighbour.commit(first),
+                *(city.append(batch, {}) for batch in batches[1:]),
+                return_exceptions=True,
+            )
+            assert [type(result) for result in results if result] == [OverflowError]
+            other.commit(first)
+            for batch in batches:
+                ledger.receive(batch)
+            await ledger.check(city)
+            await other.check(neighbour)
 
     async def test_ids_are_found_while_they_move_to_the_large_table(
         self, storage_context: StorageContext, monkeypatch: pytest.MonkeyPatch

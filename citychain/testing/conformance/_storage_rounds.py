@@ -93,6 +93,7 @@ class RoundTests:
             assert await city.find([transaction.tx_id]) == {}
             assert await city.raw([transaction.tx_id]) == {transaction.tx_id: transaction}
         assert await city.nodes([start[:12] + bytes(20)]) == {}
+        assert await city.raw([start[:30] + bytes(2), start[:8] + bytes(24)]) == {}
         assert set(await city.latest([t.author for t in batch])) == {
             node.author for node in ledger.linked
         }
