@@ -22,6 +22,7 @@ from citychain.cli import (
     transactions,
     verify,
 )
+from citychain.cli.bench import command as bench
 from citychain.cli.demo import command as demo
 from citychain.cli.exits import Exit, failure
 from citychain.cli.output import say
@@ -69,6 +70,7 @@ for command in (
     dag.dag,
     batch.batch,
     demo.demo,
+    bench.bench,
 ):
     app.command()(command)
 

@@ -97,8 +97,8 @@ async def _demonstrate(plans: Sequence[CityPlan], directory: Path) -> tuple[list
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from citychain.cli.demo.run import Stage, ask_unknown_city, run
-    from citychain.cli.demo.server import ServerProcess
     from citychain.cli.demo.setup import check_setup, make_directory
+    from citychain.cli.server_process import ServerProcess
 
     # As Ctrl-C does: the server is stopped on the way out.
     asyncio.get_running_loop().add_signal_handler(

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from citychain.cli.demo.check import CityResult, Result
 from citychain.cli.demo.plan import UNKNOWN_CITY, CityPlan, Step
-from citychain.cli.demo.server import ServerProcess
 from citychain.cli.demo.sign import Signed, sign
+from citychain.cli.server_process import ServerProcess
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.crypto.signatures import SigningKey

@@ -46,7 +46,7 @@ class ServerProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C is for the demonstration, which then stops the server.
+                # Ctrl-C is for the demonstration, or measurement, which then stops the server.
                 start_new_session=True,
             )
         try:
@@ -64,6 +64,11 @@ class ServerProcess:
         if self._killed_at is not None:
             self.away_seconds += time.monotonic() - self._killed_at
             self._killed_at = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._process.pid if self._process else None
 
     async def kill(self) -> None:
         """End it as a power cut would: SIGKILL."""

@@ -1,0 +1,1 @@
+"""``citychain bench``: `parts` alone, the whole `road`, and the `load` that is sent along it."""

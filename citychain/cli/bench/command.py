@@ -1,0 +1,136 @@
+"""``citychain bench``: how fast, measured here, in one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from citychain.cli.output import Json, answers, print_json, say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["bench"]
+
+KEYS: Final = 64
+STORED: Final = (10_000, 100_000, 1_000_000)
+CITIES: Final = (1, 10, 100)
+
+
+def bench(
+    transactions: Annotated[
+        int, typer.Option(min=1_000, help="Transactions of each measurement of the whole road.")
+    ] = 20_000,
+    storage: Annotated[str, typer.Option(help="The storage backend of the cities.")] = "sqlite",
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Also 10 and 100 cities, and 10 k, 100 k and 1 M stored (minutes)."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Measure the parts of a transaction's road, and the whole of it, on this machine.
+
+    Bare parts first: signatures, durable appends, gRPC. Then a server process and a client
+    process, over the same bytes: bodies of 300 bytes, signed beforehand. Compare ratios within
+    one run; the machine's mood is in every absolute figure.
+
+    Examples:
+
+        citychain bench
+        citychain bench --full --json > figures.json
+    """
+    import asyncio
+
+    figures = asyncio.run(_bench(transactions, storage, full=full))
+    if json:
+        print_json(figures)
+    else:
+        for table in _tables(figures):
+            answers().print(table)
+
+
+async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, Any]:
+    import secrets
+
+    from citychain.cli.bench.parts import measure_append, measure_echo, measure_verify
+    from citychain.cli.bench.road import measure, open_bench
+    from citychain.crypto.signatures import SigningKey
+
+    keys = [SigningKey(secrets.token_bytes(32)) for _ in range(KEYS)]
+    say("bare parts")
+    parts = {
+        "verify": measure_verify(keys),
+        "append": await measure_append(keys),
+        "echo": await measure_echo(keys, transactions),
+    }
+    road: dict[str, Any] = {}
+    async with open_bench(1, KEYS, storage) as one:
+        say("whole road")
+        road["streams, keys by id"] = fastest = await measure(one, one.presign(1, transactions))
+        road["batches, keys by id"] = await measure(one, one.presign(1, transactions), unary=True)
+        road["streams, keys by value"] = await measure(
+            one, one.presign(1, transactions, by_value=True)
+        )
+        rate = fastest["approved_per_second"] / 2
+        say(f"whole road at half that load, {rate:.0f} tx/s")
+        road["streams, half load"] = await measure(one, one.presign(1, transactions), rate=rate)
+    if full:
+        for cities in CITIES:
+            say(f"{cities} cities")
+            async with open_bench(cities, KEYS, storage) as many:
+                road[f"{cities} cities"] = await measure(many, many.presign(cities, transactions))
+        async with open_bench(1, KEYS, storage) as one:
+            stored = KEYS
+            for size in STORED:
+                while stored < size:
+                    step = min(50_000, size - stored)
+                    await measure(one, one.presign(1, step))
+                    stored += step
+                say(f"{size} stored")
+                road[f"{size} stored"] = await measure(one, one.presign(1, transactions))
+                stored += transactions
+    slowest = min(
+        parts["verify"]["batch_all_cores"],
+        max(parts["append"].values()),
+        max(parts["echo"].values()),
+    )
+    return {
+        "parts": parts,
+        "road": road,
+        "ratio_to_slowest_part": fastest["approved_per_second"] / slowest,
+    }
+
+
+def _tables(figures: dict[str, Any]) -> list[Table]:
+    from rich.table import Table
+
+    parts = Table("part", "measured", "per second", title="Bare parts")
+    for part, values in figures["parts"].items():
+        for name, value in values.items():
+            parts.add_row(part, name.replace("_", " "), f"{value:,.0f}")
+    road = Table(
+        "whole road",
+        "acknowledged/s",
+        "approved/s",
+        "ack. ms p50/p99",
+        "appr. ms p50/p99",
+        "CPU µs server/client",
+        "bytes written",
+        "MiB",
+        title=f"Whole road: {figures['ratio_to_slowest_part']:.2f} of the slowest part",
+    )
+    for name, run in figures["road"].items():
+        road.add_row(
+            name,
+            f"{run['acknowledged_per_second']:,.0f}",
+            f"{run['approved_per_second']:,.0f}",
+            f"{run['acknowledged_ms_p50']:.0f}/{run['acknowledged_ms_p99']:.0f}",
+            f"{run['approved_ms_p50']:.0f}/{run['approved_ms_p99']:.0f}",
+            f"{run['server_cpu_us']:.0f}/{run['client_cpu_us']:.0f}",
+            f"{run['server_bytes_written']:,.0f}",
+            f"{run['server_resident_mib']:.0f}",
+        )
+    return [parts, road]
