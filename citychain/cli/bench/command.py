@@ -76,7 +76,8 @@ async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, An
         )
         rate = fastest["approved_per_second"] / 2
         say(f"whole road at half that load, {rate:.0f} tx/s")
-        road["streams, half load"] = await measure(one, one.presign(1, transactions), rate=rate)
+        half = one.presign(1, transactions)
+        road["streams, half load"] = await measure(one, half, rate=rate, streams=8, window=1)
     if full:
         for cities in CITIES:
             say(f"{cities} cities")

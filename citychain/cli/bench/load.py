@@ -123,7 +123,8 @@ async def run_load(
     Args:
         load: By city, ids and envelopes.
         streams: Connections that send at the same time, a city's in turn.
-        window: Chunks under way on each.
+        window: Chunks under way on each; 1 where a rate is given, or a chunk would wait for its
+            turn before the answer to the one before it is read.
         unary: By `SubmitBatch` calls instead of a stream.
         rate: Transactions a second over all; as fast as it goes if ``None``.
     """
