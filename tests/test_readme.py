@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -94,7 +95,6 @@ def test_the_server_commands_run_as_they_stand(
     script = "\n".join(
         (
             "set -eu",
-            'citychain() { "$PYTHON" -m citychain "$@"; }',
             commands.replace(
                 "citychain serve &",
                 "citychain serve --listen 127.0.0.1:0 --ready-file ready & pid=$!\n"
@@ -104,7 +104,11 @@ def test_the_server_commands_run_as_they_stand(
             "kill $pid; wait $pid",
         )
     )
-    monkeypatch.setenv("PYTHON", sys.executable)
+    command = tmp_path / "bin" / "citychain"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m citychain "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
     monkeypatch.delenv("CITYCHAIN_SERVER", raising=False)
     done = subprocess.run(
         ["sh", "-c", script],
