@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from citychain.cli.exits import Exit
+
 HELLO = """
 from citychain import CommandDefinition, hookimpl
 
@@ -37,8 +39,9 @@ def two():
 def citychain_commands():
     yield CommandDefinition(name="group", app=app)
 """
-COMMANDS = ("batch", "cities", "dag", "demo", "get", "init", "keygen", "plugins", "receipt",
-            "serve", "submit", "verify", "watch")  # fmt: skip
+COMMANDS = tuple(
+    "batch bench cities dag demo get init keygen plugins receipt serve submit verify watch".split()
+)
 
 
 def test_help_names_every_command(process: Any, tmp_path: Path) -> None:
@@ -55,6 +58,13 @@ def test_each_command_has_help_with_an_example(
     ran = citychain(command, "--help", cwd=tmp_path)
     assert ran.code == 0
     assert f"citychain {command}" in ran.out.split("Examples:")[1]
+
+
+def test_the_documentation_names_every_command_and_exit_code() -> None:
+    rows = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().splitlines()
+    firsts = {row.split("|")[1].strip() for row in rows if row.startswith("|")}
+    assert {f"`{command}`" for command in COMMANDS} <= firsts
+    assert {str(code.value) for code in Exit} <= firsts
 
 
 def test_no_command_shows_help(citychain: Any, tmp_path: Path) -> None:

@@ -307,10 +307,10 @@ def test_a_changed_receipt_names_the_check_that_failed(
     content["node"]["seq"] = content["seq"]
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(content))
-    ran = citychain("verify", receipt, changed, "-g", genesis, "--json", cwd=tmp_path)
+    ran = citychain("verify", changed, receipt, "-g", genesis, "--json", cwd=tmp_path)
     assert ran.code == 1
-    assert [record["valid"] for record in ran.records] == [True, False]
-    assert ran.records[1]["check"] == "node"
+    assert [record["valid"] for record in ran.records] == [False, True]
+    assert ran.records[0]["check"] == "node"
     assert "INVALID" in citychain("verify", changed, "-g", genesis, cwd=tmp_path).out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
@@ -26,8 +27,8 @@ __all__ = ["Stage", "ask_unknown_city", "run"]
 
 PATIENCE: Final = timedelta(seconds=60)
 """How long a call goes on while the server is away, and how long the last become final."""
-IN_FLIGHT_SECONDS: Final = 0.02
-"""From sending the middle chunks to the kill."""
+IN_FLIGHT_SECONDS_MAX: Final = 0.05
+"""From sending the middle chunks to the kill: before or after they are stored, by chance."""
 
 
 class Stage(NamedTuple):
@@ -64,7 +65,7 @@ async def run(
             for city in cities:
                 group.create_task(city.send_and_wait(halfway))
             await halfway.wait()
-            await asyncio.sleep(IN_FLIGHT_SECONDS)
+            await asyncio.sleep(random.uniform(0, IN_FLIGHT_SECONDS_MAX))
             await server.kill()
             stage.say("half-way: the server is killed (SIGKILL), with transactions under way")
             await server.start()
