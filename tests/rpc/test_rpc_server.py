@@ -183,10 +183,11 @@ async def test_stopping_ends_every_open_stream_and_says_why(
 async def test_stopping_lets_calls_under_way_finish(
     directory: FakeDirectory, city: FakeCity
 ) -> None:
-    started, gate = asyncio.Event(), asyncio.Event()
+    started: list[bytes] = []
+    gate = asyncio.Event()
 
     async def submit(envelopes: Sequence[bytes]) -> Sequence[Any]:
-        started.set()
+        started.extend(envelopes)
         await gate.wait()
         return [Received(digest(item), State.RECEIVED, False) for item in envelopes]
 
@@ -197,12 +198,15 @@ async def test_stopping_lets_calls_under_way_finish(
         batch = stub.SubmitBatch(pb.SubmitBatchRequest(city="kanazawa", transactions=[b"1"]))
         stream = stub.SubmitStream()
         await stream.write(pb.SubmitStreamRequest(city="kanazawa", transactions=[b"2"]))
-        await asyncio.wait_for(started.wait(), 10)
+        await until(lambda: len(started) == 2)
         stopping = asyncio.create_task(server.__aexit__())
         await asyncio.sleep(0.05)
         assert not stopping.done()
         gate.set()
         assert (await batch).results[0].tx_id == digest(b"1")
+        assert (await stream.read()).results[0].tx_id == digest(b"2")
+        with pytest.raises(grpc.aio.AioRpcError, match="the server is stopping"):
+            await stream.read()
         await stopping
 
 
