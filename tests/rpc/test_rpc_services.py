@@ -367,6 +367,34 @@ async def test_a_large_round_is_told_in_messages_of_a_thousand(
     call.cancel()
 
 
+async def test_a_client_that_reads_nothing_and_leaves_is_let_go(
+    transactions: Any, city: FakeCity
+) -> None:
+    """The server waits in a write then, so nothing ends the handler's events but closing them."""
+    told = 0
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[EventBatch]:
+        nonlocal told
+        try:
+            while True:
+                told += 1
+                yield EventBatch([make_event(told, seq) for seq in range(1_000)], told)
+        finally:
+            closed.set()
+
+    events = endless()  # Held, so that it is not closed by being collected.
+    city.watch = lambda author, from_state, after: events
+    call = transactions.Watch(pb.WatchRequest(city="kanazawa", everything=True))
+    before = -1
+    while told != before:
+        before = told
+        await asyncio.sleep(0.1)
+    assert told > 0
+    call.cancel()
+    await asyncio.wait_for(closed.wait(), 10)
+
+
 # --- graph
 
 

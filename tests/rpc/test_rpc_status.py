@@ -271,9 +271,12 @@ async def test_a_plugins_broken_interceptor_is_an_internal_error(
     assert SECRET not in str(caught.status)
 
 
-async def test_a_plugin_may_abort(directory: FakeDirectory) -> None:
+async def test_a_plugin_may_abort(
+    directory: FakeDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
     error = await call_with("aborts", directory)
     assert (error.code(), error.details()) == (grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+    assert caplog.records == []
 
 
 async def test_a_plugin_may_answer_with_a_generator(directory: FakeDirectory) -> None:
