@@ -39,8 +39,21 @@ def two():
 def citychain_commands():
     yield CommandDefinition(name="group", app=app)
 """
-COMMANDS = tuple(
-    "batch bench cities dag demo get init keygen plugins receipt serve submit verify watch".split()
+COMMANDS = (
+    "batch",
+    "bench",
+    "cities",
+    "dag",
+    "demo",
+    "get",
+    "init",
+    "keygen",
+    "plugins",
+    "receipt",
+    "serve",
+    "submit",
+    "verify",
+    "watch",
 )
 
 
