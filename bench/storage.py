@@ -4,14 +4,17 @@
 
 One city; envelopes of 4,927 bytes (an ML-DSA-87 signature and a 300-byte body),
 rounds of 2,000 transactions with three parents each, 50,000 authors. Rates are
-medians over batches; CPU is of the whole process; bytes are what the process
-sent to the disk (``/proc/self/io``), the closing checkpoint included.
+medians over batches; CPU is of the whole process without what makes the rounds;
+bytes are what the process sent to the disk (``/proc/self/io``), in ``append`` and
+``commit`` with the closing checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import random
@@ -21,10 +24,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+
+import apsw
 
 from citychain.clock import SystemClock
 from citychain.compute import Executor
@@ -91,6 +95,8 @@ class Load:
         self._size = 0
         self._tips = [NodeRef(0, 0, GENESIS)]
         self._previous: dict[bytes, NodeRef] = {}
+        self.cpu_us = 0.0
+        """Spent on making rounds."""
 
     def transactions(self, count: int, size: int) -> list[RawTransaction]:
         """New ones."""
@@ -106,6 +112,12 @@ class Load:
 
     def round(self, transactions: list[RawTransaction]) -> SealedRound:
         """The next round: parents are the author's previous node and two tips."""
+        began = time.thread_time()
+        sealed = self._make_round(transactions)
+        self.cpu_us += (time.thread_time() - began) * 1e6
+        return sealed
+
+    def _make_round(self, transactions: list[RawTransaction]) -> SealedRound:
         self._round += 1
         count = len(transactions)
         node_ids = [os.urandom(32) for _ in range(count)]
@@ -206,9 +218,10 @@ async def together(city: SqliteCity, load: Load, count: int) -> dict[str, float]
             await city.commit(load.round(batch))
             sealed += len(batch)
 
-    before, began = _costs(), time.perf_counter()
+    before, began, making = _costs(), time.perf_counter(), load.cpu_us
     await asyncio.gather(sequencer(), *(client() for _ in range(8)))
     seconds, after = time.perf_counter() - began, _costs()
+    after["cpu_us_per_tx"] -= load.cpu_us - making
     return {
         "tx_per_s": round(count / seconds),
         "append_p50_ms": round(1000 * statistics.median(latencies), 1),
@@ -217,7 +230,7 @@ async def together(city: SqliteCity, load: Load, count: int) -> dict[str, float]
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def busy_thread() -> Any:
     """A thread that holds the interpreter whenever it can, as a busy event loop does."""
     stop = threading.Event()
@@ -235,8 +248,8 @@ def busy_thread() -> Any:
         thread.join()
 
 
-async def beside_a_busy_thread(backend: Open, load: Load) -> dict[str, float]:
-    """Commits while another thread wants the interpreter all the time."""
+async def beside_a_busy_thread(backend: Open, load: Load, directory: Path) -> dict[str, float]:
+    """Commits while another thread wants the interpreter; as many rows in one step and in many."""
     async with backend() as engine:
         city = await engine.city(GENESIS, b"", ())
         commit = Phase(ROUND)
@@ -246,7 +259,48 @@ async def beside_a_busy_thread(backend: Open, load: Load) -> dict[str, float]:
             sealed = load.round(batch)
             with busy_thread():
                 await commit.run(city.commit(sealed))
-        return {"tx_per_s": round(ROUND / statistics.median(commit.seconds))}
+    figures = {"commit_ms": round(1000 * statistics.median(commit.seconds), 1)}
+    connection = apsw.Connection(str(directory / "rows.db"))
+    connection.execute("CREATE TABLE ids (id BLOB PRIMARY KEY, place INTEGER) WITHOUT ROWID")
+    rows = [(os.urandom(8), place) for place in range(7 * ROUND)]
+
+    def one_statement() -> None:
+        values = ",".join(["(?,?)"] * len(rows))
+        bindings: list[int | bytes] = list(itertools.chain.from_iterable(rows))
+        connection.execute(f"INSERT INTO ids VALUES {values}", bindings)
+
+    def executemany() -> None:
+        connection.executemany("INSERT INTO ids VALUES (?,?)", rows)
+
+    for insert in (one_statement, executemany):
+        for beside, run in (("alone", contextlib.nullcontext), ("busy", busy_thread)):
+            seconds = []
+            for _ in range(7):
+                connection.execute("BEGIN")
+                with run():
+                    began = time.perf_counter()
+                    await asyncio.to_thread(insert)
+                    seconds.append(time.perf_counter() - began)
+                connection.execute("ROLLBACK")
+            figures[f"{insert.__name__}_{beside}_ms"] = round(1000 * statistics.median(seconds), 1)
+            figures[f"{insert.__name__}_{beside}_worst_ms"] = round(1000 * max(seconds), 1)
+    connection.close()
+    return figures
+
+
+def disk(directory: Path) -> dict[str, float]:
+    """What the disk takes to sync one page more, and a batch of envelopes more."""
+    result = {}
+    for size in (4096, BATCH * ENVELOPE_BYTES):
+        data, seconds = os.urandom(size), []
+        with (directory / "disk").open("wb", buffering=0) as file:
+            for _ in range(20):
+                began = time.perf_counter()
+                file.write(data)
+                os.fdatasync(file.fileno())
+                seconds.append(time.perf_counter() - began)
+        result[f"sync_{size}_bytes_ms"] = round(1000 * statistics.median(seconds), 2)
+    return result
 
 
 async def main() -> None:
@@ -263,10 +317,10 @@ async def main() -> None:
         else SqliteOptions(checkpoint_mib=arguments.checkpoint_mib)
     )
     directory = Path(tempfile.mkdtemp(dir=arguments.directory))
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"disk": disk(directory)}
     try:
         async with Executor() as compute:
-            context = StorageContext(directory, compute, SystemClock())
+            context = StorageContext(directory / "storage", compute, SystemClock())
             load = Load()
             for stored in arguments.stored:
                 await fill(lambda: SqliteBackend(options, context), load, stored - load._size)
@@ -274,8 +328,8 @@ async def main() -> None:
                     lambda: SqliteBackend(options, context), load, arguments.batches
                 )
                 result[f"stored_{stored}"] = figures
-            result["commit_beside_a_busy_thread"] = await beside_a_busy_thread(
-                lambda: SqliteBackend(options, context), load
+            result["beside_a_busy_thread"] = await beside_a_busy_thread(
+                lambda: SqliteBackend(options, context), load, directory
             )
     finally:
         shutil.rmtree(directory)
