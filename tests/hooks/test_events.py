@@ -1,43 +1,78 @@
-"""Listeners are told of rounds, one guarded from the other."""
+"""Listeners hear of rounds, and can hurt none."""
 
 from __future__ import annotations
 
-import sys
+import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from throwaway import CITY, Site
 
+from citychain.hooks import hookimpl
+from citychain.hooks.events import BACKLOG_MAX, RoundEvents
 from citychain.hooks.registry import load_plugins
 
 
-@pytest.mark.parametrize(
-    ("event", "argument"), [("round_sealed", "sealed"), ("round_approved", "approved")]
-)
-def test_a_failing_listener_does_not_hurt_the_others(
-    site: Site, caplog: pytest.LogCaptureFixture, event: str, argument: str
+def events(*listeners: Any) -> RoundEvents:
+    return RoundEvents(load_plugins(builtin=listeners, entry_points=()))
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Any]] = []
+        self.told = threading.Semaphore(0)
+
+    @hookimpl
+    def citychain_round_sealed(self, city: str, sealed: Any) -> None:
+        self.heard.append((city, sealed))
+        self.told.release()
+
+
+class Failing:
+    @hookimpl
+    def citychain_round_sealed(self, city: str, sealed: Any) -> None:
+        raise RuntimeError("the listener is broken")
+
+
+async def test_a_listener_hears_in_order_in_a_thread_of_its_own() -> None:
+    listener = Listener()
+    async with events(listener) as told:
+        for number in range(5):
+            told.sealed("tokyo", SimpleNamespace(round=number))  # type: ignore[arg-type]
+        for _ in range(5):
+            assert listener.told.acquire(timeout=10)
+    assert [sealed.round for _, sealed in listener.heard] == list(range(5))
+
+
+async def test_a_failing_listener_is_logged_and_the_others_hear(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    source = f"told = []\n@hookimpl\ndef citychain_{event}(city, {argument}):\n    "
-    for name in ("one", "three"):
-        site.install(name, f"{source}told.append((city, {argument}))\n")
-    site.install("broken", f"{source}raise SystemExit('no')\n")
-    registry = site.load()
-    assert registry.has_listeners(f"citychain_{event}")
-    what = object()
-    getattr(registry, event)("kyoto", what)
-    for name in ("one", "three"):
-        assert sys.modules[f"throwaway_{name}"].told == [("kyoto", what)]
-    assert f"plugin broken:broken: citychain_{event} failed: SystemExit" in caplog.text
+    listener = Listener()
+    async with events(Failing(), listener) as told:
+        told.sealed("tokyo", SimpleNamespace(round=1))  # type: ignore[arg-type]
+        assert listener.told.acquire(timeout=10)
+    assert "the listener is broken" in caplog.text
 
 
-def test_nobody_listens_without_plugins() -> None:
-    registry = load_plugins(entry_points=[])
-    assert not registry.has_listeners("citychain_round_sealed")
-    assert registry.interceptors() == ()
+async def test_a_listener_that_hangs_costs_events_not_rounds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release = threading.Event()
+
+    class Hanging:
+        @hookimpl
+        def citychain_round_sealed(self, city: str, sealed: Any) -> None:
+            release.wait(10)
+
+    async with events(Hanging()) as told:
+        for number in range(BACKLOG_MAX + 10):
+            told.sealed("tokyo", SimpleNamespace(round=number))  # type: ignore[arg-type]
+        assert "dropped" in caplog.text
+    release.set()
 
 
-def test_a_plugin_that_is_left_out_hears_nothing(site: Site) -> None:
-    listener = "told = []\n@hookimpl\ndef citychain_round_sealed(city):\n    told.append(city)\n"
-    site.install("one", listener + CITY.format(slug="kyoto"))
-    site.install("two", CITY.format(slug="kyoto"))
-    registry = site.load()
-    assert not registry.has_listeners("citychain_round_sealed")
+async def test_without_listeners_no_thread_is_made() -> None:
+    before = threading.active_count()
+    async with events() as told:
+        told.sealed("tokyo", SimpleNamespace(round=1))  # type: ignore[arg-type]
+        assert threading.active_count() == before
