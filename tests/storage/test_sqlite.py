@@ -46,7 +46,7 @@ class TestSqliteStorage(StorageSuite):
                     for _ in range(20)
                 )
             )
-        assert 1 <= transactions <= 20
+        assert 1 <= transactions <= 60  # of 200 calls
 
     async def test_writes_wait_for_room_in_the_order_of_the_calls(
         self, storage_context: StorageContext, monkeypatch: pytest.MonkeyPatch

@@ -74,9 +74,12 @@ async def test_a_killed_process_loses_nothing_that_was_acknowledged(
         with victim(context.directory, max(stored, default=0), rounds) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "open\n"
+            lines = []
+            while not lines or lines[-1][0] != "round":
+                lines.append(process.stdout.readline().split())
             await asyncio.sleep(moments.uniform(0, 0.15))
             process.send_signal(signal.SIGKILL)
-            lines = [line.split() for line in process.stdout]
+            lines += [line.split() for line in process.stdout]
         acknowledged |= {int(number) for what, number in lines if what == "batch"}
         committed = max((int(n) for what, n in lines if what == "round"), default=rounds)
         async with backend() as engine:
@@ -89,7 +92,7 @@ async def test_a_killed_process_loses_nothing_that_was_acknowledged(
             for missing in set(range(1, max(stored, default=0))) - stored:
                 await city.append(batch(missing), {})
             stored |= set(range(1, max(stored, default=0)))
-    assert rounds > KILLS
+    assert rounds >= KILLS
 
 
 async def whole_batches(city: CityStorage, last: int) -> set[int]:
