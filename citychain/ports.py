@@ -241,7 +241,8 @@ class CityStorage(StateView, Protocol):
         Raises:
             RoundTaken: this round exists already.
             LeaseLost: a newer lease epoch than the round's exists.
-            StorageError: whether it is committed is unknown: ask `head`.
+            StorageError: whether it is committed is unknown: ask `head`. Also for a round
+                that does not follow the latest one, which is not committed.
         """
 
     async def head(self) -> Head:
@@ -250,7 +251,11 @@ class CityStorage(StateView, Protocol):
     # Approver
 
     async def certify(self, certificates: Sequence[Certificate]) -> None:
-        """Store certificates of committed rounds; repeating one changes nothing."""
+        """Store certificates of committed rounds; repeating one changes nothing.
+
+        Raises:
+            StorageError: nothing of the call may be assumed stored.
+        """
 
     # Reads for receipts, verifiers and people
 
@@ -266,10 +271,11 @@ class CityStorage(StateView, Protocol):
         """Nodes that name ``parent``, in order of (round, seq), after that place."""
 
     async def leaf_hashes(self, begin: int, end: int) -> bytes:
-        """Leaf hashes of the log, 32 bytes each, for leaves in ``[begin, end)``."""
+        """Leaf hashes of the log, 32 bytes each, for leaves in ``[begin, end)`` that exist."""
 
     async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
-        """Stored subtree hashes of a level (8, 16, ...), 32 bytes each, by index."""
+        """Stored subtree hashes of a level (8, 16, ...), 32 bytes each, by index; those up to
+        the first that is not stored."""
 
 
 class StorageBackend(Protocol):
