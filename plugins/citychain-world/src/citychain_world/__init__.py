@@ -22,8 +22,10 @@ NUMBERED: Final = re.compile(r"[a-z0-9-]+-([a-z]{2})-([0-9]{1,12})")
 @hookimpl
 def citychain_find_city(name: str) -> CityDefinition | None:
     """A place by its slug, by its number, or by the name that it is the largest to have."""
+    if not INDEX.exists():
+        raise FileNotFoundError(f"no {INDEX}: it was not built; install citychain-world again")
     # Opened anew each time: it takes a tenth of a millisecond, and is safe in any thread.
-    with closing(sqlite3.connect(f"{INDEX.as_uri()}?immutable=1", uri=True)) as index:
+    with closing(sqlite3.connect(f"{INDEX.as_uri()}?mode=ro&immutable=1", uri=True)) as index:
         place = index.execute(f"SELECT {COLUMNS} FROM places WHERE slug = ?", (name,)).fetchone()
         if place is None and (numbered := NUMBERED.fullmatch(name)):
             place = index.execute(
