@@ -397,11 +397,11 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
     "created_at_ms of 0": (edited(integer(4, 1), integer(4, 0)), "body.created_at_ms"),
     "non-minimal created_at_ms": (edited(integer(4, 1), b"\x20\x81\x00"), "body.created_at_ms"),
     "created_at_ms of 65 bits": (
-        edited(integer(4, 1), b"\x20" + b"\x80" * 9 + b"\x02"),
+        edited(integer(4, 1), b"\x20\x81" + b"\x80" * 8 + b"\x02"),
         "body.created_at_ms",
     ),
     "created_at_ms of 11 bytes": (
-        edited(integer(4, 1), b"\x20" + b"\x80" * 10 + b"\x01"),
+        edited(integer(4, 1), b"\x20\x81" + b"\x80" * 9 + b"\x01"),
         "body.created_at_ms",
     ),
     "valid_until_ms of 0": (BODY.encode() + integer(5, 0), "body.valid_until_ms"),
@@ -750,6 +750,16 @@ def test_a_changed_envelope_is_refused_or_says_the_same(envelope: bytes) -> None
     if isinstance(result, Transaction):
         assert result.body == BODY.encode()
         assert result.envelope == by_id(BODY.encode())
+
+
+@settings(max_examples=300)
+@given(mutated(st.just(by_id(BODY.encode()))))
+def test_what_is_decoded_was_in_the_stored_form_byte_for_byte(envelope: bytes) -> None:
+    try:
+        [decoded] = decode_batch([envelope])
+    except ValueError:
+        return
+    assert envelope == stored_form(decoded.body, decoded.author, decoded.signature)
 
 
 def test_transactions_are_equal_by_id() -> None:

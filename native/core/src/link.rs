@@ -14,6 +14,8 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
+use crate::Hash;
+use crate::merkle::hash_leaf;
 use crate::transactions::Body;
 
 pub const PARENTS_MAX: usize = 8;
@@ -25,7 +27,7 @@ const TIPS_PICKED: u8 = 2;
 pub struct NodeRef {
     pub round: u64,
     pub seq: u32,
-    pub node_id: [u8; 32],
+    pub node_id: Hash,
 }
 
 /// A parent: a node of the same round by its seq, or one of an earlier round.
@@ -37,7 +39,7 @@ pub enum Parent<R> {
 
 /// A sealed transaction whose parents are wanted.
 pub struct Sealed<'a> {
-    pub tx_id: &'a [u8; 32],
+    pub tx_id: &'a Hash,
     pub body: Body<'a>,
     pub is_approved: bool,
 }
@@ -47,11 +49,11 @@ pub struct Sealed<'a> {
 pub struct Linked<'a, R> {
     pub genesis: &'a R,
     /// RFC 6962 root of the city's log before the round.
-    pub previous_root: &'a [u8; 32],
+    pub previous_root: &'a Hash,
     /// Nodes that some transaction of the round depends on, by transaction id.
-    pub dependencies: &'a HashMap<[u8; 32], R>,
+    pub dependencies: &'a HashMap<Hash, R>,
     /// Authors' latest nodes, by key id.
-    pub latest: &'a HashMap<[u8; 32], R>,
+    pub latest: &'a HashMap<Hash, R>,
     /// The linked nodes of the latest earlier round that has any.
     pub tips: &'a [R],
 }
@@ -118,7 +120,7 @@ fn add<'a, R: AsRef<NodeRef>>(parents: &mut Vec<Parent<&'a R>>, parent: Parent<&
 }
 
 /// `SHA256("citychain/tip/v1\0" ‖ root ‖ tx id ‖ j)` as a 256-bit integer, modulo `count`.
-fn tip_index(root: &[u8; 32], tx_id: &[u8; 32], j: u8, count: usize) -> usize {
+fn tip_index(root: &Hash, tx_id: &Hash, j: u8, count: usize) -> usize {
     let hash = Sha256::new_with_prefix(b"citychain/tip/v1\0")
         .chain_update(root)
         .chain_update(tx_id)
@@ -133,11 +135,11 @@ fn tip_index(root: &[u8; 32], tx_id: &[u8; 32], j: u8, count: usize) -> usize {
 
 /// What is to be linked of one sealed transaction; `parents` is empty for a rejected one.
 pub struct Linkable<'a> {
-    pub tx_id: &'a [u8; 32],
+    pub tx_id: &'a Hash,
     pub is_approved: bool,
     pub parents: &'a [Parent<NodeRef>],
     /// Hash of the judgement of place, where the city judges it.
-    pub pop: Option<&'a [u8; 32]>,
+    pub pop: Option<&'a Hash>,
 }
 
 /// Node ids of a round in order of seq; none for a rejected transaction.
@@ -147,10 +149,10 @@ pub struct Linkable<'a> {
 /// one, none for a rejected one, no repeats, each at a smaller (round, seq) and linked.
 pub fn node_ids(
     rule: &str,
-    genesis: &[u8; 32],
+    genesis: &Hash,
     round: u64,
     order: &[Linkable<'_>],
-) -> Result<Vec<Option<[u8; 32]>>, String> {
+) -> Result<Vec<Option<Hash>>, String> {
     let rule_bytes = u8::try_from(rule.len()).ok().filter(|length| *length > 0);
     let rule_bytes = rule_bytes.ok_or("rule must be 1 to 255 bytes of UTF-8")?;
     let prefix = Sha256::new_with_prefix(b"citychain/node/v1\0")
@@ -176,11 +178,7 @@ pub fn node_ids(
 }
 
 /// The parents' node ids, where `ids` are those of the round so far.
-fn resolve(
-    entry: &Linkable<'_>,
-    round: u64,
-    ids: &[Option<[u8; 32]>],
-) -> Result<Vec<[u8; 32]>, String> {
+fn resolve(entry: &Linkable<'_>, round: u64, ids: &[Option<Hash>]) -> Result<Vec<Hash>, String> {
     let count = entry.parents.len();
     if !entry.is_approved && count > 0 {
         return Err("must be empty: the transaction is rejected".into());
@@ -214,18 +212,17 @@ fn resolve(
 
 /// What became of a sealed transaction, as its log leaf says it.
 pub enum Leaf<'a> {
-    Approved { node_id: &'a [u8; 32] },
-    Rejected { tx_id: &'a [u8; 32], code: &'a str },
+    Approved { node_id: &'a Hash },
+    Rejected { tx_id: &'a Hash, code: &'a str },
 }
 
-/// RFC 6962 leaf hash, `SHA256(00 ‖ leaf)`.
+/// The leaf's hash in the log.
 ///
 /// # Errors
 /// A message, if the code is not 1 to 32 characters of A-Z, 0-9 and `_`.
-pub fn leaf_hash(leaf: &Leaf<'_>) -> Result<[u8; 32], String> {
-    let hash = Sha256::new_with_prefix([0]);
-    let hash = match leaf {
-        Leaf::Approved { node_id } => hash.chain_update([1]).chain_update(node_id),
+pub fn leaf_hash(leaf: &Leaf<'_>) -> Result<Hash, String> {
+    let data = match leaf {
+        Leaf::Approved { node_id } => [&[1], node_id.as_slice()].concat(),
         Leaf::Rejected { tx_id, code } => {
             let allowed = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
             if !(1..=32).contains(&code.len()) || !code.bytes().all(allowed) {
@@ -233,12 +230,9 @@ pub fn leaf_hash(leaf: &Leaf<'_>) -> Result<[u8; 32], String> {
                     "code {code:?} must be 1 to 32 characters of A-Z, 0-9 and _"
                 ));
             }
-            let length = code.len() as u8;
-            hash.chain_update([2])
-                .chain_update(tx_id)
-                .chain_update([length])
-                .chain_update(code)
+            let length = [code.len() as u8];
+            [&[2], tx_id.as_slice(), &length, code.as_bytes()].concat()
         }
     };
-    Ok(hash.finalize().into())
+    Ok(hash_leaf(&data))
 }

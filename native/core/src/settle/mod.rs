@@ -10,6 +10,7 @@ mod state;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
+use crate::Hash;
 use crate::transactions::{Action, Body};
 
 pub use rejection::{REASON_BYTES_MAX, Rejection, RejectionCode};
@@ -18,7 +19,7 @@ use state::{State, hex};
 
 /// A transaction that asks for a place in the round.
 pub struct Candidate<'a> {
-    pub tx_id: &'a [u8; 32],
+    pub tx_id: &'a Hash,
     pub body: Body<'a>,
     /// The round in which it was first held, 0 for a new one.
     pub held_since: u64,
@@ -33,7 +34,7 @@ pub struct Round<'a> {
     /// For how many rounds a transaction waits for a dependency.
     pub hold_rounds: u64,
     /// Dependencies sealed in earlier rounds: whether they were linked.
-    pub dependencies: &'a HashMap<[u8; 32], bool>,
+    pub dependencies: &'a HashMap<Hash, bool>,
     /// Version and value by object id; version 0 is the same as absent.
     pub objects: &'a HashMap<&'a str, (u64, &'a [u8])>,
 }
@@ -67,7 +68,7 @@ pub struct Settlement<'a> {
 
 /// What of the earlier rounds decides about some transactions: the ids that they depend on, and the
 /// objects that they read or write, balances among them.
-pub fn needs<'a>(bodies: &[Body<'a>]) -> (BTreeSet<&'a [u8; 32]>, BTreeSet<Cow<'a, str>>) {
+pub fn needs<'a>(bodies: &[Body<'a>]) -> (BTreeSet<&'a Hash>, BTreeSet<Cow<'a, str>>) {
     let (mut ids, mut objects) = (BTreeSet::new(), BTreeSet::new());
     for body in bodies {
         ids.extend(&body.depends_on);
@@ -126,7 +127,7 @@ enum Standing {
 struct Pass<'a> {
     round: &'a Round<'a>,
     state: State<'a>,
-    standings: HashMap<&'a [u8; 32], Standing>,
+    standings: HashMap<&'a Hash, Standing>,
 }
 
 impl<'a> Pass<'a> {
@@ -194,14 +195,14 @@ impl<'a> Pass<'a> {
         )))
     }
 
-    fn first_dependency(&self, body: &Body<'a>, wanted: Standing) -> Option<&'a [u8; 32]> {
+    fn first_dependency(&self, body: &Body<'a>, wanted: Standing) -> Option<&'a Hash> {
         body.depends_on
             .iter()
             .copied()
             .find(|id| self.standing(id) == wanted)
     }
 
-    fn standing(&self, id: &[u8; 32]) -> Standing {
+    fn standing(&self, id: &Hash) -> Standing {
         match (self.standings.get(id), self.round.dependencies.get(id)) {
             (Some(standing), _) => *standing,
             (None, Some(true)) => Standing::Linked,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::Write;
 use super::rejection::{Rejection, RejectionCode};
+use crate::Hash;
 use crate::transactions::ObjectVersion;
 
 /// The objects as the rounds before left them, and what this round has written over them.
@@ -45,7 +46,7 @@ impl<'a> State<'a> {
         if version == named.version {
             return None;
         }
-        let winner = match <&[u8; 32]>::try_from(value) {
+        let winner = match <&Hash>::try_from(value) {
             Ok(tx_id) if version > 0 => format!(", written by {}", hex(tx_id)),
             _ => String::new(),
         };
@@ -61,8 +62,8 @@ impl<'a> State<'a> {
     pub fn transfer(
         &mut self,
         asset: &str,
-        from: &[u8; 32],
-        to: &[u8; 32],
+        from: &Hash,
+        to: &Hash,
         amount: u64,
     ) -> Result<Option<Rejection>, String> {
         let (payer, payee) = (balance_object(asset, from), balance_object(asset, to));
@@ -111,11 +112,11 @@ impl<'a> State<'a> {
 }
 
 /// `$balance/<asset>/<owner's key id in hex>`: the object that holds a balance.
-pub fn balance_object(asset: &str, owner: &[u8; 32]) -> String {
+pub fn balance_object(asset: &str, owner: &Hash) -> String {
     format!("$balance/{asset}/{}", hex(owner))
 }
 
-pub(super) fn hex(bytes: &[u8; 32]) -> String {
+pub(super) fn hex(bytes: &Hash) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
     bytes
         .iter()

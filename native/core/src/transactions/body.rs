@@ -4,6 +4,8 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 use super::wire::{Field, Kind, Occurs, Reader, exact, text};
 
+use crate::Hash;
+
 /// The most transactions that one may depend on.
 pub const DEPENDS_ON_MAX: usize = 4;
 /// The longest name of an asset.
@@ -43,14 +45,14 @@ const TRANSFER: &[Field] = &[
 ];
 
 /// A parsed body; every rule of the format holds for it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Body<'a> {
-    pub genesis: &'a [u8; 32],
-    pub author: &'a [u8; 32],
+    pub genesis: &'a Hash,
+    pub author: &'a Hash,
     pub nonce: &'a [u8; 8],
     pub created_at_ms: u64,
     pub valid_until_ms: Option<u64>,
-    pub depends_on: Vec<&'a [u8; 32]>,
+    pub depends_on: Vec<&'a Hash>,
     pub reads: Vec<ObjectVersion<'a>>,
     /// Each with the version the object must have before the write.
     pub writes: Vec<ObjectVersion<'a>>,
@@ -71,7 +73,7 @@ pub enum Action<'a> {
     },
     Transfer {
         asset: &'a str,
-        to: &'a [u8; 32],
+        to: &'a Hash,
         amount: u64,
     },
 }
@@ -128,7 +130,7 @@ impl<'a> Body<'a> {
     }
 }
 
-fn push_dependency<'a>(depends_on: &mut Vec<&'a [u8; 32]>, bytes: &'a [u8]) -> Result<(), Refusal> {
+fn push_dependency<'a>(depends_on: &mut Vec<&'a Hash>, bytes: &'a [u8]) -> Result<(), Refusal> {
     let name = || format!("depends_on[{}]", depends_on.len());
     if depends_on.len() == DEPENDS_ON_MAX {
         let detail = format!("is one too many, at most {DEPENDS_ON_MAX} are allowed");

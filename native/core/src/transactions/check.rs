@@ -9,12 +9,13 @@ use super::envelope::{Envelope, Signer};
 use super::limits::Limits;
 use super::refusal::{Code, Refusal};
 use super::{SCHEME_ML_DSA_87, SIGNATURE_CONTEXT, key_id, tx_id};
+use crate::Hash;
 use crate::pool::pool;
 use crate::signatures::{KeyCache, PreparedKey};
 
 /// What a city checks against.
 pub struct Rules<'a> {
-    pub genesis: &'a [u8; 32],
+    pub genesis: &'a Hash,
     pub keys: &'a KeyCache,
     pub limits: &'a Limits,
     pub now_ms: u64,
@@ -23,8 +24,8 @@ pub struct Rules<'a> {
 /// An envelope that passed.
 #[derive(Clone, Copy, Debug)]
 pub struct Checked<'a> {
-    pub tx_id: [u8; 32],
-    pub author: &'a [u8; 32],
+    pub tx_id: Hash,
+    pub author: &'a Hash,
     pub envelope: Envelope<'a>,
 }
 
@@ -103,11 +104,7 @@ pub fn decode_batch<E: AsRef<[u8]> + Sync>(envelopes: &[E]) -> Vec<Result<Checke
 
 /// The key must be the author's before the signature is looked at, and is kept only after one
 /// held, so that nobody can fill the cache, or the ledger, with keys that they do not own.
-fn check_signature(
-    envelope: &Envelope<'_>,
-    author: &[u8; 32],
-    keys: &KeyCache,
-) -> Result<(), Refusal> {
+fn check_signature(envelope: &Envelope<'_>, author: &Hash, keys: &KeyCache) -> Result<(), Refusal> {
     match envelope.signer {
         Signer::KeyId(id) if id != author => Err(mismatch("key_id")),
         Signer::KeyId(id) => verify(&*keys.get(id).ok_or_else(|| unknown(id))?, envelope),
@@ -140,7 +137,7 @@ fn mismatch(field: &str) -> Refusal {
     Refusal::new(Code::KeyMismatch, field, "does not belong to body.author")
 }
 
-fn unknown(id: &[u8; 32]) -> Refusal {
+fn unknown(id: &Hash) -> Refusal {
     let detail = "is not known to this city: send the public key once";
     let refusal = Refusal::new(Code::UnknownKey, "key_id", detail);
     Refusal {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::SCHEME_ML_DSA_87;
 use super::refusal::{Code, Refusal};
 use super::wire::{Field, Kind, Occurs, Reader, exact};
+use crate::Hash;
 use crate::signatures::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 
 /// More than an envelope can hold beside its body and a key by value: signature, tags, lengths.
@@ -22,7 +23,7 @@ const ENVELOPE: &[Field] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signer<'a> {
     PublicKey(&'a [u8; PUBLIC_KEY_BYTES]),
-    KeyId(&'a [u8; 32]),
+    KeyId(&'a Hash),
 }
 
 /// A parsed envelope; its body is not parsed yet.
@@ -115,7 +116,7 @@ impl StoredForm {
     }
 
     /// Writes the whole into `out`, which is `size()` bytes long.
-    pub fn write(&self, envelope: &Envelope<'_>, key_id: &[u8; 32], out: &mut [u8]) {
+    pub fn write(&self, envelope: &Envelope<'_>, key_id: &Hash, out: &mut [u8]) {
         let body = self.body();
         out[0] = 0x0a;
         for (at, byte) in out[1..body.start].iter_mut().enumerate() {

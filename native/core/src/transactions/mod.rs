@@ -23,6 +23,8 @@ pub use refusal::{Code, Refusal};
 
 use sha2::{Digest, Sha256};
 
+use crate::Hash;
+
 /// The only signature scheme so far: ML-DSA-87 (FIPS 204), `SCHEME_ML_DSA_87` on the wire.
 pub const SCHEME_ML_DSA_87: u8 = 1;
 
@@ -31,7 +33,7 @@ pub const SIGNATURE_CONTEXT: &[u8] = b"citychain/tx/v1";
 
 /// `SHA256("citychain/tx/v1\0" ‖ body)`: over the body alone, so that another valid signature of
 /// the same body is the same transaction.
-pub fn tx_id(body: &[u8]) -> [u8; 32] {
+pub fn tx_id(body: &[u8]) -> Hash {
     Sha256::new_with_prefix(b"citychain/tx/v1\0")
         .chain_update(body)
         .finalize()
@@ -39,7 +41,7 @@ pub fn tx_id(body: &[u8]) -> [u8; 32] {
 }
 
 /// `SHA256("citychain/key/v1\0" ‖ scheme ‖ public key)`: names a key, and so an author.
-pub fn key_id(scheme: u8, public_key: &[u8]) -> [u8; 32] {
+pub fn key_id(scheme: u8, public_key: &[u8]) -> Hash {
     Sha256::new_with_prefix(b"citychain/key/v1\0")
         .chain_update([scheme])
         .chain_update(public_key)

@@ -1,7 +1,9 @@
 //! Why a transaction was not admitted. Nothing is recorded of it: it was never acknowledged.
 
+use crate::Hash;
+
 /// What kind of fault it is, by what the sender can do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     Malformed,
     TooLarge,
@@ -62,9 +64,9 @@ pub struct Refusal {
     /// Plain words, with the bound that was missed. Never echoes bytes of the sender's.
     pub detail: String,
     /// With `UnknownKey`: the id that is not known.
-    pub key_id: Option<[u8; 32]>,
+    pub key_id: Option<Hash>,
     /// The transaction's id, where the body could be read: it may have been admitted before.
-    pub tx_id: Option<[u8; 32]>,
+    pub tx_id: Option<Hash>,
 }
 
 impl Refusal {
