@@ -123,11 +123,14 @@ class ReceiptVerifier:
                 raise InvalidReceipt("node", str(error)) from None
             if expected != receipt.node_id:
                 raise InvalidReceipt("node", "the id does not follow from the parents")
-        leaf = link.leaf_hashes(
-            tx_ids=[receipt.tx_id],
-            node_ids=[receipt.node_id],
-            codes=[receipt.rejection.code if receipt.rejection else None],
-        )
+        try:
+            leaf = link.leaf_hashes(
+                tx_ids=[receipt.tx_id],
+                node_ids=[receipt.node_id],
+                codes=[receipt.rejection.code if receipt.rejection else None],
+            )
+        except ValueError as error:
+            raise InvalidReceipt("node", str(error)) from None
         try:
             merkle.verify_inclusion(
                 leaf, receipt.leaf_index, checkpoint.size, receipt.inclusion, checkpoint.root

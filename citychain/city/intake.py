@@ -186,38 +186,32 @@ class Intake:
         Returns the results as they will be once the new ones are stored, the
         new ones, and what repeats of transactions being stored wait for.
         """
+        ids = [_known_as(item) for item in checked]
         # Before the first await: meanwhile a pending one can be sealed, and one
         # being stored become pending.
         repeats = {
-            item.tx_id: self._storing.get(item.tx_id)
-            for item in checked
-            if isinstance(item, Transaction)
-            and (item.tx_id in self._pool or item.tx_id in self._storing)
+            tx_id: self._storing.get(tx_id)
+            for tx_id in ids
+            if tx_id is not None and (tx_id in self._pool or tx_id in self._storing)
         }
         sealed = await self._storage.find(
-            [
-                item.tx_id
-                for item in checked
-                if isinstance(item, Transaction) and item.tx_id not in repeats
-            ]
+            [tx_id for tx_id in ids if tx_id is not None and tx_id not in repeats]
         )
         results: list[Result] = []
         new: dict[bytes, Transaction] = {}
-        for item in checked:
-            if isinstance(item, NativeRefusal):
-                results.append(Refusal(item.code, item.field, item.detail, item.key_id, item.tx_id))
-                continue
-            tx_id = item.tx_id
-            if tx_id in repeats or tx_id in new:
+        for item, tx_id in zip(checked, ids, strict=True):
+            if tx_id is not None and (tx_id in repeats or tx_id in new):
                 results.append(Received(tx_id, State.RECEIVED, True))
-            elif tx_id in sealed:
+            elif tx_id is not None and tx_id in sealed:
                 results.append(Received(tx_id, self._state_of(sealed[tx_id]), True))
+            elif isinstance(item, NativeRefusal):
+                results.append(Refusal(item.code, item.field, item.detail, item.key_id, item.tx_id))
             elif self._pool.claim(item.author):
-                new[tx_id] = item
-                results.append(Received(tx_id, State.RECEIVED, False))
+                new[item.tx_id] = item
+                results.append(Received(item.tx_id, State.RECEIVED, False))
             else:
                 results.append(
-                    Refusal("AUTHOR_QUOTA", "body.author", "too many are pending", tx_id=tx_id)
+                    Refusal("AUTHOR_QUOTA", "body.author", "too many are pending", tx_id=item.tx_id)
                 )
         return (
             results,
@@ -292,6 +286,16 @@ class Intake:
         self._stored_keys[key] = None
         if len(self._stored_keys) > STORED_KEYS_MAX:
             self._stored_keys.popitem(last=False)
+
+
+def _known_as(item: Transaction | NativeRefusal) -> bytes | None:
+    """The id under which an item may have been received before.
+
+    Also of one that is too late by now: it had its answer, and gets it again.
+    """
+    if isinstance(item, Transaction) or item.code == "EXPIRED":
+        return item.tx_id
+    return None
 
 
 def _fail(calls: Sequence[_Call], error: BaseException) -> None:

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from citychain._native import settle
 from citychain._native.transactions import Transaction
-from citychain.genesis import balance_object
 from citychain.ports import CityContext, RoundContext, StateView
-from citychain.types import Decision, ObjectWrite, Parent, Rejection, SealedNode
+from citychain.types import Decision, Parent, Rejection, SealedNode
 
 __all__ = ["LedgerRules"]
 
@@ -63,9 +62,8 @@ class LedgerRules(ABC):
         if type(self).validate is not LedgerRules.validate:
             own = await self.city.compute(self._validate_all, candidates, round)
             refused = own | dict(refused)
-        dependencies = await state.find(
-            list({tx_id for candidate in candidates for tx_id in candidate.depends_on})
-        )
+        tx_ids, objects = await self.city.compute(settle.needs, candidates)
+        dependencies = await state.find(tx_ids)
         settlement = await self.city.compute(
             settle.settle,
             round=round.round,
@@ -75,12 +73,10 @@ class LedgerRules(ABC):
             held_since=held_since,
             refused=refused,
             dependencies={tx_id: node.rejection is None for tx_id, node in dependencies.items()},
-            objects=await state.objects(touched_objects(candidates)),
+            objects=await state.objects(objects),
         )
         order = [candidates[index] for index in settlement.order]
-        verdicts = [
-            None if verdict is None else Rejection(*verdict) for verdict in settlement.verdicts
-        ]
+        verdicts = settlement.verdicts
         return Decision(
             order=order,
             verdicts=verdicts,
@@ -88,7 +84,7 @@ class LedgerRules(ABC):
                 round, order, [verdict is None for verdict in verdicts], dependencies, state
             ),
             held=[candidates[index] for index in settlement.held],
-            writes=[ObjectWrite(*write) for write in settlement.writes],
+            writes=settlement.writes,
         )
 
     def _validate_all(
@@ -99,17 +95,3 @@ class LedgerRules(ABC):
             for index, candidate in enumerate(candidates)
             if (rejection := self.validate(candidate, round)) is not None
         }
-
-
-def touched_objects(candidates: Sequence[Transaction]) -> list[str]:
-    """Ids of all objects, balances among them, that these read or write."""
-    touched: set[str] = set()
-    for candidate in candidates:
-        if candidate.action == "transfer":
-            assert candidate.transfer is not None
-            asset, payee, _ = candidate.transfer
-            touched.add(balance_object(asset, candidate.author))
-            touched.add(balance_object(asset, payee))
-        touched.update(object for object, _ in candidate.reads)
-        touched.update(object for object, _ in candidate.writes)
-    return list(touched)

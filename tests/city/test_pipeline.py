@@ -242,6 +242,24 @@ async def test_a_late_transaction_is_rejected_as_expired(open_cities: OpenCities
         assert await final(city, transaction) == {transaction.tx_id: "EXPIRED"}
 
 
+async def test_a_repeat_that_comes_too_late_gets_the_answer_of_the_first(
+    open_cities: OpenCities,
+) -> None:
+    async with open_cities() as directory:
+        city = await directory.handler("tokyo")
+        transaction = sign(city, valid_for=timedelta(milliseconds=200))
+        never_sent = sign(city, valid_for=timedelta(milliseconds=200))
+        await submit(city, transaction)
+        [state] = (await final(city, transaction)).values()
+        await asyncio.sleep(0.25)
+        [again, late] = await city.submit([transaction.envelope, never_sent.envelope])
+        assert again == Received(
+            transaction.tx_id, State.REJECTED if state else State.APPROVED, True
+        )
+        assert isinstance(late, Refusal)
+        assert late.code == "EXPIRED"
+
+
 async def test_nothing_is_acknowledged_before_it_is_stored(open_cities: OpenCities) -> None:
     stalling = StallingStorage("append")
     async with open_cities({"tokyo": {"storage": stalling}}) as directory:

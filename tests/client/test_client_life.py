@@ -146,7 +146,7 @@ async def _first_events(batches: Any) -> Any:
 
 async def test_an_unknown_city_is_told_with_its_neighbours(tmp_path: Path) -> None:
     async with (
-        CityServerFactory(tmp_path)(["tokyo"]) as server,
+        CityServerFactory(tmp_path)(["tokyo"], plugins={"allow": ()}) as server,
         server.client("tokio") as client,
     ):
         with pytest.raises(NotFound, match="did you mean tokyo"):
