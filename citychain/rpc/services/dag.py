@@ -44,10 +44,10 @@ class DagService(services_pb2_grpc.DagServiceServicer):
         node_id = requests.id_bytes(request.node_id, "node_id")
         handler = await self._directory.handler(name)
         node = await _node(handler, node_id)
-        # The genesis stands at round 0 and is no node.
-        wanted = [parent.node_id for parent in node.parents if parent.round > 0]
-        found = await handler.storage.nodes(wanted)
-        nodes = [found[parent] for parent in wanted if parent in found]
+        parents = [parent.node_id for parent in node.parents]
+        found = await handler.storage.nodes(parents)
+        # The genesis is a parent and no node.
+        nodes = [found[parent] for parent in parents if parent in found]
         return services_pb2.ListParentsResponse(parents=await _encode_nodes(handler, nodes))
 
     async def ListChildren(
