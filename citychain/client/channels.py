@@ -20,8 +20,9 @@ _RETRY_POLICY: Final[dict[str, Any]] = {
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    # A server that is overloaded says how long to wait, or not to repeat: docs/errors.md.
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+    # A server that is overloaded says how long to wait, or not to repeat: docs/errors.md. One
+    # that stops can drop a call that arrives at that moment, which comes back as CANCELLED.
+    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
 }
 
 
