@@ -1,14 +1,16 @@
 //! Compiles in what the extension is built from; see `src/provenance.rs`.
 
-use std::path::Path;
-use std::{fs, io};
+use std::path::PathBuf;
+use std::{env, fs, io};
 
 mod sources;
 
 fn main() -> io::Result<()> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // As told now, not when this was compiled: cargo runs it for another checkout, too, where both
+    // share a target folder.
+    let directory = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     // Not the directory itself: the compiler's own output may lie in it.
-    for entry in fs::read_dir(directory)? {
+    for entry in fs::read_dir(&directory)? {
         let path = entry?.path();
         if sources::is_source(&path) {
             println!("cargo::rerun-if-changed={}", path.display());
@@ -16,7 +18,7 @@ fn main() -> io::Result<()> {
     }
     println!(
         "cargo::rustc-env=CITYCHAIN_SOURCES={}",
-        sources::digest(directory)?
+        sources::digest(&directory)?
     );
     Ok(())
 }
