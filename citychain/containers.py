@@ -246,9 +246,12 @@ class _Opener:
         container.storage.override(providers.Object(_replaced(replacement, "storage", storage)))
         for part in ("dag", "consensus"):
             provider = getattr(container, part)
-            built = _replaced(replacement, part, provider())
-            if isinstance(built, AbstractAsyncContextManager):
-                built = await stack.enter_async_context(built)
+            built = replacement.get(part)
+            if built is None or callable(built):
+                real = provider()
+                if isinstance(real, AbstractAsyncContextManager):
+                    real = await stack.enter_async_context(real)
+                built = _replaced(replacement, part, real)
             provider.override(providers.Object(built))
         return await stack.enter_async_context(container.handler())
 

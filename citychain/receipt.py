@@ -3,17 +3,22 @@
 The checks, in order, each by the name that `InvalidReceipt.check` gives:
 
 ========== ===================================================================
+form       ids have their lengths, a rejection has no parents, and the like
 genesis    the receipt and everything in it belong to this city
 tx_id      the id is the hash of the signed body
 key        the public key is the body's author
 signature  the author signed the body
-node       the node id follows from rule, place, transaction and parents
-inclusion  the node (or rejection) is in the checkpoint's log at its place
 checkpoint the checkpoint is in its layout and belongs to the round
+quorum     representatives with two thirds of the stake signed the checkpoint
 poh        the proof-of-history entry takes the genesis' number of hashes and
            its hash is right
-quorum     representatives with two thirds of the stake signed the checkpoint
+node       the node id follows from rule, place, transaction and parents
+inclusion  the node (or rejection) is in the checkpoint's log at its place
 ========== ===================================================================
+
+What holds then: this transaction was linked with these parents, or rejected with
+this code and reason, at this round and seq. A parent's own place is for finding it:
+the parent's id is proven, which contains its place, but not the place itself.
 """
 
 from __future__ import annotations
@@ -23,17 +28,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from citychain import checkpoint as checkpoints
-from citychain._native import link, transactions
+from citychain._native import transactions
 from citychain.checkpoint import Checkpoint
 from citychain.crypto import merkle, poh, signatures
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.genesis import Genesis
-from citychain.node import node_id
+from citychain.node import log_leaf, node_id
 from citychain.types import Certificate, NodeRef, Rejection
 
 __all__ = ["Receipt", "ReceiptVerifier"]
 
 TRANSACTION_CONTEXT: Final = b"citychain/tx/v1"
+VERIFIED_MAX: Final = 1_024
+"""Certified checkpoints that a verifier remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +74,7 @@ class ReceiptVerifier:
         self._committee = {
             member.key_id: bytes.fromhex(member.public_key) for member in genesis.committee
         }
-        self._keys = signatures.KeyCache(256, 256)
-        self._checkpoints: OrderedDict[bytes, Checkpoint] = OrderedDict()
+        self._verified: OrderedDict[tuple[bytes, Certificate], Checkpoint] = OrderedDict()
 
     def verify(self, receipt: Receipt) -> None:
         """Check one receipt.
@@ -76,6 +82,7 @@ class ReceiptVerifier:
         Raises:
             InvalidReceipt: naming the first check that does not hold.
         """
+        _verify_form(receipt)
         if receipt.genesis != self._genesis.id:
             raise InvalidReceipt(
                 "genesis",
@@ -86,8 +93,10 @@ class ReceiptVerifier:
         self._verify_place(receipt, checkpoint)
 
     def _verify_transaction(self, receipt: Receipt) -> None:
-        if receipt.envelope is None or receipt.public_key is None:
+        if receipt.envelope is None:
             return
+        if receipt.public_key is None:
+            raise InvalidReceipt("key", "a transaction without its author's key proves nothing")
         try:
             [transaction] = transactions.decode_batch([receipt.envelope])
         except ValueError as error:
@@ -106,8 +115,6 @@ class ReceiptVerifier:
             raise InvalidReceipt("signature", str(error)) from None
 
     def _verify_place(self, receipt: Receipt, checkpoint: Checkpoint) -> None:
-        if (receipt.node_id is None) == (receipt.rejection is None):
-            raise InvalidReceipt("node", "neither or both of node and rejection")
         if receipt.node_id is not None:
             try:
                 expected = node_id(
@@ -123,17 +130,20 @@ class ReceiptVerifier:
                 raise InvalidReceipt("node", str(error)) from None
             if expected != receipt.node_id:
                 raise InvalidReceipt("node", "the id does not follow from the parents")
-        try:
-            leaf = link.leaf_hashes(
-                tx_ids=[receipt.tx_id],
-                node_ids=[receipt.node_id],
-                codes=[receipt.rejection.code if receipt.rejection else None],
-            )
-        except ValueError as error:
-            raise InvalidReceipt("node", str(error)) from None
+        leaf = log_leaf(
+            round=receipt.round,
+            seq=receipt.seq,
+            tx_id=receipt.tx_id,
+            node_id=receipt.node_id,
+            rejection=receipt.rejection,
+        )
         try:
             merkle.verify_inclusion(
-                leaf, receipt.leaf_index, checkpoint.size, receipt.inclusion, checkpoint.root
+                merkle.hash_leaf(leaf),
+                receipt.leaf_index,
+                checkpoint.size,
+                receipt.inclusion,
+                checkpoint.root,
             )
         except VerificationError as error:
             raise InvalidReceipt("inclusion", str(error)) from None
@@ -143,12 +153,12 @@ class ReceiptVerifier:
         digest = checkpoints.checkpoint_hash(receipt.checkpoint)
         if certificate.checkpoint_hash != digest or certificate.round != receipt.round:
             raise InvalidReceipt("checkpoint", "the certificate is for another one")
-        known = self._checkpoints.get(digest)
+        known = self._verified.get((digest, certificate))
         if known is None:
             known = self._verify_checkpoint(receipt, digest)
-            self._checkpoints[digest] = known
-            if len(self._checkpoints) > 1_024:
-                self._checkpoints.popitem(last=False)
+            self._verified[digest, certificate] = known
+            if len(self._verified) > VERIFIED_MAX:
+                self._verified.popitem(last=False)
         if known.round != receipt.round:
             raise InvalidReceipt("checkpoint", "of another round")
         return known
@@ -205,3 +215,23 @@ class ReceiptVerifier:
             poh.verify([entry], max_num_hashes=self._genesis.num_hashes)
         except VerificationError as error:
             raise InvalidReceipt("poh", str(error)) from None
+
+
+def _verify_form(receipt: Receipt) -> None:
+    """What the layouts that are hashed below rely on."""
+    ids = (
+        receipt.tx_id,
+        *(parent.node_id for parent in receipt.parents),
+        *(one for one in (receipt.node_id, receipt.pop) if one is not None),
+    )
+    if any(len(one) != 32 for one in ids):
+        raise InvalidReceipt("form", "an id is not 32 bytes")
+    if not (0 < receipt.round < 1 << 64 and 0 <= receipt.seq < 1 << 32):
+        raise InvalidReceipt("form", "no such place")
+    if (receipt.node_id is None) == (receipt.rejection is None):
+        raise InvalidReceipt("form", "neither or both of node and rejection")
+    if receipt.rejection is not None:
+        if receipt.parents or receipt.pop is not None:
+            raise InvalidReceipt("form", "a rejection has no parents and no judgement")
+        if len(receipt.rejection.code) > 32 or len(receipt.rejection.reason.encode()) > 255:
+            raise InvalidReceipt("form", "a rejection that long is none")

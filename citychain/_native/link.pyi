@@ -29,7 +29,8 @@ def node_ids(
 ) -> list[bytes | None]: ...
 def leaf_hashes(
     *,
+    round: int,
     tx_ids: Sequence[bytes],
     node_ids: Sequence[bytes | None],
-    codes: Sequence[str | None],
+    rejections: Sequence[tuple[str, str] | None],
 ) -> bytes: ...

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from citychain.errors import StorageError
+from citychain.city.retry import pause_seconds
+from citychain.errors import ConsensusError
 from citychain.ports import CityStorage, Clock, ConsensusStep, StoredRound
 from citychain.types import Certificate
 
@@ -22,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 ROUNDS_MAX: Final = 8
 """Rounds sealed and not yet approved; further ones wait, and then the city fills up."""
-RETRY_SECONDS_MAX: Final = 5.0
 
 
 class Approver:
@@ -47,13 +47,18 @@ class Approver:
         self._clock = clock
         self._approved = approved
         self._room = asyncio.Semaphore(ROUNDS_MAX)
+        self._order = asyncio.Lock()
         self._queue: asyncio.Queue[tuple[StoredRound, asyncio.Task[Certificate]]] = asyncio.Queue()
         self._tasks: asyncio.TaskGroup | None = None
         self.certified_round = 0
         """All rounds up to this one are approved."""
 
     async def add(self, round: StoredRound) -> None:
-        """Have a committed round approved; waits while too many are."""
+        """Have a committed round approved; waits while too many are, and for those before."""
+        async with self._order:
+            await self._add(round)
+
+    async def _add(self, round: StoredRound) -> None:
         assert self._tasks is not None
         await self._room.acquire()
         self._queue.put_nowait((round, self._tasks.create_task(self._approve(round))))
@@ -62,8 +67,10 @@ class Approver:
         """Certify rounds until cancelled, those of ``backlog`` first."""
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._publish())
-            for round in backlog:
-                await self.add(round)
+            # A round sealed meanwhile must not come between.
+            async with self._order:
+                for round in backlog:
+                    await self._add(round)
 
     async def drain(self) -> None:
         """Wait until every round added so far is approved."""
@@ -80,28 +87,34 @@ class Approver:
             self._queue.task_done()
 
     async def _approve(self, round: StoredRound) -> Certificate:
-        attempt = 0
+        failures = 0
         while True:
             try:
-                return await self._consensus.approve(round)
+                certificate = await self._consensus.approve(round)
+                if (certificate.round, certificate.checkpoint_hash) != (
+                    round.round,
+                    round.checkpoint_hash,
+                ):
+                    raise ConsensusError("the certificate is for another round")
+                return certificate
             except Exception:
                 logger.exception("%s: round %d was not approved", self._slug, round.round)
-                attempt += 1
-                await self._clock.sleep(min(0.1 * 2**attempt, RETRY_SECONDS_MAX))
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
 
     async def _certify(self, certificate: Certificate) -> None:
-        attempt = 0
+        failures = 0
         while True:
             try:
                 await self._storage.certify([certificate])
-            except StorageError as error:
+            except Exception as error:
                 logger.warning(
-                    "%s: certificate of round %d was not stored: %s",
+                    "%s: certificate of round %d was not stored: %r",
                     self._slug,
                     certificate.round,
                     error,
                 )
-                attempt += 1
-                await self._clock.sleep(min(0.1 * 2**attempt, RETRY_SECONDS_MAX))
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
             else:
                 return

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Final, Protocol, runtime_checkable
 
 from citychain.city.listing import CityListing, CityState
+from citychain.city.retry import pause_seconds
 from citychain.errors import CityUnavailable, NotFound
 from citychain.handler import CityHandler
 from citychain.ports import Clock, Compute
@@ -54,6 +55,14 @@ class SupportsDrain(Protocol):
         """Return when it has."""
 
 
+@runtime_checkable
+class SupportsEnded(Protocol):
+    """A handler whose work can end by itself."""
+
+    async def ended(self) -> None:
+        """Return when it has."""
+
+
 @dataclass(slots=True)
 class _Entry:
     """A city that was asked for."""
@@ -61,6 +70,8 @@ class _Entry:
     opening: asyncio.Task[CityHandler] | None = None
     handler: CityHandler | None = None
     stack: AsyncExitStack | None = None
+    watching: asyncio.Task[None] | None = None
+    """Opens it again when its work ends by itself."""
     failure: str = ""
     """Error id; empty while there is none."""
     failures: int = 0
@@ -124,7 +135,7 @@ class CityDirectory:
         """
         listing = await self._resolve(name)
         entry = self._entries.setdefault(listing.slug, _Entry())
-        if entry.handler is not None and not getattr(entry.handler, "broken", False):
+        if entry.handler is not None:
             return entry.handler
         if entry.opening is None:
             wait = entry.retry_at - self._clock.monotonic()
@@ -171,7 +182,6 @@ class CityDirectory:
     async def _open(self, slug: str, entry: _Entry) -> CityHandler:
         try:
             async with self._room:
-                await self._close_handler(entry)
                 stack = AsyncExitStack()
                 try:
                     handler = await self._open_city(slug, stack)
@@ -181,22 +191,35 @@ class CityDirectory:
         except Exception as error:
             entry.failures += 1
             entry.failure = secrets.token_hex(4)
-            first, longest = RETRY_SECONDS
-            pause = min(first * 2 ** (entry.failures - 1), longest)
+            pause = pause_seconds(entry.failures, *RETRY_SECONDS)
             entry.retry_at = self._clock.monotonic() + pause
             logger.exception("%s could not be opened (error id %s)", slug, entry.failure)
             raise CityUnavailable(slug, entry.failure, timedelta(seconds=pause)) from error
         else:
             entry.handler, entry.stack = handler, stack
             entry.failure, entry.failures = "", 0
+            if isinstance(handler, SupportsEnded):
+                entry.watching = asyncio.create_task(self._reopen(slug, entry, handler))
             return handler
         finally:
             entry.opening = None
 
+    async def _reopen(self, slug: str, entry: _Entry, handler: SupportsEnded) -> None:
+        """Open a city again whose work ended: what it acknowledged waits to be sealed."""
+        await handler.ended()
+        await self._close_handler(entry)
+        while not self._closing:
+            try:
+                await self.handler(slug)
+                return
+            except CityUnavailable as error:
+                await self._clock.sleep(error.retry_after.total_seconds())
+
     async def _close(self, entry: _Entry) -> None:
-        if entry.opening is not None:
-            entry.opening.cancel()
-            await asyncio.gather(entry.opening, return_exceptions=True)
+        for task in (entry.watching, entry.opening):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self._close_handler(entry)
 
     async def _close_handler(self, entry: _Entry) -> None:

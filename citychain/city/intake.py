@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -30,6 +30,8 @@ BATCH_MAX: Final = 2_000
 APPENDS_MAX: Final = 4
 """Batches on their way to storage."""
 STORED_KEYS_MAX: Final = 65_536
+
+CLOSING: Final = StorageError("the city is closing")
 
 Result = Received | Refusal
 
@@ -73,6 +75,7 @@ class Intake:
         self._state_of = state_of
         self._retry_after = retry_after
         self._calls: deque[_Call] = deque()
+        self._closed = False
         self._unanswered: set[asyncio.Future[list[Result]]] = set()
         self._arrived = asyncio.Event()
         self._appends = asyncio.Semaphore(APPENDS_MAX)
@@ -84,6 +87,8 @@ class Intake:
         """See `citychain.handler.CityHandler.submit`."""
         if not envelopes:
             return []
+        if self._closed:
+            raise CLOSING
         if len(envelopes) > BATCH_MAX:
             raise InvalidRequest("transactions", f"more than {BATCH_MAX} in one call")
         size = sum(map(len, envelopes))
@@ -106,7 +111,8 @@ class Intake:
         try:
             await self._work()
         finally:
-            _fail(list(self._calls), StorageError("the city is closing"))
+            self._closed = True
+            _fail(self._calls, CLOSING)
             self._calls.clear()
 
     async def _work(self) -> None:
@@ -247,9 +253,7 @@ class Intake:
             if not stored.done():
                 for transaction in new:
                     self._pool.disclaim(transaction.author)
-                stored.set_exception(
-                    error if isinstance(error, Exception) else StorageError("the city is closing")
-                )
+                stored.set_exception(error if isinstance(error, Exception) else CLOSING)
             _fail(calls, error)
             if not isinstance(error, Exception):
                 raise
@@ -298,10 +302,9 @@ def _known_as(item: Transaction | NativeRefusal) -> bytes | None:
     return None
 
 
-def _fail(calls: Sequence[_Call], error: BaseException) -> None:
+def _fail(calls: Iterable[_Call], error: BaseException) -> None:
     for call in calls:
         if not call.done.done():
-            if isinstance(error, Exception):
-                call.done.set_exception(error)
-            else:
-                call.done.cancel()
+            call.done.set_exception(error if isinstance(error, Exception) else CLOSING)
+            # Its caller may have left; then the exception is nobody's.
+            call.done.exception()

@@ -17,12 +17,13 @@ from citychain.city.approver import Approver
 from citychain.city.intake import Intake
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.proofs import ProofMaker
+from citychain.city.retry import pause_seconds
 from citychain.city.sequencer import Sequencer
 from citychain.city.state import LedgerState
 from citychain.city.watchers import Watchers, event_of
 from citychain.config import PacerSettings
 from citychain.crypto.signatures import KeyCache
-from citychain.errors import CityUnavailable, NotFound, StorageError
+from citychain.errors import CityUnavailable, NotFound, RequestError
 from citychain.genesis import Genesis
 from citychain.handler import (
     EventBatch,
@@ -129,9 +130,13 @@ class City:
     # --- opening and closing
 
     async def __aenter__(self) -> Self:
-        await self._sequencer.load()
-        self._approver.certified_round = self._sequencer.head.certified_round
-        backlog = await self._storage.rounds(self._approver.certified_round + 1, 1 << 30)
+        try:
+            await self._sequencer.load()
+            self._approver.certified_round = self._sequencer.head.certified_round
+            backlog = await self._storage.rounds(self._approver.certified_round + 1, 1 << 30)
+        except BaseException:
+            await self._sequencer.close()
+            raise
         self._work = asyncio.create_task(self._run(backlog), name=f"city {self._slug}")
         return self
 
@@ -147,14 +152,24 @@ class City:
     async def drain(self) -> None:
         """Accept nothing new; answer, seal and approve what was accepted."""
         self._closing = True
+        assert self._work is not None
+        draining = asyncio.create_task(self._drain())
+        try:
+            # Work that ended by itself finishes nothing more.
+            await asyncio.wait({draining, self._work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
+    async def _drain(self) -> None:
         await self._intake.drain()
         await self._sequencer.drain()
         await self._approver.drain()
 
-    @property
-    def broken(self) -> bool:
-        """Whether its work ended by itself: then it must be closed, and opened again."""
-        return self._work is not None and self._work.done() and not self._closing
+    async def ended(self) -> None:
+        """Return when the city's work has ended, by itself or by closing."""
+        assert self._work is not None
+        await asyncio.wait({self._work})
 
     async def _run(self, backlog: Sequence[StoredRound]) -> None:
         try:
@@ -163,7 +178,12 @@ class City:
                 group.create_task(self._sequencer.run())
                 group.create_task(self._intake.run())
         except Exception:
-            logger.exception("%s: the city's work ended", self._slug)
+            logger.exception("%s: the city's work ended; it is opened again", self._slug)
+        finally:
+            self._watchers.close(self._unavailable("closing"))
+
+    def _unavailable(self, error_id: str) -> CityUnavailable:
+        return CityUnavailable(self._slug, error_id, timedelta(seconds=1))
 
     async def _sealed(self, sealed: SealedRound, nodes: Sequence[SealedNode]) -> None:
         self._watchers.tell(nodes, final=False)
@@ -182,7 +202,16 @@ class City:
         )
 
     async def _approved(self, round: StoredRound) -> None:
-        self._watchers.tell(await self._state.round_nodes(round.round), final=True)
+        failures = 0
+        while True:
+            try:
+                nodes = await self._state.round_nodes(round.round)
+                break
+            except Exception as error:
+                logger.warning("%s: round %d cannot be read: %r", self._slug, round.round, error)
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
+        self._watchers.tell(nodes, final=True)
         self._on_approved(self._slug, round)
 
     # --- what it is
@@ -210,14 +239,16 @@ class City:
 
     async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
         """See `CityHandler.submit`."""
-        if self._closing or self.broken:
-            raise CityUnavailable(self._slug, "closing", timedelta(seconds=1))
+        if self._closing:
+            raise self._unavailable("closing")
         try:
             return await self._intake.submit(envelopes)
-        except StorageError as error:
+        except RequestError:
+            raise
+        except Exception as error:
             error_id = secrets.token_hex(4)
-            logger.error("%s: nothing was stored (error id %s): %s", self._slug, error_id, error)
-            raise CityUnavailable(self._slug, error_id, timedelta(seconds=1)) from error
+            logger.error("%s: nothing was stored (error id %s): %r", self._slug, error_id, error)
+            raise self._unavailable(error_id) from error
 
     def _state_of(self, node: SealedNode) -> State:
         return event_of(node, final=node.round <= self._approver.certified_round).state
@@ -344,5 +375,7 @@ class City:
         return await self._proofs.consistency(first, second)
 
     async def _approved_size(self) -> int:
+        if not self._approver.certified_round:
+            return 0
         rounds = await self._storage.rounds(self._approver.certified_round, 1)
         return rounds[0].size if rounds else 0

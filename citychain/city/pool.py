@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
+from typing import Final
 
 from citychain._native.transactions import Transaction
 from citychain.errors import Overloaded
+from citychain.record import RECORD_BYTES_MAX
 
 __all__ = ["Candidates", "PendingPool", "PoolLimits"]
+
+
+RECORD_BYTES: Final = 600
+"""The most that a transaction adds to a round record, beside its object writes: its
+id twice, code and reason, two balances."""
+WRITE_BYTES: Final = 43
+"""The same for an object write, beside the object's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,9 @@ class PendingPool:
 
     def __init__(self, limits: PoolLimits) -> None:
         self._limits = limits
-        self._arrivals: deque[Transaction] = deque()
-        self._held: dict[bytes, tuple[Transaction, int]] = {}
+        # With the most that each adds to a round record.
+        self._arrivals: deque[tuple[Transaction, int]] = deque()
+        self._held: dict[bytes, tuple[Transaction, int, int]] = {}
         self._by_id: dict[bytes, Transaction] = {}
         self._authors: Counter[bytes] = Counter()
         self._bytes = 0
@@ -115,12 +126,8 @@ class PendingPool:
     def add(self, transactions: Iterable[Transaction]) -> None:
         """Add stored transactions, claimed before, in arrival order."""
         for transaction in transactions:
-            if transaction.tx_id in self._by_id:
-                # `restore` read it from storage meanwhile.
-                self.disclaim(transaction.author)
-                continue
             self._by_id[transaction.tx_id] = transaction
-            self._arrivals.append(transaction)
+            self._arrivals.append((transaction, _record_bytes(transaction)))
             self._bytes += transaction.size
         if self._arrivals:
             self._filled.set()
@@ -138,13 +145,21 @@ class PendingPool:
             await self._decided.wait()
 
     def candidates(self, limit: int) -> Candidates:
-        """Those held, then the first waiting ones, at most ``limit`` of these."""
-        held = list(self._held.values())
-        arrivals = [self._arrivals[index] for index in range(min(limit, len(self._arrivals)))]
-        return Candidates(
-            [transaction for transaction, _ in held] + arrivals,
-            [since for _, since in held] + [0] * len(arrivals),
-        )
+        """Those held, then the first waiting ones, at most ``limit`` of these.
+
+        All of them fit into one round record, whatever becomes of them. What is
+        held was a candidate before, so it always fits.
+        """
+        transactions = [transaction for transaction, _, _ in self._held.values()]
+        held_since = [since for _, since, _ in self._held.values()]
+        room = RECORD_BYTES_MAX - RECORD_BYTES - sum(size for _, _, size in self._held.values())
+        for transaction, size in islice(self._arrivals, limit):
+            room -= size
+            if room < 0:
+                break
+            transactions.append(transaction)
+            held_since.append(0)
+        return Candidates(transactions, held_since)
 
     def decided(
         self, decided: Candidates, sealed: Iterable[Transaction], held: Iterable[bytes], round: int
@@ -155,11 +170,12 @@ class PendingPool:
             sealed: Those that have a place now.
             held: Ids of those that it holds for the first time.
         """
+        new = set(held)
         for since in decided.held_since:
             if since == 0:
-                self._arrivals.popleft()
-        for tx_id in held:
-            self._held[tx_id] = (self._by_id[tx_id], round)
+                transaction, size = self._arrivals.popleft()
+                if transaction.tx_id in new:
+                    self._held[transaction.tx_id] = (transaction, round, size)
         for transaction in sealed:
             del self._by_id[transaction.tx_id]
             self._held.pop(transaction.tx_id, None)
@@ -167,8 +183,8 @@ class PendingPool:
             self.disclaim(transaction.author)
         self._decided.set()
 
-    def restore(self, transactions: Iterable[Transaction], held_since: dict[bytes, int]) -> None:
-        """Begin again with what storage has pending.
+    def restore(self, transactions: Iterable[Transaction], held_since: Mapping[bytes, int]) -> None:
+        """Begin with what storage has pending.
 
         Args:
             transactions: In arrival order.
@@ -176,20 +192,19 @@ class PendingPool:
                 name transactions that are not pending any more.
         """
         pending = {transaction.tx_id: transaction for transaction in transactions}
-        for known in self._by_id.values():
-            self.disclaim(known.author)
-        self._by_id.clear()
-        self._arrivals.clear()
-        self._bytes = 0
-        self._held = {
-            tx_id: (pending.pop(tx_id), since)
-            for tx_id, since in held_since.items()
-            if tx_id in pending
-        }
-        for transaction, _ in self._held.values():
-            self._by_id[transaction.tx_id] = transaction
-            self._authors[transaction.author] += 1
-            self._bytes += transaction.size
         for transaction in pending.values():
             self._authors[transaction.author] += 1
+        for tx_id, since in held_since.items():
+            if tx_id in pending:
+                transaction = pending.pop(tx_id)
+                self._held[tx_id] = (transaction, since, _record_bytes(transaction))
+                self._by_id[tx_id] = transaction
+                self._bytes += transaction.size
         self.add(pending.values())
+
+
+def _record_bytes(transaction: Transaction) -> int:
+    """The most that a transaction adds to a round record."""
+    return RECORD_BYTES + sum(
+        WRITE_BYTES + len(object.encode()) for object, _ in transaction.writes
+    )

@@ -6,8 +6,10 @@ a verifier repeats it from the round record.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from citychain import checkpoint, record
 from citychain._native import link
@@ -26,14 +28,14 @@ from citychain.types import (
     SubtreeHash,
 )
 
-__all__ = ["Draft", "RecordTooLarge", "check_decision", "draft_round", "seal_round", "with_effects"]
+__all__ = ["Draft", "check_decision", "check_writes", "draft_round", "seal_round", "with_effects"]
 
-TRANSACTIONS_MAX = 1 << 20
-PARENTS_MAX = 8
-
-
-class RecordTooLarge(ConsensusError):
-    """Raised when so many transactions do not fit into one round record."""
+TRANSACTIONS_MAX: Final = 1 << 20
+PARENTS_MAX: Final = 8
+CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
+REASON_BYTES_MAX: Final = 255
+OBJECT_BYTES_MAX: Final = 255
+VALUE_BYTES_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,34 @@ def check_decision(decision: Decision, candidates: Sequence[Transaction]) -> Non
     decided = [transaction.tx_id for transaction in (*decision.order, *decision.held)]
     if len(decided) != len(candidates) or set(decided) != {item.tx_id for item in candidates}:
         raise ConsensusError("the DAG handler lost, repeated or invented a transaction")
-    for parents, verdict in zip(decision.parents, decision.verdicts, strict=True):
+    for transaction, parents, verdict in zip(
+        decision.order, decision.parents, decision.verdicts, strict=True
+    ):
         if bool(parents) == (verdict is not None) or len(parents) > PARENTS_MAX:
             raise ConsensusError(f"the DAG handler gave a node {len(parents)} parents")
+        if verdict is not None and not (
+            CODE.fullmatch(verdict.code) and len(verdict.reason.encode()) <= REASON_BYTES_MAX
+        ):
+            raise ConsensusError(
+                f"{transaction.tx_id.hex()} was rejected with code {verdict.code!r} and a reason "
+                f"of {len(verdict.reason.encode())} bytes; a code is 1 to 32 of A-Z, 0-9 and _, "
+                f"a reason has at most {REASON_BYTES_MAX} bytes"
+            )
+
+
+def check_writes(writes: Sequence[ObjectWrite]) -> None:
+    """Hold what a round writes to the layout of the record.
+
+    Raises:
+        ConsensusError: naming the object.
+    """
+    for object, version, value in writes:
+        if not (
+            1 <= len(object.encode()) <= OBJECT_BYTES_MAX
+            and 1 <= version < 1 << 63
+            and len(value) <= VALUE_BYTES_MAX
+        ):
+            raise ConsensusError(f"object {object!r} cannot be written at version {version}")
 
 
 async def with_effects(
@@ -126,9 +153,7 @@ def draft_round(
         pops=pops,
     )
     leaf_hashes = link.leaf_hashes(
-        tx_ids=tx_ids,
-        node_ids=node_ids,
-        codes=[None if verdict is None else verdict.code for verdict in decision.verdicts],
+        round=context.round, tx_ids=tx_ids, node_ids=node_ids, rejections=decision.verdicts
     )
     subtrees = [SubtreeHash(*subtree) for subtree in tree.append(leaf_hashes)]
     held = [item.tx_id for item in decision.held if item.tx_id not in known_held]
@@ -143,7 +168,7 @@ def draft_round(
         writes=decision.writes,
     )
     if len(record_body) + record.POH_BYTES > record.RECORD_BYTES_MAX:
-        raise RecordTooLarge(f"the round record takes {len(record_body)} bytes")
+        raise ConsensusError(f"the round record takes {len(record_body)} bytes")
     checkpoint_body = checkpoint.body_bytes(
         genesis=context.genesis,
         round=context.round,

@@ -11,14 +11,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from citychain import checkpoint, record
 from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.pool import Candidates, PendingPool
+from citychain.city.retry import pause_seconds
 from citychain.city.sealing import (
-    RecordTooLarge,
     check_decision,
+    check_writes,
     draft_round,
     seal_round,
     with_effects,
@@ -26,7 +27,7 @@ from citychain.city.sealing import (
 from citychain.city.state import LedgerState
 from citychain.config import PacerSettings, get_dynamic_batch_interval
 from citychain.crypto import merkle
-from citychain.errors import LeaseLost, RoundTaken, StorageError
+from citychain.errors import LeaseLost, RoundTaken
 from citychain.ports import (
     CityStorage,
     Clock,
@@ -43,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 LEASE_TTL: Final = timedelta(seconds=10)
 PENDING_PAGE: Final = 1_000
-RETRY_SECONDS_MAX: Final = 5.0
 
 
 class Sequencer:
@@ -92,7 +92,6 @@ class Sequencer:
         self._previous_poh = genesis
         self._interval = timedelta(seconds=pacer.min_seconds)
         self._closed_at = clock.monotonic() - pacer.max_seconds
-        self._limit = pacer.max_tx
         self._draining = asyncio.Event()
         self.head = Head()
         """Where the ledger stands; ``certified_round`` is the approver's to know."""
@@ -111,25 +110,25 @@ class Sequencer:
         self._tree = merkle.Tree(head.size, head.peaks)
         if head.round:
             self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash
-        self._state.forget()
-        self._pool.restore(await self._pending(), await self._held_since())
+        if pending := await self._pending():
+            self._pool.restore(pending, await self._held_since())
 
     async def run(self) -> None:
-        """Close rounds until cancelled."""
+        """Close rounds until cancelled.
+
+        Raises:
+            RoundTaken: another sequencer went on from the same round: begin anew.
+            LeaseLost: likewise.
+        """
         while True:
-            try:
-                while True:
-                    await self._due()
-                    await self._close_round()
-            except (RoundTaken, LeaseLost) as error:
-                logger.warning("%s: another sequencer went on: %s", self._slug, error)
-                await self.load()
+            await self._due()
+            await self._close_round()
 
     async def close(self) -> None:
         """Let another server be the sequencer at once."""
         try:
             await self._storage.release_lease(self._epoch)
-        except StorageError as error:
+        except Exception as error:
             logger.warning("%s: the lease is left to expire: %s", self._slug, error)
 
     async def drain(self) -> None:
@@ -141,41 +140,39 @@ class Sequencer:
         """Wait until the next round should close. An idle city waits here for good."""
         if not self._pool.holding:
             await self._pool.filled(1)
-        remaining = self._closed_at + self._interval.total_seconds() - self._clock.monotonic()
-        if remaining <= 0 or self._draining.is_set():
-            return
-        waits = [
-            asyncio.ensure_future(wait)
-            for wait in (
-                self._pool.filled(self._pacer.max_tx),
-                self._clock.sleep(remaining),
-                self._draining.wait(),
-            )
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        due = self._closed_at + self._interval.total_seconds()
+        while (remaining := due - self._clock.monotonic()) > 0:
+            # What is held waits for others, so it is no reason to hurry.
+            enough = 1 if self._draining.is_set() else self._pacer.max_tx
+            if self._pool.waiting >= enough:
+                return
+            waits: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(self._pool.filled(enough)),
+                asyncio.ensure_future(self._clock.sleep(remaining)),
+            ]
+            if not self._draining.is_set():
+                waits.append(asyncio.ensure_future(self._draining.wait()))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
 
     async def _close_round(self) -> None:
         self._interval = get_dynamic_batch_interval(self._pool.waiting, self._interval, self._pacer)
         self._closed_at = self._clock.monotonic()
-        attempt = 0
+        failures = 0
         while True:
-            candidates = self._pool.candidates(self._limit)
+            candidates = self._pool.candidates(self._pacer.max_tx)
             try:
                 sealed = await self._make_round(candidates)
                 break
-            except RecordTooLarge:
-                self._limit = max(1, len(candidates.transactions) // 2)
             except Exception:
                 # A part's fault; the other cities, and this one's intake, go on.
                 logger.exception("%s: round %d failed", self._slug, self.head.round + 1)
-                attempt += 1
-                await self._clock.sleep(min(0.1 * 2**attempt, RETRY_SECONDS_MAX))
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
         await self._commit(sealed)
-        self._limit = self._pacer.max_tx
         nodes = self._state.apply(sealed)
         self._pool.decided(candidates, sealed.transactions, sealed.held, sealed.round)
         await self._sealed(sealed, nodes)
@@ -195,6 +192,7 @@ class Sequencer:
         )
         check_decision(decision, transactions)
         decision = await with_effects(decision, judgement, transactions, self._state)
+        check_writes(decision.writes)
         tree = self._tree.copy()
         draft = await self._compute(
             draft_round,
@@ -211,7 +209,7 @@ class Sequencer:
         return await seal_round(draft, self._previous_poh, self._consensus)
 
     async def _commit(self, sealed: SealedRound) -> None:
-        attempt = 0
+        failures = 0
         while True:
             try:
                 await self._storage.commit(sealed)
@@ -220,13 +218,13 @@ class Sequencer:
                 if not await self._is_committed(sealed):
                     raise
                 break
-            except StorageError as error:
+            except Exception as error:
                 # Committed or not: the same round again, never another version of it.
                 logger.warning(
-                    "%s: round %d was not confirmed: %s", self._slug, sealed.round, error
+                    "%s: round %d was not confirmed: %r", self._slug, sealed.round, error
                 )
-                attempt += 1
-                await self._clock.sleep(min(0.1 * 2**attempt, RETRY_SECONDS_MAX))
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
         self._tree = merkle.Tree(sealed.first_index + len(sealed.transactions), sealed.peaks)
         self._previous_poh = record.poh_of(sealed.record).hash
         self.head = replace(
@@ -257,9 +255,9 @@ class Sequencer:
 
     async def _held_since(self) -> dict[bytes, int]:
         """Ids held by the last rounds, in the order in which they were; some are sealed since."""
-        first = max(1, self.head.round - self._hold_rounds + 1)
-        return {
-            tx_id: stored.round
-            for stored in await self._storage.rounds(first, self._hold_rounds)
-            for tx_id in record.decode(stored.record).held
-        }
+        held: dict[bytes, int] = {}
+        for number in range(max(1, self.head.round - self._hold_rounds + 1), self.head.round + 1):
+            [stored] = await self._storage.rounds(number, 1)
+            decoded = await self._compute(record.decode, stored.record)
+            held |= dict.fromkeys(decoded.held, number)
+        return held

@@ -25,11 +25,6 @@ class LedgerState:
 
     def __init__(self, storage: CityStorage) -> None:
         self._storage = storage
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin again with what storage says."""
-        storage = self._storage
         self._objects = _ReadThrough[str, ObjectState](storage.objects)
         self._latest = _ReadThrough[bytes, NodeRef](storage.latest)
         self._rounds: OrderedDict[int, Sequence[SealedNode]] = OrderedDict()

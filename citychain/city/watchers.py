@@ -17,15 +17,27 @@ class Subscription:
     def __init__(self) -> None:
         self._events: list[TransactionEvent] = []
         self._filled = asyncio.Event()
+        self._error: Exception | None = None
 
     def push(self, event: TransactionEvent) -> None:
         """Add an event."""
         self._events.append(event)
         self._filled.set()
 
+    def end(self, error: Exception) -> None:
+        """No more will come: whoever waits gets the error."""
+        self._error = error
+        self._filled.set()
+
     async def next(self) -> Sequence[TransactionEvent]:
-        """All events since the last call; waits for at least one."""
+        """All events since the last call; waits for at least one.
+
+        Raises:
+            CityUnavailable: the city was closed.
+        """
         await self._filled.wait()
+        if self._error is not None:
+            raise self._error
         self._filled.clear()
         events, self._events = self._events, []
         return events
@@ -37,10 +49,21 @@ class Watchers:
     def __init__(self) -> None:
         self._by_id: dict[bytes, list[Subscription]] = {}
         self._progress: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+
+    def close(self, error: Exception) -> None:
+        """The city is closed: everybody who waits gets the error, and so does who comes later."""
+        self._error = error
+        for subscriptions in self._by_id.values():
+            for subscription in subscriptions:
+                subscription.end(error)
+        self._wake()
 
     def subscribe(self, tx_ids: Iterable[bytes]) -> Subscription:
         """Begin to keep events of these transactions."""
         subscription = Subscription()
+        if self._error is not None:
+            subscription.end(self._error)
         for tx_id in tx_ids:
             self._by_id.setdefault(tx_id, []).append(subscription)
         return subscription
@@ -59,12 +82,21 @@ class Watchers:
             for node in nodes:
                 for subscription in self._by_id.get(node.tx_id, ()):
                     subscription.push(event_of(node, final=final))
+        self._wake()
+
+    def _wake(self) -> None:
         if self._progress is not None:
             self._progress.set_result(None)
             self._progress = None
 
     def progress(self) -> asyncio.Future[None]:
-        """Done at the next round that is sealed or approved: take it, look, then await it."""
+        """Done at the next round that is sealed or approved: take it, look, then await it.
+
+        Raises:
+            CityUnavailable: the city was closed.
+        """
+        if self._error is not None:
+            raise self._error
         if self._progress is None:
             self._progress = asyncio.get_running_loop().create_future()
         return self._progress

@@ -125,11 +125,15 @@ class Draft:
         return tx_id in self._sealed
 
     def floor(self) -> int:
-        """The segment before which nothing is pending."""
+        """The segment before which nothing is pending.
+
+        With nothing pending, the last segment of the group: a later append of the
+        same group may still go into it.
+        """
         for tx_id, location in chain(self._state.pending.items(), self._received.items()):
             if tx_id not in self._sealed:
                 return location >> LOCATION_BITS
-        return self._state.segment + len(self._segments)
+        return self._state.segment + max(len(self._segments) - 1, 0)
 
     def progress(self) -> tuple[int, int, int]:
         """The city's row in ``progress``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections import Counter
 from typing import Any, Self
 
@@ -48,7 +49,7 @@ class _InFront:
         if name.startswith("__") or self.__dict__.get("_real") is None:
             raise AttributeError(name)
         attribute = getattr(self._real, name)
-        if not asyncio.iscoroutinefunction(attribute):
+        if not inspect.iscoroutinefunction(attribute):
             return attribute
 
         @functools.wraps(attribute)

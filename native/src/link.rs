@@ -181,34 +181,44 @@ fn read_parent(parent: &Bound<'_, PyAny>) -> PyResult<Parent<NodeRef>> {
     }
 }
 
-/// RFC 6962 leaf hashes of a round's transactions, 32 bytes each, in their order.
+/// RFC 6962 leaf hashes of a round's transactions, 32 bytes each, in order of seq.
 ///
-/// Layout of a leaf: 01 || node id, for an approved transaction; 02 || tx id || len(code) 1 ||
-/// code, for a rejected one. Exactly one of node id and code is given for each.
+/// Layout of a leaf: 01 || node id, for an approved transaction; 02 || round 8 || seq 4 || tx id ||
+/// len(code) 1 || code || len(reason) 1 || reason, for a rejected one. Exactly one of node id and
+/// rejection is given for each.
 ///
 /// Raises:
-///     ValueError: an id is not 32 bytes, a code is not 1 to 32 characters of A-Z, 0-9 and _, both
-///         or neither of node id and code are given, or lengths differ.
+///     ValueError: an id is not 32 bytes, a code is not 1 to 32 characters of A-Z, 0-9 and _, a
+///         reason is longer than 255 bytes, both or neither of node id and rejection are given, or
+///         lengths differ.
 #[pyfunction]
-#[pyo3(signature = (*, tx_ids, node_ids, codes))]
+#[pyo3(signature = (*, round, tx_ids, node_ids, rejections))]
 fn leaf_hashes<'py>(
     py: Python<'py>,
+    round: u64,
     tx_ids: Vec<PyBackedBytes>,
     node_ids: Vec<Option<PyBackedBytes>>,
-    codes: Vec<Option<PyBackedStr>>,
+    rejections: Vec<Option<(PyBackedStr, PyBackedStr)>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     same_length("node_ids", node_ids.len(), "tx_ids", tx_ids.len())?;
-    same_length("codes", codes.len(), "tx_ids", tx_ids.len())?;
+    same_length("rejections", rejections.len(), "tx_ids", tx_ids.len())?;
     let mut leaves = Vec::with_capacity(tx_ids.len());
     for (index, tx_id) in tx_ids.iter().enumerate() {
         let tx_id = exactly("tx_ids: an id", tx_id)?;
-        leaves.push(match (&node_ids[index], &codes[index]) {
+        leaves.push(match (&node_ids[index], &rejections[index]) {
             (Some(node_id), None) => Leaf::Approved {
                 node_id: exactly("node_ids: an id", node_id)?,
             },
-            (None, Some(code)) => Leaf::Rejected { tx_id, code },
+            (None, Some((code, reason))) => Leaf::Rejected {
+                round,
+                seq: u32::try_from(index)?,
+                tx_id,
+                code,
+                reason,
+            },
             _ => {
-                let message = format!("node_ids[{index}] or codes[{index}]: one must be given");
+                let message =
+                    format!("node_ids[{index}] or rejections[{index}]: one must be given");
                 return Err(PyValueError::new_err(message));
             }
         });

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from transaction_wire import Body, sha256, transaction
 
 from citychain._native.link import PARENTS_MAX, leaf_hashes, node_ids, sealed_rounds_parents
-from citychain.node import node_id
-from citychain.types import NodeRef, Parent
+from citychain.node import log_leaf, node_id
+from citychain.types import NodeRef, Parent, Rejection
 
 GENESIS = b"G" * 32
 ROOT = b"R" * 32
@@ -275,26 +275,48 @@ CODES = st.text("ABCXYZ019_", min_size=1, max_size=32)
 IDS = st.binary(min_size=32, max_size=32)
 
 
-@given(st.lists(st.tuples(IDS, IDS | CODES)))
-def test_leaf_hashes_are_of_rfc_6962(sealed: list[tuple[bytes, bytes | str]]) -> None:
+REASONS = st.text(max_size=60)
+
+
+@given(st.integers(1, 2**64 - 1), st.lists(st.tuples(IDS, IDS | st.tuples(CODES, REASONS))))
+def test_leaf_hashes_are_of_rfc_6962(
+    round: int, sealed: list[tuple[bytes, bytes | tuple[str, str]]]
+) -> None:
     packed = leaf_hashes(
+        round=round,
         tx_ids=[tx_id for tx_id, _ in sealed],
         node_ids=[outcome if isinstance(outcome, bytes) else None for _, outcome in sealed],
-        codes=[outcome if isinstance(outcome, str) else None for _, outcome in sealed],
+        rejections=[outcome if isinstance(outcome, tuple) else None for _, outcome in sealed],
     )
     assert packed == b"".join(
-        sha256(b"\0\x01", outcome)
-        if isinstance(outcome, bytes)
-        else sha256(b"\0\x02", tx_id, bytes((len(outcome),)), outcome.encode("ascii"))
-        for tx_id, outcome in sealed
+        sha256(
+            b"\0",
+            log_leaf(
+                round=round,
+                seq=seq,
+                tx_id=tx_id,
+                node_id=outcome if isinstance(outcome, bytes) else None,
+                rejection=Rejection(*outcome) if isinstance(outcome, tuple) else None,
+            ),
+        )
+        for seq, (tx_id, outcome) in enumerate(sealed)
+    )
+
+
+def test_a_rejected_leaf_has_the_layout_of_the_protocol() -> None:
+    packed = leaf_hashes(
+        round=7, tx_ids=[bytes(32)], node_ids=[None], rejections=[("RULE", "größer")]
+    )
+    assert packed == sha256(
+        b"\0\2", (7).to_bytes(8, "big"), bytes(4), bytes(32), b"\4RULE", b"\x08", "größer".encode()
     )
 
 
 @pytest.mark.parametrize(
     ("tx_id", "node", "code", "message"),
     [
-        (bytes(32), None, None, r"node_ids\[0\] or codes\[0\]: one must be given"),
-        (bytes(32), bytes(32), "NO", r"node_ids\[0\] or codes\[0\]: one must be given"),
+        (bytes(32), None, None, r"node_ids\[0\] or rejections\[0\]: one must be given"),
+        (bytes(32), bytes(32), "NO", r"node_ids\[0\] or rejections\[0\]: one must be given"),
         (bytes(31), bytes(32), None, "tx_ids: an id must have 32 bytes, not 31"),
         (bytes(32), bytes(33), None, "node_ids: an id must have 32 bytes, not 33"),
         (bytes(32), None, "", "must be 1 to 32 characters of A-Z, 0-9 and _"),
@@ -307,11 +329,21 @@ def test_a_wrong_leaf_is_named(
     tx_id: bytes, node: bytes | None, code: str | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        leaf_hashes(tx_ids=[tx_id], node_ids=[node], codes=[code])
+        leaf_hashes(
+            round=1,
+            tx_ids=[tx_id],
+            node_ids=[node],
+            rejections=[None if code is None else (code, "")],
+        )
+
+
+def test_a_reason_too_long_is_an_error() -> None:
+    with pytest.raises(ValueError, match="256 bytes"):
+        leaf_hashes(round=1, tx_ids=[bytes(32)], node_ids=[None], rejections=[("A", "x" * 256)])
 
 
 def test_leaves_are_given_in_equal_numbers() -> None:
     with pytest.raises(ValueError, match=r"^node_ids has 0 items, tx_ids has 1$"):
-        leaf_hashes(tx_ids=[bytes(32)], node_ids=[], codes=[None])
-    with pytest.raises(ValueError, match=r"^codes has 2 items, tx_ids has 1$"):
-        leaf_hashes(tx_ids=[bytes(32)], node_ids=[None], codes=["A", "B"])
+        leaf_hashes(round=1, tx_ids=[bytes(32)], node_ids=[], rejections=[None])
+    with pytest.raises(ValueError, match=r"^rejections has 2 items, tx_ids has 1$"):
+        leaf_hashes(round=1, tx_ids=[bytes(32)], node_ids=[None], rejections=[("A", ""), ("B", "")])

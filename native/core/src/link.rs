@@ -4,7 +4,7 @@
 //! node id = SHA256("citychain/node/v1\0" ‖ u8 len ‖ rule ‖ genesis ‖ u64 round ‖ u32 seq ‖ tx id
 //!                  ‖ u8 n ‖ n parents' node ids ‖ [pop])
 //! leaf    = 01 ‖ node id                      an approved transaction
-//!         | 02 ‖ tx id ‖ u8 len ‖ code        a rejected one
+//!         | 02 ‖ u64 round ‖ u32 seq ‖ tx id ‖ u8 len ‖ code ‖ u8 len ‖ reason    a rejected one
 //! ```
 //!
 //! Integers are big-endian. `seq` counts all sealed transactions of the round from 0, the rejected
@@ -212,26 +212,56 @@ fn resolve(entry: &Linkable<'_>, round: u64, ids: &[Option<Hash>]) -> Result<Vec
 
 /// What became of a sealed transaction, as its log leaf says it.
 pub enum Leaf<'a> {
-    Approved { node_id: &'a Hash },
-    Rejected { tx_id: &'a Hash, code: &'a str },
+    Approved {
+        node_id: &'a Hash,
+    },
+    Rejected {
+        round: u64,
+        seq: u32,
+        tx_id: &'a Hash,
+        code: &'a str,
+        reason: &'a str,
+    },
 }
 
 /// The leaf's hash in the log.
 ///
 /// # Errors
-/// A message, if the code is not 1 to 32 characters of A-Z, 0-9 and `_`.
+/// A message, if the code is not 1 to 32 characters of A-Z, 0-9 and `_`, or the reason is longer
+/// than 255 bytes.
 pub fn leaf_hash(leaf: &Leaf<'_>) -> Result<Hash, String> {
     let data = match leaf {
         Leaf::Approved { node_id } => [&[1], node_id.as_slice()].concat(),
-        Leaf::Rejected { tx_id, code } => {
+        Leaf::Rejected {
+            round,
+            seq,
+            tx_id,
+            code,
+            reason,
+        } => {
             let allowed = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
             if !(1..=32).contains(&code.len()) || !code.bytes().all(allowed) {
                 return Err(format!(
                     "code {code:?} must be 1 to 32 characters of A-Z, 0-9 and _"
                 ));
             }
-            let length = [code.len() as u8];
-            [&[2], tx_id.as_slice(), &length, code.as_bytes()].concat()
+            let Ok(reason_length) = u8::try_from(reason.len()) else {
+                return Err(format!(
+                    "a reason of {} bytes; at most 255 are allowed",
+                    reason.len()
+                ));
+            };
+            [
+                &[2],
+                round.to_be_bytes().as_slice(),
+                &seq.to_be_bytes(),
+                tx_id.as_slice(),
+                &[code.len() as u8],
+                code.as_bytes(),
+                &[reason_length],
+                reason.as_bytes(),
+            ]
+            .concat()
         }
     };
     Ok(hash_leaf(&data))
