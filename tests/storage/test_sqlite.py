@@ -48,6 +48,24 @@ class TestSqliteStorage(StorageSuite):
             )
         assert 1 <= transactions <= 60  # of 200 calls
 
+    async def test_what_arrives_in_the_transaction_that_seals_all_else_stays_pending(
+        self, storage_context: StorageContext
+    ) -> None:
+        ledger = Ledger(1)
+        for _ in range(5):
+            async with SqliteBackend(SqliteOptions(), storage_context) as backend:
+                city = await backend.city(ledger.genesis, b"", ())
+                await ledger.check(city)
+                first, second = ledger.transactions(3), ledger.transactions(2)
+                ledger.receive(first)
+                sealed = ledger.round(ledger.pending)
+                await asyncio.gather(
+                    city.append(first, {}), city.commit(sealed), city.append(second, {})
+                )
+                ledger.commit(sealed)
+                ledger.receive(second)
+                await ledger.check(city)
+
     async def test_writes_wait_for_room_in_the_order_of_the_calls(
         self, storage_context: StorageContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
