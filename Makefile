@@ -51,6 +51,7 @@ fmt: ready ## Format the code of both languages
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(CARGO) fmt --manifest-path native/Cargo.toml --all
+	$(CARGO) fmt --manifest-path native/fuzz/Cargo.toml
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS
 	@sh .ci/fuzz $(FUZZ_SECONDS)

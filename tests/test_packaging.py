@@ -267,7 +267,7 @@ def version_of(text: str) -> tuple[int, ...]:
 
 def rust_variables() -> dict[str, str]:
     """What cargo needs of this environment; also the target folder, so that it is shared."""
-    kept = ("HOME", "PIP_", "CARGO", "RUST", "PYO3_", "SSL_", "HTTP", "LANG")
+    kept = ("HOME", "PIP_", "CARGO", "RUST", "PYO3_", "PYENV_", "SSL_", "HTTP", "LANG")
     return {name: value for name, value in os.environ.items() if name.upper().startswith(kept)}
 
 
@@ -322,6 +322,11 @@ def test_an_installed_extension_has_no_sources_to_compare(tree_with_library: Pat
     assert load_extension(tree_with_library).stderr == ""
 
 
+def shared() -> dict[str, str]:
+    """The same, with the target folder of this tree, so that dependencies are compiled once."""
+    return {"CARGO_TARGET_DIR": str(TREE / "native" / "target"), **rust_variables()}
+
+
 @pytest.fixture(scope="module")
 def littered_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This tree as git sees it, with what earlier builds may have left in it."""
@@ -346,13 +351,16 @@ def littered_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
+BUILD_OPTIONS = {"--release", "--locked"}
+
+
 @pytest.fixture(scope="module")
 def packages(littered_tree: Path) -> Mapping[str, Path]:
     """The sdist, the wheel built from it, and a wheel built from the tree."""
-    variables = {"CARGO_TARGET_DIR": str(TREE / "native" / "target"), **rust_variables()}
     for arguments in (("--outdir=dist",), ("--wheel", "--outdir=direct")):
-        built = run(sys.executable, "-m", "build", *arguments, cwd=littered_tree, **variables)
+        built = run(sys.executable, "-m", "build", *arguments, cwd=littered_tree, **shared())
         assert built.returncode == 0, built.stdout + built.stderr
+        assert set((built.stdout + built.stderr).split()) >= BUILD_OPTIONS
     return {
         "sdist": next(littered_tree.glob("dist/*.tar.gz")),
         "wheel": next(littered_tree.glob("dist/*.whl")),
@@ -398,6 +406,21 @@ def test_the_sdist_holds_what_a_build_needs(packages: Mapping[str, Path]) -> Non
     left = [name for name in names if "ghost" in name or name.endswith((".so", ".so~", ".pyc"))]
     assert left == []
     assert not any(name.startswith(("tests", "native/fuzz", "native/target")) for name in names)
+
+
+@pytest.mark.slow
+def test_an_editable_install_replaces_a_library_that_was_left(
+    littered_tree: Path, tmp_path: Path
+) -> None:
+    assert run(sys.executable, "-m", "venv", "venv", cwd=tmp_path).returncode == 0
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = ("-m", "pip", "install", "-v", "--no-deps", "--editable", littered_tree)
+    installed = run(python, *pip, cwd=tmp_path, **shared())
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+    assert set((installed.stdout + installed.stderr).split()) >= BUILD_OPTIONS
+    located = "from citychain import _native; print(_native.__file__)"
+    loaded = run(python, "-c", located, cwd=tmp_path)
+    assert loaded.stdout == f"{littered_tree}/citychain/{LIBRARY}\n", loaded.stderr
 
 
 SIGNS = """
