@@ -142,6 +142,17 @@ class Server:
         return Ran(self.process.returncode, out, err)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """Let the processes of these tests be interrupted.
+
+    Started in a shell's background, all of this ignores SIGINT, and so would they. A handler of
+    ours is not inherited: they begin with the default.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def process() -> Callable[..., Ran]:
     """Runs the command to its end in a process of its own."""

@@ -206,7 +206,7 @@ async def test_a_receipt_that_was_touched_does_not_verify(
         (replace(good, checkpoint=good.checkpoint[:-1] + b"\0"), "checkpoint"),
         (replace(good, certificate=replace(good.certificate, votes=())), "quorum"),
         (replace(rejected, rejection=replace_code(rejected, "EXPIRED")), "inclusion"),
-        (replace(rejected, rejection=None), "node"),
+        (replace(rejected, rejection=None), "form"),
     ):
         with pytest.raises(InvalidReceipt) as caught:
             verify_receipt(changed, genesis_file)

@@ -103,10 +103,10 @@ async def test_every_acknowledged_transaction_is_final_exactly_once(tmp_path: Pa
         stop.clear()
         async with serving(tmp_path, address) as process:
             address = (tmp_path / "ready").read_text().strip()
-            async with CityClient(
-                "tokyo", ChannelFactory([address]), timeout=timedelta(seconds=1)
-            ) as client:
-                genesis = (await client.info()).genesis
+            channels = ChannelFactory([address])
+            async with CityClient("tokyo", channels) as patient:
+                genesis = (await patient.info()).genesis
+            async with CityClient("tokyo", channels, timeout=timedelta(seconds=1)) as client:
                 tasks = [asyncio.create_task(send(client, genesis, key)) for key in KEYS]
                 tasks.append(asyncio.create_task(collect(client)))
                 await asyncio.sleep(choose.uniform(0.2, 1.0))
