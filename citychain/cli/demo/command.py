@@ -101,9 +101,7 @@ async def _demonstrate(plans: Sequence[CityPlan], directory: Path) -> tuple[list
     from citychain.cli.server_process import ServerProcess
 
     # As Ctrl-C does: the server is stopped on the way out.
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, signal.raise_signal, signal.SIGINT
-    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _interrupt)
     towns = [plan.city for plan in plans]
     residents = make_directory(directory, towns)
     check_setup(directory, towns)
@@ -128,3 +126,7 @@ async def _demonstrate(plans: Sequence[CityPlan], directory: Path) -> tuple[list
     finally:
         await server.stop()
     return cities, unknown_answer
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
