@@ -340,7 +340,7 @@ def littered_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for left in (
         f"citychain/{LIBRARY}",
         f"citychain/{LIBRARY}~",
-        "citychain/_native.cpython-311-x86_64-linux-gnu.so",
+        "citychain/_native.cpython-310-x86_64-linux-gnu.so",
         "citychain/__pycache__/ghost.cpython-311.pyc",
         f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/ghost.py",
         f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/{LIBRARY}",
