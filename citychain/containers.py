@@ -8,6 +8,7 @@ are built when the city is opened. A test replaces any of them by name.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -34,7 +35,7 @@ from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
 from citychain.crypto.signatures import KeyCache
-from citychain.errors import CityUnavailable, ConfigurationError
+from citychain.errors import CitychainError, CityUnavailable, ConfigurationError
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
 from citychain.hooks.events import RoundEvents
@@ -50,6 +51,8 @@ __all__ = [
     "open_directory",
     "open_server",
 ]
+
+logger = logging.getLogger(__name__)
 
 BUILTIN: Final = (
     citychain.storage.builtin,
@@ -179,6 +182,11 @@ async def open_server(
                 ),
                 registry.interceptors(),
             ) as server:
+                for slug in settings.cities:
+                    try:
+                        await core.compute()(core.catalogue().plan, slug)
+                    except CitychainError as error:
+                        logger.error("%s cannot be opened: %s", slug, error)
                 for slug in core.catalogue().eager():
                     with suppress(CityUnavailable):  # Logged, and tried again when asked for.
                         await directory.handler(slug)

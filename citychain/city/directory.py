@@ -18,7 +18,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from citychain.city.listing import CityListing, CityState
 from citychain.city.retry import pause_seconds
-from citychain.errors import CityUnavailable, NotFound
+from citychain.errors import CityUnavailable, ConfigurationError, NotFound
 from citychain.handler import CityHandler
 from citychain.ports import Clock, Compute
 
@@ -193,7 +193,14 @@ class CityDirectory:
             entry.failure = secrets.token_hex(4)
             pause = pause_seconds(entry.failures, *RETRY_SECONDS)
             entry.retry_at = self._clock.monotonic() + pause
-            logger.exception("%s could not be opened (error id %s)", slug, entry.failure)
+            # A wrong setting says it all in its message; a fault needs its traceback.
+            logger.error(
+                "%s could not be opened (error id %s): %s",
+                slug,
+                entry.failure,
+                error,
+                exc_info=None if isinstance(error, ConfigurationError) else error,
+            )
             raise CityUnavailable(slug, entry.failure, timedelta(seconds=pause)) from error
         else:
             entry.handler, entry.stack = handler, stack

@@ -80,11 +80,23 @@ class _Globals:
     debug: bool = False
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"citychain {version('citychain')}")
+        raise typer.Exit
+
+
 @app.callback()
 def citychain(
     context: typer.Context,
     debug: Annotated[
         bool, typer.Option("--debug", help="Log everything, and show where an error comes from.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version."),
     ] = False,
 ) -> None:
     """Many verifiable city ledgers behind one server."""

@@ -32,7 +32,7 @@ City = Annotated[
 ]
 Server = Annotated[
     str,
-    typer.Option("--server", "-s", envvar="CITYCHAIN_SERVER", help="host:port of the server."),
+    typer.Option("--server", "-s", envvar="CITYCHAIN_ADDRESS", help="host:port of the server."),
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0.1, help="Seconds to go on without an answer.")

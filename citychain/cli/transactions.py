@@ -37,6 +37,8 @@ def get(
 ) -> None:
     """Show a transaction: its state, its place, what it says.
 
+    It is shown as soon as it is stored; its place is known once it is sealed.
+
     Examples:
 
         citychain get --city kanazawa <id>

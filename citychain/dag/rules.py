@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from citychain._native import settle
 from citychain._native.transactions import Transaction
+from citychain.errors import ConsensusError
 from citychain.ports import CityContext, RoundContext, StateView
 from citychain.types import Decision, Parent, Rejection, SealedNode
 
@@ -90,8 +91,18 @@ class LedgerRules(ABC):
     def _validate_all(
         self, candidates: Sequence[Transaction], round: RoundContext
     ) -> dict[int, Rejection]:
-        return {
-            index: rejection
-            for index, candidate in enumerate(candidates)
-            if (rejection := self.validate(candidate, round)) is not None
-        }
+        rejections: dict[int, Rejection] = {}
+        for index, candidate in enumerate(candidates):
+            try:
+                rejection = self.validate(candidate, round)
+            except Exception as error:
+                raise self._fault(candidate, f"raised {error!r}") from error
+            if isinstance(rejection, Rejection):
+                rejections[index] = rejection
+            elif rejection is not None:
+                raise self._fault(candidate, f"returned {rejection!r}, not None or a Rejection")
+        return rejections
+
+    def _fault(self, transaction: Transaction, what: str) -> ConsensusError:
+        rule = f"{type(self).__module__}.{type(self).__qualname__}.validate"
+        return ConsensusError(f"{rule} {what} for transaction {transaction.tx_id.hex()}")

@@ -18,6 +18,8 @@ from collections import Counter
 from typing import Any, Self
 
 from citychain.errors import ConsensusError, StorageError
+from citychain.nearest import did_you_mean
+from citychain.ports import CityStorage, ConsensusStep, DagHandler
 
 __all__ = [
     "FailingConsensus",
@@ -32,7 +34,14 @@ __all__ = [
 class _InFront:
     """Forwards everything to the real part, and gets in the way of one method."""
 
+    _port: type
+
     def __init__(self, method: str) -> None:
+        if not hasattr(self._port, method):
+            known = [name for name in dir(self._port) if not name.startswith("_")]
+            raise ValueError(
+                f"{self._port.__name__} has no method {method!r}{did_you_mean(method, known)}"
+            )
         self._method = method
         self._real: Any = None
         self.calls: Counter[str] = Counter()
@@ -40,8 +49,6 @@ class _InFront:
 
     def __call__(self, real: Any) -> Self:
         """Stand in front of ``real``."""
-        if not hasattr(real, self._method):
-            raise ValueError(f"{type(real).__name__} has no method {self._method!r}")
         self._real = real
         return self
 
@@ -118,6 +125,8 @@ class _Stalling(_InFront):
 class FailingStorage(_Failing):
     """A storage that raises `StorageError`, from ``append`` if nothing else is said."""
 
+    _port = CityStorage
+
     _error = StorageError
 
     def __init__(self, method: str = "append", **options: Any) -> None:
@@ -126,6 +135,8 @@ class FailingStorage(_Failing):
 
 class FailingDag(_Failing):
     """A DAG handler that raises `ConsensusError` from ``decide``."""
+
+    _port = DagHandler
 
     _error = ConsensusError
 
@@ -136,6 +147,8 @@ class FailingDag(_Failing):
 class FailingConsensus(_Failing):
     """A consensus step that raises `ConsensusError`, from ``approve`` if nothing else is said."""
 
+    _port = ConsensusStep
+
     _error = ConsensusError
 
     def __init__(self, method: str = "approve", **options: Any) -> None:
@@ -145,6 +158,8 @@ class FailingConsensus(_Failing):
 class StallingStorage(_Stalling):
     """A storage that holds ``append`` if nothing else is said."""
 
+    _port = CityStorage
+
     def __init__(self, method: str = "append", **options: Any) -> None:
         super().__init__(method, **options)
 
@@ -152,12 +167,16 @@ class StallingStorage(_Stalling):
 class StallingDag(_Stalling):
     """A DAG handler that holds ``decide``."""
 
+    _port = DagHandler
+
     def __init__(self, method: str = "decide", **options: Any) -> None:
         super().__init__(method, **options)
 
 
 class StallingConsensus(_Stalling):
     """A consensus step that holds ``approve`` if nothing else is said."""
+
+    _port = ConsensusStep
 
     def __init__(self, method: str = "approve", **options: Any) -> None:
         super().__init__(method, **options)

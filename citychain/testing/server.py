@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.config import Settings
 from citychain.containers import Overrides, open_server
 from citychain.crypto.signatures import SigningKey
+from citychain.errors import ConfigurationError
 from citychain.ports import Clock
 
 __all__ = ["CityClientFactory", "CityServer", "CityServerFactory", "TransactionFactory"]
 
+SLUG: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 OPERATOR_KEY: Final = "operator.key"
 FAST_PACER: Final = {"min_seconds": 0.01, "max_seconds": 0.05}
 """Tests do not wait for rounds."""
@@ -79,7 +82,14 @@ class CityServerFactory:
             directory.mkdir(parents=True, exist_ok=True)
             create_key(directory / OPERATOR_KEY)
         tables = dict(cities) if isinstance(cities, Mapping) else {name: {} for name in cities}
+        # A name in another script is an alias: a plugin says whose.
+        tables = {name: table for name, table in tables.items() if SLUG.fullmatch(name)}
         for name in overrides or {}:
+            if cities and name not in tables:
+                raise ConfigurationError(
+                    f"override of {name}: this server's cities are {', '.join(tables) or 'none'}; "
+                    "an override names its city by slug"
+                )
             tables.setdefault(name, {})
         return _serve(
             directory,
@@ -118,6 +128,9 @@ class CityClientFactory:
     @asynccontextmanager
     async def __call__(self, city: str = "tokyo", **options: Any) -> AsyncIterator[CityClient]:
         """Start a server and connect to a city of it.
+
+        A name that no installed plugin has is a new city with default parts: where the
+        plugin is what is tested, look at ``(await city.info()).rule`` once.
 
         Args:
             options: As for `CityServerFactory`.

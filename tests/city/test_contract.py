@@ -123,7 +123,7 @@ async def test_a_consensus_step_writes_objects_of_its_own_for_what_is_approved(
 
 
 async def test_a_citys_own_rule_that_raises_is_a_failed_round_not_a_lost_transaction(
-    open_cities: OpenCities,
+    open_cities: OpenCities, caplog: pytest.LogCaptureFixture
 ) -> None:
     from citychain.dag.sealed_rounds import SealedRounds
 
@@ -148,3 +148,5 @@ async def test_a_citys_own_rule_that_raises_is_a_failed_round_not_a_lost_transac
             async for batch in city.watch_transactions([good.tx_id, bad.tx_id], State.APPROVED):
                 codes |= {event.tx_id: event.code for event in batch.events}
         assert codes == {good.tx_id: "", bad.tx_id: "RULE"}
+    assert "Moody.validate raised RuntimeError('not today')" in caplog.text
+    assert good.tx_id.hex() in caplog.text

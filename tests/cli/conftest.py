@@ -121,7 +121,7 @@ class Server:
     @property
     def env(self) -> dict[str, str]:
         """With it a command asks this server."""
-        return {"CITYCHAIN_SERVER": self.address}
+        return {"CITYCHAIN_ADDRESS": self.address}
 
     def run(self, *arguments: str | Path, input: str = "") -> Ran:
         """Run a command that asks this server, in this process."""

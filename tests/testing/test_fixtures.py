@@ -54,6 +54,14 @@ async def test_an_unknown_part_is_refused_with_the_known_ones(city_server: Any) 
             pass
 
 
+async def test_a_misspelt_city_or_method_is_told_at_once(city_client: Any) -> None:
+    with pytest.raises(ConfigurationError, match="this server's cities are lviv"):
+        async with city_client("lviv", overrides={"lviiv": {"storage": FailingStorage()}}):
+            pass
+    with pytest.raises(ValueError, match=r"no method 'comit'.*commit"):
+        FailingStorage("comit")
+
+
 async def test_a_fake_clock_decides_when_rounds_close(
     city_server: Any, signed_transactions: Any
 ) -> None:
