@@ -12,8 +12,9 @@ which every run of pytest does, costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
     from citychain._native.transactions import Transaction as Transaction
@@ -126,14 +127,4 @@ _HOME: Final = {name: module for module, names in _MODULES.items() for name in n
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if (module := _HOME.get(name)) is None:
-        raise AttributeError(f"module 'citychain' has no attribute {name!r}")
-    value = getattr(import_module(f"citychain.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(globals(), _HOME)

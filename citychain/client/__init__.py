@@ -4,12 +4,12 @@
 
     key = load_key("alice.key")
     async with CityClient("金沢", ChannelFactory(["127.0.0.1:50051"])) as city:
-        genesis = (await city.info()).genesis
-        note = sign_transaction(key, genesis=genesis, data=b"hello")
+        info = await city.info()
+        note = sign_transaction(key, genesis=info.genesis, data=b"hello")
         await city.submit([note])
         await city.wait([note.tx_id])
         [receipt] = (await city.receipts([note.tx_id])).values()
-    verify_receipt(receipt, genesis_file)
+    verify_receipt(receipt, info.genesis_file)
 
 `keys` has key files, `transactions` signs, `channels` connects, `city` asks one city,
 `receipts` keeps and verifies what proves a transaction. Errors are those of
@@ -19,8 +19,9 @@ file alone does not load grpc.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
     from citychain.client.channels import ChannelFactory as ChannelFactory
@@ -57,14 +58,4 @@ _HOME: Final = {name: module for module, names in _MODULES.items() for name in n
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if (module := _HOME.get(name)) is None:
-        raise AttributeError(f"module 'citychain.client' has no attribute {name!r}")
-    value = getattr(import_module(f"citychain.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(globals(), _HOME)

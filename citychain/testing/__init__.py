@@ -16,8 +16,9 @@ Names are imported when they are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
     from citychain.testing.clock import FakeClock as FakeClock
@@ -29,25 +30,15 @@ if TYPE_CHECKING:
     from citychain.testing.faults import StallingStorage as StallingStorage
 
 _HOME: Final = {
-    "FakeClock": "clock",
-    "FailingConsensus": "faults",
-    "FailingDag": "faults",
-    "FailingStorage": "faults",
-    "StallingConsensus": "faults",
-    "StallingDag": "faults",
-    "StallingStorage": "faults",
+    "FakeClock": "testing.clock",
+    "FailingConsensus": "testing.faults",
+    "FailingDag": "testing.faults",
+    "FailingStorage": "testing.faults",
+    "StallingConsensus": "testing.faults",
+    "StallingDag": "testing.faults",
+    "StallingStorage": "testing.faults",
 }
 
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if (module := _HOME.get(name)) is None:
-        raise AttributeError(f"module 'citychain.testing' has no attribute {name!r}")
-    value = getattr(import_module(f"citychain.testing.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazy_names(globals(), _HOME)
