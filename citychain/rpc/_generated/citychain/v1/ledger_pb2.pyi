@@ -386,29 +386,170 @@ Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
 
 @_typing.final
 class Handover(_message.Message):
-    """A certified checkpoint that names the next committee, whose public keys are given."""
+    """A change of the committee, with the public keys of the new one in order of its seats."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
+    """An election: a certified checkpoint that names the next committee, in office from the
+    round after.
+    """
     @_builtins.property
     def certificate(self) -> Global___Certificate: ...
     @_builtins.property
     def public_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def recovery(self) -> _transaction_pb2.SignedTransaction:
+        """Or a recovery signed by the operator, with the key by id; the first two are unset then."""
+
     def __init__(
         self,
         *,
         checkpoint: _builtins.bytes = ...,
         certificate: Global___Certificate | None = ...,
         public_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        recovery: _transaction_pb2.SignedTransaction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "recovery", b"recovery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checkpoint", b"checkpoint", "public_keys", b"public_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checkpoint", b"checkpoint", "public_keys", b"public_keys", "recovery", b"recovery"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Handover: _TypeAlias = Handover  # noqa: Y015
+
+@_typing.final
+class Acknowledgement(_message.Message):
+    """Signed on request: a promise that one can hold against the city."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    RECEIVED_MS_FIELD_NUMBER: _builtins.int
+    FINAL_BY_MS_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    root: _builtins.bytes
+    """RFC 6962 root over the transaction ids of the items that were accepted, in order."""
+    size: _builtins.int
+    received_ms: _builtins.int
+    final_by_ms: _builtins.int
+    """By a round of this time at the latest, each has a final state."""
+    signature: _builtins.bytes
+    """By the operator, context "citychain/acknowledgement/v1": docs/protocol.md."""
+    def __init__(
+        self,
+        *,
+        root: _builtins.bytes = ...,
+        size: _builtins.int = ...,
+        received_ms: _builtins.int = ...,
+        final_by_ms: _builtins.int = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_by_ms", b"final_by_ms", "received_ms", b"received_ms", "root", b"root", "signature", b"signature", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Acknowledgement: _TypeAlias = Acknowledgement  # noqa: Y015
+
+@_typing.final
+class CastVote(_message.Message):
+    """A representative's vote for a round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_HASH_FIELD_NUMBER: _builtins.int
+    VOTE_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    checkpoint_hash: _builtins.bytes
+    @_builtins.property
+    def vote(self) -> Global___Vote: ...
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        checkpoint_hash: _builtins.bytes = ...,
+        vote: Global___Vote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vote", b"vote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_hash", b"checkpoint_hash", "round", b"round", "vote", b"vote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CastVote: _TypeAlias = CastVote  # noqa: Y015
+
+@_typing.final
+class Objection(_message.Message):
+    """Why a representative does not vote for a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_HASH_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    checkpoint_hash: _builtins.bytes
+    check: _builtins.str
+    """Which check failed."""
+    detail: _builtins.str
+    """For people."""
+    key_id: _builtins.bytes
+    signature: _builtins.bytes
+    """Context "citychain/objection/v1": docs/protocol.md."""
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        checkpoint_hash: _builtins.bytes = ...,
+        check: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        key_id: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "checkpoint_hash", b"checkpoint_hash", "detail", b"detail", "key_id", b"key_id", "round", b"round", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Objection: _TypeAlias = Objection  # noqa: Y015
+
+@_typing.final
+class ConflictingVotes(_message.Message):
+    """Proof, by itself, that a key signed two checkpoints of one round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.bytes
+    @_builtins.property
+    def first(self) -> Global___CastVote: ...
+    @_builtins.property
+    def second(self) -> Global___CastVote: ...
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.bytes = ...,
+        first: Global___CastVote | None = ...,
+        second: Global___CastVote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "public_key", b"public_key", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConflictingVotes: _TypeAlias = ConflictingVotes  # noqa: Y015

@@ -44,6 +44,47 @@ CITY_STATE_OPEN: CityState.ValueType  # 2
 CITY_STATE_FAILED: CityState.ValueType  # 3
 Global___CityState: _TypeAlias = CityState  # noqa: Y015
 
+class _VoteOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VoteOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VoteOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VOTE_OUTCOME_UNSPECIFIED: _VoteOutcome.ValueType  # 0
+    VOTE_OUTCOME_COUNTED: _VoteOutcome.ValueType  # 1
+    VOTE_OUTCOME_REPEATED: _VoteOutcome.ValueType  # 2
+    """This vote is known."""
+    VOTE_OUTCOME_LATE: _VoteOutcome.ValueType  # 3
+    """The round has its certificate; the vote is kept."""
+    VOTE_OUTCOME_UNKNOWN_ROUND: _VoteOutcome.ValueType  # 4
+    """The round does not exist here, or not yet."""
+    VOTE_OUTCOME_OTHER_CHECKPOINT: _VoteOutcome.ValueType  # 5
+    """For another checkpoint than the round's."""
+    VOTE_OUTCOME_NO_SEAT: _VoteOutcome.ValueType  # 6
+    """The key has no seat in the round's committee."""
+    VOTE_OUTCOME_BAD_SIGNATURE: _VoteOutcome.ValueType  # 7
+    VOTE_OUTCOME_EQUIVOCATION: _VoteOutcome.ValueType  # 8
+    """The key voted for another checkpoint of this round: the proof is kept."""
+
+class VoteOutcome(_VoteOutcome, metaclass=_VoteOutcomeEnumTypeWrapper): ...
+
+VOTE_OUTCOME_UNSPECIFIED: VoteOutcome.ValueType  # 0
+VOTE_OUTCOME_COUNTED: VoteOutcome.ValueType  # 1
+VOTE_OUTCOME_REPEATED: VoteOutcome.ValueType  # 2
+"""This vote is known."""
+VOTE_OUTCOME_LATE: VoteOutcome.ValueType  # 3
+"""The round has its certificate; the vote is kept."""
+VOTE_OUTCOME_UNKNOWN_ROUND: VoteOutcome.ValueType  # 4
+"""The round does not exist here, or not yet."""
+VOTE_OUTCOME_OTHER_CHECKPOINT: VoteOutcome.ValueType  # 5
+"""For another checkpoint than the round's."""
+VOTE_OUTCOME_NO_SEAT: VoteOutcome.ValueType  # 6
+"""The key has no seat in the round's committee."""
+VOTE_OUTCOME_BAD_SIGNATURE: VoteOutcome.ValueType  # 7
+VOTE_OUTCOME_EQUIVOCATION: VoteOutcome.ValueType  # 8
+"""The key voted for another checkpoint of this round: the proof is kept."""
+Global___VoteOutcome: _TypeAlias = VoteOutcome  # noqa: Y015
+
 @_typing.final
 class City(_message.Message):
     """--- cities ---------------------------------------------------------------"""
@@ -397,7 +438,10 @@ class SubmitBatchRequest(_message.Message):
 
     CITY_FIELD_NUMBER: _builtins.int
     TRANSACTIONS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_FIELD_NUMBER: _builtins.int
     city: _builtins.str
+    acknowledge: _builtins.bool
+    """Sign the acknowledgement."""
     @_builtins.property
     def transactions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialized SignedTransaction messages, at most 1,000: on the wire these are
@@ -409,10 +453,11 @@ class SubmitBatchRequest(_message.Message):
         *,
         city: _builtins.str = ...,
         transactions: _abc.Iterable[_builtins.bytes] | None = ...,
+        acknowledge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "transactions", b"transactions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "city", b"city", "transactions", b"transactions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,18 +468,24 @@ class SubmitBatchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitResult]:
         """One an item, in order."""
+
+    @_builtins.property
+    def acknowledgement(self) -> _ledger_pb2.Acknowledgement:
+        """Set where it was asked for and something was accepted."""
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___SubmitResult] | None = ...,
+        acknowledgement: _ledger_pb2.Acknowledgement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,14 +545,20 @@ class SubmitResult(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     tx_id: _builtins.bytes
     """Empty where the item could not be read."""
     state: _ledger_pb2.State.ValueType
     """Unset where the item was refused: then nothing was stored."""
     duplicate: _builtins.bool
     """This body had been received before; the state is the original's."""
+    leaf_index: _builtins.int
+    """Place under the signed acknowledgement's root, where there is one."""
     @_builtins.property
     def refusal(self) -> Global___Refusal: ...
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
         self,
         *,
@@ -509,10 +566,12 @@ class SubmitResult(_message.Message):
         state: _ledger_pb2.State.ValueType = ...,
         duplicate: _builtins.bool = ...,
         refusal: Global___Refusal | None = ...,
+        leaf_index: _builtins.int = ...,
+        path: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "refusal", b"refusal", "state", b"state", "tx_id", b"tx_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "leaf_index", b"leaf_index", "path", b"path", "refusal", b"refusal", "state", b"state", "tx_id", b"tx_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -601,7 +660,10 @@ class GetReceiptsRequest(_message.Message):
 
     CITY_FIELD_NUMBER: _builtins.int
     TX_IDS_FIELD_NUMBER: _builtins.int
+    KNOWN_ROUND_FIELD_NUMBER: _builtins.int
     city: _builtins.str
+    known_round: _builtins.int
+    """Leave out handovers to the committee in office in this round and before: the caller knows it."""
     @_builtins.property
     def tx_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """At most 256."""
@@ -611,10 +673,11 @@ class GetReceiptsRequest(_message.Message):
         *,
         city: _builtins.str = ...,
         tx_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        known_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "tx_ids", b"tx_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "known_round", b"known_round", "tx_ids", b"tx_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -968,21 +1031,25 @@ class StreamRoundsRequest(_message.Message):
     CITY_FIELD_NUMBER: _builtins.int
     FROM_ROUND_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
+    TRANSACTIONS_FIELD_NUMBER: _builtins.int
     city: _builtins.str
     from_round: _builtins.int
     """From 1. Resume after a break with the last round seen + 1."""
     sealed: _builtins.bool
     """Also rounds that are sealed and not yet approved."""
+    transactions: _builtins.bool
+    """Also each round's transactions."""
     def __init__(
         self,
         *,
         city: _builtins.str = ...,
         from_round: _builtins.int = ...,
         sealed: _builtins.bool = ...,
+        transactions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "from_round", b"from_round", "sealed", b"sealed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "from_round", b"from_round", "sealed", b"sealed", "transactions", b"transactions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -990,23 +1057,80 @@ Global___StreamRoundsRequest: _TypeAlias = StreamRoundsRequest  # noqa: Y015
 
 @_typing.final
 class StreamRoundsResponse(_message.Message):
+    """A round, or some of the transactions of the round before."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ROUND_FIELD_NUMBER: _builtins.int
+    TRANSACTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def round(self) -> _ledger_pb2.Round: ...
+    @_builtins.property
+    def transactions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Serialized SignedTransaction messages in their stored form: those that the record seals,
+        in order of seq, then those that it newly holds.
+        """
+
     def __init__(
         self,
         *,
         round: _ledger_pb2.Round | None = ...,
+        transactions: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["round", b"round"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "transactions", b"transactions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamRoundsResponse: _TypeAlias = StreamRoundsResponse  # noqa: Y015
+
+@_typing.final
+class GetPublicKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """At most 256."""
+
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+        key_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "key_ids", b"key_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPublicKeysRequest: _TypeAlias = GetPublicKeysRequest  # noqa: Y015
+
+@_typing.final
+class GetPublicKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def public_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """In the order asked, empty where the city does not know the key."""
+
+    def __init__(
+        self,
+        *,
+        public_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["public_keys", b"public_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPublicKeysResponse: _TypeAlias = GetPublicKeysResponse  # noqa: Y015
 
 @_typing.final
 class GetCheckpointRequest(_message.Message):
@@ -1159,6 +1283,207 @@ class GetConsistencyProofResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetConsistencyProofResponse: _TypeAlias = GetConsistencyProofResponse  # noqa: Y015
+
+@_typing.final
+class CastVotesRequest(_message.Message):
+    """--- votes ----------------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
+    OBJECTIONS_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    @_builtins.property
+    def votes(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.CastVote]:
+        """At most 64."""
+
+    @_builtins.property
+    def objections(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.Objection]:
+        """At most 16."""
+
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+        votes: _abc.Iterable[_ledger_pb2.CastVote] | None = ...,
+        objections: _abc.Iterable[_ledger_pb2.Objection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "objections", b"objections", "votes", b"votes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CastVotesRequest: _TypeAlias = CastVotesRequest  # noqa: Y015
+
+@_typing.final
+class CastVotesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___VoteOutcome.ValueType]:
+        """One a vote, in order."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___VoteOutcome.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CastVotesResponse: _TypeAlias = CastVotesResponse  # noqa: Y015
+
+@_typing.final
+class GetCommitteeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCommitteeRequest: _TypeAlias = GetCommitteeRequest  # noqa: Y015
+
+@_typing.final
+class GetCommitteeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    SEALED_ROUND_FIELD_NUMBER: _builtins.int
+    APPROVED_ROUND_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    STAKE_FOR_FIELD_NUMBER: _builtins.int
+    STAKE_NEEDED_FIELD_NUMBER: _builtins.int
+    CONFLICTING_FIELD_NUMBER: _builtins.int
+    HANDOVERS_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """The first round that waits for its certificate, or the next one."""
+    sealed_round: _builtins.int
+    approved_round: _builtins.int
+    stake_for: _builtins.int
+    """Stake that signed the round so far, and what its certificate needs."""
+    stake_needed: _builtins.int
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitteeMember]: ...
+    @_builtins.property
+    def conflicting(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.ConflictingVotes]:
+        """Proofs that a key signed two checkpoints of one round."""
+
+    @_builtins.property
+    def handovers(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.Handover]:
+        """Every change of the committee since the genesis, in order."""
+
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        sealed_round: _builtins.int = ...,
+        approved_round: _builtins.int = ...,
+        members: _abc.Iterable[Global___CommitteeMember] | None = ...,
+        stake_for: _builtins.int = ...,
+        stake_needed: _builtins.int = ...,
+        conflicting: _abc.Iterable[_ledger_pb2.ConflictingVotes] | None = ...,
+        handovers: _abc.Iterable[_ledger_pb2.Handover] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_round", b"approved_round", "conflicting", b"conflicting", "handovers", b"handovers", "members", b"members", "round", b"round", "sealed_round", b"sealed_round", "stake_for", b"stake_for", "stake_needed", b"stake_needed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCommitteeResponse: _TypeAlias = GetCommitteeResponse  # noqa: Y015
+
+@_typing.final
+class CommitteeMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    STAKE_FIELD_NUMBER: _builtins.int
+    LAST_ROUND_FIELD_NUMBER: _builtins.int
+    OBJECTION_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    stake: _builtins.int
+    last_round: _builtins.int
+    """The latest round that it voted for; 0 for none since the city was opened."""
+    @_builtins.property
+    def objection(self) -> _ledger_pb2.Objection:
+        """Its latest, unset once it votes again."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        stake: _builtins.int = ...,
+        last_round: _builtins.int = ...,
+        objection: _ledger_pb2.Objection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["objection", b"objection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "last_round", b"last_round", "objection", b"objection", "stake", b"stake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitteeMember: _TypeAlias = CommitteeMember  # noqa: Y015
+
+@_typing.final
+class RecoverRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    TRANSACTION_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    @_builtins.property
+    def transaction(self) -> _transaction_pb2.SignedTransaction:
+        """Its action is a Recovery; it is submitted as a transaction too."""
+
+    @_builtins.property
+    def public_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of the new committee, in order of its seats."""
+
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+        transaction: _transaction_pb2.SignedTransaction | None = ...,
+        public_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "public_keys", b"public_keys", "transaction", b"transaction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoverRequest: _TypeAlias = RecoverRequest  # noqa: Y015
+
+@_typing.final
+class RecoverResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoverResponse: _TypeAlias = RecoverResponse  # noqa: Y015
 
 @_typing.final
 class ListPluginsRequest(_message.Message):

@@ -524,6 +524,11 @@ class DagServiceStub(object):
                 request_serializer=citychain_dot_v1_dot_services__pb2.GetConsistencyProofRequest.SerializeToString,
                 response_deserializer=citychain_dot_v1_dot_services__pb2.GetConsistencyProofResponse.FromString,
                 _registered_method=True)
+        self.GetPublicKeys = channel.unary_unary(
+                '/citychain.v1.DagService/GetPublicKeys',
+                request_serializer=citychain_dot_v1_dot_services__pb2.GetPublicKeysRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.GetPublicKeysResponse.FromString,
+                _registered_method=True)
 
 
 class DagServiceServicer(object):
@@ -578,6 +583,13 @@ class DagServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPublicKeys(self, request, context):
+        """Public keys of authors, by key id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DagServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -620,6 +632,11 @@ def add_DagServiceServicer_to_server(servicer, server):
                     servicer.GetConsistencyProof,
                     request_deserializer=citychain_dot_v1_dot_services__pb2.GetConsistencyProofRequest.FromString,
                     response_serializer=citychain_dot_v1_dot_services__pb2.GetConsistencyProofResponse.SerializeToString,
+            ),
+            'GetPublicKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPublicKeys,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.GetPublicKeysRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.GetPublicKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -838,6 +855,197 @@ class DagService(object):
             '/citychain.v1.DagService/GetConsistencyProof',
             citychain_dot_v1_dot_services__pb2.GetConsistencyProofRequest.SerializeToString,
             citychain_dot_v1_dot_services__pb2.GetConsistencyProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPublicKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.DagService/GetPublicKeys',
+            citychain_dot_v1_dot_services__pb2.GetPublicKeysRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.GetPublicKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class VoteServiceStub(object):
+    """Between representatives and the city that they approve the rounds of.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CastVotes = channel.unary_unary(
+                '/citychain.v1.VoteService/CastVotes',
+                request_serializer=citychain_dot_v1_dot_services__pb2.CastVotesRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.CastVotesResponse.FromString,
+                _registered_method=True)
+        self.GetCommittee = channel.unary_unary(
+                '/citychain.v1.VoteService/GetCommittee',
+                request_serializer=citychain_dot_v1_dot_services__pb2.GetCommitteeRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.GetCommitteeResponse.FromString,
+                _registered_method=True)
+        self.Recover = channel.unary_unary(
+                '/citychain.v1.VoteService/Recover',
+                request_serializer=citychain_dot_v1_dot_services__pb2.RecoverRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.RecoverResponse.FromString,
+                _registered_method=True)
+
+
+class VoteServiceServicer(object):
+    """Between representatives and the city that they approve the rounds of.
+    """
+
+    def CastVotes(self, request, context):
+        """Votes and objections, authenticated by their signatures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCommittee(self, request, context):
+        """Who is in office, who voted, and what a round waits for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Recover(self, request, context):
+        """Replaces a committee that is lost, by the operator's signature.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_VoteServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CastVotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.CastVotes,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.CastVotesRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.CastVotesResponse.SerializeToString,
+            ),
+            'GetCommittee': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCommittee,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.GetCommitteeRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.GetCommitteeResponse.SerializeToString,
+            ),
+            'Recover': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recover,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.RecoverRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.RecoverResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'citychain.v1.VoteService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('citychain.v1.VoteService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class VoteService(object):
+    """Between representatives and the city that they approve the rounds of.
+    """
+
+    @staticmethod
+    def CastVotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.VoteService/CastVotes',
+            citychain_dot_v1_dot_services__pb2.CastVotesRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.CastVotesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCommittee(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.VoteService/GetCommittee',
+            citychain_dot_v1_dot_services__pb2.GetCommitteeRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.GetCommitteeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recover(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.VoteService/Recover',
+            citychain_dot_v1_dot_services__pb2.RecoverRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.RecoverResponse.FromString,
             options,
             channel_credentials,
             insecure,

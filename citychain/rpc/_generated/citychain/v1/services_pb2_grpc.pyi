@@ -166,6 +166,8 @@ class DagServiceStub:
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetCheckpointRequest, _services_pb2.GetCheckpointResponse]
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetInclusionProofRequest, _services_pb2.GetInclusionProofResponse]
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetConsistencyProofRequest, _services_pb2.GetConsistencyProofResponse]
+    GetPublicKeys: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetPublicKeysRequest, _services_pb2.GetPublicKeysResponse]
+    """Public keys of authors, by key id."""
 
 @_typing.type_check_only
 class DagServiceAsyncStub(DagServiceStub):
@@ -179,6 +181,8 @@ class DagServiceAsyncStub(DagServiceStub):
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_services_pb2.GetCheckpointRequest, _services_pb2.GetCheckpointResponse]  # type: ignore[assignment]
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_services_pb2.GetInclusionProofRequest, _services_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_services_pb2.GetConsistencyProofRequest, _services_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
+    GetPublicKeys: _aio.UnaryUnaryMultiCallable[_services_pb2.GetPublicKeysRequest, _services_pb2.GetPublicKeysResponse]  # type: ignore[assignment]
+    """Public keys of authors, by key id."""
 
 class DagServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -238,7 +242,70 @@ class DagServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_services_pb2.GetConsistencyProofResponse, _abc.Awaitable[_services_pb2.GetConsistencyProofResponse]]: ...
 
+    @_abc_1.abstractmethod
+    def GetPublicKeys(
+        self,
+        request: _services_pb2.GetPublicKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.GetPublicKeysResponse, _abc.Awaitable[_services_pb2.GetPublicKeysResponse]]:
+        """Public keys of authors, by key id."""
+
 def add_DagServiceServicer_to_server(servicer: DagServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class VoteServiceStub:
+    """Between representatives and the city that they approve the rounds of."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> VoteServiceAsyncStub: ...
+    CastVotes: _grpc.UnaryUnaryMultiCallable[_services_pb2.CastVotesRequest, _services_pb2.CastVotesResponse]
+    """Votes and objections, authenticated by their signatures."""
+    GetCommittee: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetCommitteeRequest, _services_pb2.GetCommitteeResponse]
+    """Who is in office, who voted, and what a round waits for."""
+    Recover: _grpc.UnaryUnaryMultiCallable[_services_pb2.RecoverRequest, _services_pb2.RecoverResponse]
+    """Replaces a committee that is lost, by the operator's signature."""
+
+@_typing.type_check_only
+class VoteServiceAsyncStub(VoteServiceStub):
+    """Between representatives and the city that they approve the rounds of."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CastVotes: _aio.UnaryUnaryMultiCallable[_services_pb2.CastVotesRequest, _services_pb2.CastVotesResponse]  # type: ignore[assignment]
+    """Votes and objections, authenticated by their signatures."""
+    GetCommittee: _aio.UnaryUnaryMultiCallable[_services_pb2.GetCommitteeRequest, _services_pb2.GetCommitteeResponse]  # type: ignore[assignment]
+    """Who is in office, who voted, and what a round waits for."""
+    Recover: _aio.UnaryUnaryMultiCallable[_services_pb2.RecoverRequest, _services_pb2.RecoverResponse]  # type: ignore[assignment]
+    """Replaces a committee that is lost, by the operator's signature."""
+
+class VoteServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Between representatives and the city that they approve the rounds of."""
+
+    @_abc_1.abstractmethod
+    def CastVotes(
+        self,
+        request: _services_pb2.CastVotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.CastVotesResponse, _abc.Awaitable[_services_pb2.CastVotesResponse]]:
+        """Votes and objections, authenticated by their signatures."""
+
+    @_abc_1.abstractmethod
+    def GetCommittee(
+        self,
+        request: _services_pb2.GetCommitteeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.GetCommitteeResponse, _abc.Awaitable[_services_pb2.GetCommitteeResponse]]:
+        """Who is in office, who voted, and what a round waits for."""
+
+    @_abc_1.abstractmethod
+    def Recover(
+        self,
+        request: _services_pb2.RecoverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.RecoverResponse, _abc.Awaitable[_services_pb2.RecoverResponse]]:
+        """Replaces a committee that is lost, by the operator's signature."""
+
+def add_VoteServiceServicer_to_server(servicer: VoteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class PluginServiceStub:
     @_typing.overload
