@@ -23,7 +23,7 @@ from typing import Final
 
 from citychain.errors import VerificationError
 from citychain.layout import POH_BYTES, Reader, poh_bytes, seats_bytes
-from citychain.types import PohEntry, Seat
+from citychain.types import PohEntry, Quorum, Seat
 
 __all__ = [
     "VOTE_CONTEXT",
@@ -32,7 +32,7 @@ __all__ = [
     "checkpoint_hash",
     "decode",
     "mixin",
-    "reaches_quorum",
+    "quorum_stake",
     "vote_message",
     "with_poh",
 ]
@@ -146,6 +146,7 @@ def vote_message(genesis: bytes, round: int, checkpoint_hash: bytes) -> bytes:
     return genesis + round.to_bytes(8, "big") + checkpoint_hash
 
 
-def reaches_quorum(stake_for: int, stake_total: int) -> bool:
-    """Whether ``3 * stake_for >= 2 * stake_total``, in integers."""
-    return 3 * stake_for >= 2 * stake_total
+def quorum_stake(stake_total: int, quorum: Quorum) -> int:
+    """The least stake that makes a certificate: for ``two-thirds`` the least with
+    ``3 * stake >= 2 * stake_total``, for ``majority`` that with ``2 * stake > stake_total``."""
+    return stake_total // 2 + 1 if quorum == "majority" else -(-2 * stake_total // 3)

@@ -46,7 +46,7 @@ from pydantic_settings import (
 from citychain.city.names import normalise
 from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Key, Source, explain, toml_place
-from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Slug
+from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
 from citychain.hooks.definitions import CityDefinition
 from citychain.nearest import did_you_mean
 
@@ -221,6 +221,10 @@ class CitySettings(_Table):
     """Of a new city: see `Genesis.hold_rounds`."""
     balances: dict[Asset, dict[KeyIdHex, Amount]] = Field(default_factory=dict)
     """First balances of a new city: asset, then key id in hexadecimal."""
+    committee: tuple[Representative, ...] = ()
+    """First committee of a new city: public keys and stakes; the operator alone if empty."""
+    representatives: tuple[Path, ...] = ()
+    """Key files of the representatives that vote inside this server; the operator's if empty."""
     genesis: Path | None = None
     """An existing genesis file, instead of a new one."""
     open: Opening | None = None
@@ -438,9 +442,12 @@ def _read_file(config: Path | None, environment: Mapping[str, str]) -> Source:
         (values, "data_dir"),
         (values, "operator_key"),
         *((table, "genesis") for table in tables if isinstance(table, dict)),
+        *((table, "representatives") for table in tables if isinstance(table, dict)),
     ]:
         if isinstance(table.get(key), str):
             table[key] = folder / table[key]
+        elif isinstance(table.get(key), list):
+            table[key] = [folder / path if isinstance(path, str) else path for path in table[key]]
     return Source(values, partial(toml_place, config, text))
 
 

@@ -34,7 +34,7 @@ from citychain.client.keys import load_key
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
-from citychain.crypto.signatures import KeyCache
+from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.errors import CitychainError, CityUnavailable, ConfigurationError
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
@@ -96,6 +96,10 @@ class CoreContainer(containers.DeclarativeContainer):
     )
 
 
+def _representatives(plan: CityPlan, operator: SigningKey) -> tuple[SigningKey, ...]:
+    return tuple(map(load_key, plan.representatives)) or (operator,)
+
+
 class CityContainer(containers.DeclarativeContainer):
     """One city's parts."""
 
@@ -110,6 +114,8 @@ class CityContainer(containers.DeclarativeContainer):
         compute=core.compute,
         clock=core.clock,
         operator=core.operator,
+        representatives=providers.Callable(_representatives, plan, core.operator),
+        storage=storage,
     )
     dag = providers.Singleton(
         lambda plan, context: plan.dag.definition.factory(plan.dag.options, context),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from citychain.crypto.keys import key_id
 from citychain.errors import ConfigurationError
-from citychain.types import ObjectWrite, Seat
+from citychain.types import ObjectWrite, Quorum, Seat
 
 __all__ = ["GENESIS_BYTES_MAX", "Genesis", "Representative", "balance_object"]
 
@@ -28,6 +28,7 @@ AMOUNT_MAX: Final = (1 << 63) - 1
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Asset = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 KeyIdHex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PublicKeyHex = Annotated[str, Field(pattern=r"^[0-9a-f]{5184}$")]
 Amount = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 
 
@@ -36,7 +37,7 @@ class Representative(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{5184}$")]
+    public_key: PublicKeyHex
     """ML-DSA-87, hexadecimal."""
     stake: Annotated[int, Field(ge=1, le=AMOUNT_MAX)] = 1
 
@@ -63,6 +64,11 @@ class Genesis(BaseModel):
     """The consensus step's name and version."""
     consensus_options: Mapping[str, Any] = Field(default_factory=dict)
     """The consensus step's options, all of them."""
+    quorum: Quorum = "two-thirds"
+    """How much of the committee's stake makes a certificate."""
+    operator: PublicKeyHex
+    """The operator's public key: registers witnesses, recovers a lost committee, and signs
+    acknowledgements."""
     num_hashes: Annotated[int, Field(ge=1, le=1 << 32)] = 10_000
     """Sequential hashes that a round's proof-of-history entry takes."""
     hold_rounds: Annotated[int, Field(ge=1, le=1_000)] = 8
@@ -117,6 +123,11 @@ class Genesis(BaseModel):
     def id(self) -> bytes:
         """Id of the city, 32 bytes."""
         return self.id_of(self.file)
+
+    @cached_property
+    def operator_id(self) -> bytes:
+        """Id of the operator's key, 32 bytes."""
+        return key_id(bytes.fromhex(self.operator))
 
     @cached_property
     def seats(self) -> tuple[Seat, ...]:

@@ -25,17 +25,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from citychain._native.transactions import Transaction
     from citychain.crypto.signatures import SigningKey
     from citychain.genesis import Genesis
     from citychain.types import (
+        CastVote,
         Certificate,
+        ConflictingVotes,
         Decision,
         Head,
         NodeRef,
+        Objection,
         ObjectState,
         ObjectWrite,
         PohEntry,
@@ -44,22 +47,26 @@ if TYPE_CHECKING:
         SealedNode,
         SealedRound,
         Seat,
+        VoteOutcome,
     )
 
 __all__ = [
     "CityContext",
     "CityStorage",
     "Clock",
+    "CommitteeStatus",
     "Compute",
     "ConsensusStep",
     "DagHandler",
     "Judgement",
     "PendingPage",
+    "RepresentativeStatus",
     "RoundContext",
     "StateView",
     "StorageBackend",
     "StorageContext",
     "StoredRound",
+    "SupportsVotes",
 ]
 
 T = TypeVar("T")
@@ -106,8 +113,14 @@ class CityContext:
     genesis: Genesis
     compute: Compute
     clock: Clock
-    operator: SigningKey
-    """The server's operator key. Never log it."""
+    operator: SigningKey | None
+    """The server's operator key; ``None`` where the city is only followed: then the step
+    judges, and neither seals nor approves. Never log it."""
+    representatives: Sequence[SigningKey] = ()
+    """Keys of the representatives that vote inside the server. Never log them."""
+    storage: CityStorage | None = None
+    """For what a consensus step keeps beside the ledger (`CityStorage.keep`) and for public
+    keys; ``None`` where the city is only followed. What is pure does not look at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,8 @@ class RoundContext:
     """RFC 6962 root of the city's log before this round."""
     previous_poh: bytes
     """Hash of the previous round's proof-of-history entry; the genesis id before the first."""
+    previous_checkpoint: bytes
+    """Hash of the previous round's checkpoint; the genesis id before the first."""
 
 
 class StateView(Protocol):
@@ -142,6 +157,9 @@ class StateView(Protocol):
 
     async def round_nodes(self, round: int) -> Sequence[SealedNode]:
         """All sealed transactions of a round in order of seq; empty for an unknown round."""
+
+    async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
+        """Checkpoint hashes of committed rounds; others are absent."""
 
 
 # --- storage ----------------------------------------------------------------
@@ -257,6 +275,19 @@ class CityStorage(StateView, Protocol):
             StorageError: nothing of the call may be assumed stored.
         """
 
+    async def keep(self, notes: Mapping[str, bytes]) -> None:
+        """Make notes durable, all or none; one of the same name is replaced.
+
+        Notes stand beside the ledger: few, small, and no part of what is hashed. A name has
+        1 to 255 bytes of UTF-8, a note at most 1 MiB.
+
+        Raises:
+            StorageError: nothing of the call may be assumed stored.
+        """
+
+    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+        """Notes whose names begin with ``prefix``, in order of name."""
+
     # Reads for receipts, verifiers and people
 
     async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
@@ -350,13 +381,19 @@ class Judgement:
     pops: Sequence[bytes] | None = None
     """For each candidate the 32-byte hash of its judgement of place; ``None``
     where the city judges none."""
-    effects: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict)
-    """By index into the candidates: values of ``$``-objects of the step's own
-    that are written if the candidate is approved."""
+    actions: frozenset[str] = frozenset()
+    """Names of the actions beyond ``data`` and ``transfer`` that the step gives a meaning
+    to; transactions with others are rejected as ``UNSUPPORTED_ACTION``."""
+    effects: Callable[[Sequence[Transaction]], Mapping[str, bytes]] | None = None
+    """Values of the ``$``-objects of the step's own that the round writes, given those
+    candidates that are approved, in order. Pure; called once, in a worker thread."""
 
 
 class ConsensusStep(Protocol):
-    """Decides when a round is proven and approved."""
+    """Decides when a round is proven and approved.
+
+    A step that takes votes from elsewhere is a `SupportsVotes` too.
+    """
 
     async def judge(
         self, round: RoundContext, candidates: Sequence[Transaction], state: StateView
@@ -375,3 +412,54 @@ class ConsensusStep(Protocol):
         that voted must repeat that vote. It may wait for as long as the quorum
         takes: votes can come from other processes. It is cancelled at shutdown.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class RepresentativeStatus:
+    """A member of the committee in office."""
+
+    key_id: bytes
+    stake: int
+    last_round: int
+    """The latest round that it voted for since the city was opened, 0 for none."""
+    objection: Objection | None = None
+    """Its latest; ``None`` once it votes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitteeStatus:
+    """Who is in office, and what the city waits for."""
+
+    round: int
+    """The first round that waits for its certificate, or the next one."""
+    members: Sequence[RepresentativeStatus]
+    stake_for: int
+    """Stake that signed that round so far."""
+    stake_needed: int
+    conflicting: Sequence[ConflictingVotes] = ()
+    """Proofs that a key signed two checkpoints of one round."""
+
+
+@runtime_checkable
+class SupportsVotes(Protocol):
+    """A consensus step whose representatives may be elsewhere."""
+
+    async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
+        """Take votes, authenticated by their signatures; one outcome each, in order."""
+
+    async def object(self, objections: Sequence[Objection]) -> None:
+        """Take objections of representatives; those that do not verify are dropped."""
+
+    async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
+        """Put the committee of an operator's recovery in office.
+
+        Args:
+            envelope: The signed transaction with the recovery.
+            public_keys: Of the new committee, in order of its seats.
+
+        Raises:
+            InvalidRequest: it is not the operator's, or does not fit where the ledger stands.
+        """
+
+    async def committee(self) -> CommitteeStatus:
+        """Who is in office now."""

@@ -34,7 +34,7 @@ from citychain.crypto import merkle, poh, signatures
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.genesis import Genesis
 from citychain.node import log_leaf, node_id
-from citychain.types import Certificate, NodeRef, Rejection
+from citychain.types import Certificate, Handover, NodeRef, Rejection
 
 __all__ = ["Receipt", "ReceiptVerifier"]
 
@@ -64,6 +64,8 @@ class Receipt:
     inclusion: tuple[bytes, ...]
     checkpoint: bytes
     certificate: Certificate
+    handovers: tuple[Handover, ...] = ()
+    """From the genesis' committee to the one that signed, in order."""
 
 
 class ReceiptVerifier:
@@ -200,7 +202,8 @@ class ReceiptVerifier:
                 ) from None
             counted.add(vote.key_id)
         stake = sum(stakes[key] for key in counted)
-        if not checkpoints.reaches_quorum(stake, sum(stakes.values())):
+        needed = checkpoints.quorum_stake(sum(stakes.values()), self._genesis.quorum)
+        if stake < needed:
             raise InvalidReceipt("quorum", f"stake {stake} of {sum(stakes.values())} signed")
 
     def _verify_poh(self, encoded: bytes, checkpoint: Checkpoint) -> None:

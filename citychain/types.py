@@ -9,20 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from citychain._native.transactions import Transaction
 
 __all__ = [
+    "CastVote",
     "Certificate",
+    "ConflictingVotes",
     "Decision",
+    "Handover",
     "Head",
     "NodeRef",
     "ObjectState",
     "ObjectWrite",
+    "Objection",
     "Parent",
     "PohEntry",
+    "Quorum",
     "RawTransaction",
     "Rejection",
     "SealedNode",
@@ -32,6 +37,7 @@ __all__ = [
     "SubtreeHash",
     "Verdict",
     "Vote",
+    "VoteOutcome",
 ]
 
 
@@ -56,6 +62,9 @@ class Rejection(NamedTuple):
     reason: str
     """For people: at most 255 bytes of UTF-8."""
 
+
+Quorum: TypeAlias = Literal["two-thirds", "majority"]
+"""How much of a committee's stake makes a certificate."""
 
 Verdict: TypeAlias = Rejection | None
 """``None`` means approved."""
@@ -120,6 +129,68 @@ class Certificate:
     round: int
     checkpoint_hash: bytes
     votes: tuple[Vote, ...]
+
+
+class CastVote(NamedTuple):
+    """A vote on its way to the city."""
+
+    round: int
+    checkpoint_hash: bytes
+    vote: Vote
+
+
+class VoteOutcome(IntEnum):
+    """What became of a cast vote; the numbers are those of the wire."""
+
+    COUNTED = 1
+    REPEATED = 2
+    """This vote is known."""
+    LATE = 3
+    """The round has its certificate; the vote is kept."""
+    UNKNOWN_ROUND = 4
+    """The round does not exist here, or not yet."""
+    OTHER_CHECKPOINT = 5
+    """For another checkpoint than the round's."""
+    NO_SEAT = 6
+    """The key has no seat in the round's committee."""
+    BAD_SIGNATURE = 7
+    EQUIVOCATION = 8
+    """The key voted for another checkpoint of this round: the proof is kept."""
+
+
+class ConflictingVotes(NamedTuple):
+    """Proof, by itself, that a key signed two checkpoints of one round."""
+
+    public_key: bytes
+    first: CastVote
+    second: CastVote
+
+
+class Objection(NamedTuple):
+    """Why a representative does not vote for a checkpoint."""
+
+    round: int
+    checkpoint_hash: bytes
+    check: str
+    """Which check failed, 1 to 32 bytes."""
+    detail: str
+    """For people, at most 512 bytes of UTF-8."""
+    key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A change of the committee: an election, or the operator's recovery."""
+
+    public_keys: tuple[bytes, ...]
+    """Of the new committee, in order of its seats."""
+    checkpoint: bytes = b""
+    """Of an election: names the next committee, in office from the round after."""
+    certificate: Certificate | None = None
+    """By the committee that was in office."""
+    recovery: bytes = b""
+    """Of a recovery: the operator's signed transaction in its stored form."""
 
 
 @dataclass(frozen=True, slots=True)

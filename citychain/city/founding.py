@@ -48,9 +48,11 @@ def _new(network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:
         rule_options=plan.dag.options.model_dump(mode="json"),
         consensus=plan.consensus.definition.step,
         consensus_options=plan.consensus.options.model_dump(mode="json"),
+        quorum=plan.consensus.definition.quorum,
+        operator=operator_public_key.hex(),
         num_hashes=plan.num_hashes,
         hold_rounds=plan.hold_rounds,
-        committee=(Representative(public_key=operator_public_key.hex()),),
+        committee=plan.committee or (Representative(public_key=operator_public_key.hex()),),
         balances=plan.balances,
     )
 

@@ -20,6 +20,7 @@ from citychain.config import (
 )
 from citychain.errors import ConfigurationError, NotFound
 from citychain.explain import explain, place
+from citychain.genesis import Representative
 from citychain.hooks.definitions import (
     CityDefinition,
     ConsensusDefinition,
@@ -67,6 +68,10 @@ class CityPlan:
     hold_rounds: int
     balances: Mapping[str, Mapping[str, int]]
     """For a new genesis, as the two before: asset, then key id in hexadecimal."""
+    committee: tuple[Representative, ...]
+    """For a new genesis; empty for the operator alone."""
+    representatives: tuple[Path, ...]
+    """Files of the keys that vote inside the server; empty for the operator's alone."""
     genesis: Path | None
     """The genesis file to use, if it is not to be made."""
     open: Opening
@@ -119,6 +124,8 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         num_hashes=table.num_hashes,
         hold_rounds=table.hold_rounds,
         balances=table.balances,
+        committee=table.committee,
+        representatives=table.representatives,
         genesis=table.genesis,
         open=table.open or settings.server.open,
         pacer=table.pacer or settings.pacer,

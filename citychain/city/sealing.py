@@ -14,9 +14,17 @@ from typing import Final
 from citychain import checkpoint, record
 from citychain._native import link
 from citychain._native.transactions import Transaction
+from citychain.city.pool import Candidates
 from citychain.crypto import merkle
 from citychain.errors import ConsensusError
-from citychain.ports import ConsensusStep, Judgement, RoundContext, StateView
+from citychain.ports import (
+    Compute,
+    ConsensusStep,
+    DagHandler,
+    Judgement,
+    RoundContext,
+    StateView,
+)
 from citychain.types import (
     Decision,
     Head,
@@ -24,18 +32,21 @@ from citychain.types import (
     ObjectWrite,
     Parent,
     PohEntry,
+    Rejection,
     SealedRound,
     SubtreeHash,
 )
 
-__all__ = ["Draft", "check_decision", "check_writes", "draft_round", "seal_round", "with_effects"]
+__all__ = ["Draft", "decide_round", "seal_round"]
 
 TRANSACTIONS_MAX: Final = 1 << 20
 PARENTS_MAX: Final = 8
 CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
 OBJECT_BYTES_MAX: Final = 255
-VALUE_BYTES_MAX: Final = 4_096
+VALUE_BYTES_MAX: Final = 16_384
+PLAIN_ACTIONS: Final = frozenset(("data", "transfer"))
+"""Actions that need no consensus step to mean something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,63 @@ class Draft:
     mixin: bytes
 
 
-def check_decision(decision: Decision, candidates: Sequence[Transaction]) -> None:
+async def decide_round(
+    context: RoundContext,
+    candidates: Candidates,
+    *,
+    rule: str,
+    epoch: int,
+    head: Head,
+    tree: merkle.Tree,
+    dag: DagHandler,
+    consensus: ConsensusStep,
+    state: StateView,
+    compute: Compute,
+) -> Draft:
+    """Judge, decide and draft a round; whoever repeats it gets the same.
+
+    Args:
+        head: Where the ledger stands before the round.
+        tree: The log before the round; it is left as it is.
+
+    Raises:
+        ConsensusError: a part breaks its contract.
+    """
+    transactions = candidates.transactions
+    judgement = await consensus.judge(context, transactions, state)
+    refused = await compute(_unsupported, transactions, judgement.actions)
+    decision = await dag.decide(
+        context, transactions, candidates.held_since, refused | dict(judgement.refused), state
+    )
+    _check_decision(decision, transactions)
+    decision = await _with_effects(decision, judgement, state, compute)
+    _check_writes(decision.writes)
+    return await compute(
+        _draft_round,
+        context=context,
+        rule=rule,
+        epoch=epoch,
+        head=head,
+        tree=tree.copy(),
+        candidates=transactions,
+        decision=decision,
+        judgement=judgement,
+        known_held=candidates.held_ids,
+    )
+
+
+def _unsupported(
+    transactions: Sequence[Transaction], actions: frozenset[str]
+) -> dict[int, Rejection]:
+    supported = PLAIN_ACTIONS | actions
+    return {
+        index: Rejection("UNSUPPORTED_ACTION", f"this city's consensus knows no {action}")
+        for index, transaction in enumerate(transactions)
+        if (action := transaction.action) not in supported
+    }
+
+
+def _check_decision(decision: Decision, candidates: Sequence[Transaction]) -> None:
     """Hold a DAG handler to its contract before anything is made of its decision.
 
     Raises:
@@ -76,7 +143,7 @@ def check_decision(decision: Decision, candidates: Sequence[Transaction]) -> Non
             )
 
 
-def check_writes(writes: Sequence[ObjectWrite]) -> None:
+def _check_writes(writes: Sequence[ObjectWrite]) -> None:
     """Hold what a round writes to the layout of the record.
 
     Raises:
@@ -91,24 +158,18 @@ def check_writes(writes: Sequence[ObjectWrite]) -> None:
             raise ConsensusError(f"object {object!r} cannot be written at version {version}")
 
 
-async def with_effects(
-    decision: Decision,
-    judgement: Judgement,
-    candidates: Sequence[Transaction],
-    state: StateView,
+async def _with_effects(
+    decision: Decision, judgement: Judgement, state: StateView, compute: Compute
 ) -> Decision:
-    """Add what the consensus step writes for its approved candidates."""
-    if not judgement.effects:
+    """Add what the consensus step writes."""
+    if judgement.effects is None:
         return decision
-    approved = {
-        transaction.tx_id
+    approved = [
+        transaction
         for transaction, verdict in zip(decision.order, decision.verdicts, strict=True)
         if verdict is None
-    }
-    values: dict[str, bytes] = {}
-    for index, effects in sorted(judgement.effects.items()):
-        if candidates[index].tx_id in approved:
-            values.update(effects)
+    ]
+    values = await compute(judgement.effects, approved)
     before = await state.objects(list(values))
     writes = {write.object: write for write in decision.writes}
     if shared := writes.keys() & values.keys():
@@ -119,7 +180,7 @@ async def with_effects(
     return replace(decision, writes=[writes[object] for object in sorted(writes)])
 
 
-def draft_round(
+def _draft_round(
     *,
     context: RoundContext,
     rule: str,

@@ -17,13 +17,7 @@ from citychain import checkpoint, record
 from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.pool import Candidates, PendingPool
 from citychain.city.retry import pause_seconds
-from citychain.city.sealing import (
-    check_decision,
-    check_writes,
-    draft_round,
-    seal_round,
-    with_effects,
-)
+from citychain.city.sealing import decide_round, seal_round
 from citychain.city.state import LedgerState
 from citychain.config import PacerSettings, get_dynamic_batch_interval
 from citychain.crypto import merkle
@@ -178,33 +172,25 @@ class Sequencer:
         await self._sealed(sealed, nodes)
 
     async def _make_round(self, candidates: Candidates) -> SealedRound:
-        transactions = candidates.transactions
         context = RoundContext(
             genesis=self._genesis,
             round=self.head.round + 1,
             time_ms=max(self.head.time_ms, self._clock.time_ms()),
             previous_root=self._tree.root(),
             previous_poh=self._previous_poh,
+            previous_checkpoint=self.head.checkpoint_hash or self._genesis,
         )
-        judgement = await self._consensus.judge(context, transactions, self._state)
-        decision = await self._dag.decide(
-            context, transactions, candidates.held_since, judgement.refused, self._state
-        )
-        check_decision(decision, transactions)
-        decision = await with_effects(decision, judgement, transactions, self._state)
-        check_writes(decision.writes)
-        tree = self._tree.copy()
-        draft = await self._compute(
-            draft_round,
-            context=context,
+        draft = await decide_round(
+            context,
+            candidates,
             rule=self._rule,
             epoch=self._epoch,
             head=self.head,
-            tree=tree,
-            candidates=transactions,
-            decision=decision,
-            judgement=judgement,
-            known_held=candidates.held_ids,
+            tree=self._tree,
+            dag=self._dag,
+            consensus=self._consensus,
+            state=self._state,
+            compute=self._compute,
         )
         return await seal_round(draft, self._previous_poh, self._consensus)
 

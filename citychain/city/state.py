@@ -54,6 +54,10 @@ class LedgerState:
             self._remember(round, await self._storage.round_nodes(round))
         return self._rounds[round]
 
+    async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
+        """See `citychain.ports.StateView.checkpoint_hashes`."""
+        return await self._storage.checkpoint_hashes(rounds) if rounds else {}
+
     def apply(self, sealed: SealedRound) -> Sequence[SealedNode]:
         """Move on to the state that a committed round leaves; returns its nodes."""
         nodes = _sealed_nodes(sealed)

@@ -33,6 +33,8 @@ class Solo:
 
     def __init__(self, options: SoloOptions, city: CityContext) -> None:
         self.city = city
+        if city.operator is None:
+            return
         self._key_id = key_id(city.operator.public_key)
         if [seat.key_id for seat in city.genesis.seats] != [self._key_id]:
             raise ConfigurationError(
@@ -53,6 +55,7 @@ class Solo:
 
     async def approve(self, round: StoredRound) -> Certificate:
         """Sign the checkpoint. The same round always gets the same signature."""
+        assert self.city.operator is not None
         message = checkpoint.vote_message(self.city.genesis.id, round.round, round.checkpoint_hash)
         signature = await self.city.compute(
             self.city.operator.sign, message, checkpoint.VOTE_CONTEXT, deterministic=True

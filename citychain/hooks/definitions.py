@@ -15,6 +15,7 @@ from citychain.ports import (
     StorageBackend,
     StorageContext,
 )
+from citychain.types import Quorum
 
 __all__ = [
     "API_VERSION",
@@ -118,6 +119,8 @@ class ConsensusDefinition:
     version: int = 1
     """Part, with the name, of what a genesis pins. Raise it when the same input begins
     to give another result."""
+    quorum: Quorum = "two-thirds"
+    """How much of the committee's stake makes a certificate; pinned by the genesis."""
     api_version: int = API_VERSION
 
     @property

@@ -402,6 +402,31 @@ def objects(connection: Connection, city: int, names: Sequence[str]) -> dict[str
     }
 
 
+def checkpoint_hashes(connection: Connection, city: int, rounds: Sequence[int]) -> dict[int, bytes]:
+    """Checkpoint hashes by round."""
+    hashes = {
+        round: connection.execute(
+            "SELECT checkpoint_hash FROM rounds WHERE city = ? AND round = ?", (city, round)
+        ).get
+        for round in rounds
+    }
+    return {round: value for round, value in hashes.items() if value is not None}
+
+
+def notes(connection: Connection, city: int, prefix: str) -> dict[str, bytes]:
+    """Notes whose names begin with a prefix, in order of name."""
+    begin = prefix.encode()
+    rows = connection.execute(
+        "SELECT name, note FROM notes WHERE city = ? AND name >= ? ORDER BY name", (city, begin)
+    )
+    found = {}
+    for name, note in rows:
+        if not name.startswith(begin):
+            break
+        found[name.decode()] = note
+    return found
+
+
 # --- cities --------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "CityState",
     "Commit",
     "Group",
+    "Keep",
     "Register",
     "Request",
 ]
@@ -62,6 +63,7 @@ _TABLES: Final = {
     "objects": ("REPLACE", 4),
     "leaves": ("INSERT", 3),
     "subtrees": ("INSERT", 4),
+    "notes": ("REPLACE", 3),
 }
 """How rows go into each table, and its number of columns."""
 
@@ -431,6 +433,22 @@ class Certify(Request):
 
 def _pack_votes(votes: Iterable[Vote]) -> bytes:
     return b"".join([VOTE_HEADER.pack(v.key_id, len(v.signature)) + v.signature for v in votes])
+
+
+@dataclass(slots=True, eq=False)
+class Keep(Request):
+    """`CityStorage.keep`."""
+
+    state: CityState
+    notes: Mapping[str, bytes]
+
+    def __post_init__(self) -> None:
+        self.size = 1024 + sum(map(len, self.notes.values()))
+
+    def stage(self, group: Group) -> None:
+        """See `Request.stage`."""
+        city = self.state.city
+        group.add("notes", [(city, name.encode(), note) for name, note in self.notes.items()])
 
 
 @dataclass(slots=True, eq=False)

@@ -141,6 +141,15 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (city, level, idx)
     ) WITHOUT ROWID;
     """,
+    """
+    -- What a city keeps beside its ledger, by name (UTF-8).
+    CREATE TABLE notes (
+        city INTEGER NOT NULL,
+        name BLOB NOT NULL,
+        note BLOB NOT NULL,
+        PRIMARY KEY (city, name)
+    ) WITHOUT ROWID;
+    """,
 )
 """Statements that lead from schema version n to n + 1. Append; never edit one that shipped."""
 

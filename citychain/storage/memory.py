@@ -73,6 +73,7 @@ class MemoryCity:
         self._tips: list[NodeRef] = []
         self._objects = {w.object: ObjectState(w.version, w.value) for w in initial}
         self._leaf_hashes = bytearray()
+        self._notes: dict[str, bytes] = {}
         self._subtrees: dict[tuple[int, int], bytes] = {}
 
     # Intake
@@ -190,6 +191,14 @@ class MemoryCity:
             certified += 1
         self._head = replace(self._head, certified_round=certified)
 
+    async def keep(self, notes: Mapping[str, bytes]) -> None:
+        """See `CityStorage.keep`."""
+        self._notes.update(notes)
+
+    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+        """See `CityStorage.notes`."""
+        return {n: self._notes[n] for n in sorted(self._notes) if n.startswith(prefix)}
+
     # Reads
 
     async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
@@ -211,6 +220,11 @@ class MemoryCity:
     async def round_nodes(self, round: int) -> Sequence[SealedNode]:
         """See `StateView.round_nodes`."""
         return self._nodes_by_round[round - 1] if 1 <= round <= self._head.round else ()
+
+    async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
+        """See `StateView.checkpoint_hashes`."""
+        known = range(1, self._head.round + 1)
+        return {r: self._rounds[r - 1].checkpoint_hash for r in rounds if r in known}
 
     async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
         """See `CityStorage.rounds`."""

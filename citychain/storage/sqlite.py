@@ -34,6 +34,7 @@ from citychain.storage._sqlite_requests import (
     Certify,
     CityState,
     Commit,
+    Keep,
     Register,
 )
 from citychain.storage._sqlite_schema import (
@@ -232,6 +233,14 @@ class SqliteCity:
         """See `CityStorage.certify`."""
         await self._writer.write(Certify(self._state, certificates))
 
+    async def keep(self, notes: Mapping[str, bytes]) -> None:
+        """See `CityStorage.keep`."""
+        await self._writer.write(Keep(self._state, notes))
+
+    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+        """See `CityStorage.notes`."""
+        return await self._read(reads.notes, prefix)
+
     # Reads
 
     async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
@@ -253,6 +262,10 @@ class SqliteCity:
     async def round_nodes(self, round: int) -> Sequence[SealedNode]:
         """See `StateView.round_nodes`."""
         return await self._read(reads.round_nodes, round)
+
+    async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
+        """See `StateView.checkpoint_hashes`."""
+        return await self._read(reads.checkpoint_hashes, rounds)
 
     async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
         """See `CityStorage.rounds`."""

@@ -98,13 +98,13 @@ async def test_a_consensus_step_writes_objects_of_its_own_for_what_is_approved(
             judgement,
             refused={1: Rejection("NO_PRESENCE", "was never there")},
             pops=[bytes([index]) * 32 for index in range(len(candidates))],
-            effects={0: {"$seen/a": b"yes"}, 1: {"$seen/b": b"no"}},
+            effects=lambda approved: {f"$seen/{tx.content.decode()}": b"yes" for tx in approved},
         )
 
     consensus = Around("judge", effects)
     async with open_cities({"tokyo": {"consensus": consensus}}) as directory:
         city = await directory.handler("tokyo")
-        good, refused = sign(city), sign(city)
+        good, refused = sign(city, data=b"a"), sign(city, data=b"b")
         await city.submit([good.envelope, refused.envelope])
         codes = {}
         async for batch in city.watch_transactions([good.tx_id, refused.tx_id], State.APPROVED):

@@ -66,6 +66,9 @@ class Replayed:
     async def round_nodes(self, round: int) -> Sequence[SealedNode]:
         return self.rounds.get(round, ())
 
+    async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
+        return {}
+
 
 async def _live(directory: CityDirectory, seed: int) -> CityHandler:
     """A city with a few rounds of entangled transactions."""
@@ -128,7 +131,9 @@ async def test_another_instance_computes_the_same_nodes_from_the_records(
             order = decode_batch([raw[tx_id].envelope for tx_id in decoded.tx_ids])
             approved = [verdict is None for verdict in decoded.verdicts]
             parents = await handler.parents(
-                RoundContext(city.genesis.id, stored.round, stored.time_ms, root, bytes(32)),
+                RoundContext(
+                    city.genesis.id, stored.round, stored.time_ms, root, bytes(32), bytes(32)
+                ),
                 order,
                 approved,
                 await replayed.find([t for item in order for t in item.depends_on]),

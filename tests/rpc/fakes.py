@@ -32,6 +32,7 @@ GENESIS = Genesis(
     city="kanazawa",
     rule="sealed-rounds/1",
     consensus="solo/1",
+    operator="00" * 2592,
     committee=(Representative(public_key="00" * 2592),),
 )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
+from citychain import record
 from citychain.errors import InvalidRequest, NotFound
 from citychain.handler import CityHandler
 from citychain.ports import StoredRound
@@ -18,6 +19,8 @@ from citychain.types import NodeRef, SealedNode
 __all__ = ["DagService"]
 
 ROUNDS_STEP: Final = 4
+TRANSACTIONS_STEP: Final = 256
+KEYS_MAX: Final = 256
 INTEGER_MAX: Final = (1 << 63) - 1
 
 
@@ -103,6 +106,24 @@ class DagService(services_pb2_grpc.DagServiceServicer):
                 async for stored in rounds:
                     message = encode_round(stored)
                     await context.write(services_pb2.StreamRoundsResponse(round=message))
+                    if request.transactions:
+                        async for part in _transactions(handler, stored):
+                            await context.write(part)
+
+    async def GetPublicKeys(
+        self, request: services_pb2.GetPublicKeysRequest, context: Any
+    ) -> services_pb2.GetPublicKeysResponse:
+        name = requests.text(request.city, "city")
+        requests.at_most(request.key_ids, "key_ids", KEYS_MAX, "ids")
+        key_ids = [
+            requests.id_bytes(key_id, f"key_ids[{index}]")
+            for index, key_id in enumerate(request.key_ids)
+        ]
+        handler = await self._directory.handler(name)
+        found = await handler.storage.keys(key_ids)
+        return services_pb2.GetPublicKeysResponse(
+            public_keys=[found.get(key_id, b"") for key_id in key_ids]
+        )
 
     async def GetCheckpoint(
         self, request: services_pb2.GetCheckpointRequest, context: Any
@@ -143,6 +164,29 @@ class DagService(services_pb2_grpc.DagServiceServicer):
         return services_pb2.GetConsistencyProofResponse(
             first_root=first_root, second_root=second_root, proof=proof
         )
+
+
+async def _transactions(
+    handler: CityHandler, stored: StoredRound
+) -> AsyncIterator[services_pb2.StreamRoundsResponse]:
+    """The transactions that a round seals, then those that it newly holds, in parts."""
+    decided = record.decode(stored.record)
+    tx_ids = [*decided.tx_ids, *decided.held]
+    part, size = services_pb2.StreamRoundsResponse(), 0
+    for start in range(0, len(tx_ids), TRANSACTIONS_STEP):
+        wanted = tx_ids[start : start + TRANSACTIONS_STEP]
+        found = await handler.storage.raw(wanted)
+        for tx_id in wanted:
+            if tx_id not in found:
+                raise NotFound("transaction", tx_id.hex())
+            envelope = found[tx_id].envelope
+            if part.transactions and size + len(envelope) > RESPONSE_BYTES:
+                yield part
+                part, size = services_pb2.StreamRoundsResponse(), 0
+            part.transactions.append(envelope)
+            size += len(envelope)
+    if part.transactions:
+        yield part
 
 
 async def _node(handler: CityHandler, node_id: bytes) -> SealedNode:

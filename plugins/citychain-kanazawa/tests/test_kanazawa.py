@@ -32,6 +32,7 @@ CITY = CityContext(
         city="kanazawa",
         rule="kanazawa-districts/1",
         consensus="solo/1",
+        operator=KEY.public_key.hex(),
         committee=(Representative(public_key=KEY.public_key.hex()),),
     ),
     compute=Executor(1),
