@@ -9,6 +9,7 @@
     │   ├── InvalidRequest         a field is malformed
     │   ├── TransactionRefused     a transaction was not accepted
     │   ├── NotFound               the city, transaction, node or round is unknown
+    │   ├── NotSupported           the city's parts do not offer this
     │   └── Overloaded             try again later
     ├── CityUnavailable            the city could not be opened or is closing
     ├── ServerUnavailable          no server answers, or it is stopping
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidSignature",
     "LeaseLost",
     "NotFound",
+    "NotSupported",
     "Overloaded",
     "PluginError",
     "RequestError",
@@ -111,6 +113,12 @@ class NotFound(RequestError):
         self.name = name
         self.suggestions = suggestions
         """The nearest names that do exist."""
+
+
+class NotSupported(RequestError):
+    """Raised when a city's parts do not offer what was asked of it."""
+
+    reason = "NOT_SUPPORTED"
 
 
 class Overloaded(RequestError):

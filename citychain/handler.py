@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from citychain.genesis import Genesis
-    from citychain.ports import CityStorage, StoredRound
+    from citychain.ports import CityStorage, StoredRound, SupportsVotes
     from citychain.receipt import Receipt
     from citychain.types import Head, SealedNode, State
 
@@ -107,6 +107,10 @@ class CityHandler(Protocol):
     @property
     def pending(self) -> int:
         """Number of transactions received and not yet sealed."""
+
+    @property
+    def voting(self) -> SupportsVotes | None:
+        """The consensus step, where it takes votes from elsewhere."""
 
     async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
         """Check and store serialized ``SignedTransaction`` messages.

@@ -40,6 +40,7 @@ from citychain.ports import (
     ConsensusStep,
     DagHandler,
     StoredRound,
+    SupportsVotes,
 )
 from citychain.receipt import Receipt
 from citychain.types import Head, SealedNode, SealedRound, State
@@ -230,6 +231,11 @@ class City:
     def pending(self) -> int:
         """See `CityHandler.pending`."""
         return len(self._pool)
+
+    @property
+    def voting(self) -> SupportsVotes | None:
+        """See `CityHandler.voting`."""
+        return self._consensus if isinstance(self._consensus, SupportsVotes) else None
 
     async def head(self) -> Head:
         """See `CityHandler.head`."""

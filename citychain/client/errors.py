@@ -66,6 +66,8 @@ def _ours(details: _Details) -> Exception:
         resource = details.get(details_pb2.ResourceInfo)
         suggestions = tuple(details.info.metadata.get("suggestions", "").splitlines())
         return errors.NotFound(resource.resource_type, resource.resource_name, suggestions)
+    if reason == "NOT_SUPPORTED":
+        return errors.NotSupported(details.message)
     if reason in REFUSALS or reason == "INVALID_REQUEST":
         [violation] = [*details.get(details_pb2.BadRequest).field_violations][:1] or [
             details_pb2.BadRequest.FieldViolation(field="request", description=details.message)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from citychain.errors import InvalidRequest
+from citychain.errors import InvalidRequest, VerificationError
 from citychain.rpc.messages import ID_BYTES
 
-__all__ = ["at_most", "id_bytes", "ids", "page_size", "round_number", "text"]
+__all__ = ["at_most", "decoded", "id_bytes", "ids", "page_size", "round_number", "text"]
 
+M = TypeVar("M")
 T = TypeVar("T")
 
 
@@ -54,3 +55,12 @@ def round_number(value: int, field: str) -> int:
     if not 1 <= value < 1 << 63:
         raise InvalidRequest(field, f"is {value}; rounds are numbered from 1")
     return value
+
+
+def decoded(decode: Callable[[M, str], T], message: M, field: str) -> T:
+    """A message in its form, read by one of `citychain.rpc.messages`."""
+    try:
+        return decode(message, field)
+    except VerificationError as error:
+        where, _, detail = str(error).partition(": ")
+        raise InvalidRequest(where, detail) from None

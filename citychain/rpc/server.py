@@ -22,6 +22,7 @@ from citychain.rpc.services.dag import DagService
 from citychain.rpc.services.health import HealthService
 from citychain.rpc.services.plugins import PluginService
 from citychain.rpc.services.transactions import TransactionService
+from citychain.rpc.services.votes import VoteService
 
 __all__ = ["CoreServer", "ServerOptions"]
 
@@ -113,6 +114,7 @@ class CoreServer:
             TransactionService(directory, drain), server
         )
         services_pb2_grpc.add_DagServiceServicer_to_server(DagService(directory, drain), server)
+        services_pb2_grpc.add_VoteServiceServicer_to_server(VoteService(directory), server)
         services_pb2_grpc.add_PluginServiceServicer_to_server(PluginService(self._plugins), server)
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthService(directory, drain, SERVICES), server

@@ -83,6 +83,7 @@ ERRORS: Final[Mapping[type[Exception], Row]] = {
     errors.InvalidRequest: _INVALID,
     errors.TransactionRefused: _INVALID,
     errors.NotFound: Row(_Code.NOT_FOUND, "NOT_FOUND"),
+    errors.NotSupported: Row(_Code.FAILED_PRECONDITION, "NOT_SUPPORTED"),
     errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, "OVERLOADED", _SECOND),
     errors.CityUnavailable: Row(_Code.UNAVAILABLE, "CITY_UNAVAILABLE", _SECOND),
     errors.ServerUnavailable: Row(_Code.UNAVAILABLE, "SERVER_STOPPING", timedelta()),

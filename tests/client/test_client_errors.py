@@ -45,6 +45,7 @@ async def impatient(server: CoreServer) -> Any:
         errors.InvalidRequest("city", "is wrong"),
         errors.NotFound("round", "7", ("6", "8, or so")),
         errors.NotFound("round", "7"),
+        errors.NotSupported("this city takes no votes"),
         errors.TransactionRefused("BAD_SIGNATURE", "signature", "does not hold"),
         errors.TransactionRefused("MALFORMED", "", "is too short"),
         errors.Overloaded("full", LONG),

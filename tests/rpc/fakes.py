@@ -22,10 +22,21 @@ from citychain.handler import (
     TransactionEvent,
     TransactionStatus,
 )
-from citychain.ports import StoredRound
+from citychain.ports import CommitteeStatus, StoredRound
 from citychain.receipt import Receipt
 from citychain.rpc.server import CoreServer, ServerOptions
-from citychain.types import Certificate, Head, NodeRef, ObjectState, SealedNode, State, Vote
+from citychain.types import (
+    CastVote,
+    Certificate,
+    Head,
+    NodeRef,
+    Objection,
+    ObjectState,
+    SealedNode,
+    State,
+    Vote,
+    VoteOutcome,
+)
 
 GENESIS = Genesis(
     network="test",
@@ -123,6 +134,29 @@ class FakeStorage:
         return [stored for stored in self.stored if stored.round >= first][:limit]
 
 
+class FakeVoting:
+    """Counts every vote."""
+
+    def __init__(self) -> None:
+        self.votes: list[CastVote] = []
+        self.objections: list[Objection] = []
+        self.recoveries: list[tuple[bytes, Sequence[bytes]]] = []
+        self.status = CommitteeStatus(round=1, members=(), stake_for=0, stake_needed=1)
+
+    async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
+        self.votes += votes
+        return [VoteOutcome.COUNTED] * len(votes)
+
+    async def object(self, objections: Sequence[Objection]) -> None:
+        self.objections += objections
+
+    async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
+        self.recoveries.append((envelope, public_keys))
+
+    async def committee(self) -> CommitteeStatus:
+        return self.status
+
+
 class FakeCity:
     """Accepts what it gets; a test replaces the methods that it wants otherwise."""
 
@@ -130,6 +164,7 @@ class FakeCity:
         self.genesis = GENESIS
         self.storage = FakeStorage()
         self.pending = 7
+        self.voting: FakeVoting | None = FakeVoting()
         self.statuses: dict[bytes, TransactionStatus] = {}
         self.finished: dict[bytes, Receipt] = {}
         self.batches: list[EventBatch] = []

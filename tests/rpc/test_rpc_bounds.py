@@ -11,10 +11,42 @@ from rpc.fakes import digest
 
 from citychain.rpc._generated.citychain.v1 import services_pb2 as pb
 from citychain.rpc._generated.citychain.v1 import services_pb2_grpc
+from citychain.rpc._generated.citychain.v1.ledger_pb2 import CastVote, Objection, Vote
 from citychain.rpc._generated.citychain.v1.transaction_pb2 import SignedTransaction
 
 ID = digest(0)
 CITY = {"city": "kanazawa"}
+SIGNATURE = bytes(4_627)
+VOTE = {"round": 1, "checkpoint_hash": ID, "vote": Vote(key_id=ID, signature=SIGNATURE)}
+OBJECTION = {
+    "round": 1,
+    "checkpoint_hash": ID,
+    "check": "x",
+    "key_id": ID,
+    "signature": SIGNATURE,
+}
+
+
+def cast_votes(votes: int = 1, **changed: Any) -> pb.CastVotesRequest:
+    """The last of so many votes is changed."""
+    last = CastVote(**VOTE | changed)
+    return pb.CastVotesRequest(**CITY, votes=[*[CastVote(**VOTE)] * (votes - 1), last])
+
+
+def object_to(objections: int = 1, **changed: Any) -> pb.CastVotesRequest:
+    """The last of so many objections is changed."""
+    last = Objection(**OBJECTION | changed)
+    all = [*[Objection(**OBJECTION)] * (objections - 1), last]
+    return pb.CastVotesRequest(**CITY, objections=all)
+
+
+def recover(keys: int = 1, **changed: Any) -> pb.RecoverRequest:
+    fields = {
+        "transaction": SignedTransaction(body=b"x"),
+        "public_keys": [bytes(2_592)] * keys,
+    }
+    return pb.RecoverRequest(**CITY, **fields | changed)
+
 
 BOUNDS: list[tuple[str, Any, str]] = [
     ("ListCities", pb.ListCitiesRequest(page_size=1_001), "page_size"),
@@ -97,6 +129,34 @@ BOUNDS: list[tuple[str, Any, str]] = [
         pb.GetConsistencyProofRequest(**CITY, first_size=2, second_size=1 << 63),
         "second_size",
     ),
+    ("GetPublicKeys", pb.GetPublicKeysRequest(key_ids=[ID]), "city"),
+    ("GetPublicKeys", pb.GetPublicKeysRequest(**CITY, key_ids=[ID] * 257), "key_ids"),
+    ("GetPublicKeys", pb.GetPublicKeysRequest(**CITY, key_ids=[ID, b"x"]), "key_ids[1]"),
+    ("CastVotes", pb.CastVotesRequest(votes=[CastVote(**VOTE)]), "city"),
+    ("CastVotes", cast_votes(65), "votes"),
+    ("CastVotes", cast_votes(2, round=0), "votes[1].round"),
+    ("CastVotes", cast_votes(round=1 << 63), "votes[0].round"),
+    ("CastVotes", cast_votes(checkpoint_hash=ID[1:]), "votes[0].checkpoint_hash"),
+    ("CastVotes", cast_votes(vote=None), "votes[0].vote.key_id"),
+    (
+        "CastVotes",
+        cast_votes(vote=Vote(key_id=ID, signature=SIGNATURE[1:])),
+        "votes[0].vote.signature",
+    ),
+    ("CastVotes", object_to(17), "objections"),
+    ("CastVotes", object_to(2, round=0), "objections[1].round"),
+    ("CastVotes", object_to(checkpoint_hash=b""), "objections[0].checkpoint_hash"),
+    ("CastVotes", object_to(check=""), "objections[0].check"),
+    ("CastVotes", object_to(check="金" * 11), "objections[0].check"),
+    ("CastVotes", object_to(detail="x" * 513), "objections[0].detail"),
+    ("CastVotes", object_to(key_id=b""), "objections[0].key_id"),
+    ("CastVotes", object_to(signature=b""), "objections[0].signature"),
+    ("GetCommittee", pb.GetCommitteeRequest(), "city"),
+    ("Recover", pb.RecoverRequest(transaction=SignedTransaction(body=b"x")), "city"),
+    ("Recover", recover(transaction=None), "transaction"),
+    ("Recover", recover(transaction=SignedTransaction(body=bytes(64 << 10))), "transaction"),
+    ("Recover", recover(257), "public_keys"),
+    ("Recover", recover(public_keys=[bytes(2_592), bytes(2_591)]), "public_keys[1]"),
 ]
 
 
@@ -105,6 +165,7 @@ def method(channel: Any, name: str) -> Any:
         services_pb2_grpc.CityServiceStub(channel),
         services_pb2_grpc.TransactionServiceStub(channel),
         services_pb2_grpc.DagServiceStub(channel),
+        services_pb2_grpc.VoteServiceStub(channel),
     ):
         if hasattr(stub, name):
             return getattr(stub, name)

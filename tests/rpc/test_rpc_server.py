@@ -87,6 +87,7 @@ async def test_reflection_tells_the_services_and_their_files(channel: Any) -> No
         "citychain.v1.DagService",
         "citychain.v1.PluginService",
         "citychain.v1.TransactionService",
+        "citychain.v1.VoteService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
