@@ -31,6 +31,7 @@ __all__ = [
     "body_bytes",
     "checkpoint_hash",
     "decode",
+    "decode_body",
     "mixin",
     "quorum_stake",
     "vote_message",
@@ -116,9 +117,28 @@ def decode(checkpoint: bytes) -> Checkpoint:
         VerificationError: it is not in this layout.
     """
     reader = Reader(checkpoint, "checkpoint")
+    decoded = _decode_body(reader, checkpoint[-POH_BYTES:])
+    reader.take(POH_BYTES)
+    reader.end()
+    return decoded
+
+
+def decode_body(body: bytes) -> Checkpoint:
+    """Decode a checkpoint without its proof-of-history entry, which is zeros in the result.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(body, "checkpoint")
+    decoded = _decode_body(reader, bytes(POH_BYTES))
+    reader.end()
+    return decoded
+
+
+def _decode_body(reader: Reader, entry: bytes) -> Checkpoint:
     if (version := reader.take(2)) != _VERSION:
         raise VerificationError(f"checkpoint: layout version {version.hex()} is unknown")
-    decoded = Checkpoint(
+    return Checkpoint(
         genesis=reader.take(32),
         round=reader.integer(8),
         previous=reader.take(32),
@@ -128,10 +148,8 @@ def decode(checkpoint: bytes) -> Checkpoint:
         record_hash=reader.take(32),
         committee=reader.seats(),
         next_committee=reader.seats() if _flag(reader) else None,
-        poh=reader.poh(),
+        poh=Reader(entry, "checkpoint").poh(),
     )
-    reader.end()
-    return decoded
 
 
 def _flag(reader: Reader) -> bool:

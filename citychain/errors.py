@@ -23,7 +23,8 @@
         ├── InvalidSignature
         ├── InvalidProof           a Merkle proof
         ├── InvalidPoh             a proof-of-history entry
-        └── InvalidReceipt         names the check that failed
+        ├── InvalidReceipt         names the check that failed
+        └── InvalidRound           names the round and the check that failed
 
 Errors carry data as attributes; `citychain.rpc.status` is the one table that
 turns them into gRPC statuses.
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidProof",
     "InvalidReceipt",
     "InvalidRequest",
+    "InvalidRound",
     "InvalidSignature",
     "LeaseLost",
     "NotFound",
@@ -207,4 +209,15 @@ class InvalidReceipt(VerificationError):
         super().__init__(f"{check}: {detail}")
         self.check = check
         """The check that failed: ``genesis``, ``tx_id``, ``signature``, ``node``, ..."""
+        self.detail = detail
+
+
+class InvalidRound(VerificationError):
+    """Raised when a published round is not what the rules give."""
+
+    def __init__(self, round: int, check: str, detail: str) -> None:
+        super().__init__(f"round {round}: {check}: {detail}")
+        self.round = round
+        self.check = check
+        """The check that failed: ``verdict``, ``root``, ``poh``, ..."""
         self.detail = detail

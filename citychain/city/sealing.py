@@ -37,7 +37,7 @@ from citychain.types import (
     SubtreeHash,
 )
 
-__all__ = ["Draft", "decide_round", "seal_round"]
+__all__ = ["Draft", "complete_round", "decide_round", "seal_round"]
 
 TRANSACTIONS_MAX: Final = 1 << 20
 PARENTS_MAX: Final = 8
@@ -268,10 +268,11 @@ async def seal_round(draft: Draft, previous_poh: bytes, consensus: ConsensusStep
     poh = await consensus.seal(previous_poh, draft.mixin)
     if (poh.prev, poh.mixin) != (previous_poh, draft.mixin):
         raise ConsensusError("the consensus step sealed something else")
-    return _with_poh(draft.sealed, poh)
+    return complete_round(draft.sealed, poh)
 
 
-def _with_poh(sealed: SealedRound, poh: PohEntry) -> SealedRound:
+def complete_round(sealed: SealedRound, poh: PohEntry) -> SealedRound:
+    """A round whose record and checkpoint are bodies yet, with its entry."""
     complete = checkpoint.with_poh(sealed.checkpoint, poh)
     return replace(
         sealed,

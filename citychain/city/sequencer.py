@@ -16,6 +16,7 @@ from typing import Any, Final
 from citychain import checkpoint, record
 from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.pool import Candidates, PendingPool
+from citychain.city.replay import held_since
 from citychain.city.retry import pause_seconds
 from citychain.city.sealing import decide_round, seal_round
 from citychain.city.state import LedgerState
@@ -105,7 +106,8 @@ class Sequencer:
         if head.round:
             self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash
         if pending := await self._pending():
-            self._pool.restore(pending, await self._held_since())
+            held = await held_since(self._storage, head.round, self._hold_rounds, self._compute)
+            self._pool.restore(pending, held)
 
     async def run(self) -> None:
         """Close rounds until cancelled.
@@ -238,12 +240,3 @@ class Sequencer:
             )
             if (cursor := page.cursor) is None:
                 return pending
-
-    async def _held_since(self) -> dict[bytes, int]:
-        """Ids held by the last rounds, in the order in which they were; some are sealed since."""
-        held: dict[bytes, int] = {}
-        for number in range(max(1, self.head.round - self._hold_rounds + 1), self.head.round + 1):
-            [stored] = await self._storage.rounds(number, 1)
-            decoded = await self._compute(record.decode, stored.record)
-            held |= dict.fromkeys(decoded.held, number)
-        return held

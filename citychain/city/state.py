@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from citychain.ports import CityStorage
-from citychain.types import NodeRef, ObjectState, SealedNode, SealedRound
+from citychain.types import NodeRef, ObjectState, ObjectWrite, SealedNode, SealedRound
 
-__all__ = ["LedgerState"]
+__all__ = ["LedgerState", "MemoryState"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -75,6 +75,54 @@ class LedgerState:
         self._rounds[round] = nodes
         if len(self._rounds) > ROUNDS_MAX:
             self._rounds.popitem(last=False)
+
+
+class MemoryState:
+    """A `StateView` for who repeats a whole ledger: all of it in memory, some 600 bytes a
+    transaction, and nothing on disk."""
+
+    def __init__(self, initial: Sequence[ObjectWrite]) -> None:
+        self._objects = {write.object: ObjectState(write[1], write[2]) for write in initial}
+        self._sealed: dict[bytes, SealedNode] = {}
+        self._latest: dict[bytes, NodeRef] = {}
+        self._rounds: list[tuple[Sequence[SealedNode], bytes]] = []
+        self._tips: Sequence[NodeRef] = ()
+
+    async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
+        """See `citychain.ports.StateView.objects`."""
+        return {name: self._objects[name] for name in objects if name in self._objects}
+
+    async def latest(self, authors: Sequence[bytes]) -> Mapping[bytes, NodeRef]:
+        """See `citychain.ports.StateView.latest`."""
+        return {author: self._latest[author] for author in authors if author in self._latest}
+
+    async def find(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """See `citychain.ports.StateView.find`."""
+        return {tx_id: self._sealed[tx_id] for tx_id in tx_ids if tx_id in self._sealed}
+
+    async def tips(self) -> Sequence[NodeRef]:
+        """See `citychain.ports.StateView.tips`."""
+        return self._tips
+
+    async def round_nodes(self, round: int) -> Sequence[SealedNode]:
+        """See `citychain.ports.StateView.round_nodes`."""
+        return self._rounds[round - 1][0] if 1 <= round <= len(self._rounds) else ()
+
+    async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
+        """See `citychain.ports.StateView.checkpoint_hashes`."""
+        known = range(1, len(self._rounds) + 1)
+        return {round: self._rounds[round - 1][1] for round in rounds if round in known}
+
+    def apply(self, sealed: SealedRound) -> None:
+        """Move on to the state that a round leaves."""
+        nodes = _sealed_nodes(sealed)
+        self._rounds.append((nodes, sealed.checkpoint_hash))
+        linked = [node for node in nodes if node.node_id is not None]
+        self._sealed.update((node.tx_id, node) for node in nodes)
+        self._latest.update((node.author, node.ref) for node in linked)
+        self._tips = [node.ref for node in linked] or self._tips
+        for object, version, value in sealed.writes:
+            self._objects[object] = ObjectState(version, value)
 
 
 def _sealed_nodes(sealed: SealedRound) -> list[SealedNode]:

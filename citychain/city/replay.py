@@ -1,0 +1,386 @@
+"""Repeats a city's rounds from what was published, and names the first thing that does not hold.
+
+What representatives do before they vote, what an audit does with a whole city, and
+what the sequencer does for the representatives inside its server. The same code
+as the sequencer's decides, from nothing but the genesis, the rounds' records and
+their transactions; then every byte of record and checkpoint is compared.
+
+The checks, by the name that `InvalidRound.check` gives, in order:
+
+============ =================================================================
+layout       record and checkpoint are in their layouts
+genesis      both are of this city
+round        both follow the round before
+time         the round's time does not go back
+transactions the record's transactions are there, whole, and signed
+order        they stand in the order that the rules give
+held         those that wait are those that must
+verdict      each is approved, or rejected with the code and reason, as the rules say
+writes       the round leaves the objects as the rules say
+record       nothing else differs
+root         the log is extended by exactly these nodes: ids, parents, judgements
+committee    the committees in office and next are those elected
+checkpoint   nothing else differs
+poh          the proof-of-history entry goes on from the one before, takes the
+             genesis' number of hashes, mixes in the checkpoint, and is right
+============ =================================================================
+
+The order in which transactions arrived is the sequencer's word: what can be checked
+is that the rest follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from citychain import checkpoint, record
+from citychain._native.transactions import Limits, Refusal, Transaction, check_batch, decode_batch
+from citychain.checkpoint import Checkpoint
+from citychain.city.pool import Candidates
+from citychain.city.sealing import complete_round, decide_round
+from citychain.crypto import merkle, poh
+from citychain.crypto.signatures import KeyCache
+from citychain.errors import ConsensusError, InvalidRound, VerificationError
+from citychain.genesis import Genesis
+from citychain.ports import (
+    CityStorage,
+    Compute,
+    ConsensusStep,
+    DagHandler,
+    RoundContext,
+    StateView,
+    StoredRound,
+)
+from citychain.record import RoundRecord
+from citychain.types import Head, PohEntry, SealedRound, Verdict
+
+__all__ = ["Replay", "held_since"]
+
+CHUNK: Final = 1_024
+"""Transactions checked in one call."""
+WIDEST: Final = Limits(body_bytes_max=4 << 20)
+"""The format's own bounds; a city's narrower ones are for admission alone."""
+
+PublicKeys = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, bytes]]]
+"""Gives public keys by key id; unknown ones are absent."""
+
+
+class Replay:
+    """Checks rounds one after the other; `advance` moves on to the next.
+
+    Args:
+        state: The ledger before the next round; who calls `advance` moves it on too.
+        keys: Where public keys are kept prepared.
+        public_keys: Asked for keys that are not in ``keys``; what it gives must hash to the id.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        dag: DagHandler,
+        consensus: ConsensusStep,
+        state: StateView,
+        compute: Compute,
+        keys: KeyCache,
+        public_keys: PublicKeys,
+    ) -> None:
+        self._genesis = genesis
+        self._dag = dag
+        self._consensus = consensus
+        self._state = state
+        self._compute = compute
+        self._keys = keys
+        self._public_keys = public_keys
+        self._tree = merkle.Tree()
+        self._previous_poh = genesis.id
+        self._held: dict[bytes, tuple[Transaction, int]] = {}
+        self.head = Head()
+        """Where the ledger stands: everything up to here was checked, or was begun from."""
+
+    async def resume(self, storage: CityStorage) -> None:
+        """Go on from where a storage stands, whose rounds were checked before."""
+        self.head = head = await storage.head()
+        self._tree = merkle.Tree(head.size, head.peaks)
+        if head.round:
+            self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash
+        held = await held_since(storage, head.round, self._genesis.hold_rounds, self._compute)
+        unsealed = [tx_id for tx_id in held if tx_id not in await storage.find(list(held))]
+        raw = await storage.raw(unsealed)
+        transactions = await self._compute(
+            decode_batch, [raw[tx_id].envelope for tx_id in unsealed]
+        )
+        self._held = {item.tx_id: (item, held[item.tx_id]) for item in transactions}
+
+    async def check(
+        self, published: StoredRound, envelopes: Sequence[bytes], *, signatures: bool = True
+    ) -> SealedRound:
+        """Check the next round, and return it as it was derived anew.
+
+        Args:
+            envelopes: In their stored form, those that the record seals, then those that
+                it newly holds.
+            signatures: Check them, and the proof-of-history entry's hash. Without, the
+                round is believed in these two alone.
+
+        Raises:
+            InvalidRound: naming the first check that does not hold.
+        """
+        number = self.head.round + 1
+        try:
+            decided, claimed = await self._compute(_decode, published)
+        except VerificationError as error:
+            raise InvalidRound(number, "layout", str(error)) from None
+        self._check_place(decided, claimed)
+        transactions = await self._transactions(number, decided, envelopes, signatures)
+        sealed = await self._derive(decided, claimed, transactions)
+        difference = await self._compute(_difference, published, sealed, decided, claimed)
+        if difference is not None:
+            raise InvalidRound(number, *difference)
+        await self._check_poh(published, decided.poh, claimed.poh, hashes=signatures)
+        return complete_round(sealed, claimed.poh)
+
+    def advance(self, sealed: SealedRound) -> None:
+        """Move on to after a round that was checked."""
+        self._tree = merkle.Tree(sealed.first_index + len(sealed.transactions), sealed.peaks)
+        self._previous_poh = record.poh_of(sealed.record).hash
+        for transaction in sealed.transactions:
+            self._held.pop(transaction.tx_id, None)
+        for transaction in self._newly_held:
+            self._held[transaction.tx_id] = (transaction, sealed.round)
+        self._newly_held = ()
+        self.head = replace(
+            self.head,
+            round=sealed.round,
+            time_ms=sealed.time_ms,
+            epoch=sealed.epoch,
+            size=self._tree.size,
+            peaks=sealed.peaks,
+            checkpoint=sealed.checkpoint,
+            checkpoint_hash=sealed.checkpoint_hash,
+        )
+
+    # --- the checks
+
+    _newly_held: Sequence[Transaction] = ()
+
+    def _check_place(self, decided: RoundRecord, claimed: Checkpoint) -> None:
+        number, genesis = self.head.round + 1, self._genesis.id
+        if (decided.genesis, claimed.genesis) != (genesis, genesis):
+            raise InvalidRound(number, "genesis", "it is another city's")
+        if (decided.round, claimed.round) != (number, number):
+            raise InvalidRound(
+                number, "round", f"record and checkpoint are {decided.round} and {claimed.round}"
+            )
+        if decided.time_ms < self.head.time_ms:
+            raise InvalidRound(
+                number,
+                "time",
+                f"{decided.time_ms} ms is before the previous round's {self.head.time_ms} ms",
+            )
+        if decided.epoch < self.head.epoch:
+            raise InvalidRound(
+                number, "round", f"lease epoch {decided.epoch} after {self.head.epoch}"
+            )
+
+    async def _transactions(
+        self, number: int, decided: RoundRecord, envelopes: Sequence[bytes], signatures: bool
+    ) -> list[Transaction]:
+        tx_ids = [*decided.tx_ids, *decided.held]
+        if len(envelopes) != len(tx_ids):
+            raise InvalidRound(
+                number, "transactions", f"{len(envelopes)} of {len(tx_ids)} were given"
+            )
+        transactions: list[Transaction] = []
+        for start in range(0, len(envelopes), CHUNK):
+            chunk = envelopes[start : start + CHUNK]
+            if signatures:
+                transactions += await self._signed(number, chunk)
+            else:
+                try:
+                    transactions += await self._compute(decode_batch, chunk)
+                except ValueError as error:
+                    raise InvalidRound(number, "transactions", str(error)) from None
+        for tx_id, transaction in zip(tx_ids, transactions, strict=True):
+            if transaction.tx_id != tx_id:
+                raise InvalidRound(
+                    number,
+                    "transactions",
+                    f"{tx_id.hex()} was recorded, {transaction.tx_id.hex()} was given",
+                )
+        return transactions
+
+    async def _signed(self, number: int, envelopes: Sequence[bytes]) -> list[Transaction]:
+        """Check signatures, with keys that are asked for once where they are not known."""
+        checked = await self._check_batch(envelopes)
+        unknown = {
+            item.key_id
+            for item in checked
+            if isinstance(item, Refusal) and item.code == "UNKNOWN_KEY" and item.key_id is not None
+        }
+        if unknown:
+            for key_id, public_key in (await self._public_keys(sorted(unknown))).items():
+                self._keys.add_public_key(key_id, public_key)
+            again = [
+                index
+                for index, item in enumerate(checked)
+                if isinstance(item, Refusal) and item.code == "UNKNOWN_KEY"
+            ]
+            for index, item in zip(
+                again, await self._check_batch([envelopes[index] for index in again]), strict=True
+            ):
+                checked[index] = item
+        transactions = []
+        for item in checked:
+            if isinstance(item, Refusal):
+                name = item.tx_id.hex() if item.tx_id else "one"
+                raise InvalidRound(
+                    number, "transactions", f"{name}: {item.code}: {item.field} {item.detail}"
+                )
+            transactions.append(item)
+        return transactions
+
+    async def _check_batch(self, envelopes: Sequence[bytes]) -> list[Transaction | Refusal]:
+        # Whether one came in time for its round is the rule's to say, so the clock here is 0.
+        return await self._compute(check_batch, envelopes, self._genesis.id, self._keys, WIDEST, 0)
+
+    async def _derive(
+        self, decided: RoundRecord, claimed: Checkpoint, transactions: Sequence[Transaction]
+    ) -> SealedRound:
+        """The round as it must be, but for the proof-of-history entry."""
+        number = self.head.round + 1
+        sealed, self._newly_held = (
+            transactions[: len(decided.tx_ids)],
+            transactions[len(decided.tx_ids) :],
+        )
+        new = [item for item in sealed if item.tx_id not in self._held]
+        candidates = Candidates(
+            [*(item for item, _ in self._held.values()), *new, *self._newly_held],
+            [
+                *(since for _, since in self._held.values()),
+                *[0] * (len(new) + len(self._newly_held)),
+            ],
+        )
+        ids = [item.tx_id for item in candidates.transactions]
+        repeated = len(set(ids)) != len(ids)
+        known = await self._state.find([item.tx_id for item in (*new, *self._newly_held)])
+        if repeated or known:
+            name = next(iter(known)).hex() if known else "a transaction"
+            raise InvalidRound(number, "order", f"{name} stands in the ledger twice")
+        context = RoundContext(
+            genesis=self._genesis.id,
+            round=number,
+            time_ms=decided.time_ms,
+            previous_root=self._tree.root(),
+            previous_poh=self._previous_poh,
+            previous_checkpoint=self.head.checkpoint_hash or self._genesis.id,
+        )
+        try:
+            draft = await decide_round(
+                context,
+                candidates,
+                rule=self._genesis.rule,
+                epoch=decided.epoch,
+                head=self.head,
+                tree=self._tree,
+                dag=self._dag,
+                consensus=self._consensus,
+                state=self._state,
+                compute=self._compute,
+            )
+        except ConsensusError as error:
+            raise InvalidRound(number, "verdict", f"the rules give no round: {error}") from error
+        return draft.sealed
+
+    async def _check_poh(
+        self, published: StoredRound, recorded: PohEntry, entry: PohEntry, *, hashes: bool
+    ) -> None:
+        number, required = self.head.round + 1, self._genesis.num_hashes
+        if recorded != entry:
+            raise InvalidRound(number, "poh", "record and checkpoint have different entries")
+        if entry.prev != self._previous_poh:
+            raise InvalidRound(number, "poh", "the entry does not go on from the one before")
+        if entry.num_hashes != required:
+            raise InvalidRound(
+                number, "poh", f"{entry.num_hashes} hashes; the genesis says {required}"
+            )
+        if entry.mixin != checkpoint.mixin(checkpoint.without_poh(published.checkpoint)):
+            raise InvalidRound(number, "poh", "the entry mixes in another checkpoint")
+        if hashes:
+            try:
+                await self._compute(poh.verify, [entry], max_num_hashes=required)
+            except VerificationError as error:
+                raise InvalidRound(number, "poh", str(error)) from None
+
+
+async def held_since(
+    storage: CityStorage, last: int, hold_rounds: int, compute: Compute
+) -> dict[bytes, int]:
+    """Ids held by the last rounds, in the order in which they were; some are sealed since."""
+    held: dict[bytes, int] = {}
+    for stored in await storage.rounds(max(1, last - hold_rounds + 1), hold_rounds):
+        decoded = await compute(record.decode, stored.record)
+        held |= dict.fromkeys(decoded.held, stored.round)
+    return held
+
+
+def _decode(published: StoredRound) -> tuple[RoundRecord, Checkpoint]:
+    return record.decode(published.record), checkpoint.decode(published.checkpoint)
+
+
+def _difference(
+    published: StoredRound, sealed: SealedRound, decided: RoundRecord, claimed: Checkpoint
+) -> tuple[str, str] | None:
+    """The first thing in which a published round is not the one that the rules give."""
+    if record.without_poh(published.record) != sealed.record:
+        return _record_difference(decided, sealed)
+    if checkpoint.without_poh(published.checkpoint) != sealed.checkpoint:
+        return _checkpoint_difference(claimed, sealed)
+    return None
+
+
+def _record_difference(decided: RoundRecord, sealed: SealedRound) -> tuple[str, str]:
+    expected = [item.tx_id for item in sealed.transactions]
+    if decided.tx_ids != expected:
+        for seq, (is_there, must_be) in enumerate(zip(decided.tx_ids, expected, strict=False)):
+            if is_there != must_be:
+                return "order", f"{is_there.hex()} stands at seq {seq}, where {must_be.hex()} must"
+        missing = set(expected) ^ set(decided.tx_ids)
+        return "order", f"{min(missing).hex()} is sealed or left waiting against the rules"
+    if list(decided.held) != list(sealed.held):
+        odd = set(decided.held) ^ set(sealed.held)
+        return "held", f"{min(odd).hex() if odd else 'what waits'} is held against the rules"
+    for tx_id, told, due in zip(expected, decided.verdicts, sealed.verdicts, strict=True):
+        if told != due:
+            return (
+                "verdict",
+                f"{tx_id.hex()} is recorded as {_told(told)}; by the rules it is {_told(due)}",
+            )
+    written = {write.object: write for write in decided.writes}
+    to_write = {write.object: write for write in sealed.writes}
+    for object in sorted(written.keys() | to_write.keys()):
+        if written.get(object) != to_write.get(object):
+            return "writes", f"{object} is left as the rules do not say"
+    return "record", "it is not what the rules give"
+
+
+def _checkpoint_difference(claimed: Checkpoint, sealed: SealedRound) -> tuple[str, str]:
+    due = checkpoint.decode_body(sealed.checkpoint)
+    for check, name, what in (
+        ("round", "previous", "previous checkpoint"),
+        ("root", "root", "log root"),
+        ("root", "size", "log size"),
+        ("committee", "committee", "committee in office"),
+        ("committee", "next_committee", "next committee"),
+        ("checkpoint", "rule", "rule"),
+        ("record", "record_hash", "hash of the record"),
+    ):
+        if getattr(claimed, name) != getattr(due, name):
+            return check, f"the {what} is not the one that the rules give"
+    return "checkpoint", "it is not what the rules give"
+
+
+def _told(verdict: Verdict) -> str:
+    return "APPROVED" if verdict is None else f"REJECTED ({verdict.code}: {verdict.reason})"

@@ -1,0 +1,228 @@
+"""Sequencers that lie: parts that stand in front of the real ones and bend what they say.
+
+Given as overrides, like the fakes of `citychain.testing`::
+
+    overrides={"tokyo": {"dag": LyingDag("approve what is rejected")}}
+
+An honest representative must find each of them out; `DAG_LIES` and `CONSENSUS_LIES`
+name them all. A lie is told as soon as a round gives the occasion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Self
+
+from citychain.ports import Judgement
+from citychain.types import Decision, ObjectWrite, Parent, PohEntry, Rejection, Seat
+
+__all__ = ["CONSENSUS_LIES", "DAG_LIES", "LyingConsensus", "LyingDag"]
+
+Change = Callable[[Decision], Decision | None]
+
+
+def _approve(decision: Decision) -> Decision | None:
+    """A rejected transaction is passed off as approved."""
+    rejected = [seq for seq, verdict in enumerate(decision.verdicts) if verdict is not None]
+    honest = [parents for parents in decision.parents if parents]
+    if not rejected or not honest:
+        return None
+    verdicts, parents = list(decision.verdicts), list(decision.parents)
+    verdicts[rejected[0]] = None
+    earlier = tuple(parent for parent in honest[0] if not isinstance(parent, int))
+    if not earlier:
+        return None
+    parents[rejected[0]] = earlier
+    return replace(decision, verdicts=verdicts, parents=parents)
+
+
+def _reject(decision: Decision) -> Decision | None:
+    """A good transaction is turned away."""
+    leaves = _without_children(decision)
+    if not leaves:
+        return None
+    verdicts, parents = list(decision.verdicts), list(decision.parents)
+    verdicts[leaves[-1]] = Rejection("CONFLICT", "because I say so")
+    parents[leaves[-1]] = ()
+    return replace(decision, verdicts=verdicts, parents=parents)
+
+
+def _alter_reason(decision: Decision) -> Decision | None:
+    """A rejection is given another reason than the rules give."""
+    verdicts = list(decision.verdicts)
+    for seq, verdict in enumerate(verdicts):
+        if verdict is not None:
+            verdicts[seq] = Rejection(verdict.code, verdict.reason + " (more or less)")
+            return replace(decision, verdicts=verdicts)
+    return None
+
+
+def _drop(decision: Decision) -> Decision | None:
+    """A transaction that could be sealed is left waiting."""
+    leaves = _without_children(decision)
+    if not leaves or leaves[-1] != len(decision.order) - 1:
+        return None
+    return replace(
+        decision,
+        order=decision.order[:-1],
+        verdicts=decision.verdicts[:-1],
+        parents=decision.parents[:-1],
+        held=[*decision.held, decision.order[-1]],
+    )
+
+
+def _reorder(decision: Decision) -> Decision | None:
+    """A transaction is put before one that it depends on."""
+    place = {item.tx_id: seq for seq, item in enumerate(decision.order)}
+    for seq, item in enumerate(decision.order):
+        befores = [place[tx_id] for tx_id in item.depends_on if tx_id in place]
+        if befores and decision.verdicts[seq] is None:
+            order = list(range(len(decision.order)))
+            order.insert(min(befores), order.pop(seq))
+            return replace(
+                decision,
+                order=[decision.order[index] for index in order],
+                verdicts=[decision.verdicts[index] for index in order],
+                parents=[_earlier_only(decision.parents[index]) for index in order],
+            )
+    return None
+
+
+def _alter_parents(decision: Decision) -> Decision | None:
+    """A node is linked otherwise than the rule says."""
+    for seq, parents in enumerate(decision.parents):
+        if len(parents) > 1:
+            changed = list(decision.parents)
+            changed[seq] = parents[:-1]
+            return replace(decision, parents=changed)
+    return None
+
+
+def _alter_balance(decision: Decision) -> Decision | None:
+    """A balance is left larger than it is."""
+    writes = list(decision.writes)
+    for index, (object, version, value) in enumerate(writes):
+        if object.startswith("$balance/"):
+            more = int.from_bytes(value, "big") + 1_000
+            writes[index] = ObjectWrite(object, version, more.to_bytes(8, "big"))
+            return replace(decision, writes=writes)
+    return None
+
+
+def _without_children(decision: Decision) -> list[int]:
+    """Approved ones of which no other of the round is a child, or wants an object, by seq."""
+    named = {
+        parent for parents in decision.parents for parent in parents if isinstance(parent, int)
+    }
+    return [
+        seq
+        for seq, verdict in enumerate(decision.verdicts)
+        if verdict is None and seq not in named and not decision.writes
+    ]
+
+
+def _earlier_only(parents: tuple[Parent, ...]) -> tuple[Parent, ...]:
+    return tuple(parent for parent in parents if not isinstance(parent, int)) or parents[:1]
+
+
+DAG_LIES: Final[Mapping[str, Change]] = {
+    "approve what is rejected": _approve,
+    "reject what is good": _reject,
+    "alter a reason": _alter_reason,
+    "keep one back": _drop,
+    "put one before what it depends on": _reorder,
+    "link one otherwise": _alter_parents,
+    "make money": _alter_balance,
+}
+"""What a lying DAG handler can do, by name."""
+
+
+class LyingDag:
+    """A DAG handler whose decisions are bent, whenever they can be."""
+
+    def __init__(self, lie: str) -> None:
+        self._change = DAG_LIES[lie]
+        self._real: Any = None
+        self.told = 0
+        """How many rounds held the lie."""
+
+    def __call__(self, real: Any) -> Self:
+        """Stand in front of ``real``."""
+        self._real = real
+        return self
+
+    async def decide(self, *args: Any, **kwargs: Any) -> Decision:
+        """The real decision, bent."""
+        decision: Decision = await self._real.decide(*args, **kwargs)
+        bent = self._change(decision)
+        if bent is None:
+            return decision
+        self.told += 1
+        return bent
+
+
+def _forget_refusals(judgement: Judgement) -> Judgement:
+    """Whoever was nowhere is let in."""
+    return replace(judgement, refused={})
+
+
+def _seat_a_stranger(judgement: Judgement) -> Judgement:
+    """Another committee is named for the next epoch."""
+    return replace(judgement, next_committee=(Seat(b"\x77" * 32, 1),))
+
+
+def _alter_pop(judgement: Judgement) -> Judgement:
+    """A judgement of place is made up."""
+    return replace(judgement, pops=[b"\x77" * 32 for _ in judgement.pops or ()])
+
+
+JUDGEMENT_LIES: Final[Mapping[str, Callable[[Judgement], Judgement]]] = {
+    "let anybody in": _forget_refusals,
+    "seat a stranger": _seat_a_stranger,
+    "make up a presence": _alter_pop,
+}
+SEAL_LIES: Final[Mapping[str, Callable[[PohEntry], PohEntry]]] = {
+    "make up the hashing": lambda entry: entry._replace(hash=b"\x77" * 32),
+    "hash less": lambda entry: entry._replace(num_hashes=max(1, entry.num_hashes - 1)),
+}
+CONSENSUS_LIES: Final[Sequence[str]] = (*JUDGEMENT_LIES, *SEAL_LIES)
+"""What a lying consensus step can do, by name."""
+
+
+class LyingConsensus:
+    """A consensus step whose judgement or sealing is bent, whenever it can be."""
+
+    def __init__(self, lie: str) -> None:
+        self._judgement_lie = JUDGEMENT_LIES.get(lie)
+        self._seal_lie = SEAL_LIES.get(lie)
+        self._real: Any = None
+        self.told = 0
+        """How many rounds held the lie."""
+
+    def __call__(self, real: Any) -> Self:
+        """Stand in front of ``real``."""
+        self._real = real
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or self.__dict__.get("_real") is None:
+            raise AttributeError(name)
+        return getattr(self._real, name)
+
+    async def judge(self, *args: Any, **kwargs: Any) -> Judgement:
+        """The real judgement, or a bent one."""
+        judgement: Judgement = await self._real.judge(*args, **kwargs)
+        if self._judgement_lie is None:
+            return judgement
+        bent = self._judgement_lie(judgement)
+        self.told += bent != judgement
+        return bent
+
+    async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:
+        """The real entry, or a bent one."""
+        entry: PohEntry = await self._real.seal(previous_poh, mixin)
+        if self._seal_lie is None:
+            return entry
+        self.told += 1
+        return self._seal_lie(entry)
