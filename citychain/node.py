@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from citychain.types import NodeRef, Rejection
+from citychain.types import Rejection
 
 __all__ = ["log_leaf", "node_id"]
 
@@ -30,17 +30,10 @@ def node_id(
     round: int,
     seq: int,
     tx_id: bytes,
-    parents: Sequence[NodeRef],
+    parents: Sequence[bytes],
     pop: bytes | None = None,
 ) -> bytes:
-    """Id of one node.
-
-    Raises:
-        ValueError: a parent does not stand before the node.
-    """
-    for parent in parents:
-        if (parent.round, parent.seq) >= (round, seq):
-            raise ValueError(f"a parent at ({parent.round}, {parent.seq}) does not stand before")
+    """Id of one node, given its parents' ids in order."""
     rule_bytes = rule.encode()
     return hashlib.sha256(
         b"".join(
@@ -53,7 +46,7 @@ def node_id(
                 seq.to_bytes(4, "big"),
                 tx_id,
                 bytes((len(parents),)),
-                *(parent.node_id for parent in parents),
+                *parents,
                 pop or b"",
             )
         )

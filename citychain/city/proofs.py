@@ -69,7 +69,7 @@ class ProofMaker:
                 round=node.round,
                 seq=node.seq,
                 node_id=node.node_id,
-                parents=node.parents,
+                parents=tuple(parent.node_id for parent in node.parents),
                 rejection=node.rejection,
                 pop=node.pop,
                 leaf_index=stored.first_index + node.seq,

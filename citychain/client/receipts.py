@@ -1,14 +1,16 @@
 """Receipts on disk, and their verification without any server.
 
-A receipt file is the protobuf JSON form of ``citychain.v1.Receipt``.
+A receipt file is the protobuf JSON form of ``citychain.v1.Receipt``: members in any order and
+with any white space between them, but each written in the one way that `save_receipt` writes it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf import json_format
 
@@ -40,16 +42,25 @@ def load_receipt(path: Path | str) -> Receipt:
 
     Raises:
         ConfigurationError: the file cannot be read.
-        InvalidReceipt: with the check ``format``; it is no receipt.
+        InvalidReceipt: with the check ``form``; it is no receipt.
     """
     content = _read(path, FILE_BYTES_MAX)
     if len(content) > FILE_BYTES_MAX:
-        raise InvalidReceipt("format", f"{path}: more than {FILE_BYTES_MAX} bytes")
+        raise InvalidReceipt("form", f"{path}: more than {FILE_BYTES_MAX} bytes")
     try:
-        message = json_format.Parse(content, ledger_pb2.Receipt())
+        text = content.decode()
+        message = json_format.Parse(text, ledger_pb2.Receipt())
     except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise InvalidReceipt("format", f"{path}: {error}") from None
+        raise InvalidReceipt("form", f"{path}: {error}") from None
+    # Protobuf's parser takes numbers as text, other alphabets of base64, and more.
+    if _ordered(json.loads(text)) != _ordered(json_format.MessageToDict(message)):
+        raise InvalidReceipt("form", f"{path}: is not written as receipts are")
     return decode_receipt(message)
+
+
+def _ordered(value: Any) -> str:
+    """A text for each value: Python itself holds 1, 1.0 and true for equal."""
+    return json.dumps(value, sort_keys=True)
 
 
 def verify_receipt(receipt: Receipt | Path | str, genesis: Genesis | bytes | Path | str) -> None:

@@ -328,7 +328,7 @@ def test_what_cannot_be_read_is_no_verdict(
     citychain: Any, receipt: Path, genesis: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "junk").write_text("junk")
-    for file, detail in (("junk", "format"), ("nowhere", "file")):
+    for file, detail in (("junk", "form"), ("nowhere", "file")):
         ran = citychain("verify", file, "-g", genesis, "--json", cwd=tmp_path)
         assert ran.code == 2
         assert ran.record["check"] == detail

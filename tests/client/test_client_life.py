@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -230,13 +231,45 @@ async def test_a_receipt_file_is_replaced_whole(
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda text: text.replace('"round": "', '"round": ').replace(
+            '",\n "leafIndex', ',\n "leafIndex'
+        ),
+        lambda text: text.replace('"txId"', '"tx_id"', 1),
+        lambda text: text.replace("{", '{"seq": 0,', 1),
+        lambda text: text.replace("{", '{"handovers": [],', 1),
+        lambda text: text.replace("{", '{"node": null,', 1),
+        lambda text: text.replace('"SCHEME_ML_DSA_87"', "1"),
+        lambda text: text.replace("=", "", 1),
+        lambda text: text.replace("+", "-").replace("/", "_"),
+    ],
+    ids=["number", "name", "default", "empty", "null", "enum", "padding", "alphabet"],
+)
+async def test_a_receipt_file_is_written_in_one_way(
+    other: Any, proofs: tuple[Receipt, Receipt, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "receipt.json"
+    save_receipt(path, proofs[1])
+    text = path.read_text()
+    path.write_text(other(text))
+    assert path.read_text() != text
+    with pytest.raises(InvalidReceipt) as caught:
+        load_receipt(path)
+    assert caught.value.check == "form"
+    # White space and the order of members are free.
+    path.write_text(json.dumps(json.loads(text), sort_keys=True))
+    assert load_receipt(path) == proofs[1]
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"genesis": 5}', b'{"more": 1}', b"{}"])
 def test_any_other_file_is_no_receipt(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "receipt.json"
     path.write_bytes(content)
     with pytest.raises(InvalidReceipt) as caught:
         load_receipt(path)
-    assert caught.value.check == "format"
+    assert caught.value.check == "form"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_node_ids_are_hashes_of_what_they_bind(
             round=number,
             seq=seq,
             tx_id=round.tx_ids[seq],
-            parents=resolved,
+            parents=[parent.node_id for parent in resolved],
             pop=pop,
         )
         assert ids[seq] == sha256(

@@ -69,7 +69,7 @@ receipts = st.builds(
     round=uint64,
     seq=uint32,
     node_id=ids,
-    parents=parents,
+    parents=st.lists(ids, max_size=8).map(tuple),
     rejection=st.none(),
     pop=st.none() | ids,
     leaf_index=uint64,
@@ -246,7 +246,7 @@ def test_the_receipts_form_is_strict() -> None:
             setattr(target, last, value)
         with pytest.raises(InvalidReceipt, match=message) as caught:
             messages.decode_receipt(bad)
-        assert caught.value.check == "format"
+        assert caught.value.check == "form"
 
     fails("genesis: 31 bytes, not 32", genesis=bytes(31))
     fails("tx_id: 0 bytes", tx_id=b"", node__tx_id=b"")
@@ -261,6 +261,56 @@ def test_the_receipts_form_is_strict() -> None:
     fails("certificate.checkpoint_hash: 0 bytes", certificate__checkpoint_hash=b"")
     fails(r"certificate.votes\[0\].key_id: 2 bytes", certificate__votes__0__key_id=b"xx")
     fails(r"certificate.votes\[0\].signature: 5", certificate__votes__0__signature=b"short")
+
+
+def _unknown_field(message: Any) -> None:
+    message.MergeFromString(bytes((15 << 3, 1)))
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda receipt: setattr(receipt.node, "author", bytes(32)),
+        lambda receipt: setattr(receipt.node, "rule", "r/1"),
+        lambda receipt: setattr(receipt.node, "time_ms", 1),
+        lambda receipt: setattr(receipt.node, "poh", bytes(32)),
+        lambda receipt: setattr(receipt.node.parents[0], "round", 1),
+        lambda receipt: setattr(receipt.node.parents[0], "seq", 1),
+        _unknown_field,
+        lambda receipt: _unknown_field(receipt.node),
+        lambda receipt: _unknown_field(receipt.certificate.votes[0]),
+    ],
+)
+def test_a_receipt_has_nothing_beside_what_it_says(add: Any) -> None:
+    message = messages.encode_receipt(make_receipt(digest("tx")))
+    add(message)
+    for refuse in (
+        lambda: messages.decode_receipt(over_the_wire(message)),
+        lambda: messages.parse_receipt(message.SerializeToString()),
+    ):
+        with pytest.raises(InvalidReceipt, match="more than a receipt says") as caught:
+            refuse()
+        assert caught.value.check == "form"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda data: data + b"\x40\x00",
+        lambda data: data[34:68] + data[:34] + data[68:],
+        lambda data: data[:1] + b"\xa0\x00" + data[2:],
+        lambda data: data[:34] + data,
+        lambda data: data[:-1],
+    ],
+    ids=["a default", "another order", "a longer varint", "a field twice", "cut"],
+)
+def test_a_receipt_is_written_in_one_way(other: Any) -> None:
+    receipt = make_receipt(digest("tx"))
+    data = messages.encode_receipt(receipt).SerializeToString()
+    assert messages.parse_receipt(data) == receipt
+    with pytest.raises(InvalidReceipt) as caught:
+        messages.parse_receipt(other(data))
+    assert caught.value.check == "form"
 
 
 @pytest.mark.parametrize(

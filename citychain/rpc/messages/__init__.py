@@ -11,7 +11,7 @@ from typing import Final
 from citychain.rpc.messages.cities import decode_city, encode_city
 from citychain.rpc.messages.fields import ID_BYTES
 from citychain.rpc.messages.graph import LinkedNode, decode_node, encode_node
-from citychain.rpc.messages.receipts import decode_receipt, encode_receipt
+from citychain.rpc.messages.receipts import decode_receipt, encode_receipt, parse_receipt
 from citychain.rpc.messages.rounds import (
     decode_certificate,
     decode_round,
@@ -73,6 +73,7 @@ __all__ = [
     "encode_round",
     "encode_submission",
     "encode_transaction",
+    "parse_receipt",
 ]
 
 RESPONSE_BYTES: Final = 2 << 20

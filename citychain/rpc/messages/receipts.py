@@ -1,13 +1,19 @@
-"""Receipts."""
+"""Receipts.
+
+A receipt has one form: what `encode_receipt` makes of it. Any other that says the same,
+or says more (fields that are unknown, or that a receipt leaves empty), is refused.
+"""
 
 from __future__ import annotations
+
+from google.protobuf.message import DecodeError
 
 from citychain.crypto.signatures import PUBLIC_KEY_BYTES
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.receipt import Receipt
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages.fields import ID_BYTES, at_most, exact, optional
-from citychain.rpc.messages.graph import decode_parents, encode_parents
+from citychain.rpc.messages.graph import PARENTS_MAX
 from citychain.rpc.messages.rounds import (
     CHECKPOINT_BYTES_MAX,
     HASHES_MAX,
@@ -16,7 +22,7 @@ from citychain.rpc.messages.rounds import (
 )
 from citychain.types import Rejection
 
-__all__ = ["decode_receipt", "encode_receipt"]
+__all__ = ["decode_receipt", "encode_receipt", "parse_receipt"]
 
 
 def encode_receipt(receipt: Receipt) -> ledger_pb2.Receipt:
@@ -40,7 +46,8 @@ def encode_receipt(receipt: Receipt) -> ledger_pb2.Receipt:
         message.node.round = receipt.round
         message.node.seq = receipt.seq
         message.node.pop = receipt.pop or b""
-        message.node.parents.extend(encode_parents(receipt.parents))
+        for parent in receipt.parents:
+            message.node.parents.add(node_id=parent)
     if receipt.rejection is not None:
         message.rejection.code, message.rejection.reason = receipt.rejection
     return message
@@ -50,12 +57,37 @@ def decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
     """A receipt in its form; what it claims is for `ReceiptVerifier` to check.
 
     Raises:
-        InvalidReceipt: with the check ``format``; the detail names the field.
+        InvalidReceipt: with the check ``form``; the detail names the field.
     """
     try:
-        return _decode_receipt(message)
+        receipt = _decode_receipt(message)
     except VerificationError as error:
-        raise InvalidReceipt("format", str(error)) from None
+        raise InvalidReceipt("form", str(error)) from None
+    if wire_form(encode_receipt(receipt)) != wire_form(message):
+        raise InvalidReceipt("form", "has more than a receipt says")
+    return receipt
+
+
+def parse_receipt(data: bytes) -> Receipt:
+    """A receipt from its wire form: protobuf's, fields in order of number, none that is unknown
+    or holds its default.
+
+    Raises:
+        InvalidReceipt: with the check ``form``.
+    """
+    try:
+        message = ledger_pb2.Receipt.FromString(data)
+    except DecodeError as error:
+        raise InvalidReceipt("form", str(error)) from None
+    receipt = decode_receipt(message)
+    if wire_form(message) != data:
+        raise InvalidReceipt("form", "is not written as receipts are")
+    return receipt
+
+
+def wire_form(message: ledger_pb2.Receipt) -> bytes:
+    """The bytes of a receipt, in the one form that `parse_receipt` takes."""
+    return message.SerializeToString(deterministic=True)
 
 
 def _decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
@@ -78,7 +110,7 @@ def _decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
         round=message.round,
         seq=message.seq,
         node_id=exact(node.node_id, ID_BYTES, "node.node_id") if node else None,
-        parents=decode_parents(node.parents) if node else (),
+        parents=_decode_parents(node) if node else (),
         rejection=(
             Rejection(message.rejection.code, message.rejection.reason)
             if message.HasField("rejection")
@@ -92,4 +124,12 @@ def _decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
         ),
         checkpoint=message.checkpoint,
         certificate=decode_certificate(message.certificate),
+    )
+
+
+def _decode_parents(node: ledger_pb2.Node) -> tuple[bytes, ...]:
+    at_most(len(node.parents), PARENTS_MAX, "node.parents")
+    return tuple(
+        exact(parent.node_id, ID_BYTES, f"node.parents[{index}].node_id")
+        for index, parent in enumerate(node.parents)
     )

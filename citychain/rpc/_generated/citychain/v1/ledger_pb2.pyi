@@ -347,7 +347,7 @@ class Receipt(_message.Message):
     def transaction(self) -> _transaction_pb2.SignedTransaction: ...
     @_builtins.property
     def node(self) -> Global___Node:
-        """Without author, rule, time_ms and poh: the body and the checkpoint have them."""
+        """Without author, rule, time_ms, poh, and the places of parents: whatever else is set is refused."""
 
     @_builtins.property
     def rejection(self) -> Global___Rejection: ...
