@@ -10,9 +10,11 @@ The checks, by the name that `InvalidRound.check` gives, in order:
 ============ =================================================================
 layout       record and checkpoint are in their layouts
 genesis      both are of this city
-round        both follow the round before
-time         the round's time does not go back
+round        both are of the round after the one before
 transactions the record's transactions are there, whole, and signed
+poh          the proof-of-history entry takes the genesis' number of hashes, mixes
+             in the checkpoint, is right, and goes on from the one before
+time         the round's time does not go back
 order        they stand in the order that the rules give
 held         those that wait are those that must
 verdict      each is approved, or rejected with the code and reason, as the rules say
@@ -21,8 +23,6 @@ record       nothing else differs
 root         the log is extended by exactly these nodes: ids, parents, judgements
 committee    the committees in office and next are those elected
 checkpoint   nothing else differs
-poh          the proof-of-history entry goes on from the one before, takes the
-             genesis' number of hashes, mixes in the checkpoint, and is right
 ============ =================================================================
 
 The order in which transactions arrived is the sequencer's word: what can be checked
@@ -32,7 +32,7 @@ is that the rest follows from it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from citychain import checkpoint, record
@@ -54,9 +54,9 @@ from citychain.ports import (
     StoredRound,
 )
 from citychain.record import RoundRecord
-from citychain.types import Head, PohEntry, SealedRound, Verdict
+from citychain.types import Head, SealedRound, Verdict
 
-__all__ = ["Replay", "held_since"]
+__all__ = ["PublishedRound", "Replay", "held_since"]
 
 CHUNK: Final = 1_024
 """Transactions checked in one call."""
@@ -65,6 +65,17 @@ WIDEST: Final = Limits(body_bytes_max=4 << 20)
 
 PublicKeys = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, bytes]]]
 """Gives public keys by key id; unknown ones are absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRound:
+    """A round that was read: its parts agree with each other."""
+
+    stored: StoredRound
+    record: RoundRecord
+    checkpoint: Checkpoint
+    transactions: Sequence[Transaction]
+    """Those that the record seals, in order of seq, then those that it newly holds."""
 
 
 class Replay:
@@ -114,10 +125,11 @@ class Replay:
         )
         self._held = {item.tx_id: (item, held[item.tx_id]) for item in transactions}
 
-    async def check(
+    async def read(
         self, published: StoredRound, envelopes: Sequence[bytes], *, signatures: bool = True
-    ) -> SealedRound:
-        """Check the next round, and return it as it was derived anew.
+    ) -> PublishedRound:
+        """Check what needs no ledger: layouts, transactions, hashing. Rounds can be read
+        ahead, several at once.
 
         Args:
             envelopes: In their stored form, those that the record seals, then those that
@@ -128,18 +140,61 @@ class Replay:
         Raises:
             InvalidRound: naming the first check that does not hold.
         """
-        number = self.head.round + 1
+        number = published.round
         try:
             decided, claimed = await self._compute(_decode, published)
         except VerificationError as error:
             raise InvalidRound(number, "layout", str(error)) from None
-        self._check_place(decided, claimed)
+        genesis = self._genesis.id
+        if (decided.genesis, claimed.genesis) != (genesis, genesis):
+            raise InvalidRound(number, "genesis", "it is another city's")
+        if (decided.round, claimed.round) != (number, number):
+            raise InvalidRound(
+                number, "round", f"record and checkpoint are {decided.round} and {claimed.round}"
+            )
         transactions = await self._transactions(number, decided, envelopes, signatures)
-        sealed = await self._derive(decided, claimed, transactions)
-        difference = await self._compute(_difference, published, sealed, decided, claimed)
+        entry, required = claimed.poh, self._genesis.num_hashes
+        if decided.poh != entry:
+            raise InvalidRound(number, "poh", "record and checkpoint have different entries")
+        if entry.num_hashes != required:
+            raise InvalidRound(
+                number, "poh", f"{entry.num_hashes} hashes; the genesis says {required}"
+            )
+        if entry.mixin != checkpoint.mixin(checkpoint.without_poh(published.checkpoint)):
+            raise InvalidRound(number, "poh", "the entry mixes in another checkpoint")
+        if signatures:
+            try:
+                await self._compute(poh.verify, [entry], max_num_hashes=required)
+            except VerificationError as error:
+                raise InvalidRound(number, "poh", str(error)) from None
+        return PublishedRound(published, decided, claimed, transactions)
+
+    async def check(self, published: PublishedRound) -> SealedRound:
+        """Check the next round against the ledger, and return it as it was derived anew.
+
+        Raises:
+            InvalidRound: naming the first check that does not hold.
+        """
+        decided, claimed = published.record, published.checkpoint
+        number = self.head.round + 1
+        if decided.round != number:
+            raise InvalidRound(decided.round, "round", f"it does not follow round {number - 1}")
+        if decided.time_ms < self.head.time_ms:
+            raise InvalidRound(
+                number,
+                "time",
+                f"{decided.time_ms} ms is before the previous round's {self.head.time_ms} ms",
+            )
+        if decided.epoch < self.head.epoch:
+            raise InvalidRound(
+                number, "round", f"lease epoch {decided.epoch} after {self.head.epoch}"
+            )
+        if claimed.poh.prev != self._previous_poh:
+            raise InvalidRound(number, "poh", "the entry does not go on from the one before")
+        sealed = await self._derive(decided, published.transactions)
+        difference = await self._compute(_difference, published, sealed)
         if difference is not None:
             raise InvalidRound(number, *difference)
-        await self._check_poh(published, decided.poh, claimed.poh, hashes=signatures)
         return complete_round(sealed, claimed.poh)
 
     def advance(self, sealed: SealedRound) -> None:
@@ -165,25 +220,6 @@ class Replay:
     # --- the checks
 
     _newly_held: Sequence[Transaction] = ()
-
-    def _check_place(self, decided: RoundRecord, claimed: Checkpoint) -> None:
-        number, genesis = self.head.round + 1, self._genesis.id
-        if (decided.genesis, claimed.genesis) != (genesis, genesis):
-            raise InvalidRound(number, "genesis", "it is another city's")
-        if (decided.round, claimed.round) != (number, number):
-            raise InvalidRound(
-                number, "round", f"record and checkpoint are {decided.round} and {claimed.round}"
-            )
-        if decided.time_ms < self.head.time_ms:
-            raise InvalidRound(
-                number,
-                "time",
-                f"{decided.time_ms} ms is before the previous round's {self.head.time_ms} ms",
-            )
-        if decided.epoch < self.head.epoch:
-            raise InvalidRound(
-                number, "round", f"lease epoch {decided.epoch} after {self.head.epoch}"
-            )
 
     async def _transactions(
         self, number: int, decided: RoundRecord, envelopes: Sequence[bytes], signatures: bool
@@ -247,7 +283,7 @@ class Replay:
         return await self._compute(check_batch, envelopes, self._genesis.id, self._keys, WIDEST, 0)
 
     async def _derive(
-        self, decided: RoundRecord, claimed: Checkpoint, transactions: Sequence[Transaction]
+        self, decided: RoundRecord, transactions: Sequence[Transaction]
     ) -> SealedRound:
         """The round as it must be, but for the proof-of-history entry."""
         number = self.head.round + 1
@@ -294,26 +330,6 @@ class Replay:
             raise InvalidRound(number, "verdict", f"the rules give no round: {error}") from error
         return draft.sealed
 
-    async def _check_poh(
-        self, published: StoredRound, recorded: PohEntry, entry: PohEntry, *, hashes: bool
-    ) -> None:
-        number, required = self.head.round + 1, self._genesis.num_hashes
-        if recorded != entry:
-            raise InvalidRound(number, "poh", "record and checkpoint have different entries")
-        if entry.prev != self._previous_poh:
-            raise InvalidRound(number, "poh", "the entry does not go on from the one before")
-        if entry.num_hashes != required:
-            raise InvalidRound(
-                number, "poh", f"{entry.num_hashes} hashes; the genesis says {required}"
-            )
-        if entry.mixin != checkpoint.mixin(checkpoint.without_poh(published.checkpoint)):
-            raise InvalidRound(number, "poh", "the entry mixes in another checkpoint")
-        if hashes:
-            try:
-                await self._compute(poh.verify, [entry], max_num_hashes=required)
-            except VerificationError as error:
-                raise InvalidRound(number, "poh", str(error)) from None
-
 
 async def held_since(
     storage: CityStorage, last: int, hold_rounds: int, compute: Compute
@@ -330,14 +346,12 @@ def _decode(published: StoredRound) -> tuple[RoundRecord, Checkpoint]:
     return record.decode(published.record), checkpoint.decode(published.checkpoint)
 
 
-def _difference(
-    published: StoredRound, sealed: SealedRound, decided: RoundRecord, claimed: Checkpoint
-) -> tuple[str, str] | None:
+def _difference(published: PublishedRound, sealed: SealedRound) -> tuple[str, str] | None:
     """The first thing in which a published round is not the one that the rules give."""
-    if record.without_poh(published.record) != sealed.record:
-        return _record_difference(decided, sealed)
-    if checkpoint.without_poh(published.checkpoint) != sealed.checkpoint:
-        return _checkpoint_difference(claimed, sealed)
+    if record.without_poh(published.stored.record) != sealed.record:
+        return _record_difference(published.record, sealed)
+    if checkpoint.without_poh(published.stored.checkpoint) != sealed.checkpoint:
+        return _checkpoint_difference(published.checkpoint, sealed)
     return None
 
 

@@ -25,7 +25,7 @@ from citychain.errors import InvalidRound
 from citychain.handler import CityHandler
 from citychain.ports import CityContext, StoredRound
 from citychain.testing.liars import DAG_LIES, SEAL_LIES, LyingConsensus, LyingDag
-from citychain.types import State
+from citychain.types import SealedRound, State
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
 KEYS = [SigningKey(bytes([number]) * 32) for number in range(4)]
@@ -90,9 +90,12 @@ class Stranger:
             public_keys=city.storage.keys,
         )
 
+    async def check(self, stored: StoredRound, envelopes: list[bytes]) -> SealedRound:
+        return await self.replay.check(await self.replay.read(stored, envelopes))
+
     async def repeat(self, rounds: list[tuple[StoredRound, list[bytes]]]) -> None:
         for stored, envelopes in rounds:
-            sealed = await self.replay.check(stored, envelopes)
+            sealed = await self.check(stored, envelopes)
             assert (sealed.record, sealed.checkpoint_hash) == (
                 stored.record,
                 stored.checkpoint_hash,
@@ -207,8 +210,8 @@ async def test_no_byte_of_record_or_checkpoint_can_be_changed(
         length = len(stored.record if change is _record_byte else stored.checkpoint)
         for at in range(length):
             with pytest.raises(InvalidRound):
-                await stranger.replay.check(change(stored, envelopes, at), envelopes)
-        await stranger.replay.check(stored, envelopes)
+                await stranger.check(change(stored, envelopes, at), envelopes)
+        await stranger.check(stored, envelopes)
 
 
 async def test_transactions_must_be_there_whole_and_signed(open_cities: OpenCities) -> None:
@@ -227,7 +230,7 @@ async def test_transactions_must_be_there_whole_and_signed(open_cities: OpenCiti
             [*envelopes[:-1], envelopes[0]] if len(envelopes) > 1 else [],
         ):
             with pytest.raises(InvalidRound) as found:
-                await stranger.replay.check(stored, given)
+                await stranger.check(stored, given)
             assert found.value.check == "transactions"
 
 
@@ -241,10 +244,10 @@ async def test_a_round_of_the_past_or_of_another_city_is_refused(open_cities: Op
         stranger = Stranger(tokyo, compute)
         with pytest.raises(InvalidRound, match="genesis: it is another city's"):
             await stranger.repeat(await published(osaka))
-        with pytest.raises(InvalidRound, match="round 1: round"):
+        with pytest.raises(InvalidRound, match="round 2: round: it does not follow round 0"):
             await stranger.repeat(rounds[1:])
         await stranger.repeat(rounds[:1])
-        with pytest.raises(InvalidRound, match="round 2: round"):
+        with pytest.raises(InvalidRound, match="round 1: round: it does not follow round 1"):
             await stranger.repeat(rounds[:1])
 
 
