@@ -19,7 +19,7 @@ from citychain.crypto.keys import key_id
 from citychain.errors import ConfigurationError
 from citychain.types import ObjectWrite, Quorum, Seat
 
-__all__ = ["GENESIS_BYTES_MAX", "Genesis", "Representative", "balance_object"]
+__all__ = ["GENESIS_BYTES_MAX", "Genesis", "Representative", "balance_object", "stake_account"]
 
 GENESIS_BYTES_MAX: Final = 16 << 20
 AMOUNT_MAX: Final = (1 << 63) - 1
@@ -146,3 +146,8 @@ class Genesis(BaseModel):
 def balance_object(asset: str, key: bytes) -> str:
     """Object id under which a balance stands; its value is 8 bytes, big-endian."""
     return f"$balance/{asset}/{key.hex()}"
+
+
+def stake_account(key_id: bytes) -> bytes:
+    """Whose balance is the stake of a key: 32 bytes in the place of a key id."""
+    return hashlib.sha256(b"citychain/stake/v1\0" + key_id).digest()

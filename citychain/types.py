@@ -19,6 +19,7 @@ __all__ = [
     "Certificate",
     "ConflictingVotes",
     "Decision",
+    "Equivocation",
     "Handover",
     "Head",
     "NodeRef",
@@ -27,17 +28,21 @@ __all__ = [
     "Objection",
     "Parent",
     "PohEntry",
+    "Presence",
     "Quorum",
     "RawTransaction",
+    "Recovery",
     "Rejection",
     "SealedNode",
     "SealedRound",
     "Seat",
+    "Stake",
     "State",
     "SubtreeHash",
     "Verdict",
     "Vote",
     "VoteOutcome",
+    "WitnessSignature",
 ]
 
 
@@ -120,6 +125,60 @@ class Vote(NamedTuple):
 
     key_id: bytes
     signature: bytes
+
+
+class WitnessSignature(NamedTuple):
+    """A witness's signature under somebody's claim of having been at a place."""
+
+    key_id: bytes
+    signature: bytes
+
+
+class Presence(NamedTuple):
+    """The claim of having been at a place, for a window of rounds."""
+
+    latitude_e7: int
+    """Degrees north times 10**7."""
+    longitude_e7: int
+    """Degrees east times 10**7."""
+    accuracy_m: int
+    first_round: int
+    last_round: int
+    """Not before ``first_round``."""
+    anchor: bytes
+    """Hash of the first round's checkpoint; for round 0 the genesis id."""
+    witnesses: tuple[WitnessSignature, ...] = ()
+    """At most 16, of different keys."""
+
+
+class Stake(NamedTuple):
+    """An amount that a candidacy locks, or a withdrawal frees."""
+
+    asset: str
+    amount: int
+    """In the asset's smallest unit, at least 1."""
+
+
+class Equivocation(NamedTuple):
+    """Two votes of one key for different checkpoints of one round."""
+
+    public_key: bytes
+    round: int
+    first_hash: bytes
+    first_signature: bytes
+    second_hash: bytes
+    second_signature: bytes
+
+
+class Recovery(NamedTuple):
+    """The operator's replacement of a committee that approves nothing any more."""
+
+    from_round: int
+    """The new committee is in office from this round on."""
+    previous: bytes
+    """Hash of the checkpoint of the round before."""
+    seats: tuple[Seat, ...]
+    """1 to 256, of different keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,6 @@ DRIVEN: Final = {
 """Exceptions: a module, a driver, and why."""
 
 LINES_MAX: Final = 600
-TOO_LONG: Final = {
-    "tests/native/test_transactions.py": "to be split by subject",
-}
 
 HEAVY: Final = {
     *DRIVERS,
@@ -238,7 +235,7 @@ def test_a_file_reads_in_one_sitting() -> None:
         for path in source_files()
         if len(path.read_text().splitlines()) > LINES_MAX
     }
-    assert long <= set(TOO_LONG)
+    assert not long
 
 
 @pytest.mark.parametrize("name", sorted(name for name, it in MODULES.items() if it.is_public))

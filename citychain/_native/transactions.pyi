@@ -2,6 +2,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, final
 
 from citychain._native.signatures import KeyCache
+from citychain.types import Equivocation, Presence, Recovery, Stake
 
 ENVELOPES_MAX: Final = 4096
 REFUSAL_CODES: Final[Mapping[str, str]]
@@ -50,13 +51,34 @@ class Transaction:
     @property
     def writes(self) -> tuple[tuple[str, int], ...]: ...
     @property
-    def action(self) -> Literal["data", "transfer"]: ...
+    def action(
+        self,
+    ) -> Literal[
+        "data",
+        "transfer",
+        "presence",
+        "candidacy",
+        "withdrawal",
+        "witness",
+        "equivocation",
+        "recovery",
+    ]: ...
     @property
     def content_type(self) -> str | None: ...
     @property
     def content(self) -> bytes | None: ...
     @property
     def transfer(self) -> tuple[str, bytes, int] | None: ...
+    @property
+    def presence(self) -> Presence | None: ...
+    @property
+    def stake(self) -> Stake | None: ...
+    @property
+    def witness(self) -> tuple[bytes, bool] | None: ...
+    @property
+    def equivocation(self) -> Equivocation | None: ...
+    @property
+    def recovery(self) -> Recovery | None: ...
     @property
     def body(self) -> bytes: ...
     @property

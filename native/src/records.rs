@@ -15,9 +15,15 @@ pub struct Record {
     class: PyOnceLock<Py<PyType>>,
 }
 
+pub static EQUIVOCATION: Record = Record::new("Equivocation");
 pub static NODE_REF: Record = Record::new("NodeRef");
 pub static OBJECT_WRITE: Record = Record::new("ObjectWrite");
+pub static PRESENCE: Record = Record::new("Presence");
+pub static RECOVERY: Record = Record::new("Recovery");
 pub static REJECTION: Record = Record::new("Rejection");
+pub static SEAT: Record = Record::new("Seat");
+pub static STAKE: Record = Record::new("Stake");
+pub static WITNESS_SIGNATURE: Record = Record::new("WitnessSignature");
 
 impl Record {
     const fn new(name: &'static str) -> Self {

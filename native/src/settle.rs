@@ -61,10 +61,14 @@ pub struct Settlement {
 ///    one is neither approved earlier in this round nor linked (True) in an earlier one: it is
 ///    held, or, `hold_rounds` after the round that first held it, DEPENDENCY_MISSING;
 /// 4. an object that it reads or writes is at another version than it names: CONFLICT;
-/// 5. its author's balance is below the amount: OVERDRAFT; the payee's would pass 64 bits:
+/// 5. its payer's balance is below the amount: OVERDRAFT; the payee's would pass 64 bits:
 ///    OVERFLOW;
 /// 6. approved: each object written is one version on and has the transaction's id for its value,
 ///    payer's and payee's balances are one version on each (two where they are the same).
+///
+/// A transfer is paid by its author. A candidacy is paid by its author to the author's stake
+/// account, which is a balance like others with SHA-256("citychain/stake/v1\\0" || author) for the
+/// key id; a withdrawal is paid back from there. Other actions move nothing.
 ///
 /// Args:
 ///     held_since: For each candidate the round that first held it, 0 if it is new.

@@ -8,16 +8,31 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transaction_wire import U64_MAX, Body, Transfer, transaction
+from transaction_wire import (
+    U64_MAX,
+    Body,
+    Candidacy,
+    Data,
+    Equivocation,
+    Presence,
+    Recovery,
+    Transfer,
+    Withdrawal,
+    Witness,
+    sha256,
+    transaction,
+)
 
 from citychain._native.settle import REJECTION_CODES, Settlement, needs, settle
 from citychain._native.transactions import Transaction
-from citychain.genesis import balance_object
+from citychain.genesis import balance_object, stake_account
 from citychain.types import ObjectWrite, Rejection
 
 AUTHORS = [bytes((letter,)) * 32 for letter in b"abc"]
 STRANGERS = [bytes((letter,)) * 32 for letter in b"xyz"]
 """Ids of transactions of earlier rounds, or of none."""
+STAKES = [sha256(b"citychain/stake/v1\0", author) for author in AUTHORS]
+"""The authors' stake accounts."""
 OBJECTS = ["road", "roof", "école"]
 ASSETS = ["yen", "rice"]
 ROUND, TIME_MS, HOLD_ROUNDS = 10, 500, 3
@@ -62,6 +77,14 @@ def balance(amount: int, version: int = 1) -> tuple[int, bytes]:
 
 VERSIONS = st.dictionaries(st.sampled_from(OBJECTS), st.integers(0, 2), max_size=2)
 AMOUNTS = st.sampled_from([1, 2, 3, 5, 5, 15, 15, U64_MAX - 12, U64_MAX])
+SHARES = st.sampled_from([1, 5, 5, 15, 15, 2**63 - 1])
+PAYMENTS = st.one_of(
+    st.builds(
+        Transfer, st.sampled_from(ASSETS), st.sampled_from([*AUTHORS, *AUTHORS, *STAKES]), AMOUNTS
+    ),
+    st.builds(Candidacy, st.sampled_from(ASSETS), SHARES),
+    st.builds(Withdrawal, st.sampled_from(ASSETS), SHARES),
+)
 ASPECTS = st.sets(
     st.sampled_from(["depends", "depends", "pays", "pays", "reads", "writes", "expires"]),
     min_size=1,
@@ -84,8 +107,7 @@ def universes(draw: st.DrawFn) -> Universe:
         if "writes" in aspects:
             body = replace(body, writes=tuple(draw(VERSIONS).items()))
         if "pays" in aspects:
-            asset, to = draw(st.sampled_from(ASSETS)), draw(st.sampled_from(AUTHORS))
-            body = replace(body, action=Transfer(asset, to, draw(AMOUNTS)))
+            body = replace(body, action=draw(PAYMENTS))
         if "expires" in aspects:
             body = replace(body, valid_until_ms=TIME_MS + draw(st.integers(-1, 1)))
         bodies.append(number(body, nonce))
@@ -98,10 +120,10 @@ def universes(draw: st.DrawFn) -> Universe:
         for name in draw(st.lists(st.sampled_from(OBJECTS), unique=True))
     }
     for asset in ASSETS:
-        for author in AUTHORS:
+        for owner in (*AUTHORS, *STAKES):
             amount = draw(st.sampled_from([0, 5, 20, 20, U64_MAX - 10]))
             version = draw(st.sampled_from([1, 1, 2, 0]))
-            objects[balance_object(asset, author)] = balance(amount, version)
+            objects[balance_object(asset, owner)] = balance(amount, version)
     return Universe(
         bodies,
         draw(st.lists(st.integers(0, ROUND - 1), min_size=count, max_size=count)),
@@ -143,19 +165,33 @@ def model(universe: Universe) -> Expected:
         if code:
             continue
         changes: list[tuple[str, bytes]] = [(name, body.tx_id) for name, _ in body.writes]
-        if isinstance(body.action, Transfer):
-            payer = balance_object(body.action.asset, body.author)
-            payee = balance_object(body.action.asset, body.action.to)
-            left = amount_of(state, payer) - body.action.amount
+        if (paid := payment(body)) is not None:
+            payer, payee, amount = paid
+            left = amount_of(state, payer) - amount
             state[payer] = (state[payer][0] + 1, left.to_bytes(8, "big"))
             written.add(payer)
-            total = amount_of(state, payee) + body.action.amount
+            total = amount_of(state, payee) + amount
             changes.append((payee, total.to_bytes(8, "big")))
         for name, value in changes:
             state[name] = (state.get(name, (0, b""))[0] + 1, value)
             written.add(name)
     expected.writes = {name: state[name] for name in written}
     return expected
+
+
+def payment(body: Body) -> tuple[str, str, int] | None:
+    """The balances of payer and payee, and the amount."""
+    mine = stake_account(body.author)
+    match body.action:
+        case Transfer(asset, to, amount):
+            payer, payee = body.author, to
+        case Candidacy(asset, amount):
+            payer, payee = body.author, mine
+        case Withdrawal(asset, amount):
+            payer, payee = mine, body.author
+        case _:
+            return None
+    return balance_object(asset, payer), balance_object(asset, payee), amount
 
 
 def amount_of(state: Mapping[str, tuple[int, bytes]], name: str) -> int:
@@ -188,13 +224,13 @@ def verdict(
         if present != version:
             winner = [value.hex()] if present else []
             return "CONFLICT", [name, str(present), str(version), *winner]
-    if isinstance(body.action, Transfer):
-        asset, payee, amount = body.action.asset, body.action.to, body.action.amount
-        has = amount_of(state, balance_object(asset, body.author))
+    if (paid := payment(body)) is not None:
+        payer, payee, amount = paid
+        has = amount_of(state, payer)
         if has < amount:
             return "OVERDRAFT", [f"has {has} ", f"needs {amount}"]
-        if payee != body.author:
-            has = amount_of(state, balance_object(asset, payee))
+        if payee != payer:
+            has = amount_of(state, payee)
             if has + amount > U64_MAX:
                 return "OVERFLOW", [str(has), str(amount)]
     return "", []
@@ -372,6 +408,62 @@ def test_a_balance_ends_at_64_bits(amount: int, code: str) -> None:
     assert codes(universe) == {0: code}
     after = [(mine, *balance(10, 2)), (theirs, *balance(U64_MAX, 2))]
     assert universe.settle().writes == ([] if code else after)
+
+
+def test_a_stake_account_is_the_hash_of_its_owner() -> None:
+    assert [stake_account(author) for author in AUTHORS] == STAKES
+    assert stake_account(bytes(32)).hex() == (
+        "8eb089bb57d9ab8a3567a5be2be2ee3738ea82102ad7511f36f1fd20df3fd202"
+    )
+
+
+def test_a_stake_comes_from_the_balance_and_goes_back_there() -> None:
+    mine, stake = (balance_object("yen", owner) for owner in (AUTHORS[0], STAKES[0]))
+    author = Body(author=AUTHORS[0])
+    universe = chain(
+        replace(author, action=Candidacy("yen", 7)),
+        replace(author, action=Withdrawal("yen", 8)),
+        replace(author, action=Withdrawal("yen", 3)),
+        replace(author, action=Candidacy("yen", 7)),
+    )
+    universe.objects = {mine: balance(10)}
+    settlement = universe.settle()
+    assert settlement.verdicts == [
+        None,
+        ("OVERDRAFT", "has 7 yen, needs 8"),
+        None,
+        ("OVERDRAFT", "has 6 yen, needs 7"),
+    ]
+    assert settlement.writes == sorted([(mine, *balance(6, 3)), (stake, *balance(4, 2))])
+
+
+def test_nobody_withdraws_anothers_stake() -> None:
+    universe = chain(Body(author=AUTHORS[1], action=Withdrawal("yen", 1)))
+    universe.objects = {balance_object("yen", STAKES[0]): balance(5)}
+    assert codes(universe) == {0: "OVERDRAFT"}
+
+
+def test_a_withdrawal_ends_at_64_bits() -> None:
+    universe = chain(Body(author=AUTHORS[0], action=Withdrawal("yen", 11)))
+    universe.objects = {
+        balance_object("yen", AUTHORS[0]): balance(U64_MAX - 10),
+        balance_object("yen", STAKES[0]): balance(20),
+    }
+    assert codes(universe) == {0: "OVERFLOW"}
+
+
+@pytest.mark.parametrize(
+    "action",
+    [Data(), Presence(), Witness(bytes(2592)), Equivocation(), Recovery()],
+    ids=lambda action: type(action).__name__,
+)
+def test_other_actions_move_nothing(
+    action: Data | Presence | Witness | Equivocation | Recovery,
+) -> None:
+    universe = chain(Body(action=action, writes=(("road", 0),)))
+    assert codes(universe) == {0: ""}
+    assert universe.settle().writes == [("road", 1, universe.bodies[0].tx_id)]
+    assert needs([transaction(body) for body in universe.bodies]) == ([], ["road"])
 
 
 def test_a_rejected_dependency_decides_before_a_missing_one() -> None:

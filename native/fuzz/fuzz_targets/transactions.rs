@@ -3,20 +3,35 @@
 
 #![no_main]
 
-use citychain_core::signatures::{KeyCache, SIGNATURE_BYTES};
+use citychain_core::signatures::{KeyCache, PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 use citychain_core::transactions::{
-    Action, Body, Limits, ObjectVersion, Rules, StoredForm, check, decode,
+    Action, Body, Limits, ObjectVersion, Rules, Stake, StoredForm, check, decode,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
 const AUTHOR: &[u8; 32] = &[2; 32];
 
-/// A whole transaction, and what becomes of the fields of its two messages.
+/// A whole transaction, and what becomes of the fields of its messages.
 #[derive(Arbitrary, Debug)]
 struct Input {
+    kind: Kind,
+    action: Vec<Edit>,
     body: Vec<Edit>,
     envelope: Vec<Edit>,
+}
+
+/// The number of the action's field is 16 more.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Kind {
+    Data,
+    Transfer,
+    Presence,
+    Candidacy,
+    Withdrawal,
+    Witness,
+    Equivocation,
+    Recovery,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -38,7 +53,9 @@ enum Value {
 }
 
 fuzz_target!(|input: Input| {
-    let body = edited(good_body().into(), &input.body);
+    let action = edited(good_action(input.kind), &input.action);
+    let body = good_body(chunk(16 + input.kind as u64, &action));
+    let body = edited(body.into(), &input.body);
     read_body(&body);
     read_envelope(&edited(stored(&body).into(), &input.envelope));
 });
@@ -111,18 +128,49 @@ fn encode_value(value: &Value) -> Vec<u8> {
     }
 }
 
-fn good_body() -> [Vec<u8>; 8] {
+fn good_action(kind: Kind) -> Vec<Vec<u8>> {
+    let (hash, other) = ([3; 32], [4; 32]);
+    let signature = [5; SIGNATURE_BYTES];
+    let signed = |key: &[u8; 32]| chunk(7, &[chunk(1, key), chunk(2, &signature)].concat());
+    let seat = |key: &[u8; 32]| chunk(3, &[chunk(1, key), integer(2, 1)].concat());
+    match kind {
+        Kind::Data => vec![chunk(1, b"text/plain"), chunk(2, b"hello")],
+        Kind::Transfer => vec![chunk(1, b"yen"), chunk(2, &hash), integer(3, 1)],
+        Kind::Presence => vec![
+            integer(1, 1),
+            integer(2, 2),
+            integer(3, 3),
+            integer(4, 4),
+            integer(5, 5),
+            chunk(6, &hash),
+            signed(&hash),
+            signed(&other),
+        ],
+        Kind::Candidacy | Kind::Withdrawal => vec![chunk(1, b"yen"), integer(2, 1)],
+        Kind::Witness => vec![chunk(1, &[6; PUBLIC_KEY_BYTES]), integer(2, 1)],
+        Kind::Equivocation => vec![
+            chunk(1, &[6; PUBLIC_KEY_BYTES]),
+            integer(2, 1),
+            chunk(3, &hash),
+            chunk(4, &signature),
+            chunk(5, &other),
+            chunk(6, &signature),
+        ],
+        Kind::Recovery => vec![integer(1, 1), chunk(2, &hash), seat(&hash), seat(&other)],
+    }
+}
+
+fn good_body(action: Vec<u8>) -> [Vec<u8>; 8] {
     let object = ObjectVersion {
         object: "road",
         version: 1,
     };
-    let transfer = [chunk(1, b"yen"), chunk(2, &[3; 32]), integer(3, 1)].concat();
     [
         chunk(1, &[1; 32]),
         chunk(2, AUTHOR),
         chunk(3, &[0; 8]),
         integer(4, 1),
-        chunk(17, &transfer),
+        action,
         chunk(6, &[4; 32]),
         chunk(7, &encode_object(&object)),
         chunk(8, &encode_object(&object)),
@@ -153,20 +201,83 @@ fn encode(body: &Body<'_>) -> Vec<u8> {
             .iter()
             .map(|write| chunk(8, &encode_object(write))),
     );
-    fields.push(match body.action {
-        Action::Data {
-            content_type,
-            content,
-        } => {
-            let data = [chunk(1, content_type.as_bytes()), chunk(2, content)];
-            chunk(16, &data.concat())
-        }
-        Action::Transfer { asset, to, amount } => {
-            let transfer = [chunk(1, asset.as_bytes()), chunk(2, to), integer(3, amount)];
-            chunk(17, &transfer.concat())
-        }
-    });
+    fields.push(encode_action(&body.action));
     fields.concat()
+}
+
+fn encode_action(action: &Action<'_>) -> Vec<u8> {
+    let (kind, fields) =
+        match action {
+            Action::Data {
+                content_type,
+                content,
+            } => (
+                Kind::Data,
+                vec![chunk(1, content_type.as_bytes()), chunk(2, content)],
+            ),
+            Action::Transfer { asset, to, amount } => (
+                Kind::Transfer,
+                vec![
+                    chunk(1, asset.as_bytes()),
+                    chunk(2, *to),
+                    integer(3, *amount),
+                ],
+            ),
+            Action::Presence(claim) => {
+                let mut fields = vec![
+                    integer(1, zigzag(claim.latitude_e7)),
+                    integer(2, zigzag(claim.longitude_e7)),
+                    integer(3, claim.accuracy_m.into()),
+                    integer(4, claim.first_round),
+                    integer(5, claim.last_round),
+                    chunk(6, claim.anchor),
+                ];
+                fields.extend(claim.witnesses.iter().map(|witness| {
+                    chunk(
+                        7,
+                        &[chunk(1, witness.key_id), chunk(2, witness.signature)].concat(),
+                    )
+                }));
+                (Kind::Presence, fields)
+            }
+            Action::Candidacy(stake) => (Kind::Candidacy, encode_stake(stake)),
+            Action::Withdrawal(stake) => (Kind::Withdrawal, encode_stake(stake)),
+            Action::Witness {
+                public_key,
+                revoked,
+            } => (
+                Kind::Witness,
+                vec![chunk(1, *public_key), integer(2, (*revoked).into())],
+            ),
+            Action::Equivocation(votes) => (
+                Kind::Equivocation,
+                vec![
+                    chunk(1, votes.public_key),
+                    integer(2, votes.round),
+                    chunk(3, votes.first_hash),
+                    chunk(4, votes.first_signature),
+                    chunk(5, votes.second_hash),
+                    chunk(6, votes.second_signature),
+                ],
+            ),
+            Action::Recovery(recovery) => {
+                let mut fields = vec![integer(1, recovery.from_round), chunk(2, recovery.previous)];
+                fields.extend(recovery.seats.iter().map(|seat| {
+                    chunk(3, &[chunk(1, seat.key_id), integer(2, seat.stake)].concat())
+                }));
+                (Kind::Recovery, fields)
+            }
+        };
+    chunk(16 + kind as u64, &fields.concat())
+}
+
+fn encode_stake(stake: &Stake<'_>) -> Vec<Vec<u8>> {
+    vec![chunk(1, stake.asset.as_bytes()), integer(2, stake.amount)]
+}
+
+fn zigzag(value: i32) -> u64 {
+    let value = i64::from(value);
+    (if value < 0 { -2 * value - 1 } else { 2 * value }) as u64
 }
 
 fn encode_object(entry: &ObjectVersion<'_>) -> Vec<u8> {

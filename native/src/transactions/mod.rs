@@ -1,5 +1,6 @@
 //! `citychain._native.transactions`; its types stand in `citychain/_native/transactions.pyi`.
 
+mod actions;
 mod limits;
 mod transaction;
 

@@ -8,6 +8,9 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyTuple};
 
+use super::actions;
+use crate::records::STAKE;
+
 /// A transaction whose bytes follow the format. Only `check_batch` and `decode_batch` make one.
 ///
 /// It keeps its envelope in the stored form; attributes are read from there when asked for.
@@ -110,19 +113,18 @@ impl Transaction {
         versions(py, &self.parsed().writes)
     }
 
+    /// What it does, by the name of its field in `TransactionBody`. The attribute of that name, or
+    /// `content_type` and `content`, or `stake`, has the rest; those of other actions are None.
     #[getter]
     fn action(&self) -> &'static str {
-        match self.parsed().action {
-            Action::Data { .. } => "data",
-            Action::Transfer { .. } => "transfer",
-        }
+        self.parsed().action.name()
     }
 
     #[getter]
     fn content_type(&self) -> Option<&str> {
         match self.parsed().action {
             Action::Data { content_type, .. } => Some(content_type),
-            Action::Transfer { .. } => None,
+            _ => None,
         }
     }
 
@@ -130,15 +132,62 @@ impl Transaction {
     fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         match self.parsed().action {
             Action::Data { content, .. } => Some(PyBytes::new(py, content)),
-            Action::Transfer { .. } => None,
+            _ => None,
         }
     }
 
     #[getter]
     fn transfer<'py>(&self, py: Python<'py>) -> Option<(&str, Bound<'py, PyBytes>, u64)> {
         match self.parsed().action {
-            Action::Data { .. } => None,
             Action::Transfer { asset, to, amount } => Some((asset, PyBytes::new(py, to), amount)),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn presence<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Presence(presence) => actions::presence(py, &presence).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What a candidacy or a withdrawal moves.
+    #[getter]
+    fn stake<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Candidacy(stake) | Action::Withdrawal(stake) => {
+                STAKE.make(py, (stake.asset, stake.amount)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A witness's public key, and whether it is revoked.
+    #[getter]
+    fn witness<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyBytes>, bool)> {
+        match self.parsed().action {
+            Action::Witness {
+                public_key,
+                revoked,
+            } => Some((PyBytes::new(py, public_key), revoked)),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn equivocation<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Equivocation(votes) => actions::equivocation(py, &votes).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
+    fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Recovery(recovery) => actions::recovery(py, &recovery).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -4,6 +4,7 @@
 //! arguments, so anybody repeats it and gets the same, reasons included: they are part of the
 //! round's record.
 
+mod payment;
 mod rejection;
 mod state;
 
@@ -11,8 +12,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::Hash;
-use crate::transactions::{Action, Body};
+use crate::transactions::Body;
 
+use payment::Payment;
+pub use payment::stake_account;
 pub use rejection::{REASON_BYTES_MAX, Rejection, RejectionCode};
 pub use state::balance_object;
 use state::{State, hex};
@@ -74,8 +77,8 @@ pub fn needs<'a>(bodies: &[Body<'a>]) -> (BTreeSet<&'a Hash>, BTreeSet<Cow<'a, s
         ids.extend(&body.depends_on);
         let named = body.reads.iter().chain(&body.writes);
         objects.extend(named.map(|entry| Cow::Borrowed(entry.object)));
-        if let Action::Transfer { asset, to, .. } = body.action {
-            objects.extend([body.author, to].map(|key| Cow::Owned(balance_object(asset, key))));
+        if let Some(payment) = Payment::of(body) {
+            objects.extend(payment.objects().map(Cow::Owned));
         }
     }
     (ids, objects)
@@ -147,8 +150,8 @@ impl<'a> Pass<'a> {
         if let Some(rejection) = named.find_map(|object| self.state.conflict(object)) {
             return Ok(Outcome::Rejected(rejection));
         }
-        if let Action::Transfer { asset, to, amount } = body.action
-            && let Some(rejection) = self.state.transfer(asset, body.author, to, amount)?
+        if let Some(payment) = Payment::of(body)
+            && let Some(rejection) = self.state.pay(&payment)?
         {
             return Ok(Outcome::Rejected(rejection));
         }

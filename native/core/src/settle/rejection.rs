@@ -46,7 +46,7 @@ impl RejectionCode {
             RejectionCode::Conflict => {
                 "An object that it reads or writes is not at the version that it names."
             }
-            RejectionCode::Overdraft => "The author's balance is less than the amount.",
+            RejectionCode::Overdraft => "The author's balance, or stake, is less than the amount.",
             RejectionCode::Overflow => "The payee's balance would not fit into 64 bits.",
         }
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::Write;
+use super::payment::Payment;
 use super::rejection::{Rejection, RejectionCode};
 use crate::Hash;
 use crate::transactions::ObjectVersion;
@@ -57,22 +58,17 @@ impl<'a> State<'a> {
         Some(Rejection::new(RejectionCode::Conflict, reason))
     }
 
-    /// Moves an amount, or says why not. A transfer to oneself needs the balance too; it leaves
+    /// Moves the amount, or says why not. A payment to oneself needs the balance too; it leaves
     /// the amount as it was and counts as two changes.
-    pub fn transfer(
-        &mut self,
-        asset: &str,
-        from: &Hash,
-        to: &Hash,
-        amount: u64,
-    ) -> Result<Option<Rejection>, String> {
-        let (payer, payee) = (balance_object(asset, from), balance_object(asset, to));
+    pub fn pay(&mut self, payment: &Payment<'_>) -> Result<Option<Rejection>, String> {
+        let Payment { asset, amount, .. } = *payment;
+        let [payer, payee] = payment.objects();
         let (payer_version, has) = self.balance(&payer)?;
         let Some(left) = has.checked_sub(amount) else {
             let reason = format!("has {has} {asset}, needs {amount}");
             return Ok(Some(Rejection::new(RejectionCode::Overdraft, reason)));
         };
-        let (payee_version, had) = match from == to {
+        let (payee_version, had) = match payer == payee {
             true => (payer_version + 1, left),
             false => self.balance(&payee)?,
         };

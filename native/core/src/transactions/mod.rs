@@ -15,7 +15,9 @@ mod limits;
 mod refusal;
 mod wire;
 
-pub use body::{Action, Body, ObjectVersion};
+pub use body::{
+    Action, Body, Equivocation, ObjectVersion, Presence, Recovery, Seat, Stake, WitnessSignature,
+};
 pub use check::{Checked, Rules, check, check_batch, decode, decode_batch};
 pub use envelope::{Envelope, Signer, StoredForm};
 pub use limits::Limits;

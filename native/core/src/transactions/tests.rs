@@ -1,4 +1,4 @@
-use super::wire::{Field, Kind, Occurs, Reader};
+use super::wire::{Field, Kind, Occurs, Reader, signed};
 use super::*;
 use crate::signatures::{KeyCache, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey};
 
@@ -194,4 +194,94 @@ fn a_path_leads_to_the_field() {
         refusal.to_string(),
         "MALFORMED: body.writes[2].object is named by an earlier entry too"
     );
+}
+
+#[test]
+fn a_signed_integer_is_read_to_both_ends_and_not_past_32_bits() {
+    for value in [0, -1, 1, -2, 900_000_000, i32::MAX - 1, i32::MAX, i32::MIN] {
+        let zigzag = (value << 1) ^ (value >> 31);
+        assert_eq!(signed(u64::from(zigzag as u32), "x"), Ok(value));
+    }
+    for wide in [1 << 32, u64::MAX] {
+        assert!(signed(wide, "x").unwrap_err().detail.contains("32 bits"));
+    }
+}
+
+#[test]
+fn each_action_is_read_under_its_name() {
+    let (hash, other, signature) = ([1; 32], [2; 32], [3; SIGNATURE_BYTES]);
+    let public_key = [4; PUBLIC_KEY_BYTES];
+    let stake = [chunk(1, b"yen"), integer(2, 7)].concat();
+    let witness = [chunk(1, &other), chunk(2, &signature)].concat();
+    let actions = [
+        (16, "data", vec![]),
+        (
+            17,
+            "transfer",
+            vec![chunk(1, b"yen"), chunk(2, &hash), integer(3, 1)],
+        ),
+        (
+            18,
+            "presence",
+            vec![integer(1, 3), chunk(6, &hash), chunk(7, &witness)],
+        ),
+        (19, "candidacy", vec![stake.clone()]),
+        (20, "withdrawal", vec![stake]),
+        (21, "witness", vec![chunk(1, &public_key), integer(2, 1)]),
+        (
+            22,
+            "equivocation",
+            vec![
+                chunk(1, &public_key),
+                chunk(3, &hash),
+                chunk(4, &signature),
+                chunk(5, &other),
+                chunk(6, &signature),
+            ],
+        ),
+        (
+            23,
+            "recovery",
+            vec![
+                integer(1, 5),
+                chunk(2, &hash),
+                chunk(3, &[chunk(1, &other), integer(2, 9)].concat()),
+            ],
+        ),
+    ];
+    for (number, name, fields) in actions {
+        let head = [
+            chunk(1, &[7; 32]),
+            chunk(2, &[9; 32]),
+            chunk(3, &[0; 8]),
+            integer(4, 1),
+        ];
+        let bytes = [head.concat(), chunk(number, &fields.concat())].concat();
+        let body = Body::parse(&bytes, &Limits::DEFAULT).expect("is well-formed");
+        assert_eq!(body.action.name(), name);
+        match body.action {
+            Action::Presence(claim) => {
+                assert_eq!((claim.latitude_e7, claim.anchor), (-2, &hash));
+                let [witness] = claim.witnesses[..] else {
+                    panic!("has one witness");
+                };
+                assert_eq!((witness.key_id, witness.signature), (&other, &signature));
+            }
+            Action::Candidacy(stake) | Action::Withdrawal(stake) => {
+                assert_eq!((stake.asset, stake.amount), ("yen", 7));
+            }
+            Action::Witness { revoked, .. } => assert!(revoked),
+            Action::Equivocation(votes) => {
+                assert_eq!((votes.first_hash, votes.second_hash), (&hash, &other));
+            }
+            Action::Recovery(recovery) => {
+                let seat = Seat {
+                    key_id: &other,
+                    stake: 9,
+                };
+                assert_eq!((recovery.from_round, recovery.seats), (5, vec![seat]));
+            }
+            Action::Data { .. } | Action::Transfer { .. } => {}
+        }
+    }
 }

@@ -27,6 +27,7 @@ pub(super) struct Field(pub u32, pub &'static str, pub Kind, pub Occurs);
 /// A field as read. Of `integer` and `bytes` the one that is not of the field's kind is empty.
 pub(super) struct Token<'a> {
     pub number: u32,
+    pub name: &'static str,
     pub integer: u64,
     pub bytes: &'a [u8],
 }
@@ -69,6 +70,7 @@ impl<'a> Reader<'a> {
         self.note(*number, name, *occurs)?;
         let mut token = Token {
             number: *number,
+            name,
             integer: 0,
             bytes: &[],
         };
@@ -143,4 +145,26 @@ pub(super) fn exact<'a, const N: usize>(
     bytes
         .try_into()
         .map_err(|_| Refusal::malformed(name, format!("must be {N} bytes, has {}", bytes.len())))
+}
+
+/// A `uint32`. Other parsers drop the upper half of a longer one; here it is refused.
+pub(super) fn unsigned(integer: u64, name: &str) -> Result<u32, Refusal> {
+    integer
+        .try_into()
+        .map_err(|_| Refusal::malformed(name, "has more than 32 bits"))
+}
+
+/// A `sint32`: 0, -1, 1, -2, … are written as 0, 1, 2, 3, ….
+pub(super) fn signed(integer: u64, name: &str) -> Result<i32, Refusal> {
+    let integer = unsigned(integer, name)?;
+    Ok((integer >> 1) as i32 ^ -((integer & 1) as i32))
+}
+
+/// A `bool`. Other parsers take any number but 0 for true.
+pub(super) fn flag(integer: u64, name: &str) -> Result<bool, Refusal> {
+    match integer {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Refusal::malformed(name, "must be 0 or 1")),
+    }
 }

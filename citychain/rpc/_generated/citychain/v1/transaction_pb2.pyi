@@ -98,6 +98,12 @@ class TransactionBody(_message.Message):
     WRITES_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     TRANSFER_FIELD_NUMBER: _builtins.int
+    PRESENCE_FIELD_NUMBER: _builtins.int
+    CANDIDACY_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    WITNESS_FIELD_NUMBER: _builtins.int
+    EQUIVOCATION_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
     genesis: _builtins.bytes
     """SHA-256 id of the city's genesis file, 32 bytes."""
     author: _builtins.bytes
@@ -124,6 +130,18 @@ class TransactionBody(_message.Message):
     def data(self) -> Global___Data: ...
     @_builtins.property
     def transfer(self) -> Global___Transfer: ...
+    @_builtins.property
+    def presence(self) -> Global___Presence: ...
+    @_builtins.property
+    def candidacy(self) -> Global___Candidacy: ...
+    @_builtins.property
+    def withdrawal(self) -> Global___Withdrawal: ...
+    @_builtins.property
+    def witness(self) -> Global___Witness: ...
+    @_builtins.property
+    def equivocation(self) -> Global___Equivocation: ...
+    @_builtins.property
+    def recovery(self) -> Global___Recovery: ...
     def __init__(
         self,
         *,
@@ -137,14 +155,20 @@ class TransactionBody(_message.Message):
         writes: _abc.Iterable[Global___ObjectWrite] | None = ...,
         data: Global___Data | None = ...,
         transfer: Global___Transfer | None = ...,
+        presence: Global___Presence | None = ...,
+        candidacy: Global___Candidacy | None = ...,
+        withdrawal: Global___Withdrawal | None = ...,
+        witness: Global___Witness | None = ...,
+        equivocation: Global___Equivocation | None = ...,
+        recovery: Global___Recovery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "data", b"data", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "candidacy", b"candidacy", "data", b"data", "equivocation", b"equivocation", "presence", b"presence", "recovery", b"recovery", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "author", b"author", "created_at_ms", b"created_at_ms", "data", b"data", "depends_on", b"depends_on", "genesis", b"genesis", "nonce", b"nonce", "reads", b"reads", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "author", b"author", "candidacy", b"candidacy", "created_at_ms", b"created_at_ms", "data", b"data", "depends_on", b"depends_on", "equivocation", b"equivocation", "genesis", b"genesis", "nonce", b"nonce", "presence", b"presence", "reads", b"reads", "recovery", b"recovery", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__valid_until_ms: _TypeAlias = _typing.Literal["valid_until_ms"]  # noqa: Y015
     _WhichOneofArgType__valid_until_ms: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms"]  # noqa: Y015
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["data", "transfer"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation", "recovery"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__valid_until_ms) -> _WhichOneofReturnType__valid_until_ms | None: ...
@@ -255,3 +279,245 @@ class Transfer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Transfer: _TypeAlias = Transfer  # noqa: Y015
+
+@_typing.final
+class Presence(_message.Message):
+    """The author's claim of having been at a place, signed by those who saw them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LATITUDE_E7_FIELD_NUMBER: _builtins.int
+    LONGITUDE_E7_FIELD_NUMBER: _builtins.int
+    ACCURACY_M_FIELD_NUMBER: _builtins.int
+    FIRST_ROUND_FIELD_NUMBER: _builtins.int
+    LAST_ROUND_FIELD_NUMBER: _builtins.int
+    ANCHOR_FIELD_NUMBER: _builtins.int
+    WITNESSES_FIELD_NUMBER: _builtins.int
+    latitude_e7: _builtins.int
+    """Degrees times 10^7: north and east of zero, at most 90 and 180 degrees."""
+    longitude_e7: _builtins.int
+    accuracy_m: _builtins.int
+    first_round: _builtins.int
+    """The rounds that it was made for: sealed after the first, and not after the last."""
+    last_round: _builtins.int
+    anchor: _builtins.bytes
+    """Hash of the first round's checkpoint, 32 bytes; for round 0 the genesis id."""
+    @_builtins.property
+    def witnesses(self) -> _containers.RepeatedCompositeFieldContainer[Global___WitnessSignature]:
+        """At most 16, of different keys."""
+
+    def __init__(
+        self,
+        *,
+        latitude_e7: _builtins.int = ...,
+        longitude_e7: _builtins.int = ...,
+        accuracy_m: _builtins.int = ...,
+        first_round: _builtins.int = ...,
+        last_round: _builtins.int = ...,
+        anchor: _builtins.bytes = ...,
+        witnesses: _abc.Iterable[Global___WitnessSignature] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_m", b"accuracy_m", "anchor", b"anchor", "first_round", b"first_round", "last_round", b"last_round", "latitude_e7", b"latitude_e7", "longitude_e7", b"longitude_e7", "witnesses", b"witnesses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Presence: _TypeAlias = Presence  # noqa: Y015
+
+@_typing.final
+class WitnessSignature(_message.Message):
+    """Over genesis 32 | author 32 | latitude_e7 4 signed | longitude_e7 4 signed | accuracy_m 4 |
+    first_round 8 | last_round 8 | anchor 32, with the signature context "citychain/presence/v1".
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    """Key id of the witness, 32 bytes."""
+    signature: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WitnessSignature: _TypeAlias = WitnessSignature  # noqa: Y015
+
+@_typing.final
+class Candidacy(_message.Message):
+    """Moves an amount from the author's balance to the author's stake. Who has a stake in the asset
+    that counts stands for the committee.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_FIELD_NUMBER: _builtins.int
+    STAKE_FIELD_NUMBER: _builtins.int
+    asset: _builtins.str
+    """As in Transfer."""
+    stake: _builtins.int
+    """1 to 2^63 - 1."""
+    def __init__(
+        self,
+        *,
+        asset: _builtins.str = ...,
+        stake: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "stake", b"stake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidacy: _TypeAlias = Candidacy  # noqa: Y015
+
+@_typing.final
+class Withdrawal(_message.Message):
+    """Moves an amount from the author's stake back to the author's balance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_FIELD_NUMBER: _builtins.int
+    STAKE_FIELD_NUMBER: _builtins.int
+    asset: _builtins.str
+    stake: _builtins.int
+    """1 to 2^63 - 1."""
+    def __init__(
+        self,
+        *,
+        asset: _builtins.str = ...,
+        stake: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "stake", b"stake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Withdrawal: _TypeAlias = Withdrawal  # noqa: Y015
+
+@_typing.final
+class Witness(_message.Message):
+    """The city's operator registers a key whose signatures count as a witness's, or revokes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.bytes
+    revoked: _builtins.bool
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.bytes = ...,
+        revoked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["public_key", b"public_key", "revoked", b"revoked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Witness: _TypeAlias = Witness  # noqa: Y015
+
+@_typing.final
+class Equivocation(_message.Message):
+    """Two votes of one key for different checkpoints of one round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    FIRST_HASH_FIELD_NUMBER: _builtins.int
+    FIRST_SIGNATURE_FIELD_NUMBER: _builtins.int
+    SECOND_HASH_FIELD_NUMBER: _builtins.int
+    SECOND_SIGNATURE_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.bytes
+    round: _builtins.int
+    first_hash: _builtins.bytes
+    """Hashes of the two checkpoints, 32 bytes; with the vote's signature over each."""
+    first_signature: _builtins.bytes
+    second_hash: _builtins.bytes
+    second_signature: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.bytes = ...,
+        round: _builtins.int = ...,
+        first_hash: _builtins.bytes = ...,
+        first_signature: _builtins.bytes = ...,
+        second_hash: _builtins.bytes = ...,
+        second_signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_hash", b"first_hash", "first_signature", b"first_signature", "public_key", b"public_key", "round", b"round", "second_hash", b"second_hash", "second_signature", b"second_signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Equivocation: _TypeAlias = Equivocation  # noqa: Y015
+
+@_typing.final
+class Recovery(_message.Message):
+    """The city's operator replaces a committee that can no longer approve anything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_ROUND_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    SEATS_FIELD_NUMBER: _builtins.int
+    from_round: _builtins.int
+    """The round from which the new committee is in office, at least 1."""
+    previous: _builtins.bytes
+    """Hash of the checkpoint of the round before, 32 bytes."""
+    @_builtins.property
+    def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitteeSeat]:
+        """1 to 256, of different keys."""
+
+    def __init__(
+        self,
+        *,
+        from_round: _builtins.int = ...,
+        previous: _builtins.bytes = ...,
+        seats: _abc.Iterable[Global___CommitteeSeat] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_round", b"from_round", "previous", b"previous", "seats", b"seats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recovery: _TypeAlias = Recovery  # noqa: Y015
+
+@_typing.final
+class CommitteeSeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    STAKE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    """Key id of the representative, 32 bytes."""
+    stake: _builtins.int
+    """1 to 2^63 - 1."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        stake: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "stake", b"stake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitteeSeat: _TypeAlias = CommitteeSeat  # noqa: Y015

@@ -1,0 +1,49 @@
+//! What a transaction moves between balances.
+
+use sha2::{Digest, Sha256};
+
+use super::state::balance_object;
+use crate::Hash;
+use crate::transactions::{Action, Body};
+
+pub struct Payment<'a> {
+    pub asset: &'a str,
+    pub from: Hash,
+    pub to: Hash,
+    pub amount: u64,
+}
+
+impl<'a> Payment<'a> {
+    /// A transfer, or what goes into the author's stake or out of it; other actions move nothing.
+    pub fn of(body: &Body<'a>) -> Option<Self> {
+        let author = *body.author;
+        let (asset, from, to, amount) = match &body.action {
+            Action::Transfer { asset, to, amount } => (*asset, author, **to, *amount),
+            Action::Candidacy(stake) => (stake.asset, author, stake_account(&author), stake.amount),
+            Action::Withdrawal(stake) => {
+                (stake.asset, stake_account(&author), author, stake.amount)
+            }
+            _ => return None,
+        };
+        Some(Payment {
+            asset,
+            from,
+            to,
+            amount,
+        })
+    }
+
+    /// The balances of payer and payee.
+    pub fn objects(&self) -> [String; 2] {
+        [&self.from, &self.to].map(|key| balance_object(self.asset, key))
+    }
+}
+
+/// `SHA256("citychain/stake/v1\0" ‖ key id)`: stands where a key id stands, and holds the key's
+/// stake. It is no key's id, so nobody signs for it.
+pub fn stake_account(key_id: &Hash) -> Hash {
+    Sha256::new_with_prefix(b"citychain/stake/v1\0")
+        .chain_update(key_id)
+        .finalize()
+        .into()
+}
