@@ -11,31 +11,38 @@ from typing import Any, Final, Self
 
 import grpc
 
+from citychain import record
 from citychain.city.listing import CityListing
 from citychain.client import retries
 from citychain.client.channels import ChannelFactory
 from citychain.client.submission import Item, Result, Submission
+from citychain.crypto.keys import key_id
 from citychain.errors import NotFound, VerificationError
 from citychain.genesis import Genesis
 from citychain.handler import EventBatch, InclusionProof, TransactionEvent, TransactionStatus
-from citychain.ports import StoredRound
+from citychain.ports import CommitteeStatus, StoredRound
 from citychain.receipt import Receipt
 from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
 from citychain.rpc.messages import (
     LinkedNode,
     decode_city,
+    decode_committee,
     decode_events,
     decode_node,
+    decode_outcomes,
     decode_receipt,
     decode_round,
     decode_transaction,
+    encode_cast_vote,
+    encode_objection,
 )
-from citychain.types import Head, ObjectState, State
+from citychain.types import CastVote, Head, Objection, ObjectState, State, VoteOutcome
 
 __all__ = ["CityClient", "CityInfo"]
 
 OBJECTS_MAX: Final = 256
 RECEIPTS_MAX: Final = 256
+KEYS_MAX: Final = 256
 WATCHED_MAX: Final = 10_000
 READS_MAX: Final = 16
 """Calls about single transactions at a time."""
@@ -84,6 +91,7 @@ class CityClient:
         self._cities: Any
         self._transactions: Any
         self._dag: Any
+        self._votes: Any
         self._submission: Submission
 
     async def __aenter__(self) -> Self:
@@ -91,6 +99,7 @@ class CityClient:
         self._cities = services_pb2_grpc.CityServiceStub(self._channel)
         self._transactions = services_pb2_grpc.TransactionServiceStub(self._channel)
         self._dag = services_pb2_grpc.DagServiceStub(self._channel)
+        self._votes = services_pb2_grpc.VoteServiceStub(self._channel)
         self._submission = Submission(self._channel, self._city)
         return self
 
@@ -339,6 +348,56 @@ class CityClient:
                 first = stored.round + 1
                 yield stored
 
+    async def follow_transactions(
+        self, first: int = 1, *, sealed: bool = True
+    ) -> AsyncGenerator[tuple[StoredRound, list[bytes]], None]:
+        """Rounds as `follow_rounds` gives them, each with its transactions in their stored
+        form: those that its record seals, then those that it newly holds.
+
+        Raises:
+            VerificationError: a record cannot be read, so nobody knows how many there are.
+        """
+
+        def open_call() -> Any:
+            return self._dag.StreamRounds(
+                services_pb2.StreamRoundsRequest(
+                    city=self._city, from_round=first, sealed=sealed, transactions=True
+                )
+            )
+
+        stored: StoredRound | None = None
+        missing, envelopes = 0, list[bytes]()
+        async with aclosing(retries.follow(open_call, self._timeout)) as messages:
+            async for message in messages:
+                # After a break, a round of which a part had been told is told again.
+                if message.HasField("round"):
+                    stored, envelopes = decode_round(message.round), []
+                    decided = record.decode(stored.record)
+                    missing = len(decided.tx_ids) + len(decided.held)
+                envelopes += message.transactions
+                if stored is None or len(envelopes) > missing:
+                    raise VerificationError("transactions: more than their round has")
+                if len(envelopes) == missing:
+                    first = stored.round + 1
+                    yield stored, envelopes
+                    stored = None
+
+    async def public_keys(self, key_ids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Public keys by key id, checked to have it; those that the city does not know are
+        absent."""
+        keys: dict[bytes, bytes] = {}
+        for start in range(0, len(key_ids), KEYS_MAX):
+            request = services_pb2.GetPublicKeysRequest(
+                city=self._city, key_ids=key_ids[start : start + KEYS_MAX]
+            )
+            found = (await self._call(self._dag.GetPublicKeys, request)).public_keys
+            for wanted, public_key in zip(request.key_ids, found, strict=False):
+                if public_key and key_id(public_key) != wanted:
+                    raise VerificationError(f"public_keys: not the key {wanted.hex()}")
+                if public_key:
+                    keys[wanted] = public_key
+        return keys
+
     async def checkpoint(self, round: int = 0) -> StoredRound:
         """A round's checkpoint, without its record; 0 for the latest approved one."""
         request = services_pb2.GetCheckpointRequest(city=self._city, round=round)
@@ -361,3 +420,22 @@ class CityClient:
         )
         found = await self._call(self._dag.GetConsistencyProof, request)
         return found.first_root, found.second_root, tuple(found.proof)
+
+    # --- votes
+
+    async def cast_votes(
+        self, votes: Sequence[CastVote], objections: Sequence[Objection] = ()
+    ) -> list[VoteOutcome]:
+        """Send a representative's votes, at most 64, and objections; one outcome a vote."""
+        request = services_pb2.CastVotesRequest(
+            city=self._city,
+            votes=map(encode_cast_vote, votes),
+            objections=map(encode_objection, objections),
+        )
+        found = await self._call(self._votes.CastVotes, request)
+        return decode_outcomes(found.outcomes, len(votes))
+
+    async def committee(self) -> CommitteeStatus:
+        """Who is in office, who voted, and what the city waits for."""
+        request = services_pb2.GetCommitteeRequest(city=self._city)
+        return decode_committee(await self._call(self._votes.GetCommittee, request))
