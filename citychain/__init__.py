@@ -53,18 +53,23 @@ if TYPE_CHECKING:
     from citychain.ports import StoredRound as StoredRound
     from citychain.types import Certificate as Certificate
     from citychain.types import Decision as Decision
+    from citychain.types import Equivocation as Equivocation
     from citychain.types import Head as Head
     from citychain.types import NodeRef as NodeRef
     from citychain.types import ObjectState as ObjectState
     from citychain.types import ObjectWrite as ObjectWrite
     from citychain.types import PohEntry as PohEntry
+    from citychain.types import Presence as Presence
     from citychain.types import RawTransaction as RawTransaction
+    from citychain.types import Recovery as Recovery
     from citychain.types import Rejection as Rejection
     from citychain.types import SealedNode as SealedNode
     from citychain.types import SealedRound as SealedRound
     from citychain.types import Seat as Seat
+    from citychain.types import Stake as Stake
     from citychain.types import State as State
     from citychain.types import Vote as Vote
+    from citychain.types import WitnessSignature as WitnessSignature
 
 _MODULES: Final = {
     "_native.transactions": ("Transaction",),
@@ -109,18 +114,23 @@ _MODULES: Final = {
     "types": (
         "Certificate",
         "Decision",
+        "Equivocation",
         "Head",
         "NodeRef",
         "ObjectState",
         "ObjectWrite",
         "PohEntry",
+        "Presence",
         "RawTransaction",
+        "Recovery",
         "Rejection",
         "SealedNode",
         "SealedRound",
         "Seat",
+        "Stake",
         "State",
         "Vote",
+        "WitnessSignature",
     ),
 }
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}

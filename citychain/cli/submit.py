@@ -175,7 +175,8 @@ class _Work:
     def _sign(
         self, genesis: bytes, drafts: Sequence[Draft | Exception]
     ) -> list[SignedTransaction | Exception]:
-        from citychain.client.transactions import Transfer, sign_transaction
+        from citychain.client.actions import Transfer
+        from citychain.client.transactions import sign_transaction
         from citychain.errors import InvalidRequest
 
         def sign(draft: Draft | Exception) -> SignedTransaction | Exception:

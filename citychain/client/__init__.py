@@ -11,10 +11,10 @@
         [receipt] = (await city.receipts([note.tx_id])).values()
     verify_receipt(receipt, info.genesis_file)
 
-`keys` has key files, `transactions` signs, `channels` connects, `city` asks one city,
-`receipts` keeps and verifies what proves a transaction. Errors are those of
-`citychain.errors`. Names are imported when they are first used: whoever wants a key
-file alone does not load grpc.
+`keys` has key files, `actions` what transactions do, `transactions` signs, `channels`
+connects, `city` asks one city, `receipts` keeps and verifies what proves a transaction.
+Errors are those of `citychain.errors`. Names are imported when they are first used:
+whoever wants a key file alone does not load grpc.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ from typing import TYPE_CHECKING, Final
 from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from citychain.client.actions import Action as Action
+    from citychain.client.actions import Candidacy as Candidacy
+    from citychain.client.actions import Data as Data
+    from citychain.client.actions import Transfer as Transfer
+    from citychain.client.actions import Withdrawal as Withdrawal
+    from citychain.client.actions import Witness as Witness
     from citychain.client.channels import ChannelFactory as ChannelFactory
     from citychain.client.city import CityClient as CityClient
     from citychain.client.city import CityInfo as CityInfo
@@ -33,26 +39,30 @@ if TYPE_CHECKING:
     from citychain.client.receipts import save_receipt as save_receipt
     from citychain.client.receipts import verify_receipt as verify_receipt
     from citychain.client.transactions import SignedTransaction as SignedTransaction
-    from citychain.client.transactions import Transfer as Transfer
     from citychain.client.transactions import sign_batch as sign_batch
     from citychain.client.transactions import sign_transaction as sign_transaction
     from citychain.client.transactions import transaction_body as transaction_body
     from citychain.rpc.messages import LinkedNode as LinkedNode
     from citychain.rpc.messages import Refused as Refused
+    from citychain.types import Equivocation as Equivocation
+    from citychain.types import Presence as Presence
+    from citychain.types import Recovery as Recovery
+    from citychain.types import WitnessSignature as WitnessSignature
 
 _MODULES: Final = {
+    "client.actions": ("Action", "Candidacy", "Data", "Transfer", "Withdrawal", "Witness"),
     "client.channels": ("ChannelFactory",),
     "client.city": ("CityClient", "CityInfo"),
     "client.keys": ("create_key", "load_key"),
     "client.receipts": ("load_receipt", "save_receipt", "verify_receipt"),
     "client.transactions": (
         "SignedTransaction",
-        "Transfer",
         "sign_batch",
         "sign_transaction",
         "transaction_body",
     ),
     "rpc.messages": ("LinkedNode", "Refused"),
+    "types": ("Equivocation", "Presence", "Recovery", "WitnessSignature"),
 }
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -10,29 +10,20 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
+from citychain.client.actions import Action, Data, Transfer, put_action
 from citychain.crypto.keys import SCHEME_ML_DSA_87, key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRequest
 from citychain.rpc._generated.citychain.v1 import transaction_pb2
 from citychain.rpc.messages import ID_BYTES
 
-__all__ = ["SignedTransaction", "Transfer", "sign_batch", "sign_transaction", "transaction_body"]
+__all__ = ["SignedTransaction", "sign_batch", "sign_transaction", "transaction_body"]
 
 CONTEXT: Final = b"citychain/tx/v1"
 """FIPS 204 context string of a transaction's signature."""
 _SCHEME: Final = transaction_pb2.Scheme.ValueType(SCHEME_ML_DSA_87)
-
-
-class Transfer(NamedTuple):
-    """Moves an amount from the signer's balance."""
-
-    asset: str
-    to: bytes
-    """Key id of the payee."""
-    amount: int
-    """In the asset's smallest unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +47,7 @@ def transaction_body(
     author: bytes,
     *,
     genesis: bytes,
+    action: Action | None = None,
     data: bytes | None = None,
     content_type: str = "",
     transfer: Transfer | None = None,
@@ -70,7 +62,8 @@ def transaction_body(
     Args:
         author: Key id of the signer.
         genesis: Id of the city's genesis file.
-        data: Content; or else ``transfer``.
+        action: What it does. ``data``, with its ``content_type``, is short for `Data`, and
+            ``transfer`` for itself; one of the three must be given.
         depends_on: Transactions that must be approved first.
         reads: Objects that must stand at these versions.
         writes: Objects that are written, and the version that each has before.
@@ -81,15 +74,16 @@ def transaction_body(
     Raises:
         InvalidRequest: a field cannot be right in any city.
     """
-    if (data is None) == (transfer is None):
-        raise InvalidRequest("action", "must be one of data and transfer")
+    actions = [action, transfer, None if data is None else Data(data, content_type)]
+    chosen = [each for each in actions if each is not None]
+    if len(chosen) != 1:
+        raise InvalidRequest("action", "must be one of action, data and transfer")
     nonce = secrets.token_bytes(8) if nonce is None else nonce
     for name, value, length in (
         ("genesis", genesis, ID_BYTES),
         ("author", author, ID_BYTES),
         ("nonce", nonce, 8),
         *((f"depends_on[{index}]", tx_id, ID_BYTES) for index, tx_id in enumerate(depends_on)),
-        *([("transfer.to", transfer.to, ID_BYTES)] if transfer else []),
     ):
         if len(value) != length:
             raise InvalidRequest(name, f"has {len(value)} bytes; it must have {length}")
@@ -111,11 +105,7 @@ def transaction_body(
     )
     if valid_for is not None:
         body.valid_until_ms = now_ms + valid_for // timedelta(milliseconds=1)
-    if transfer is not None:
-        body.transfer.asset, body.transfer.to, body.transfer.amount = transfer
-    if data is not None:
-        # Set also where both of its fields are empty.
-        body.data.CopyFrom(transaction_pb2.Data(content_type=content_type, content=data))
+    put_action(body, chosen[0])
     return body.SerializeToString()
 
 
@@ -123,6 +113,7 @@ def sign_transaction(
     key: SigningKey,
     *,
     genesis: bytes,
+    action: Action | None = None,
     data: bytes | None = None,
     content_type: str = "",
     transfer: Transfer | None = None,
@@ -145,6 +136,7 @@ def sign_transaction(
     body = transaction_body(
         key_id(public_key),
         genesis=genesis,
+        action=action,
         data=data,
         content_type=content_type,
         transfer=transfer,

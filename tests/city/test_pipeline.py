@@ -11,7 +11,8 @@ from datetime import timedelta
 import pytest
 
 from citychain.city.directory import CityDirectory
-from citychain.client.transactions import SignedTransaction, Transfer, sign_transaction
+from citychain.client.actions import Transfer
+from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import CityUnavailable, NotFound, Overloaded

@@ -14,7 +14,8 @@ from citychain import checkpoint, record
 from citychain.city.directory import CityDirectory
 from citychain.city.replay import Replay
 from citychain.city.state import MemoryState
-from citychain.client.transactions import Transfer, sign_transaction
+from citychain.client.actions import Transfer
+from citychain.client.transactions import sign_transaction
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.consensus.solo import Solo, SoloOptions

@@ -9,11 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citychain._native.transactions import Limits, Refusal, check_batch, decode_batch
-from citychain.client import Transfer, sign_batch, sign_transaction, transaction_body
+from citychain.client import (
+    Action,
+    Candidacy,
+    Data,
+    Equivocation,
+    Presence,
+    Recovery,
+    Transfer,
+    Withdrawal,
+    Witness,
+    WitnessSignature,
+    sign_batch,
+    sign_transaction,
+    transaction_body,
+)
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.errors import InvalidRequest
 from citychain.rpc._generated.citychain.v1 import transaction_pb2 as pb
+from citychain.types import Seat
 
 KEY = SigningKey(bytes(32))
 SIGNER = key_id(KEY.public_key)
@@ -31,12 +46,61 @@ objects = st.dictionaries(
     versions,
     max_size=16,
 )
-transfers = st.builds(
-    Transfer,
-    st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=32),
-    ids,
-    st.integers(1, (1 << 64) - 1),
+assets = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=32)
+transfers = st.builds(Transfer, assets, ids, st.integers(1, (1 << 64) - 1))
+stakes = st.integers(1, (1 << 63) - 1)
+# Of one byte each: drawing thousands of bytes is slow, and shows nothing more.
+signatures, public_keys = (
+    st.integers(0, 255).map(lambda byte, size=size: bytes((byte,)) * size) for size in (4627, 2592)
 )
+
+
+@st.composite
+def presences(draw: st.DrawFn) -> Presence:
+    first, last = sorted(draw(st.tuples(versions, versions)))
+    witnesses = draw(st.dictionaries(ids, signatures, max_size=2))
+    return Presence(
+        draw(st.integers(-900_000_000, 900_000_000)),
+        draw(st.integers(-1_800_000_000, 1_800_000_000)),
+        draw(st.integers(0, (1 << 32) - 1)),
+        first,
+        last,
+        draw(ids),
+        tuple(WitnessSignature(*witness) for witness in witnesses.items()),
+    )
+
+
+committees = st.dictionaries(ids, stakes, min_size=1, max_size=3).map(
+    lambda seats: tuple(Seat(*seat) for seat in seats.items())
+)
+actions: st.SearchStrategy[Action] = st.one_of(
+    st.builds(Data, st.binary(max_size=200), st.text(st.characters(codec="ascii"), max_size=64)),
+    transfers,
+    presences(),
+    st.builds(Candidacy, assets, stakes),
+    st.builds(Withdrawal, assets, stakes),
+    st.builds(Witness, public_keys, st.booleans()),
+    st.builds(Equivocation, public_keys, versions, ids, signatures, ids, signatures).filter(
+        lambda votes: votes.first_hash != votes.second_hash
+    ),
+    st.builds(Recovery, st.integers(1, (1 << 64) - 1), ids, committees),
+)
+
+
+def read_action(transaction: Any) -> Any:
+    """The action as the strict parser has read it, in the form of the client's."""
+    match transaction.action:
+        case "data":
+            return Data(transaction.content, transaction.content_type)
+        case "candidacy":
+            return Candidacy(*transaction.stake)
+        case "withdrawal":
+            return Withdrawal(*transaction.stake)
+    return getattr(transaction, transaction.action)
+
+
+CLAIM = Presence(365_614_000, 1_366_562_000, 20, 5, 9, GENESIS)
+VOTES = Equivocation(bytes(2592), 1, GENESIS, bytes(4627), SIGNER, bytes(4627))
 
 
 def checked(envelope: bytes) -> Any:
@@ -46,22 +110,14 @@ def checked(envelope: bytes) -> Any:
 
 @settings(deadline=None)
 @given(
-    action=st.one_of(
-        st.fixed_dictionaries(
-            {
-                "data": st.binary(max_size=200),
-                "content_type": st.text(st.characters(codec="ascii"), max_size=64),
-            }
-        ),
-        st.fixed_dictionaries({"transfer": transfers}),
-    ),
+    action=actions,
     depends_on=st.lists(ids, max_size=4, unique=True),
     reads=objects,
     writes=objects,
     valid_for=st.none() | st.timedeltas(timedelta(milliseconds=1), timedelta(days=9_999)),
 )
 def test_the_strict_parser_admits_what_is_built_and_reads_the_same(
-    action: dict[str, Any],
+    action: Action,
     depends_on: list[bytes],
     reads: dict[str, int],
     writes: dict[str, int],
@@ -75,7 +131,7 @@ def test_the_strict_parser_admits_what_is_built_and_reads_the_same(
         writes=writes,
         valid_for=valid_for,
         with_public_key=True,
-        **action,
+        action=action,
     )
     transaction = checked(signed.envelope)
     assert not isinstance(transaction, Refusal), (transaction.field, transaction.detail)
@@ -84,16 +140,24 @@ def test_the_strict_parser_admits_what_is_built_and_reads_the_same(
     assert transaction.depends_on == tuple(depends_on)
     assert dict(transaction.reads) == reads
     assert dict(transaction.writes) == writes
-    if "transfer" in action:
-        assert transaction.transfer == action["transfer"]
-    else:
-        assert transaction.content == action["data"]
-        assert transaction.content_type == action["content_type"]
+    assert transaction.action == type(action).__name__.lower()
+    assert read_action(transaction) == action
     if valid_for is None:
         assert transaction.valid_until_ms is None
     else:
         lasts = transaction.valid_until_ms - transaction.created_at_ms
         assert lasts == valid_for // timedelta(milliseconds=1)
+
+
+def test_the_short_forms_say_the_same() -> None:
+    def body(**action: Any) -> Any:
+        [read] = decode_batch([sign_transaction(KEY, genesis=GENESIS, **action).envelope])
+        return read_action(read)
+
+    assert body(data=b"x") == body(action=Data(b"x")) == (b"x", "")
+    assert body(data=b"", content_type="a/b") == body(action=Data(b"", "a/b")) == (b"", "a/b")
+    transfer = Transfer("coin", SIGNER, 1)
+    assert body(transfer=transfer) == body(action=transfer) == transfer
 
 
 def test_an_envelope_by_key_id_is_the_stored_form() -> None:
@@ -134,7 +198,32 @@ def test_two_transactions_alike_are_not_the_same() -> None:
         ({"data": b"", "genesis": b"x"}, "genesis"),
         ({"data": b"", "nonce": b"x"}, "nonce"),
         ({"data": b"", "depends_on": [GENESIS, b"x"]}, "depends_on[1]"),
+        ({"data": b"", "action": Data(b"")}, "action"),
         ({"transfer": Transfer("coin", b"x", 1)}, "transfer.to"),
+        ({"action": Transfer("coin", GENESIS, 1 << 64)}, "transfer.amount"),
+        ({"action": Candidacy("coin", 0)}, "candidacy.stake"),
+        ({"action": Withdrawal("coin", 1 << 63)}, "withdrawal.stake"),
+        ({"action": Witness(bytes(2591))}, "witness.public_key"),
+        ({"action": CLAIM._replace(latitude_e7=900_000_001)}, "presence.latitude_e7"),
+        ({"action": CLAIM._replace(longitude_e7=-1_800_000_001)}, "presence.longitude_e7"),
+        ({"action": CLAIM._replace(accuracy_m=-1)}, "presence.accuracy_m"),
+        ({"action": CLAIM._replace(first_round=-1)}, "presence.first_round"),
+        ({"action": CLAIM._replace(last_round=4)}, "presence.last_round"),
+        ({"action": CLAIM._replace(anchor=b"")}, "presence.anchor"),
+        (
+            {"action": CLAIM._replace(witnesses=(WitnessSignature(b"", bytes(4627)),))},
+            "presence.witnesses[0].key_id",
+        ),
+        (
+            {"action": CLAIM._replace(witnesses=(WitnessSignature(GENESIS, b""),))},
+            "presence.witnesses[0].signature",
+        ),
+        ({"action": VOTES._replace(first_signature=b"")}, "equivocation.first_signature"),
+        ({"action": VOTES._replace(second_hash=GENESIS)}, "equivocation.second_hash"),
+        ({"action": Recovery(0, GENESIS, (Seat(SIGNER, 1),))}, "recovery.from_round"),
+        ({"action": Recovery(1, b"", (Seat(SIGNER, 1),))}, "recovery.previous"),
+        ({"action": Recovery(1, GENESIS, ())}, "recovery.seats"),
+        ({"action": Recovery(1, GENESIS, (Seat(SIGNER, 0),))}, "recovery.seats[0].stake"),
     ],
 )
 def test_what_no_city_accepts_is_not_built(arguments: dict[str, Any], field: str) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from citychain._native.transactions import tx_id
 from citychain.cli.demo.plan import ASSET, CityPlan, Data, Step, Transfer
+from citychain.client import actions
 from citychain.client import transactions as client
 from citychain.client.transactions import SignedTransaction
 from citychain.crypto.keys import key_id
@@ -59,16 +60,16 @@ async def sign(plan: CityPlan, genesis: bytes, residents: Sequence[SigningKey]) 
 
 
 def _body(step: Step, genesis: bytes, ids: Sequence[bytes], tx_ids: Sequence[bytes]) -> bytes:
-    action = step.action
-    transfer = None
-    if isinstance(action, Transfer):
-        transfer = client.Transfer(ASSET, ids[action.to], action.amount)
+    action: actions.Action
+    match step.action:
+        case Data(content_type, content):
+            action = actions.Data(content, content_type)
+        case Transfer(to, amount):
+            action = actions.Transfer(ASSET, ids[to], amount)
     return client.transaction_body(
         ids[step.author],
         genesis=genesis,
-        data=action.content if isinstance(action, Data) else None,
-        content_type=action.content_type if isinstance(action, Data) else "",
-        transfer=transfer,
+        action=action,
         depends_on=[tx_ids[number] for number in step.depends_on],
         writes=dict(step.writes),
     )

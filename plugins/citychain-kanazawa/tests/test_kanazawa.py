@@ -14,7 +14,7 @@ import citychain.dag.builtin
 import citychain.storage.builtin
 from citychain import CityContext, Genesis, State
 from citychain.city.plan import plan_city
-from citychain.client.transactions import Transfer
+from citychain.client import Transfer
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import load_settings
