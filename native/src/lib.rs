@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod arguments;
 mod link;
 mod merkle;
+mod places;
 mod poh;
 mod provenance;
 mod records;
@@ -17,6 +18,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     provenance::check(module)?;
     submodule(module, "link", link::register)?;
     submodule(module, "merkle", merkle::register)?;
+    submodule(module, "places", places::register)?;
     submodule(module, "poh", poh::register)?;
     submodule(module, "settle", settle::register)?;
     submodule(module, "signatures", signatures::register)?;

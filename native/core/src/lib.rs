@@ -2,6 +2,7 @@
 
 pub mod link;
 pub mod merkle;
+pub mod places;
 pub mod poh;
 pub mod pool;
 pub mod settle;
