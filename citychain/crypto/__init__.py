@@ -2,6 +2,7 @@
 
 `signatures` signs and verifies with ML-DSA-87.
 `poh` makes and verifies proof-of-history entries.
+`places` says which region a point lies in.
 `merkle` is the tree of a city's log and its proofs.
 """
 
