@@ -398,7 +398,11 @@ class ConsensusStep(Protocol):
     async def judge(
         self, round: RoundContext, candidates: Sequence[Transaction], state: StateView
     ) -> Judgement:
-        """Judge candidates and name the committee. Pure."""
+        """Judge candidates and name the committee. Pure.
+
+        Who repeats a round knows which candidates there were and not the order in which
+        they came: what is said of each must not depend on that.
+        """
 
     async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:
         """The round's proof-of-history entry over ``mixin``, the hash of all else in

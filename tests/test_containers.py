@@ -67,4 +67,4 @@ def test_a_container_shares_its_parts_and_two_containers_share_none(tmp_path: An
         "random-tips",
         "sealed-rounds",
     }
-    assert set(one.registry().consensus_steps) == {"solo"}
+    assert set(one.registry().consensus_steps) == {"solo", "poh-pop"}

@@ -26,6 +26,10 @@ RECORD_BYTES: Final = 600
 id twice, code and reason, two balances."""
 WRITE_BYTES: Final = 43
 """The same for an object write, beside the object's id."""
+WITNESS_BYTES: Final = 2_700
+"""What a witness adds to that: a public key as an object's value."""
+STEP_BYTES: Final = 49_152
+"""What a round writes however few transactions it has: candidates, an election, a committee."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,12 @@ class PendingPool:
         """
         transactions = [transaction for transaction, _, _ in self._held.values()]
         held_since = [since for _, since, _ in self._held.values()]
-        room = RECORD_BYTES_MAX - RECORD_BYTES - sum(size for _, _, size in self._held.values())
+        room = (
+            RECORD_BYTES_MAX
+            - RECORD_BYTES
+            - STEP_BYTES
+            - sum(size for _, _, size in self._held.values())
+        )
         for transaction, size in islice(self._arrivals, limit):
             room -= size
             if room < 0:
@@ -205,6 +214,5 @@ class PendingPool:
 
 def _record_bytes(transaction: Transaction) -> int:
     """The most that a transaction adds to a round record."""
-    return RECORD_BYTES + sum(
-        WRITE_BYTES + len(object.encode()) for object, _ in transaction.writes
-    )
+    writes = sum(WRITE_BYTES + len(object.encode()) for object, _ in transaction.writes)
+    return RECORD_BYTES + writes + WITNESS_BYTES * (transaction.action == "witness")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from citychain.consensus.poh_pop import PohPop, PohPopOptions
 from citychain.consensus.solo import Solo, SoloOptions
 from citychain.hooks.definitions import ConsensusDefinition
 from citychain.hooks.specs import hookimpl
@@ -13,5 +14,6 @@ __all__ = ["citychain_consensus_steps"]
 
 @hookimpl
 def citychain_consensus_steps() -> Iterable[ConsensusDefinition]:
-    """``solo``."""
+    """``solo`` and ``poh-pop``."""
     yield ConsensusDefinition("solo", Solo, SoloOptions)
+    yield ConsensusDefinition("poh-pop", PohPop, PohPopOptions)

@@ -196,15 +196,33 @@ def test_candidates_always_fit_into_a_record() -> None:
     assert set(pool.candidates(10_000).held_since) == {1}
 
 
+def test_witnesses_and_what_an_election_writes_fit_too() -> None:
+    pool = PendingPool(PoolLimits(10_000, 1 << 40, 10_000))
+    pool.restore([Registering(number) for number in range(4_000)], {})  # type: ignore[misc]
+    candidates = pool.candidates(10_000)
+    an_object = 1 + 73 + 8 + 2
+    key, election = an_object + 2_592, 3 * (an_object + 16_384)
+    assert 2_000 < len(candidates.transactions) < 4_000
+    assert len(candidates.transactions) * (33 + 32 + key) + election <= RECORD_BYTES_MAX
+
+
 class Heavy:
     """As much of a transaction as a pool looks at, with all the writes that one may have."""
 
+    action = "data"
     author = bytes(32)
     size = 8_000
     writes = tuple((f"{number:02}{'x' * 126}", 0) for number in range(16))
 
     def __init__(self, number: int) -> None:
         self.tx_id = number.to_bytes(32, "big")
+
+
+class Registering(Heavy):
+    """The operator's, with a witness's key."""
+
+    action = "witness"
+    writes = ()
 
 
 def test_pauses_grow_and_end_however_often_it_failed() -> None:

@@ -1,0 +1,166 @@
+"""What ``poh-pop`` says of a round: pure, and without the event loop.
+
+No record tells in which order a round's candidates arrived, only how they were sealed, and
+some are held. So nothing here depends on their order: where one candidate decides about
+another they are taken in order of transaction id, and each is judged whether or not another
+is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from citychain import election
+from citychain._native.transactions import Transaction
+from citychain.consensus._ledger_before import LedgerBefore, Wanted
+from citychain.consensus._offices import OfficeJudge
+from citychain.consensus._poh_pop_options import PohPopOptions
+from citychain.consensus._stakes import StakeJudge, candidates_bytes, folded, stakes_of
+from citychain.crypto import poh
+from citychain.crypto.keys import key_id
+from citychain.genesis import Genesis
+from citychain.ports import Judgement, RoundContext
+from citychain.types import Rejection, Seat
+
+__all__ = ["RoundRules"]
+
+ACTIONS: Final = {
+    "none": frozenset(("candidacy", "withdrawal", "equivocation", "recovery")),
+}
+"""Actions that have a meaning, by policy."""
+
+
+class RoundRules:
+    """Judges rounds of a city."""
+
+    def __init__(self, options: PohPopOptions, genesis: Genesis) -> None:
+        self._options = options
+        self._genesis = genesis.id
+        self._actions = ACTIONS[options.policy]
+        self._offices = OfficeJudge(options, genesis)
+
+    def want(self, round: int, candidates: Sequence[Transaction]) -> Wanted:
+        """What `judge` reads."""
+        wanted = Wanted({election.CANDIDATES})
+        ours = list(self._ours(candidates).values())
+        self._offices.want(round, ours, wanted)
+        StakeJudge.want((item for item in ours if item.stake), self._options, wanted)
+        if round > self._closing(round):
+            wanted.objects.add(election.snapshot_object(self._epoch(round)))
+        return wanted
+
+    def judge(
+        self, round: RoundContext, candidates: Sequence[Transaction], before: LedgerBefore
+    ) -> Judgement:
+        """Judge a round; see `citychain.ports.ConsensusStep.judge`."""
+        ours = self._ours(candidates)
+        committee = self._offices.committee(before)
+        standing = self._standing(round.round, before)
+        stakes = stakes_of(before)
+
+        refused: dict[int, Rejection] = {}
+        seated = {seat.key_id for seat in committee}
+        rejections, excluded = self._offices.judge_proofs(
+            {index: item for index, item in ours.items() if item.action == "equivocation"},
+            before,
+            seated | stakes.keys(),
+        )
+        refused |= rejections
+        refused |= StakeJudge(
+            self._options,
+            before,
+            excluded,
+            seated | {candidate.key_id for candidate in standing},
+        ).judge(
+            {index: item for index, item in ours.items() if item.stake and index not in refused}
+        )
+        refused |= self._offices.judge_orders(
+            round,
+            {i: item for i, item in ours.items() if item.action in ("witness", "recovery")},
+            before,
+        )
+        elected = self._elected(round, standing, committee)
+
+        def effects(approved: Sequence[Transaction]) -> Mapping[str, bytes]:
+            return self._effects(round, approved, before, elected)
+
+        return Judgement(
+            committee=committee,
+            next_committee=elected,
+            refused=refused,
+            actions=self._actions,
+            effects=effects,
+        )
+
+    def _ours(self, candidates: Sequence[Transaction]) -> dict[int, Transaction]:
+        """Those whose action the step gives a meaning to, by index, in order of id."""
+        ours = [
+            (candidate.tx_id, index)
+            for index, candidate in enumerate(candidates)
+            if candidate.action in self._actions
+        ]
+        return {index: candidates[index] for _, index in sorted(ours)}
+
+    # --- elections
+
+    def _epoch(self, round: int) -> int:
+        return election.epoch_of(round, self._options.epoch_rounds)
+
+    def _closing(self, round: int) -> int:
+        """The round after which the candidacy of the round's epoch is closed."""
+        return election.closing_round(
+            self._epoch(round), self._options.epoch_rounds, self._options.seed_rounds
+        )
+
+    def _standing(self, round: int, before: LedgerBefore) -> tuple[election.Candidate, ...]:
+        """Candidates of an election that is closed and not decided before the round."""
+        if round <= self._closing(round):
+            return ()
+        value = before.value(election.snapshot_object(self._epoch(round)))
+        return election.decode_snapshot(value).candidates if value else ()
+
+    def _elected(
+        self,
+        round: RoundContext,
+        standing: tuple[election.Candidate, ...],
+        committee: tuple[Seat, ...],
+    ) -> tuple[Seat, ...] | None:
+        """The next committee, in an epoch's last round and if it is another one."""
+        epoch = self._epoch(round.round)
+        if not standing or round.round != election.last_round(epoch, self._options.epoch_rounds):
+            return None
+        seed = poh.extend(
+            round.previous_poh,
+            self._options.seed_hashes,
+            election.seed_mixin(self._genesis, epoch),
+        )
+        elected = election.elect(standing, self._options.seats, seed, self._genesis, epoch)
+        return elected if elected != tuple(sorted(committee)) else None
+
+    # --- what the round writes
+
+    def _effects(
+        self,
+        round: RoundContext,
+        approved: Sequence[Transaction],
+        before: LedgerBefore,
+        elected: tuple[Seat, ...] | None,
+    ) -> dict[str, bytes]:
+        values = self._offices.writes(approved, elected)
+        excluded = {key_id(proof.public_key) for item in approved if (proof := item.equivocation)}
+        stakes = stakes_of(before)
+        after = folded(stakes, approved, excluded)
+        if after != stakes:
+            values[election.CANDIDATES] = candidates_bytes(after)
+        if round.round != self._closing(round.round):
+            return values
+        candidates = [
+            election.Candidate(key, stake, election.weigh(stake, 1_000))
+            for key, stake in after.items()
+        ]
+        if candidates:
+            epoch = self._epoch(round.round)
+            snapshot = election.Snapshot(round.round, tuple(candidates))
+            values[election.snapshot_object(epoch)] = election.encode_snapshot(snapshot)
+        return values

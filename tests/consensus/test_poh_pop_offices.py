@@ -1,0 +1,146 @@
+"""Proofs of two votes, witnesses and recoveries: who may, and what they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from consensus.model_city import (
+    MEMBERS,
+    OPERATOR,
+    PEOPLE,
+    ModelCity,
+    candidacy,
+    equivocation,
+    id_of,
+    recovery,
+    vote,
+)
+
+from citychain.types import Seat
+
+NewCity = Callable[..., ModelCity]
+SMALL = {"epoch_rounds": 8, "seed_rounds": 2, "seed_hashes": 3, "seats": 3}
+ANNA, BEN = PEOPLE[:2]
+RESCUE = (Seat(id_of(ANNA), 2), Seat(id_of(BEN), 1))
+
+
+# --- equivocations
+
+
+async def test_anybody_proves_that_a_representative_voted_twice(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    proof = city.sign(BEN, equivocation(MEMBERS[0], city.genesis.id))
+    assert await city.seal(proof) == [""]
+    assert await city.value(f"$excluded/{id_of(MEMBERS[0]).hex()}") == proof.tx_id
+    again = city.sign(ANNA, equivocation(MEMBERS[0], city.genesis.id, round=2))
+    assert await city.seal(again) == ["EXCLUDED"]
+
+
+async def test_of_several_proofs_in_a_round_one_excludes(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    proofs = [
+        city.sign(BEN, equivocation(MEMBERS[0], city.genesis.id, round=number))
+        for number in range(4)
+    ]
+    codes = await city.seal(*proofs)
+    first = min(proofs, key=lambda item: item.tx_id)
+    assert codes == ["" if item is first else "EXCLUDED" for item in proofs]
+
+
+@pytest.mark.parametrize("bent", ["first_signature", "second_signature"])
+async def test_a_proof_needs_both_votes(new_city: NewCity, bent: str) -> None:
+    city = new_city(**SMALL)
+    other = vote(MEMBERS[0], city.genesis.id, 1, b"3" * 32)
+    claim = city.sign(BEN, equivocation(MEMBERS[0], city.genesis.id, **{bent: other}))
+    good = city.sign(BEN, equivocation(MEMBERS[0], city.genesis.id))
+    assert await city.seal(claim, good) == ["EQUIVOCATION_UNPROVEN", ""]
+    assert bent.partition("_")[0] in city.reason(claim)
+
+
+async def test_votes_in_another_city_prove_nothing(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    claim = city.sign(BEN, equivocation(MEMBERS[0], b"x" * 32))
+    assert await city.seal(claim) == ["EQUIVOCATION_UNPROVEN"]
+
+
+async def test_only_representatives_and_candidates_are_held_to_their_votes(
+    new_city: NewCity,
+) -> None:
+    city = new_city(**SMALL)
+    stranger = city.sign(BEN, equivocation(ANNA, city.genesis.id))
+    assert await city.seal(stranger) == ["EQUIVOCATION_UNPROVEN"]
+    assert await city.seal(city.sign(ANNA, candidacy(10))) == [""]
+    assert await city.seal(city.sign(BEN, equivocation(ANNA, city.genesis.id))) == [""]
+
+
+# --- recoveries
+
+
+async def test_a_recovery_seats_another_committee_from_the_next_round_on(
+    new_city: NewCity,
+) -> None:
+    city = new_city(**SMALL)
+    await city.seal_until(3)
+    order = city.sign(OPERATOR, recovery(2, city.hashes[1], *RESCUE))
+    assert await city.seal(order) == [""]
+    await city.seal()
+    assert city.checkpoint(4).committee == city.genesis.seats
+    assert city.checkpoint(5).committee == RESCUE
+
+
+async def test_a_recovery_from_the_first_round_follows_the_genesis(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    assert await city.seal(city.sign(OPERATOR, recovery(1, city.genesis.id, *RESCUE))) == [""]
+
+
+async def test_nobody_but_the_operator_recovers(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    codes = await city.seal(
+        *(city.sign(key, recovery(1, city.genesis.id, *RESCUE)) for key in (ANNA, MEMBERS[0]))
+    )
+    assert codes == ["NOT_OPERATOR"] * 2
+
+
+async def test_a_recovery_fits_where_the_ledger_stands(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    await city.seal_until(3)
+    late = city.sign(OPERATOR, recovery(5, city.hashes[3], *RESCUE))
+    assert await city.seal(late) == ["RECOVERY_MISFIT"]
+    assert "later than this round, 4" in city.reason(late)
+    other = city.sign(OPERATOR, recovery(3, city.hashes[1], *RESCUE))
+    assert await city.seal(other) == ["RECOVERY_MISFIT"]
+    assert "round 2's checkpoint" in city.reason(other)
+    two = [city.sign(OPERATOR, recovery(3, city.hashes[2], *RESCUE)) for _ in range(2)]
+    assert sorted(await city.seal(*two)) == ["", "RECOVERY_MISFIT"]
+
+
+async def test_a_recovery_does_not_undo_a_later_election(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    await city.seal(city.sign(ANNA, candidacy(10)))
+    await city.seal_until(8)
+    old = city.sign(OPERATOR, recovery(8, city.hashes[7], *RESCUE))
+    assert await city.seal(old) == ["RECOVERY_MISFIT"]
+    assert "elected ($election/0)" in city.reason(old)
+    assert city.checkpoint(9).committee == (Seat(id_of(ANNA), 10),)
+    of_this = city.sign(OPERATOR, recovery(9, city.hashes[8], *RESCUE))
+    assert await city.seal(of_this) == [""]
+    await city.seal()
+    assert city.checkpoint(11).committee == RESCUE
+
+
+async def test_an_election_goes_before_a_recovery_in_its_round(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    await city.seal(city.sign(ANNA, candidacy(10)))
+    await city.seal_until(7)
+    assert await city.seal(city.sign(OPERATOR, recovery(7, city.hashes[6], *RESCUE))) == [""]
+    await city.seal()
+    assert city.checkpoint(9).committee == (Seat(id_of(ANNA), 10),)
+
+
+async def test_where_nobody_stands_a_recovery_reaches_over_epochs(new_city: NewCity) -> None:
+    city = new_city(**SMALL | {"epoch_rounds": 2, "seed_rounds": 1})
+    await city.seal_until(130)
+    far = city.sign(OPERATOR, recovery(1, city.genesis.id, *RESCUE))
+    assert await city.seal(far) == ["RECOVERY_MISFIT"]
+    assert await city.seal(city.sign(OPERATOR, recovery(10, city.hashes[9], *RESCUE))) == [""]
