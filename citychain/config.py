@@ -80,6 +80,7 @@ DEFAULT_PENDING_TRANSACTIONS: Final = 20_000
 DEFAULT_PENDING_MIB: Final = 128
 DEFAULT_AUTHOR_PENDING: Final = 5_000
 DEFAULT_BODY_KIB: Final = 64
+DEFAULT_FINAL_WITHIN_SECONDS: Final = 3_600
 DEFAULT_NUM_HASHES: Final[int] = Genesis.model_fields["num_hashes"].default
 DEFAULT_HOLD_ROUNDS: Final[int] = Genesis.model_fields["hold_rounds"].default
 DEFAULT_PREPARED_KEYS: Final = 1_024
@@ -164,6 +165,16 @@ class LimitsSettings(_Table):
     """Pending transactions of one author."""
     body_kib: Annotated[int, Field(ge=1, le=1_024)] = DEFAULT_BODY_KIB
     """Largest transaction body, in KiB."""
+    final_within_seconds: Annotated[int, Field(ge=1, le=366 * 86_400)] = (
+        DEFAULT_FINAL_WITHIN_SECONDS
+    )
+    """What signed acknowledgements promise: a final state by then. Longer than a stop of the
+    server may take, and than ``hold_rounds`` rounds."""
+
+    @property
+    def final_within_ms(self) -> int:
+        """What signed acknowledgements promise, in milliseconds."""
+        return self.final_within_seconds * 1_000
 
     @property
     def pending_bytes(self) -> int:

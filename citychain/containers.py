@@ -137,6 +137,7 @@ class CityContainer(containers.DeclarativeContainer):
         compute=core.compute,
         clock=core.clock,
         keys=core.keys,
+        operator=core.operator,
         pool_limits=providers.Factory(
             PoolLimits,
             transactions=plan.provided.limits.pending_transactions,
@@ -144,6 +145,7 @@ class CityContainer(containers.DeclarativeContainer):
             author_transactions=plan.provided.limits.author_pending,
         ),
         limits=providers.Factory(Limits, body_bytes_max=plan.provided.limits.body_bytes),
+        final_within_ms=plan.provided.limits.final_within_ms,
         pacer=plan.provided.pacer,
         holder=providers.Factory(lambda: f"{socket.gethostname()}:{os.getpid()}"),
         on_sealed=core.events.provided.sealed,

@@ -24,6 +24,7 @@
         ├── InvalidProof           a Merkle proof
         ├── InvalidPoh             a proof-of-history entry
         ├── InvalidReceipt         names the check that failed
+        ├── InvalidAcknowledgement likewise
         └── InvalidRound           names the round and the check that failed
 
 Errors carry data as attributes; `citychain.rpc.status` is the one table that
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigurationError",
     "ConsensusError",
     "DirectoryInUse",
+    "InvalidAcknowledgement",
     "InvalidPoh",
     "InvalidProof",
     "InvalidReceipt",
@@ -209,6 +211,16 @@ class InvalidReceipt(VerificationError):
         super().__init__(f"{check}: {detail}")
         self.check = check
         """The check that failed: ``genesis``, ``tx_id``, ``signature``, ``node``, ..."""
+        self.detail = detail
+
+
+class InvalidAcknowledgement(VerificationError):
+    """Raised when a signed acknowledgement does not promise what it claims."""
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"{check}: {detail}")
+        self.check = check
+        """The check that failed: ``genesis``, ``signature``, ``inclusion``, ..."""
         self.detail = detail
 
 

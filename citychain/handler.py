@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from citychain.acknowledgement import Promise
     from citychain.genesis import Genesis
     from citychain.ports import CityStorage, StoredRound, SupportsVotes
     from citychain.receipt import Receipt
@@ -33,6 +34,8 @@ class Received(NamedTuple):
     state: State
     duplicate: bool
     """This body had been received before; ``state`` is the original's."""
+    promise: Promise | None = None
+    """That it has a final state in time; set where that was asked for."""
 
 
 class Refusal(NamedTuple):
@@ -112,12 +115,18 @@ class CityHandler(Protocol):
     def voting(self) -> SupportsVotes | None:
         """The consensus step, where it takes votes from elsewhere."""
 
-    async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
+    async def submit(
+        self, envelopes: Sequence[bytes], *, acknowledge: bool = False
+    ) -> Sequence[Received | Refusal]:
         """Check and store serialized ``SignedTransaction`` messages.
 
         One result an item, in order. What is `Received` is durable.
 
+        Args:
+            acknowledge: Sign for what is received: `Received.promise`.
+
         Raises:
+            InvalidRequest: it cannot be signed here; nothing was stored.
             Overloaded: storing them would exceed a bound; nothing was stored.
             CityUnavailable: the city is closing or its storage fails.
         """

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from citychain import checkpoint
 from citychain._native.transactions import Limits
+from citychain.city.acknowledger import Acknowledger
 from citychain.city.approver import Approver
 from citychain.city.intake import Intake
 from citychain.city.pool import PendingPool, PoolLimits
@@ -22,7 +23,7 @@ from citychain.city.sequencer import Sequencer
 from citychain.city.state import LedgerState
 from citychain.city.watchers import Watchers, event_of
 from citychain.config import PacerSettings
-from citychain.crypto.signatures import KeyCache
+from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.errors import CityUnavailable, NotFound, RequestError
 from citychain.genesis import Genesis
 from citychain.handler import (
@@ -56,6 +57,8 @@ class City:
     """The `CityHandler` of a city: enter it to open it, leave it to close it.
 
     Args:
+        operator: The server's key; signs acknowledgements.
+        final_within_ms: The time within which they promise a final state.
         holder: Names this server in the city's lease.
         on_sealed: Told of each committed round; must not block.
         on_approved: Told of each approved round; must not block.
@@ -72,8 +75,10 @@ class City:
         compute: Compute,
         clock: Clock,
         keys: KeyCache,
+        operator: SigningKey,
         pool_limits: PoolLimits,
         limits: Limits,
+        final_within_ms: int,
         pacer: PacerSettings,
         holder: str,
         on_sealed: Callable[[str, SealedRound], None],
@@ -124,6 +129,13 @@ class City:
             clock=clock,
             state_of=self._state_of,
             retry_after=lambda: self._sequencer.interval,
+        )
+        self._acknowledger = Acknowledger(
+            genesis=genesis,
+            operator=operator,
+            within_ms=final_within_ms,
+            compute=compute,
+            clock=clock,
         )
         self._work: asyncio.Task[None] | None = None
         self._closing = False
@@ -243,18 +255,23 @@ class City:
 
     # --- transactions
 
-    async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
+    async def submit(
+        self, envelopes: Sequence[bytes], *, acknowledge: bool = False
+    ) -> Sequence[Received | Refusal]:
         """See `CityHandler.submit`."""
         if self._closing:
             raise self._unavailable("closing")
+        if acknowledge:
+            self._acknowledger.check()
         try:
-            return await self._intake.submit(envelopes)
+            results = await self._intake.submit(envelopes)
         except RequestError:
             raise
         except Exception as error:
             error_id = secrets.token_hex(4)
             logger.error("%s: nothing was stored (error id %s): %r", self._slug, error_id, error)
             raise self._unavailable(error_id) from error
+        return await self._acknowledger.signed(results) if acknowledge else results
 
     def _state_of(self, node: SealedNode) -> State:
         return event_of(node, final=node.round <= self._approver.certified_round).state

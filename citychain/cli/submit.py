@@ -25,6 +25,7 @@ from citychain.cli.options import (
 from citychain.cli.output import Json, print_json
 
 if TYPE_CHECKING:
+    from citychain.acknowledgement import Promise
     from citychain.cli.drafts import Draft
     from citychain.client.city import CityClient
     from citychain.client.transactions import SignedTransaction
@@ -77,6 +78,13 @@ def submit(
         str | None, typer.Option(metavar="FILE|-", help="Transactions, a JSON object a line.")
     ] = None,
     wait: Annotated[Wait, typer.Option(help="The state to wait for.")] = Wait.RECEIVED,
+    acknowledgement: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="Have the city sign what it received; with --jsonl a folder, a file for each.",
+        ),
+    ] = None,
     server: Server = DEFAULT_SERVER,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
@@ -91,6 +99,9 @@ def submit(
     `depends_on` (a list of ids), `reads` and `writes` (`{"<object>": <version>}`) and
     `valid_for`. A line that cannot be read is refused like any other.
 
+    With `--acknowledgement` the city signs that what it received has a final state by a time,
+    and `citychain audit` can hold it to that. With `--jsonl` the files are `<tx_id>.json`.
+
     Exit codes: 0 all were received (and, with `--wait`, none was rejected); 1 some were refused
     or rejected.
 
@@ -98,6 +109,7 @@ def submit(
 
         citychain submit --city kanazawa --key alice.key --data "hello" --wait approved
         citychain submit --city kanazawa --key alice.key --transfer coin:5:<key id>
+        citychain submit --city kanazawa --key alice.key --data "deed" --acknowledgement deed.json
         citychain submit --city kanazawa --key alice.key --jsonl - --json < many.jsonl
     """
     import asyncio
@@ -126,10 +138,23 @@ def submit(
                 valid_for=valid_for,
             )
             drafts = iter([draft])
-        work = _Work(signer, wait, json=json, numbered=jsonl is not None)
+        if acknowledgement is not None:
+            _check_place(acknowledgement, folder=jsonl is not None)
+        work = _Work(signer, wait, acknowledgement, json=json, numbered=jsonl is not None)
         asyncio.run(work.run(server, city, timeout, drafts))
     if not work.all_well:
         raise typer.Exit(Exit.NO)
+
+
+def _check_place(path: Path, *, folder: bool) -> None:
+    """Before anything is sent: what is signed then must find its place."""
+    from citychain.errors import InvalidRequest
+
+    where = path if folder else path.parent
+    if not where.is_dir():
+        raise InvalidRequest("--acknowledgement", f"{where} is no folder: make it first")
+    if not folder and path.is_dir():
+        raise InvalidRequest("--acknowledgement", f"{path} is a folder: name a file in it")
 
 
 def _lines(file: BinaryIO) -> Iterator[Any]:
@@ -152,6 +177,8 @@ class _Work:
 
     signer: SigningKey
     wait: Wait
+    acknowledgement: Path | None
+    """Where to keep what the city signs: a file, or a folder where lines are numbered."""
     json: bool
     numbered: bool
     """Whether lines are told by number."""
@@ -210,7 +237,10 @@ class _Work:
         from citychain.handler import Received
 
         answers = iter(
-            await client.submit([item for item in batch if not isinstance(item, Exception)])
+            await client.submit(
+                [item for item in batch if not isinstance(item, Exception)],
+                acknowledge=self.acknowledgement is not None,
+            )
         )
         received: dict[bytes, dict[str, Any]] = {}
         for item in batch:
@@ -224,12 +254,24 @@ class _Work:
             record["tx_id"] = item.tx_id
             if isinstance(answer, Received):
                 record |= {"state": answer.state.name, "duplicate": answer.duplicate}
+                if answer.promise is not None:
+                    record["acknowledgement"] = self._keep(answer.promise)
                 received[item.tx_id] = record
                 if self.wait is Wait.RECEIVED:
                     self._tell(record)
             else:
                 self._refused(record, answer.code, answer.field, answer.detail)
         return received
+
+    def _keep(self, promise: Promise) -> Path:
+        from citychain.client.acknowledgements import save_acknowledgement
+
+        path = self.acknowledgement
+        assert path is not None
+        if self.numbered:
+            path /= f"{promise.tx_id.hex()}.json"
+        save_acknowledgement(path, promise)
+        return path
 
     async def _wait(self, client: CityClient, received: dict[bytes, dict[str, Any]]) -> None:
         """Wait for the state that was asked for, a batch at a time, and tell."""
@@ -266,6 +308,8 @@ class _Work:
             parts.append(f"round {record['round']}, {record['seq']}")
         if record.get("duplicate"):
             parts.append("duplicate")
+        if "acknowledgement" in record:
+            parts.append(f"acknowledgement {record['acknowledgement']}")
         if "code" in record:
             parts.append(record["code"])
         if "detail" in record:

@@ -12,9 +12,9 @@
     verify_receipt(receipt, info.genesis_file)
 
 `keys` has key files, `actions` what transactions do, `transactions` signs, `channels`
-connects, `city` asks one city, `receipts` keeps and verifies what proves a transaction.
-Errors are those of `citychain.errors`. Names are imported when they are first used:
-whoever wants a key file alone does not load grpc.
+connects, `city` asks one city, `receipts` keeps and verifies what proves a transaction,
+`acknowledgements` keeps what the city promised of one. Errors are those of `citychain.errors`.
+Names are imported when they are first used: whoever wants a key file alone does not load grpc.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Final
 from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from citychain.client.acknowledgements import load_acknowledgement as load_acknowledgement
+    from citychain.client.acknowledgements import save_acknowledgement as save_acknowledgement
     from citychain.client.actions import Action as Action
     from citychain.client.actions import Candidacy as Candidacy
     from citychain.client.actions import Data as Data
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from citychain.types import WitnessSignature as WitnessSignature
 
 _MODULES: Final = {
+    "client.acknowledgements": ("load_acknowledgement", "save_acknowledgement"),
     "client.actions": ("Action", "Candidacy", "Data", "Transfer", "Withdrawal", "Witness"),
     "client.channels": ("ChannelFactory",),
     "client.city": ("CityClient", "CityInfo"),

@@ -93,6 +93,7 @@ class CityClient:
         self._dag: Any
         self._votes: Any
         self._submission: Submission
+        self._genesis: Genesis | None = None
 
     async def __aenter__(self) -> Self:
         self._channel = self._channels.channel()
@@ -147,7 +148,11 @@ class CityClient:
     # --- transactions
 
     async def submit(
-        self, transactions: Sequence[Item], *, timeout: timedelta | None = None
+        self,
+        transactions: Sequence[Item],
+        *,
+        timeout: timedelta | None = None,
+        acknowledge: bool = False,
     ) -> list[Result]:
         """Submit transactions and return what became of each, in order.
 
@@ -161,14 +166,23 @@ class CityClient:
 
         Args:
             timeout: How long to go on without progress, instead of the client's own.
+            acknowledge: Have the city sign that what is received has a final state in time:
+                `Received.promise`, which is checked, and which `save_acknowledgement` keeps.
+                Chunks go one after the other then.
 
         Raises:
+            InvalidAcknowledgement: the city signed something else, or nothing; the
+                transactions may be stored.
             NotFound: no such city.
             Overloaded: the city was past a bound for all that time.
             CityUnavailable: the city could not be used for all that time.
             ServerUnavailable: no server could be reached for all that time.
         """
-        return await self._submission.submit(transactions, timeout or self._timeout)
+        if acknowledge and self._genesis is None:
+            self._genesis = Genesis.from_bytes((await self.info()).genesis_file)
+        return await self._submission.submit(
+            transactions, timeout or self._timeout, self._genesis if acknowledge else None
+        )
 
     async def status(self, tx_ids: Sequence[bytes]) -> dict[bytes, TransactionStatus]:
         """Where these transactions stand; unknown ones are absent."""

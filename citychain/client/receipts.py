@@ -7,14 +7,13 @@ with any white space between them, but each written in the one way that `save_re
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import json_format
 
-from citychain.errors import ConfigurationError, InvalidReceipt
+from citychain.client.files import read_bounded, write_whole
+from citychain.errors import InvalidReceipt
 from citychain.genesis import GENESIS_BYTES_MAX, Genesis
 from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
@@ -27,14 +26,7 @@ FILE_BYTES_MAX: Final = 32 << 20
 
 def save_receipt(path: Path | str, receipt: Receipt) -> None:
     """Write a receipt file, whole or not at all; an older one is replaced."""
-    path = Path(path)
-    text = json_format.MessageToJson(encode_receipt(receipt), indent=1)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        draft.write_text(text + "\n", encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, json_format.MessageToJson(encode_receipt(receipt), indent=1) + "\n")
 
 
 def load_receipt(path: Path | str) -> Receipt:
@@ -44,7 +36,7 @@ def load_receipt(path: Path | str) -> Receipt:
         ConfigurationError: the file cannot be read.
         InvalidReceipt: with the check ``form``; it is no receipt.
     """
-    content = _read(path, FILE_BYTES_MAX)
+    content = read_bounded(path, FILE_BYTES_MAX)
     if len(content) > FILE_BYTES_MAX:
         raise InvalidReceipt("form", f"{path}: more than {FILE_BYTES_MAX} bytes")
     try:
@@ -79,16 +71,7 @@ def verify_receipt(receipt: Receipt | Path | str, genesis: Genesis | bytes | Pat
     if isinstance(receipt, Path | str):
         receipt = load_receipt(receipt)
     if isinstance(genesis, Path | str):
-        genesis = Genesis.from_bytes(_read(genesis, GENESIS_BYTES_MAX))
+        genesis = Genesis.from_bytes(read_bounded(genesis, GENESIS_BYTES_MAX))
     elif isinstance(genesis, bytes):
         genesis = Genesis.from_bytes(genesis)
     ReceiptVerifier(genesis).verify(receipt)
-
-
-def _read(path: Path | str, maximum: int) -> bytes:
-    """A file's content, or one byte more than the maximum of it."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(maximum + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error

@@ -14,12 +14,19 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
+from citychain import acknowledgement
 from citychain.client.retries import Retries
-from citychain.client.transactions import SignedTransaction
-from citychain.errors import ServerError
+from citychain.client.transactions import SignedTransaction, identity
+from citychain.errors import InvalidAcknowledgement, InvalidRequest, ServerError
+from citychain.genesis import Genesis
 from citychain.handler import Received
 from citychain.rpc._generated.citychain.v1 import services_pb2
-from citychain.rpc.messages import Refused, decode_results, encode_submission
+from citychain.rpc.messages import (
+    Refused,
+    decode_acknowledgement,
+    decode_results,
+    encode_submission,
+)
 
 __all__ = ["Submission"]
 
@@ -49,10 +56,16 @@ class Submission:
             response_deserializer=services_pb2.SubmitStreamResponse.FromString,
         )
 
-    async def submit(self, items: Sequence[Item], timeout: timedelta) -> list[Result]:
-        """See `CityClient.submit`."""
+    async def submit(
+        self, items: Sequence[Item], timeout: timedelta, signed_by: Genesis | None = None
+    ) -> list[Result]:
+        """See `CityClient.submit`.
+
+        Args:
+            signed_by: Of the city whose operator must sign for what is received.
+        """
         envelopes = [item if isinstance(item, bytes) else item.envelope for item in items]
-        results = await self._send(envelopes, timeout)
+        results = await self._send(envelopes, timeout, signed_by)
         by_value: set[int] = set()
         quota = Retries(timeout)
         while again := _again(items, results, by_value):
@@ -64,21 +77,27 @@ class Submission:
                 if result.code == "UNKNOWN_KEY" and isinstance(item, SignedTransaction):
                     by_value.add(index)
                     envelopes[index] = item.with_public_key()
-            answers = await self._send([envelopes[index] for index in again], timeout)
+            answers = await self._send([envelopes[index] for index in again], timeout, signed_by)
             for index, answer in zip(again, answers, strict=True):
                 results[index] = answer
             if any(isinstance(answer, Received) for answer in answers):
                 quota.progress()
         return results
 
-    async def _send(self, envelopes: Sequence[bytes], timeout: timedelta) -> list[Result]:
+    async def _send(
+        self, envelopes: Sequence[bytes], timeout: timedelta, signed_by: Genesis | None
+    ) -> list[Result]:
         retries = Retries(timeout)
         chunks = list(_chunks(envelopes))
-        send = self._send_stream if len(chunks) > 1 else self._send_batch
         answered: list[list[Result]] = []
         while len(answered) < len(chunks):
             try:
-                await send(chunks, answered, retries)
+                if signed_by is not None:
+                    await self._send_acknowledged(chunks, answered, retries, signed_by)
+                elif len(chunks) > 1:
+                    await self._send_stream(chunks, answered, retries)
+                else:
+                    await self._send_batch(chunks, answered, retries)
             except grpc.aio.AioRpcError as error:
                 await retries.pause(error)
         return [result for results in answered for result in results]
@@ -90,6 +109,20 @@ class Submission:
         request = encode_submission(self._city, chunk)
         response = await self._batch(request, timeout=retries.remaining)
         answered.append(_checked(response.results, chunk))
+
+    async def _send_acknowledged(
+        self,
+        chunks: list[list[bytes]],
+        answered: list[list[Result]],
+        retries: Retries,
+        signed_by: Genesis,
+    ) -> None:
+        """Send the chunks that have no answer yet one after the other: each is signed for."""
+        for chunk in chunks[len(answered) :]:
+            request = encode_submission(self._city, chunk, acknowledge=True)
+            response = await self._batch(request, timeout=retries.remaining)
+            answered.append(await asyncio.to_thread(_signed, response, chunk, signed_by))
+            retries.progress()
 
     async def _send_stream(
         self, chunks: list[list[bytes]], answered: list[list[Result]], retries: Retries
@@ -152,9 +185,49 @@ def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _checked(results: Sequence[services_pb2.SubmitResult], chunk: list[bytes]) -> list[Result]:
+    _check_count(results, chunk)
+    return decode_results(results)
+
+
+def _check_count(results: Sequence[services_pb2.SubmitResult], chunk: list[bytes]) -> None:
     if len(results) != len(chunk):
         raise ServerError(f"{len(results)} results for {len(chunk)} transactions", "")
-    return decode_results(results)
+
+
+def _signed(
+    response: services_pb2.SubmitBatchResponse, chunk: list[bytes], genesis: Genesis
+) -> list[Result]:
+    """Results with promises that are found valid, for these transactions of this city.
+
+    The genesis is what the server says; that each transaction was signed for it makes it
+    the one that the caller means.
+
+    Raises:
+        InvalidAcknowledgement: naming the first check that does not hold.
+    """
+    _check_count(response.results, chunk)
+    if not any(result.state for result in response.results):
+        return decode_results(response.results)
+    if not response.HasField("acknowledgement"):
+        raise InvalidAcknowledgement("signature", "the server did not sign")
+    results = decode_results(
+        response.results, decode_acknowledgement(response.acknowledgement, genesis.id)
+    )
+    promises = []
+    for result, envelope in zip(results, chunk, strict=True):
+        if isinstance(result, Refused) or result.promise is None:
+            continue
+        try:
+            tx_id, signed_for = identity(envelope)
+        except InvalidRequest as error:
+            raise InvalidAcknowledgement("tx_id", str(error)) from None
+        if result.tx_id != tx_id:
+            raise InvalidAcknowledgement("tx_id", "for another transaction than was sent")
+        if signed_for != genesis.id:
+            raise InvalidAcknowledgement("genesis", "the transaction was signed for another city")
+        promises.append(result.promise)
+    acknowledgement.verify(genesis, *promises)
+    return results
 
 
 def _chunks(envelopes: Sequence[bytes]) -> Iterator[list[bytes]]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from citychain.client.actions import Action, Data, Transfer, put_action
 from citychain.crypto.keys import SCHEME_ML_DSA_87, key_id
 from citychain.crypto.signatures import SigningKey
@@ -19,7 +21,13 @@ from citychain.errors import InvalidRequest
 from citychain.rpc._generated.citychain.v1 import transaction_pb2
 from citychain.rpc.messages import ID_BYTES
 
-__all__ = ["SignedTransaction", "sign_batch", "sign_transaction", "transaction_body"]
+__all__ = [
+    "SignedTransaction",
+    "identity",
+    "sign_batch",
+    "sign_transaction",
+    "transaction_body",
+]
 
 CONTEXT: Final = b"citychain/tx/v1"
 """FIPS 204 context string of a transaction's signature."""
@@ -175,5 +183,21 @@ def _signed(
         message.public_key = public_key
     else:
         message.key_id = signer
-    tx_id = hashlib.sha256(b"citychain/tx/v1\0" + body).digest()
-    return SignedTransaction(tx_id, message.SerializeToString(), public_key)
+    return SignedTransaction(_tx_id(body), message.SerializeToString(), public_key)
+
+
+def _tx_id(body: bytes) -> bytes:
+    return hashlib.sha256(b"citychain/tx/v1\0" + body).digest()
+
+
+def identity(envelope: bytes) -> tuple[bytes, bytes]:
+    """The transaction id of an envelope, and the genesis that it was signed for.
+
+    Raises:
+        InvalidRequest: the envelope cannot be read.
+    """
+    try:
+        body = transaction_pb2.SignedTransaction.FromString(envelope).body
+        return _tx_id(body), transaction_pb2.TransactionBody.FromString(body).genesis
+    except DecodeError as error:
+        raise InvalidRequest("transaction", f"cannot be read: {error}") from None

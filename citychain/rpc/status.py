@@ -97,6 +97,7 @@ ERRORS: Final[Mapping[type[Exception], Row]] = {
     errors.InvalidProof: _VERIFICATION,
     errors.InvalidPoh: _VERIFICATION,
     errors.InvalidReceipt: _VERIFICATION,
+    errors.InvalidAcknowledgement: _VERIFICATION,
     errors.InvalidRound: _VERIFICATION,
 }
 """By exact class: a new one is a new row. `TransactionRefused` is looked up in `REFUSALS`."""

@@ -204,6 +204,33 @@ def test_submit_for_people_is_a_line(server: Any) -> None:
     assert len(tx_id) == 64
 
 
+def test_submit_keeps_what_the_city_signed(server: Any, approved: str, tmp_path: Path) -> None:
+    kept = tmp_path / "deed.json"
+    record = submit(server, "--data", "a", "--acknowledgement", kept).record
+    assert record["acknowledgement"] == str(kept)
+    [ids] = [json.loads(kept.read_text())]
+    assert ids["tx_id"] == record["tx_id"]
+    assert ids["final_by_ms"] - ids["received_ms"] == 3_600_000
+
+    folder = tmp_path / "deeds"
+    lines = '{"data": "1"}\nnonsense\n{"data": "2"}\n'
+    missing = submit(server, "--jsonl", "-", "--acknowledgement", folder, input=lines)
+    assert (missing.code, missing.out) == (2, "")
+    assert "make it first" in missing.message
+    folder.mkdir()
+    ran = submit(server, "--jsonl", "-", "--acknowledgement", folder, input=lines)
+    received = [record for record in ran.records if record["state"] == "RECEIVED"]
+    assert len(received) == 2
+    names = {f"{record['tx_id']}.json" for record in received}
+    assert {path.name for path in folder.iterdir()} == names
+    wrong = submit(server, "--data", "a", "--acknowledgement", folder)
+    assert (wrong.code, wrong.out) == (2, "")
+    told = server.run(
+        "submit", "--city", "hometown", "-k", "alice.key", "--data", "b", "--acknowledgement", kept
+    )
+    assert f"acknowledgement {kept}" in told.out
+
+
 # --- get, watch
 
 

@@ -47,6 +47,7 @@ def instances() -> list[errors.CitychainError]:
         errors.RoundTaken: errors.RoundTaken(3),
         errors.LeaseLost: errors.LeaseLost(3),
         errors.InvalidReceipt: errors.InvalidReceipt("node", SECRET),
+        errors.InvalidAcknowledgement: errors.InvalidAcknowledgement("signature", SECRET),
         errors.InvalidRound: errors.InvalidRound(1, "verdict", SECRET),
     }
     return [special.get(error) or error(SECRET) for error in error_classes()]

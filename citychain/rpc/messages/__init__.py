@@ -20,7 +20,9 @@ from citychain.rpc.messages.rounds import (
 )
 from citychain.rpc.messages.submissions import (
     Refused,
+    decode_acknowledgement,
     decode_results,
+    encode_acknowledgement,
     encode_results,
     encode_submission,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "RESPONSE_BYTES",
     "LinkedNode",
     "Refused",
+    "decode_acknowledgement",
     "decode_cast_vote",
     "decode_certificate",
     "decode_city",
@@ -60,6 +63,7 @@ __all__ = [
     "decode_results",
     "decode_round",
     "decode_transaction",
+    "encode_acknowledgement",
     "encode_cast_vote",
     "encode_certificate",
     "encode_city",

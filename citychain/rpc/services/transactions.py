@@ -22,6 +22,7 @@ from citychain.rpc.directory import CityDirectory
 from citychain.rpc.draining import Drain, closing
 from citychain.rpc.messages import (
     RESPONSE_BYTES,
+    encode_acknowledgement,
     encode_events,
     encode_receipt,
     encode_results,
@@ -74,7 +75,12 @@ class TransactionService(services_pb2_grpc.TransactionServiceServicer):
         envelopes = _envelopes(request.transactions)
         handler = await self._directory.handler(name)
         response = services_pb2.SubmitBatchResponse()
-        _answer(response, await handler.submit(envelopes))
+        if request.acknowledge:
+            results = await handler.submit(envelopes, acknowledge=True)
+            encode_acknowledgement(response.acknowledgement, results)
+        else:
+            results = await handler.submit(envelopes)
+        _answer(response, results)
         return response
 
     async def SubmitStream(  # type: ignore[override]
