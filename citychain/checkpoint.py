@@ -26,6 +26,7 @@ from citychain.layout import POH_BYTES, Reader, poh_bytes, seats_bytes
 from citychain.types import PohEntry, Quorum, Seat
 
 __all__ = [
+    "OBJECTION_CONTEXT",
     "VOTE_CONTEXT",
     "Checkpoint",
     "body_bytes",
@@ -33,6 +34,7 @@ __all__ = [
     "decode",
     "decode_body",
     "mixin",
+    "objection_message",
     "quorum_stake",
     "vote_message",
     "with_poh",
@@ -41,6 +43,8 @@ __all__ = [
 _VERSION: Final = (1).to_bytes(2, "big")
 VOTE_CONTEXT: Final = b"citychain/vote/v1"
 """Signature context of votes."""
+OBJECTION_CONTEXT: Final = b"citychain/objection/v1"
+"""Signature context of objections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,18 @@ def vote_message(genesis: bytes, round: int, checkpoint_hash: bytes) -> bytes:
     """What a representative signs, with the context `VOTE_CONTEXT`: genesis 32 | round 8
     | checkpoint hash 32."""
     return genesis + round.to_bytes(8, "big") + checkpoint_hash
+
+
+def objection_message(
+    genesis: bytes, round: int, checkpoint_hash: bytes, check: str, detail: str
+) -> bytes:
+    """What a representative signs that does not vote, with the context `OBJECTION_CONTEXT`: that
+    of a vote | len(check) 1 | check | len(detail) 2 | detail."""
+    why = [
+        len(encoded).to_bytes(length, "big") + encoded
+        for encoded, length in ((check.encode(), 1), (detail.encode(), 2))
+    ]
+    return vote_message(genesis, round, checkpoint_hash) + b"".join(why)
 
 
 def quorum_stake(stake_total: int, quorum: Quorum) -> int:

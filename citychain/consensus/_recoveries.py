@@ -1,0 +1,128 @@
+"""Which committee certifies a round, and how an operator replaces one that is lost.
+
+It is the committee that the round's checkpoint names, unless a recovery from that round, or
+from one before, came after the last election. Recoveries are kept as notes
+(`citychain.notes`), before any round is certified by whom they put in office.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from citychain import notes
+from citychain._native.transactions import Limits, Refusal, check_batch, decode_batch
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import KeyCache
+from citychain.errors import InvalidRequest, StorageError
+from citychain.notes import RecoveryNote
+from citychain.ports import CityContext, CityStorage
+from citychain.types import Recovery, Seat
+from citychain.waiting import short
+
+__all__ = ["Recoveries"]
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS: Final = 1.0
+"""Until a recovery that was not kept is kept again."""
+
+
+class Recoveries:
+    """The recoveries of one city, and the elections that end them."""
+
+    def __init__(self, city: CityContext) -> None:
+        self._city = city
+        self._elections: set[int] = set()
+        self._recoveries: dict[int, tuple[RecoveryNote, Recovery]] = {}
+
+    async def load(self, storage: CityStorage) -> None:
+        """Read what was kept."""
+        for name in await storage.notes(notes.HANDOVER):
+            self._elections.add(notes.round_of(name))
+        kept = map(notes.decode_recovery, (await storage.notes(notes.RECOVERY)).values())
+        for note in kept:
+            [transaction] = await self._city.compute(decode_batch, [note.envelope])
+            assert transaction.recovery is not None
+            self._recoveries[transaction.recovery.from_round] = note, transaction.recovery
+
+    def elected(self, round: int) -> None:
+        """The checkpoint of this round names the next committee."""
+        self._elections.add(round)
+
+    def in_office(self, round: int, named: tuple[Seat, ...]) -> tuple[Seat, ...]:
+        """The committee that certifies a round whose checkpoint names this one."""
+        since = max((number for number in self._recoveries if number <= round), default=None)
+        if since is None or any(since <= election < round for election in self._elections):
+            return named
+        return self._recoveries[since][1].seats
+
+    def public_keys(self) -> dict[bytes, bytes]:
+        """Those that came with recoveries, by key id."""
+        return {
+            seat.key_id: public_key
+            for note, recovery in self._recoveries.values()
+            for seat, public_key in zip(recovery.seats, note.public_keys, strict=True)
+        }
+
+    # --- recoveries
+
+    async def read(
+        self, envelope: bytes, public_keys: Sequence[bytes]
+    ) -> tuple[RecoveryNote, Recovery]:
+        """A recovery as it came, checked but for its place in the ledger.
+
+        Raises:
+            InvalidRequest: it is not the operator's, or the keys are not those of its seats.
+        """
+        genesis = self._city.genesis
+        operator = KeyCache(1, 1)
+        operator.add_public_key(genesis.operator_id, bytes.fromhex(genesis.operator))
+        [item] = await self._city.compute(
+            check_batch, [envelope], genesis.id, operator, Limits(), self._city.clock.time_ms()
+        )
+        if isinstance(item, Refusal):
+            if item.code == "UNKNOWN_KEY":
+                raise InvalidRequest("transaction", "is not signed by the city's operator")
+            field = f"transaction.{item.field}" if item.field else "transaction"
+            raise InvalidRequest(field, f"{item.code}: {item.detail}")
+        if item.author != genesis.operator_id:
+            raise InvalidRequest("transaction", "is not signed by the city's operator")
+        if (recovery := item.recovery) is None:
+            raise InvalidRequest("transaction.body", f"is no recovery but {item.action}")
+        if len(public_keys) != len(recovery.seats):
+            raise InvalidRequest(
+                "public_keys", f"has {len(public_keys)} keys for {len(recovery.seats)} seats"
+            )
+        for index, (seat, public_key) in enumerate(zip(recovery.seats, public_keys, strict=True)):
+            if key_id(public_key) != seat.key_id:
+                raise InvalidRequest(f"public_keys[{index}]", "is not the key of this seat")
+        return RecoveryNote(item.envelope, tuple(public_keys)), recovery
+
+    def knows(self, note: RecoveryNote, recovery: Recovery) -> bool:
+        """Whether this recovery is in force, or was until an election."""
+        return self._recoveries.get(recovery.from_round, (None,))[0] == note
+
+    async def keep(self, note: RecoveryNote, recovery: Recovery, storage: CityStorage) -> None:
+        """Keep a recovery and put it in force; meanwhile nobody may certify a round.
+
+        A failed write may have happened all the same, and then it is in force from the next
+        opening on. So it is repeated until it succeeds.
+        """
+        since, slug = recovery.from_round, self._city.slug
+        kept = {notes.round_name(notes.RECOVERY, since): notes.recovery_bytes(note)}
+        while True:
+            try:
+                await storage.keep(kept)
+                break
+            except StorageError as error:
+                logger.warning("%s: the recovery from round %d: %s", slug, since, error)
+                await self._city.clock.sleep(PAUSE_SECONDS)
+        self._recoveries[since] = note, recovery
+        logger.warning(
+            "%s: by the operator's recovery, rounds from %d on are certified by %s",
+            slug,
+            since,
+            ", ".join(short(seat.key_id) for seat in recovery.seats),
+        )

@@ -1,0 +1,416 @@
+"""The votes of representatives, wherever they are: what consensus steps with a committee share.
+
+A step offers what `citychain.ports.SupportsVotes` asks for by way of its `VoteBox`, and has it
+approve rounds. Votes for a round that is sealed count before `VoteBox.approve` has heard of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from citychain import checkpoint, notes
+from citychain.consensus._recoveries import Recoveries
+from citychain.consensus._tally import Tally
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import KeyCache, SigningKey
+from citychain.errors import InvalidRequest, InvalidSignature
+from citychain.ports import (
+    CityContext,
+    CityStorage,
+    CommitteeStatus,
+    RepresentativeStatus,
+    StoredRound,
+)
+from citychain.types import (
+    CastVote,
+    Certificate,
+    ConflictingVotes,
+    Objection,
+    Recovery,
+    VoteOutcome,
+)
+from citychain.waiting import objection_in_words, short
+
+__all__ = ["VoteBox"]
+
+logger = logging.getLogger(__name__)
+
+RECENT_ROUNDS: Final = 32
+"""The latest certified rounds: later votes for them are verified and kept."""
+AHEAD_ROUNDS: Final = 64
+"""Sealed rounds after the last certified one whose votes are taken."""
+KEYS_PREPARED: Final = 512
+KEYS_PUBLIC: Final = 1_024
+
+Signed = tuple[bytes, bytes, bytes, bytes]
+"""Key id, message, context, signature."""
+
+
+class VoteBox:
+    """Takes votes for one city's rounds and makes certificates of them.
+
+    It is a `citychain.ports.SupportsVotes`.
+    """
+
+    def __init__(self, city: CityContext) -> None:
+        self._city = city
+        self._recoveries = Recoveries(city)
+        self._own = {key_id(key.public_key): key for key in city.representatives}
+        self._keys = KeyCache(KEYS_PREPARED, KEYS_PUBLIC)
+        self._tallies: dict[int, Tally] = {}
+        self._certified_round = 0
+        """What storage knew of it when it was last asked."""
+        self._last_rounds: dict[bytes, int] = {}
+        self._objections: dict[bytes, Objection] = {}
+        self._conflicts: dict[bytes, ConflictingVotes] = {}
+        self._unkept: dict[str, ConflictingVotes | Tally] = {}
+        """Conflicts, and tallies with late votes, to be kept under these names."""
+        self._keeping = asyncio.Lock()
+        self._deciding = asyncio.Lock()
+        """Held while a certificate is made, and while it changes who makes them."""
+        self._loading = asyncio.Lock()
+        self._loaded = False
+
+    @property
+    def _storage(self) -> CityStorage:
+        assert self._city.storage is not None, "a city that is only followed takes no votes"
+        return self._city.storage
+
+    # --- certificates
+
+    async def approve(self, round: StoredRound) -> Certificate:
+        """See `citychain.ports.ConsensusStep.approve`."""
+        # Before the first await: rounds come in order, and one can elect who is next.
+        tally = self._tallies.get(round.round) or self._open(round)
+        await self._load()
+        while True:
+            tally.changed.clear()
+            await self._sign(tally)
+            async with self._deciding:
+                if self._is_next(tally) and (certificate := tally.certificate()) is not None:
+                    tally.certified = True
+                    if (after := self._tallies.get(tally.round + 1)) is not None:
+                        after.changed.set()
+                    self._forget()
+                    return certificate
+            await tally.changed.wait()
+
+    def _is_next(self, tally: Tally) -> bool:
+        """Whether the round before has its certificate: a recovery replaces who certifies a
+        round and all after it."""
+        before = self._tallies.get(tally.round - 1)
+        return before is None or before.certified
+
+    async def _sign(self, tally: Tally) -> None:
+        """Vote with the keys inside the server that have a seat; they always repeat a vote."""
+        keys = {
+            signer: key
+            for signer, key in self._own.items()
+            if tally.has_seat(signer) and signer not in tally.votes
+        }
+        if not keys:
+            return
+        message = self._message(tally.round, tally.checkpoint_hash)
+        for signer, signature in (await self._city.compute(_sign_all, keys, message)).items():
+            if signer not in tally.votes:
+                tally.add(signer, signature)
+                self._voted(signer, tally.round)
+
+    def _message(self, round: int, checkpoint_hash: bytes) -> bytes:
+        return checkpoint.vote_message(self._city.genesis.id, round, checkpoint_hash)
+
+    def _open(self, stored: StoredRound) -> Tally:
+        decoded = checkpoint.decode(stored.checkpoint)
+        if decoded.next_committee is not None:
+            self._recoveries.elected(stored.round)
+        tally = Tally(
+            stored.round, stored.checkpoint_hash, decoded.committee, self._city.genesis.quorum
+        )
+        self._seat(tally)
+        self._tallies[stored.round] = tally
+        return tally
+
+    def _seat(self, tally: Tally) -> None:
+        tally.seat(self._recoveries.in_office(tally.round, tally.named))
+
+    def _forget(self) -> None:
+        """Let go of certified rounds that are too old for late votes."""
+        certified = sorted(number for number, tally in self._tallies.items() if tally.certified)
+        for number in certified[:-RECENT_ROUNDS]:
+            del self._tallies[number]
+
+    async def _load(self) -> None:
+        """Read what was kept, once."""
+        async with self._loading:
+            if self._loaded:
+                return
+            await self._recoveries.load(self._storage)
+            for note in (await self._storage.notes(notes.CONFLICT)).values():
+                conflict = notes.decode_conflict(note)
+                self._conflicts[conflict.first.vote.key_id] = conflict
+            self._loaded = True
+            for tally in self._tallies.values():
+                self._seat(tally)
+
+    # --- the committee
+
+    async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
+        """See `citychain.ports.SupportsVotes.recover`; one that is in force already changes
+        nothing."""
+        await self._load()
+        note, recovery = await self._recoveries.read(envelope, public_keys)
+        # Its keeping must not end half-way, whatever becomes of the caller.
+        await asyncio.shield(self._recover(note, recovery))
+
+    async def _recover(self, note: notes.RecoveryNote, recovery: Recovery) -> None:
+        async with self._deciding:
+            if self._recoveries.knows(note, recovery):
+                return
+            await self._check_place(recovery)
+            await self._recoveries.keep(note, recovery, self._storage)
+            for tally in self._tallies.values():
+                self._seat(tally)
+
+    async def _check_place(self, recovery: Recovery) -> None:
+        """Hold a recovery to where the ledger stands."""
+        head = await self._storage.head()
+        first = head.certified_round + 1
+        while first in self._tallies and self._tallies[first].certified:
+            first += 1
+        if recovery.from_round != first:
+            raise InvalidRequest(
+                "transaction.body.recovery.from_round",
+                f"is {recovery.from_round}; the first round without a certificate is {first}",
+            )
+        hashes = await self._storage.checkpoint_hashes([first - 1])
+        if recovery.previous != hashes.get(first - 1, self._city.genesis.id):
+            raise InvalidRequest(
+                "transaction.body.recovery.previous",
+                f"is not the hash of the checkpoint of round {first - 1}",
+            )
+
+    async def committee(self) -> CommitteeStatus:
+        """See `citychain.ports.SupportsVotes.committee`."""
+        await self._load()
+        tally = await self._waiting()
+        return CommitteeStatus(
+            round=tally.round,
+            members=[
+                RepresentativeStatus(
+                    seat.key_id,
+                    seat.stake,
+                    self._last_rounds.get(seat.key_id, 0),
+                    self._objections.get(seat.key_id),
+                )
+                for seat in tally.committee
+            ],
+            stake_for=tally.stake_for,
+            stake_needed=tally.stake_needed,
+            conflicting=tuple(self._conflicts.values()),
+        )
+
+    async def _waiting(self) -> Tally:
+        """Of the first round that waits for its certificate, or an empty one of the next."""
+        waiting = [number for number, tally in self._tallies.items() if not tally.certified]
+        if waiting:
+            return self._tallies[min(waiting)]
+        head = await self._storage.head()
+        named = self._city.genesis.seats
+        if head.round:
+            last = checkpoint.decode(head.checkpoint)
+            named = last.next_committee or last.committee
+        tally = Tally(head.round + 1, b"", named, self._city.genesis.quorum)
+        self._seat(tally)
+        return tally
+
+    # --- votes
+
+    async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
+        """See `citychain.ports.SupportsVotes.cast`. What is late, and what conflicts, is
+        durable when this returns."""
+        await self._load()
+        await self._open_rounds({vote.round for vote in votes})
+        doubtful = [vote for vote in votes if self._outcome_at_once(vote) is None]
+        found = await self._verify(
+            [
+                (
+                    vote.vote.key_id,
+                    self._message(vote.round, vote.checkpoint_hash),
+                    checkpoint.VOTE_CONTEXT,
+                    vote.vote.signature,
+                )
+                for vote in doubtful
+            ]
+        )
+        keys = dict(zip(doubtful, found, strict=True))
+        outcomes = [self._take(vote, keys.get(vote)) for vote in votes]
+        await self._keep()
+        return outcomes
+
+    async def _open_rounds(self, numbers: set[int]) -> None:
+        """Begin to count for rounds of which `approve` has not heard, or not since the opening."""
+        numbers -= self._tallies.keys()
+        if not numbers:
+            return
+        head = await self._storage.head()
+        self._certified_round = head.certified_round
+        first = head.certified_round + 1
+        # One of these can elect who certifies the next: none is left out.
+        last = min(max(numbers), head.round, head.certified_round + AHEAD_ROUNDS)
+        late = {number for number in numbers if max(0, first - 1 - RECENT_ROUNDS) < number < first}
+        for number in [*sorted(late), *range(first, last + 1)]:
+            if number in self._tallies:
+                continue
+            [stored] = await self._storage.rounds(number, 1)
+            name = notes.round_name(notes.LATE_VOTES, number)
+            kept = (await self._storage.notes(name)).get(name) if number in late else None
+            if number in self._tallies:
+                continue
+            tally = self._open(stored)
+            if stored.certificate is not None:
+                tally.votes.update(stored.certificate.votes)
+                tally.certified = True
+            for signer, signature in notes.decode_late_votes(kept or b"").items():
+                tally.add(signer, signature)
+
+    def _outcome_at_once(self, vote: CastVote) -> VoteOutcome | None:
+        """What becomes of a vote whatever its signature is; ``None`` if that decides."""
+        if (tally := self._tallies.get(vote.round)) is None:
+            past = vote.round <= self._certified_round
+            return VoteOutcome.LATE if past else VoteOutcome.UNKNOWN_ROUND
+        if not tally.has_seat(vote.vote.key_id):
+            return VoteOutcome.NO_SEAT
+        return VoteOutcome.REPEATED if tally.known(vote) else None
+
+    def _take(self, vote: CastVote, public_key: bytes | None) -> VoteOutcome:
+        """Take a vote whose signature holds for this key, or does not."""
+        # Meanwhile it can have come another way, or its round got another committee.
+        if (outcome := self._outcome_at_once(vote)) is not None:
+            return outcome
+        if public_key is None:
+            return VoteOutcome.BAD_SIGNATURE
+        tally, signer = self._tallies[vote.round], vote.vote.key_id
+        outcome, before = tally.take(vote)
+        if tally.known(vote):
+            self._voted(signer, vote.round)
+            if tally.certified:
+                self._unkept[notes.round_name(notes.LATE_VOTES, tally.round)] = tally
+        if before is not None and signer not in self._conflicts:
+            self._conflict(ConflictingVotes(public_key, before, vote))
+        return outcome
+
+    def _conflict(self, conflict: ConflictingVotes) -> None:
+        signer = conflict.first.vote.key_id
+        self._conflicts[signer] = self._unkept[f"{notes.CONFLICT}{signer.hex()}"] = conflict
+        logger.error(
+            "%s: representative %s signed two checkpoints of round %d; the proof is kept",
+            self._city.slug,
+            short(signer),
+            conflict.first.round,
+        )
+
+    async def _keep(self) -> None:
+        """Make durable what is not yet. Calls that come while one writes share the next write."""
+        if not self._unkept and not self._keeping.locked():
+            return
+        async with self._keeping:
+            if not (taken := dict(self._unkept)):
+                return
+            self._unkept.clear()
+            try:
+                await self._storage.keep(
+                    {
+                        name: notes.late_votes_bytes(one.late)
+                        if isinstance(one, Tally)
+                        else notes.conflict_bytes(one)
+                        for name, one in taken.items()
+                    }
+                )
+            except BaseException:
+                self._unkept = taken | self._unkept
+                raise
+
+    def _voted(self, signer: bytes, round: int) -> None:
+        self._last_rounds[signer] = max(round, self._last_rounds.get(signer, 0))
+        objection = self._objections.get(signer)
+        if objection is not None and objection.round <= round:
+            del self._objections[signer]
+
+    # --- objections
+
+    async def object(self, objections: Sequence[Objection]) -> None:
+        """See `citychain.ports.SupportsVotes.object`."""
+        await self._load()
+        office = await self._waiting()
+        heard = [one for one in objections if office.has_seat(one.key_id) and self._is_news(one)]
+        found = await self._verify(
+            [
+                (
+                    one.key_id,
+                    checkpoint.objection_message(self._city.genesis.id, *one[:4]),
+                    checkpoint.OBJECTION_CONTEXT,
+                    one.signature,
+                )
+                for one in heard
+            ]
+        )
+        for one, public_key in zip(heard, found, strict=True):
+            if public_key is not None and self._is_news(one):
+                self._objections[one.key_id] = one
+                logger.warning("%s: %s", self._city.slug, objection_in_words(one))
+
+    def _is_news(self, objection: Objection) -> bool:
+        """Whether it says something new, and the key did not vote since."""
+        known = self._objections.get(objection.key_id)
+        if known is not None and (known[:5] == objection[:5] or known.round > objection.round):
+            return False
+        return objection.round > self._last_rounds.get(objection.key_id, 0)
+
+    # --- signatures
+
+    async def _verify(self, signed: Sequence[Signed]) -> Sequence[bytes | None]:
+        """For each the public key under which the signature holds; ``None`` where it does not,
+        or where nobody knows the key."""
+        if not signed:
+            return ()
+        missing = await self._city.compute(_unprepared, self._keys, {item[0] for item in signed})
+        if missing:
+            genesis = {member.key_id: member for member in self._city.genesis.committee}
+            known = dict(await self._storage.keys(list(missing)))
+            known |= self._recoveries.public_keys()
+            for signer in missing:
+                if signer in genesis:
+                    self._keys.add_public_key(signer, bytes.fromhex(genesis[signer].public_key))
+                elif signer in known:
+                    self._keys.add_public_key(signer, known[signer])
+        return await self._city.compute(_verify_all, self._keys, signed)
+
+
+def _sign_all(keys: Mapping[bytes, SigningKey], message: bytes) -> dict[bytes, bytes]:
+    return {
+        signer: key.sign(message, checkpoint.VOTE_CONTEXT, deterministic=True)
+        for signer, key in keys.items()
+    }
+
+
+def _unprepared(keys: KeyCache, key_ids: set[bytes]) -> set[bytes]:
+    return {one for one in key_ids if keys.get(one) is None}
+
+
+def _verify_all(keys: KeyCache, signed: Sequence[Signed]) -> list[bytes | None]:
+    return [_verify_one(keys, *item) for item in signed]
+
+
+def _verify_one(
+    keys: KeyCache, signer: bytes, message: bytes, context: bytes, signature: bytes
+) -> bytes | None:
+    if (key := keys.get(signer)) is None:
+        return None
+    try:
+        key.verify(message, context, signature)
+    except InvalidSignature:
+        return None
+    return key.public_key

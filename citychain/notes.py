@@ -1,0 +1,141 @@
+"""What a city keeps beside its ledger: names and layouts of its notes.
+
+Integers are big-endian; ``<round>`` is 16 hexadecimal digits, so that notes of one kind come in
+order of round::
+
+    recovery/<from_round>   length of the envelope 4 | envelope | public keys, 2,592 each, in
+                            order of the seats
+    handover/<round>        empty: that round's checkpoint names the next committee
+    late-votes/<round>      key id 32, signature 4,627 each, sorted by key id: those that are
+                            not in the round's certificate
+    conflict/<key id hex>   public key 2,592 | round 8 | checkpoint hash 32, signature 4,627
+                            | another checkpoint hash 32, signature 4,627
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from citychain.layout import Reader
+from citychain.types import CastVote, ConflictingVotes, Vote
+
+__all__ = [
+    "CONFLICT",
+    "HANDOVER",
+    "LATE_VOTES",
+    "LATE_VOTES_MAX",
+    "RECOVERY",
+    "RecoveryNote",
+    "conflict_bytes",
+    "decode_conflict",
+    "decode_late_votes",
+    "decode_recovery",
+    "late_votes_bytes",
+    "recovery_bytes",
+    "round_name",
+    "round_of",
+]
+
+RECOVERY: Final = "recovery/"
+HANDOVER: Final = "handover/"
+LATE_VOTES: Final = "late-votes/"
+CONFLICT: Final = "conflict/"
+
+LATE_VOTES_MAX: Final = 225
+"""In one note: a note has at most 1 MiB."""
+
+
+class RecoveryNote(NamedTuple):
+    """An operator's recovery, as it came."""
+
+    envelope: bytes
+    """The signed transaction in its stored form."""
+    public_keys: tuple[bytes, ...]
+    """Of the new committee, in order of its seats."""
+
+
+def round_name(kind: str, round: int) -> str:
+    """Name of the note of a round."""
+    return f"{kind}{round:016x}"
+
+
+def round_of(name: str) -> int:
+    """The round in the name of a note."""
+    return int(name.rpartition("/")[2], 16)
+
+
+def recovery_bytes(note: RecoveryNote) -> bytes:
+    """See the layout above."""
+    length = len(note.envelope).to_bytes(4, "big")
+    return b"".join((length, note.envelope, *note.public_keys))
+
+
+def decode_recovery(note: bytes) -> RecoveryNote:
+    """What `recovery_bytes` makes.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(note, "recovery note")
+    envelope = reader.take(reader.integer(4))
+    count, rest = divmod(len(note) - 4 - len(envelope), PUBLIC_KEY_BYTES)
+    keys = tuple(reader.take(PUBLIC_KEY_BYTES) for _ in range(count))
+    if rest:
+        reader.end()
+    return RecoveryNote(envelope, keys)
+
+
+def late_votes_bytes(signatures: Mapping[bytes, bytes]) -> bytes:
+    """Votes as signatures by key id, at most `LATE_VOTES_MAX` of them."""
+    kept = sorted(signatures.items())[:LATE_VOTES_MAX]
+    return b"".join(key + signature for key, signature in kept)
+
+
+def decode_late_votes(note: bytes) -> dict[bytes, bytes]:
+    """What `late_votes_bytes` makes.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(note, "late votes")
+    signatures = {
+        reader.take(32): reader.take(SIGNATURE_BYTES)
+        for _ in range(len(note) // (32 + SIGNATURE_BYTES))
+    }
+    reader.end()
+    return signatures
+
+
+def conflict_bytes(conflict: ConflictingVotes) -> bytes:
+    """See the layout above."""
+    first, second = conflict.first, conflict.second
+    return b"".join(
+        (
+            conflict.public_key,
+            first.round.to_bytes(8, "big"),
+            first.checkpoint_hash,
+            first.vote.signature,
+            second.checkpoint_hash,
+            second.vote.signature,
+        )
+    )
+
+
+def decode_conflict(note: bytes) -> ConflictingVotes:
+    """What `conflict_bytes` makes.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(note, "conflict note")
+    public_key, round = reader.take(PUBLIC_KEY_BYTES), reader.integer(8)
+    signer = key_id(public_key)
+    votes: Sequence[CastVote] = [
+        CastVote(round, reader.take(32), Vote(signer, reader.take(SIGNATURE_BYTES)))
+        for _ in range(2)
+    ]
+    reader.end()
+    return ConflictingVotes(public_key, *votes)
