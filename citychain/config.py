@@ -284,6 +284,7 @@ class Settings(BaseSettings):
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
 
     _sources: tuple[Source, ...] = PrivateAttr(default=())
+    _folder: Path = PrivateAttr(default=Path())
 
     @classmethod
     def settings_customise_sources(
@@ -316,6 +317,12 @@ class Settings(BaseSettings):
     def sources(self) -> tuple[Source, ...]:
         """What was read from where, the first winning: for errors that name the place."""
         return self._sources
+
+    @property
+    def folder(self) -> Path:
+        """What paths in options are relative to: the folder of the configuration file, else the
+        working directory."""
+        return self._folder
 
 
 def get_dynamic_batch_interval(pending: int, current: timedelta, pacer: PacerSettings) -> timedelta:
@@ -350,10 +357,11 @@ def load_settings(
         ConfigurationError: a file cannot be read, or a key is unknown or wrong; one
             line for each, with its place and the nearest right key.
     """
+    file = _find_file(config, environment)
     sources = (
         Source(arguments, lambda key: ""),
         Source(_read_environment(environment), _variable),
-        _read_file(config, environment),
+        _read_file(file) if file else Source({}, lambda key: ""),
     )
     values: dict[str, Any] = {}
     for source in reversed(sources):
@@ -363,6 +371,7 @@ def load_settings(
     except ValidationError as error:
         raise ConfigurationError(explain(error, Settings, sources)) from None
     settings._sources = sources
+    settings._folder = file.absolute().parent if file else Path()
     return settings
 
 
@@ -433,13 +442,17 @@ def _is_setting(name: str) -> bool:
     return False
 
 
-def _read_file(config: Path | None, environment: Mapping[str, str]) -> Source:
+def _find_file(config: Path | None, environment: Mapping[str, str]) -> Path | None:
     if config is None and (named := environment.get(CONFIG_VARIABLE)):
         config = Path(named)
     if config is None:
         config = Path(DEFAULT_CONFIG_FILE)
         if not config.exists():
-            return Source({}, lambda key: "")
+            return None
+    return config
+
+
+def _read_file(config: Path) -> Source:
     try:
         text = config.read_text("utf-8")
         values = tomllib.loads(text)

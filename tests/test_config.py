@@ -181,7 +181,9 @@ def test_paths_in_the_file_are_relative_to_it(
     assert settings.data_dir == tmp_path / "ledgers"
     assert settings.cities["nara"].genesis == tmp_path / "nara.json"
     assert settings.operator_key == Path("my.key")
+    assert settings.folder == tmp_path
     assert load_settings(path, environment={}).operator_key == tmp_path / "operator.key"
+    assert load_settings(environment={}).folder == Path()
 
 
 def test_the_file_is_found_by_variable_and_in_the_working_directory(

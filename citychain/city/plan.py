@@ -22,6 +22,7 @@ from citychain.errors import ConfigurationError, NotFound
 from citychain.explain import explain, place
 from citychain.genesis import Representative
 from citychain.hooks.definitions import (
+    FOLDER,
     CityDefinition,
     ConsensusDefinition,
     DagDefinition,
@@ -177,7 +178,7 @@ class _Choice:
 
     def _options(self, model: type[BaseModel], options: Mapping[str, Any], *key: str) -> BaseModel:
         try:
-            return model.model_validate(dict(options))
+            return model.model_validate(dict(options), context={FOLDER: self.settings.folder})
         except ValidationError as error:
             faults = explain(error, model, self.settings.sources, key)
             raise ConfigurationError(f"{self._who}: {faults}") from None

@@ -19,6 +19,7 @@ from citychain.types import Quorum
 
 __all__ = [
     "API_VERSION",
+    "FOLDER",
     "CityDefinition",
     "CommandDefinition",
     "ConsensusDefinition",
@@ -30,6 +31,10 @@ __all__ = [
 
 API_VERSION: Final = 1
 """Version of the contract in `citychain.ports`, `citychain.types` and these descriptors."""
+
+FOLDER: Final = "folder"
+"""Options are validated with a context that has the folder of ``citychain.toml`` under this key: a
+`pathlib.Path` that paths in them are relative to."""
 
 
 class NoOptions(BaseModel):

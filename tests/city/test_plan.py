@@ -20,6 +20,7 @@ from citychain.hooks import (
     hookimpl,
 )
 from citychain.hooks.registry import load_plugins
+from citychain.region import RegionOptions
 
 
 class Tips(BaseModel):
@@ -33,6 +34,10 @@ class Server(BaseModel):
     uri: str
     pool: int = 8
     wait: int = 1
+
+
+class Surveyed(BaseModel):
+    place: RegionOptions
 
 
 def build(options: object, context: object) -> Any:
@@ -55,6 +60,7 @@ class Parts:
     @hookimpl
     def citychain_consensus_steps(self) -> Iterable[ConsensusDefinition]:
         yield ConsensusDefinition("solo", build)
+        yield ConsensusDefinition("surveyed", build, Surveyed)
 
 
 KYOTO = CityDefinition(
@@ -135,6 +141,25 @@ def test_the_configuration_goes_over_the_definition_key_by_key(plan: Plan) -> No
 
 def test_aliases_are_replaced(plan: Plan) -> None:
     assert plan("kyoto", "[cities.kyoto]\naliases = []").aliases == ()
+
+
+def test_files_in_options_are_relative_to_the_configuration(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    map_of_uji = """{"type": "FeatureCollection", "features": [{"type": "Feature",
+        "properties": {"code": 26204}, "geometry": {"type": "Polygon",
+        "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}}]}"""
+    (tmp_path / "map.geojson").write_text(map_of_uji)
+    (tmp_path / "elsewhere").mkdir()
+    place = "{file = 'map.geojson', property = 'code', value = '26204'}"
+    uji = f"[cities.uji]\nconsensus = 'surveyed'\nconsensus_options.place = {place}\n"
+    plan("uji", uji)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = plan("uji", uji).consensus.options
+    assert isinstance(options, Surveyed)
+    assert options.place.locate(1, 2).is_inside
+    with pytest.raises(ConfigurationError, match=r"citychain.toml:3: .*place: .*has code = '9'"):
+        plan("uji", uji.replace("26204", "9"))
 
 
 def test_options_of_a_part_that_is_not_used_are_dropped(plan: Plan) -> None:
