@@ -16,17 +16,23 @@ from citychain._native.transactions import Transaction
 from citychain.consensus._ledger_before import LedgerBefore, Wanted
 from citychain.consensus._offices import OfficeJudge
 from citychain.consensus._poh_pop_options import PohPopOptions
+from citychain.consensus._presence_judge import PresenceJudge
 from citychain.consensus._stakes import StakeJudge, candidates_bytes, folded, stakes_of
 from citychain.crypto import poh
 from citychain.crypto.keys import key_id
 from citychain.genesis import Genesis
 from citychain.ports import Judgement, RoundContext
+from citychain.presence import presence_object
 from citychain.types import Rejection, Seat
 
 __all__ = ["RoundRules"]
 
 ACTIONS: Final = {
     "none": frozenset(("candidacy", "withdrawal", "equivocation", "recovery")),
+    "claimed": frozenset(("candidacy", "withdrawal", "equivocation", "recovery", "presence")),
+    "witnessed": frozenset(
+        ("candidacy", "withdrawal", "equivocation", "recovery", "presence", "witness")
+    ),
 }
 """Actions that have a meaning, by policy."""
 
@@ -39,16 +45,26 @@ class RoundRules:
         self._genesis = genesis.id
         self._actions = ACTIONS[options.policy]
         self._offices = OfficeJudge(options, genesis)
+        self._presences = PresenceJudge(options, genesis.id) if options.policy != "none" else None
 
     def want(self, round: int, candidates: Sequence[Transaction]) -> Wanted:
-        """What `judge` reads."""
+        """What `judge` reads, but for `want_more`."""
         wanted = Wanted({election.CANDIDATES})
         ours = list(self._ours(candidates).values())
         self._offices.want(round, ours, wanted)
         StakeJudge.want((item for item in ours if item.stake), self._options, wanted)
+        if self._presences:
+            self._presences.want(round, candidates, wanted)
         if round > self._closing(round):
             wanted.objects.add(election.snapshot_object(self._epoch(round)))
         return wanted
+
+    def want_more(self, round: int, before: LedgerBefore) -> list[str]:
+        """Objects that `judge` also reads, known from what `want` has named: at the closing
+        of candidacy the candidates' presences."""
+        if self._presences is None or round != self._closing(round):
+            return []
+        return [presence_object(key) for key in stakes_of(before)]
 
     def judge(
         self, round: RoundContext, candidates: Sequence[Transaction], before: LedgerBefore
@@ -60,6 +76,10 @@ class RoundRules:
         stakes = stakes_of(before)
 
         refused: dict[int, Rejection] = {}
+        pops = None
+        if self._presences:
+            refused |= self._presences.judge(round, candidates, before)
+            pops = self._presences.pops(round.round, candidates, before)
         seated = {seat.key_id for seat in committee}
         rejections, excluded = self._offices.judge_proofs(
             {index: item for index, item in ours.items() if item.action == "equivocation"},
@@ -89,6 +109,7 @@ class RoundRules:
             committee=committee,
             next_committee=elected,
             refused=refused,
+            pops=pops,
             actions=self._actions,
             effects=effects,
         )
@@ -148,6 +169,8 @@ class RoundRules:
         elected: tuple[Seat, ...] | None,
     ) -> dict[str, bytes]:
         values = self._offices.writes(approved, elected)
+        presences = self._presences.records(round, approved) if self._presences else {}
+        values |= {presence_object(key): record.to_bytes() for key, record in presences.items()}
         excluded = {key_id(proof.public_key) for item in approved if (proof := item.equivocation)}
         stakes = stakes_of(before)
         after = folded(stakes, approved, excluded)
@@ -155,10 +178,15 @@ class RoundRules:
             values[election.CANDIDATES] = candidates_bytes(after)
         if round.round != self._closing(round.round):
             return values
-        candidates = [
-            election.Candidate(key, stake, election.weigh(stake, 1_000))
-            for key, stake in after.items()
-        ]
+        candidates = []
+        for key, stake in after.items():
+            factor = 1_000
+            if self._presences:
+                record = presences.get(key) or self._presences.last(before, key)
+                if record is None or not self._presences.holds(round.round, record):
+                    continue
+                factor = record.factor_permille
+            candidates.append(election.Candidate(key, stake, election.weigh(stake, factor)))
         if candidates:
             epoch = self._epoch(round.round)
             snapshot = election.Snapshot(round.round, tuple(candidates))

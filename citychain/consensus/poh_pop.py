@@ -11,24 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from citychain import checkpoint
 from citychain._native.transactions import Transaction
-from citychain.consensus._poh_pop_options import PohPopOptions
+from citychain.consensus._poh_pop_options import Event, PohPopOptions
 from citychain.consensus._rejections import REJECTION_CODES
 from citychain.consensus._round_rules import RoundRules
+from citychain.consensus.votes import VoteBox
 from citychain.crypto import poh
-from citychain.crypto.keys import key_id
-from citychain.errors import ConsensusError
 from citychain.ports import (
     CityContext,
+    CommitteeStatus,
     Judgement,
     RoundContext,
     StateView,
     StoredRound,
 )
-from citychain.types import Certificate, PohEntry, Vote
+from citychain.types import CastVote, Certificate, Objection, PohEntry, VoteOutcome
 
-__all__ = ["REJECTION_CODES", "PohPop", "PohPopOptions"]
+__all__ = ["REJECTION_CODES", "Event", "PohPop", "PohPopOptions"]
 
 
 class PohPop:
@@ -40,6 +39,7 @@ class PohPop:
     def __init__(self, options: PohPopOptions, city: CityContext) -> None:
         self.city = city
         self._rules = RoundRules(options, city.genesis)
+        self._votes = VoteBox(city)
 
     async def judge(
         self, round: RoundContext, candidates: Sequence[Transaction], state: StateView
@@ -47,6 +47,8 @@ class PohPop:
         """See `citychain.ports.ConsensusStep.judge`."""
         wanted = await self.city.compute(self._rules.want, round.round, candidates)
         before = await wanted.read(state)
+        if more := self._rules.want_more(round.round, before):
+            before = before.with_objects(await state.objects(more))
         return await self.city.compute(self._rules.judge, round, candidates, before)
 
     async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:
@@ -57,20 +59,22 @@ class PohPop:
 
     async def approve(self, round: StoredRound) -> Certificate:
         """See `citychain.ports.ConsensusStep.approve`."""
-        named = checkpoint.decode(round.checkpoint).committee
-        seats = {seat.key_id: seat.stake for seat in named}
-        keys = {key_id(key.public_key): key for key in self.city.representatives}
-        stake = sum(seats.get(signer, 0) for signer in keys)
-        if stake < checkpoint.quorum_stake(sum(seats.values()), self.city.genesis.quorum):
-            raise ConsensusError("the keys inside the server are no quorum of the committee")
-        message = checkpoint.vote_message(self.city.genesis.id, round.round, round.checkpoint_hash)
-        votes = [
-            Vote(
-                signer,
-                await self.city.compute(
-                    keys[signer].sign, message, checkpoint.VOTE_CONTEXT, deterministic=True
-                ),
-            )
-            for signer in sorted(keys.keys() & seats.keys())
-        ]
-        return Certificate(round.round, round.checkpoint_hash, tuple(votes))
+        return await self._votes.approve(round)
+
+    # --- votes from elsewhere
+
+    async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
+        """See `citychain.ports.SupportsVotes.cast`."""
+        return await self._votes.cast(votes)
+
+    async def object(self, objections: Sequence[Objection]) -> None:
+        """See `citychain.ports.SupportsVotes.object`."""
+        await self._votes.object(objections)
+
+    async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
+        """See `citychain.ports.SupportsVotes.recover`."""
+        await self._votes.recover(envelope, public_keys)
+
+    async def committee(self) -> CommitteeStatus:
+        """See `citychain.ports.SupportsVotes.committee`."""
+        return await self._votes.committee()

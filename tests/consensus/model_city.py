@@ -29,13 +29,29 @@ from citychain.genesis import Genesis, Representative
 from citychain.ports import CityContext, Judgement, RoundContext, StoredRound
 from citychain.presence import WITNESS_CONTEXT, witness_message
 from citychain.rpc._generated.citychain.v1 import transaction_pb2 as wire
-from citychain.types import Head, ObjectState, Presence, SealedRound, Seat, WitnessSignature
+from citychain.types import Head, ObjectState, Presence, SealedRound, Seat
 
 OPERATOR = SigningKey(b"O" * 32)
 MEMBERS = [SigningKey(bytes([200 + number]) * 32) for number in range(3)]
 PEOPLE = [SigningKey(bytes([number]) * 32) for number in range(12)]
 WITNESSES = [SigningKey(bytes([100 + number]) * 32) for number in range(4)]
 STAKE = "stake"
+
+SOUTH, WEST, NORTH, EAST = 350_000_000, 1_390_000_000, 351_000_000, 1_391_000_000
+"""A square of a tenth of a degree, which `PLACE` is; its neighbour is as large, to the east."""
+FURTHER_EAST = EAST + 1_000_000
+HERE = (SOUTH + 500_000, WEST + 500_000)
+"""In the middle of it."""
+
+
+def square(west: int, east: int) -> dict[str, Any]:
+    ring = (SOUTH, west, SOUTH, east, NORTH, east, NORTH, west, SOUTH, west)
+    return {"polygons": [[ring]]}
+
+
+PLACE = square(WEST, EAST) | {"neighbours": {"chiba": square(EAST, FURTHER_EAST)}}
+CLAIMED = {"policy": "claimed", "place": PLACE}
+WITNESSED = {"policy": "witnessed", "witnesses": 2, "place": PLACE}
 
 Action = Mapping[str, Any]
 """One field of the transaction's ``action``, by name."""
@@ -71,7 +87,8 @@ def recovery(from_round: int, previous: bytes, *seats: Seat) -> Action:
 
 
 def vote(key: SigningKey, genesis: bytes, round: int, hash: bytes) -> bytes:
-    return key.sign(checkpoint.vote_message(genesis, round, hash), checkpoint.VOTE_CONTEXT)
+    message = checkpoint.vote_message(genesis, round, hash)
+    return key.sign(message, checkpoint.VOTE_CONTEXT, deterministic=True)
 
 
 def equivocation(key: SigningKey, genesis: bytes, round: int = 1, **bent: bytes) -> Action:
@@ -165,8 +182,8 @@ class ModelCity:
     def presence(
         self,
         key: SigningKey,
-        latitude_e7: int,
-        longitude_e7: int,
+        latitude_e7: int = HERE[0],
+        longitude_e7: int = HERE[1],
         *,
         accuracy_m: int = 10,
         first_round: int | None = None,
@@ -188,11 +205,13 @@ class ModelCity:
             (),
         )
         message = witness_message(self.genesis.id, id_of(key), claim._replace(**seen or {}))
-        signed = [WitnessSignature(id_of(one), one.sign(message, WITNESS_CONTEXT)) for one in by]
         fields = claim._asdict() | {
             "witnesses": [
-                wire.WitnessSignature(key_id=item.key_id, signature=item.signature)
-                for item in signed
+                wire.WitnessSignature(
+                    key_id=id_of(one),
+                    signature=one.sign(message, WITNESS_CONTEXT, deterministic=True),
+                )
+                for one in by
             ]
         }
         return self.sign(key, {"presence": wire.Presence(**fields)}, depends_on=depends_on)
