@@ -64,6 +64,7 @@ class Drawing:
         return tuple(Seat(candidate.key_id, candidate.stake) for candidate in drawn)
 
 
+@settings(deadline=None)
 @given(candidates, st.integers(0, 40), seeds, epochs)
 def test_an_independent_drawing_elects_the_same(
     stand: list[Candidate], seats: int, seed: bytes, epoch: int
@@ -72,7 +73,7 @@ def test_an_independent_drawing_elects_the_same(
     assert elect(stand, seats, seed, GENESIS, epoch) == expected
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.integers((1 << 253) + 1, 1 << 255), min_size=1, max_size=6
@@ -98,6 +99,7 @@ def test_refusing_numbers_is_what_happened() -> None:
     assert refused > 20
 
 
+@settings(deadline=None)
 @given(candidates, st.integers(1, 40), seeds, st.randoms(use_true_random=False))
 def test_the_order_of_candidates_changes_nothing(
     stand: list[Candidate], seats: int, seed: bytes, shuffler: random.Random
@@ -107,6 +109,7 @@ def test_the_order_of_candidates_changes_nothing(
     assert elect(shuffled, seats, seed, GENESIS, 1) == elect(stand, seats, seed, GENESIS, 1)
 
 
+@settings(deadline=None)
 @given(candidates, st.integers(0, 40), seeds, epochs)
 def test_the_elected_stood_each_once_with_their_stake(
     stand: list[Candidate], seats: int, seed: bytes, epoch: int
@@ -117,6 +120,7 @@ def test_the_elected_stood_each_once_with_their_stake(
     assert [seat.key_id for seat in elected] == sorted({seat.key_id for seat in elected})
 
 
+@settings(deadline=None)
 @given(candidates, seeds)
 def test_a_smaller_committee_is_a_part_of_a_larger_one(stand: list[Candidate], seed: bytes) -> None:
     committees = [set(elect(stand, seats, seed, GENESIS, 0)) for seats in range(len(stand) + 1)]
@@ -126,6 +130,7 @@ def test_a_smaller_committee_is_a_part_of_a_larger_one(stand: list[Candidate], s
     )
 
 
+@settings(deadline=None)
 @given(candidates, st.integers(1, 10), seeds, st.integers(1, 1_000_000))
 def test_the_stake_is_not_the_weight(
     stand: list[Candidate], seats: int, seed: bytes, stake: int
@@ -206,6 +211,7 @@ def test_the_seed_mixes_in_city_and_epoch() -> None:
 # --- epochs
 
 
+@settings(deadline=None)
 @given(st.integers(2, 1_000), st.data())
 def test_each_round_is_of_one_epoch_which_ends_by_its_last_round(
     length: int, data: st.DataObject
@@ -246,6 +252,7 @@ def test_a_weight_is_a_stake_by_its_factor(stake: int, permille: int, weight: in
 # --- objects
 
 
+@settings(deadline=None)
 @given(candidates)
 def test_candidates_are_read_as_written_in_order(stand: list[Candidate]) -> None:
     seats = [Seat(candidate.key_id, candidate.stake) for candidate in stand]
@@ -254,6 +261,7 @@ def test_candidates_are_read_as_written_in_order(stand: list[Candidate]) -> None
     assert election.decode_candidates(value) == tuple(sorted(seats))
 
 
+@settings(deadline=None)
 @given(candidates, st.integers(1, (1 << 63) - 1))
 def test_a_snapshot_is_read_as_written(stand: list[Candidate], closing: int) -> None:
     value = election.encode_snapshot(Snapshot(closing, tuple(stand)))
