@@ -8,6 +8,8 @@ A verification spends most of its time expanding the public key. ``PreparedKey``
 ``KeyCache`` keeps the busiest keys prepared, within bounds. All work runs without the GIL.
 """
 
+from typing import Final
+
 from citychain._native.signatures import (
     CONTEXT_BYTES_MAX,
     PUBLIC_KEY_BYTES,
@@ -25,9 +27,13 @@ __all__ = [
     "PUBLIC_KEY_BYTES",
     "SEED_BYTES",
     "SIGNATURE_BYTES",
+    "TRANSACTION_CONTEXT",
     "KeyCache",
     "PreparedKey",
     "SigningKey",
     "verify",
     "verify_batch",
 ]
+
+TRANSACTION_CONTEXT: Final = b"citychain/tx/v1"
+"""Signature context of transactions."""
