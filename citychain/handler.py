@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from citychain.genesis import Genesis
     from citychain.ports import CityStorage, StoredRound, SupportsVotes
     from citychain.receipt import Receipt
-    from citychain.types import Head, SealedNode, State
+    from citychain.types import Handover, Head, SealedNode, State
 
 __all__ = [
     "CityHandler",
@@ -134,8 +134,16 @@ class CityHandler(Protocol):
     async def status(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, TransactionStatus]:
         """Where these transactions stand; unknown ones are absent."""
 
-    async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
-        """Receipts of those that are final; others are absent."""
+    async def receipts(
+        self, tx_ids: Sequence[bytes], known_round: int = 0
+    ) -> Mapping[bytes, Receipt]:
+        """Receipts of those that are final; others are absent.
+
+        Handovers to the committee in office in ``known_round`` and before are left out.
+        """
+
+    async def handovers(self) -> Sequence[Handover]:
+        """Every change of the committee since the genesis, in order."""
 
     def watch_transactions(
         self, tx_ids: Sequence[bytes], from_state: State

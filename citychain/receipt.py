@@ -9,8 +9,11 @@ genesis    the receipt and everything in it belong to this city
 tx_id      the id is the hash of the signed body
 key        the public key is the body's author
 signature  the author signed the body
+handover   each handover is certified by the committee before it, or signed by the
+           operator; they lead to the committee in office, which the checkpoint
+           names
 checkpoint the checkpoint is in its layout and belongs to the round
-quorum     representatives with two thirds of the stake signed the checkpoint
+quorum     a quorum of the stake of the committee in office signed the checkpoint
 poh        the proof-of-history entry takes the genesis' number of hashes and
            its hash is right
 node       the node id follows from rule, place, transaction and parents
@@ -32,6 +35,7 @@ from typing import Final
 from citychain import checkpoint as checkpoints
 from citychain._native import transactions
 from citychain.checkpoint import Checkpoint
+from citychain.committee import CommitteeChain
 from citychain.crypto import merkle, poh, signatures
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.genesis import Genesis
@@ -40,7 +44,6 @@ from citychain.types import Certificate, Handover, Rejection
 
 __all__ = ["Receipt", "ReceiptVerifier"]
 
-TRANSACTION_CONTEXT: Final = b"citychain/tx/v1"
 CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
 PARENTS_MAX: Final = 8
@@ -71,18 +74,28 @@ class Receipt:
     checkpoint: bytes
     certificate: Certificate
     handovers: tuple[Handover, ...] = ()
-    """From the genesis' committee to the one that signed, in order."""
+    """From the genesis' committee, or one that the verifier knows, to the one that signed; in
+    order."""
 
 
 class ReceiptVerifier:
-    """Verifies receipts of one city; remembers the checkpoints that it found valid."""
+    """Verifies receipts of one city; remembers the checkpoints that it found valid, and the
+    committees: later receipts need not bring the handovers that were verified."""
 
     def __init__(self, genesis: Genesis) -> None:
         self._genesis = genesis
-        self._committee = {
-            member.key_id: bytes.fromhex(member.public_key) for member in genesis.committee
-        }
-        self._verified: OrderedDict[tuple[bytes, Certificate], Checkpoint] = OrderedDict()
+        self._chain = CommitteeChain(genesis)
+        self._verified: OrderedDict[tuple[bytes, Certificate, bytes], Checkpoint] = OrderedDict()
+
+    @property
+    def known_round(self) -> int:
+        """What to ask receipts with, to be spared the handovers that are known."""
+        return self._chain.known_round
+
+    def recovered_rounds(self, round: int) -> list[int]:
+        """Rounds up to this one in which the operator replaced the committee, as far as the
+        receipts that were verified say."""
+        return self._chain.recovered_rounds(round)
 
     def verify(self, receipt: Receipt) -> None:
         """Check one receipt.
@@ -97,8 +110,11 @@ class ReceiptVerifier:
                 f"of city {receipt.genesis.hex()[:16]}…, not {self._genesis.id.hex()[:16]}…",
             )
         self._verify_transaction(receipt)
-        checkpoint = self._verified_checkpoint(receipt)
-        self._verify_place(receipt, checkpoint)
+        # Of a receipt that does not hold nothing is learnt.
+        with self._chain.attempt():
+            self._chain.follow(receipt.handovers, receipt.round)
+            checkpoint = self._verified_checkpoint(receipt)
+            self._verify_place(receipt, checkpoint)
 
     def _verify_transaction(self, receipt: Receipt) -> None:
         if receipt.envelope is None or receipt.public_key is None:
@@ -115,7 +131,10 @@ class ReceiptVerifier:
             raise InvalidReceipt("key", "the public key is not the author's")
         try:
             signatures.verify(
-                receipt.public_key, transaction.body, TRANSACTION_CONTEXT, transaction.signature
+                receipt.public_key,
+                transaction.body,
+                signatures.TRANSACTION_CONTEXT,
+                transaction.signature,
             )
         except VerificationError as error:
             raise InvalidReceipt("signature", str(error)) from None
@@ -153,61 +172,19 @@ class ReceiptVerifier:
 
     def _verified_checkpoint(self, receipt: Receipt) -> Checkpoint:
         certificate = receipt.certificate
+        if certificate.round != receipt.round:
+            raise InvalidReceipt("checkpoint", "the certificate is for another round")
         digest = checkpoints.checkpoint_hash(receipt.checkpoint)
-        if certificate.checkpoint_hash != digest or certificate.round != receipt.round:
-            raise InvalidReceipt("checkpoint", "the certificate is for another one")
-        known = self._verified.get((digest, certificate))
+        found = (digest, certificate, self._chain.in_office(receipt.round).link)
+        known = self._verified.get(found)
         if known is None:
-            known = self._verify_checkpoint(receipt, digest)
-            self._verified[digest, certificate] = known
+            # Votes first: they are what keeps strangers' checkpoints from costing hashes.
+            known = self._chain.verify_certificate(receipt.checkpoint, certificate)
+            self._verify_poh(receipt.checkpoint, known)
+            self._verified[found] = known
             if len(self._verified) > VERIFIED_MAX:
                 self._verified.popitem(last=False)
         return known
-
-    def _verify_checkpoint(self, receipt: Receipt, digest: bytes) -> Checkpoint:
-        try:
-            checkpoint = checkpoints.decode(receipt.checkpoint)
-        except VerificationError as error:
-            raise InvalidReceipt("checkpoint", str(error)) from None
-        if checkpoint.genesis != self._genesis.id:
-            raise InvalidReceipt("genesis", "the checkpoint is another city's")
-        if checkpoint.round != receipt.round:
-            raise InvalidReceipt("checkpoint", "of another round")
-        if checkpoint.rule != self._genesis.rule:
-            raise InvalidReceipt("checkpoint", f"rule {checkpoint.rule}, not the genesis' one")
-        if checkpoint.committee != self._genesis.seats:
-            raise InvalidReceipt("quorum", "the committee is not that of the genesis")
-        # Votes first: they are what keeps strangers' checkpoints from costing hashes.
-        self._verify_quorum(receipt.certificate, checkpoint, digest)
-        self._verify_poh(receipt.checkpoint, checkpoint)
-        return checkpoint
-
-    def _verify_quorum(
-        self, certificate: Certificate, checkpoint: Checkpoint, digest: bytes
-    ) -> None:
-        stakes = dict(checkpoint.committee)
-        if len(certificate.votes) > len(stakes):
-            raise InvalidReceipt("quorum", "more votes than seats")
-        message = checkpoints.vote_message(checkpoint.genesis, checkpoint.round, digest)
-        counted: set[bytes] = set()
-        for vote in certificate.votes:
-            if vote.key_id not in stakes or vote.key_id in counted:
-                raise InvalidReceipt(
-                    "quorum", f"{vote.key_id.hex()[:16]}… has no seat or voted twice"
-                )
-            try:
-                signatures.verify(
-                    self._committee[vote.key_id], message, checkpoints.VOTE_CONTEXT, vote.signature
-                )
-            except VerificationError as error:
-                raise InvalidReceipt(
-                    "quorum", f"vote of {vote.key_id.hex()[:16]}…: {error}"
-                ) from None
-            counted.add(vote.key_id)
-        stake = sum(stakes[key] for key in counted)
-        needed = checkpoints.quorum_stake(sum(stakes.values()), self._genesis.quorum)
-        if stake < needed:
-            raise InvalidReceipt("quorum", f"stake {stake} of {sum(stakes.values())} signed")
 
     def _verify_poh(self, encoded: bytes, checkpoint: Checkpoint) -> None:
         entry = checkpoint.poh

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from citychain import checkpoint, notes
 from citychain.city.retry import pause_seconds
 from citychain.errors import ConsensusError
 from citychain.ports import CityStorage, Clock, ConsensusStep, StoredRound
@@ -80,7 +81,7 @@ class Approver:
         while True:
             round, task = await self._queue.get()
             certificate = await task
-            await self._certify(certificate)
+            await self._certify(round, certificate)
             self.certified_round = round.round
             await self._approved(replace(round, certificate=certificate))
             self._room.release()
@@ -102,10 +103,14 @@ class Approver:
                 failures += 1
                 await self._clock.sleep(pause_seconds(failures))
 
-    async def _certify(self, certificate: Certificate) -> None:
+    async def _certify(self, round: StoredRound, certificate: Certificate) -> None:
+        elects = checkpoint.decode(round.checkpoint).next_committee is not None
         failures = 0
         while True:
             try:
+                # First, since what is certified must be found by who makes proofs of it.
+                if elects:
+                    await self._storage.keep({notes.round_name(notes.HANDOVER, round.round): b""})
                 await self._storage.certify([certificate])
             except Exception as error:
                 logger.warning(

@@ -44,7 +44,7 @@ from citychain.ports import (
     SupportsVotes,
 )
 from citychain.receipt import Receipt
-from citychain.types import Head, SealedNode, SealedRound, State
+from citychain.types import Handover, Head, SealedNode, SealedRound, State
 
 __all__ = ["City"]
 
@@ -300,9 +300,15 @@ class City:
             )
         return result
 
-    async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
+    async def receipts(
+        self, tx_ids: Sequence[bytes], known_round: int = 0
+    ) -> Mapping[bytes, Receipt]:
         """See `CityHandler.receipts`."""
-        return await self._proofs.receipts(tx_ids)
+        return await self._proofs.receipts(tx_ids, known_round)
+
+    async def handovers(self) -> Sequence[Handover]:
+        """See `CityHandler.handovers`."""
+        return await self._proofs.handovers()
 
     async def watch_transactions(
         self, tx_ids: Sequence[bytes], from_state: State

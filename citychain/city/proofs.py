@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from citychain import checkpoint
+from citychain.city.handovers import Handovers
 from citychain.crypto import merkle
 from citychain.errors import NotFound
 from citychain.handler import InclusionProof
 from citychain.ports import CityStorage, Compute, StoredRound
 from citychain.receipt import Receipt
-from citychain.types import SealedNode
+from citychain.types import Handover, SealedNode
 
 __all__ = ["ProofMaker"]
 
@@ -26,10 +27,11 @@ class ProofMaker:
     def __init__(self, genesis: bytes, storage: CityStorage, compute: Compute) -> None:
         self._genesis = genesis
         self._storage = storage
+        self._handovers = Handovers(storage)
         self._compute = compute
 
-    async def receipts(self, tx_ids: Sequence[bytes]) -> dict[bytes, Receipt]:
-        """Receipts of those whose round has its certificate."""
+    async def receipts(self, tx_ids: Sequence[bytes], known_round: int) -> dict[bytes, Receipt]:
+        """See `citychain.handler.CityHandler.receipts`."""
         nodes = await self._storage.find(tx_ids)
         envelopes = {
             tx_id: raw.envelope for tx_id, raw in (await self._storage.raw(list(nodes))).items()
@@ -40,8 +42,12 @@ class ProofMaker:
             by_round[node.round].append(node)
         receipts: dict[bytes, Receipt] = {}
         for round, sealed in by_round.items():
-            receipts |= await self._round_receipts(round, sealed, envelopes, keys)
+            receipts |= await self._round_receipts(round, sealed, envelopes, keys, known_round)
         return receipts
+
+    async def handovers(self) -> tuple[Handover, ...]:
+        """See `citychain.handler.CityHandler.handovers`."""
+        return await self._handovers.all()
 
     async def _round_receipts(
         self,
@@ -49,10 +55,12 @@ class ProofMaker:
         nodes: Sequence[SealedNode],
         envelopes: Mapping[bytes, bytes],
         keys: Mapping[bytes, bytes],
+        known_round: int,
     ) -> dict[bytes, Receipt]:
         stored, peaks = await self._round_and_peaks_before(round)
         if stored.certificate is None:
             return {}
+        handovers = await self._handovers.between(known_round, round)
         proofs = await self._compute(
             merkle.round_inclusions,
             peaks,
@@ -71,11 +79,13 @@ class ProofMaker:
                 node_id=node.node_id,
                 parents=tuple(parent.node_id for parent in node.parents),
                 rejection=node.rejection,
-                pop=node.pop,
+                # The round judged a rejected one too, which binds nothing.
+                pop=node.pop if node.rejection is None else None,
                 leaf_index=stored.first_index + node.seq,
                 inclusion=tuple(proof),
                 checkpoint=stored.checkpoint,
                 certificate=stored.certificate,
+                handovers=handovers,
             )
             for node, proof in zip(nodes, proofs, strict=True)
         }

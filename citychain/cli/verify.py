@@ -21,7 +21,8 @@ def verify(
     """Check that receipts prove what they claim, with the city's genesis file alone.
 
     The genesis file says who the city is: have it from somebody you trust. What does not hold is
-    told by the name of the check that failed first.
+    told by the name of the check that failed first. A committee that the operator replaced is told
+    of: from that round on, the operator's signature stands for the representatives' choice.
 
     Exit codes: 0 all are valid; 1 some are not; 2 a file cannot be read, or is no receipt.
 
@@ -41,6 +42,8 @@ def verify(
             print_json(record)
         elif record["valid"]:
             print(f"valid    {path}  {record['state']} in round {record['round']}")
+            for round in record.get("committee_replaced", ()):
+                print(f"         the committee was replaced by the operator in round {round}")
         else:
             print(f"INVALID  {path}  {record['check']}: {record['detail']}")
     if worst != Exit.OK:
@@ -61,6 +64,8 @@ def _verdict(path: Path, verifier: Any) -> dict[str, Any]:
         verifier.verify(receipt)
     except InvalidReceipt as error:
         return _invalid(error, Exit.NO)
+    # Whose word it is that the rounds from there on are right.
+    replaced = verifier.recovered_rounds(receipt.round)
     return {
         "valid": True,
         "tx_id": receipt.tx_id,
@@ -69,7 +74,7 @@ def _verdict(path: Path, verifier: Any) -> dict[str, Any]:
         "round": receipt.round,
         "seq": receipt.seq,
         "exit": Exit.OK,
-    }
+    } | ({"committee_replaced": replaced} if replaced else {})
 
 
 def _invalid(error: Any, code: Exit) -> dict[str, Any]:

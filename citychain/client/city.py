@@ -288,13 +288,22 @@ class CityClient:
                     last = (events[-1].round, events[-1].seq)
                 yield EventBatch(events, position)
 
-    async def receipts(self, tx_ids: Sequence[bytes]) -> dict[bytes, Receipt]:
-        """Receipts of those that are final; others are absent. `verify_receipt` checks one."""
+    async def receipts(
+        self, tx_ids: Sequence[bytes], *, known_round: int = 0
+    ) -> dict[bytes, Receipt]:
+        """Receipts of those that are final; others are absent. `verify_receipt` checks one.
+
+        Args:
+            known_round: `ReceiptVerifier.known_round` of who is to verify them; without it
+                they bring all handovers since the genesis.
+        """
         receipts: dict[bytes, Receipt] = {}
         start = 0
         while start < len(tx_ids):
             request = services_pb2.GetReceiptsRequest(
-                city=self._city, tx_ids=tx_ids[start : start + RECEIPTS_MAX]
+                city=self._city,
+                tx_ids=tx_ids[start : start + RECEIPTS_MAX],
+                known_round=known_round,
             )
             found = (await self._call(self._transactions.GetReceipts, request)).receipts
             if not 0 < len(found) <= len(request.tx_ids):

@@ -120,6 +120,10 @@ async def test_a_consensus_step_writes_objects_of_its_own_for_what_is_approved(
         ReceiptVerifier(city.genesis).verify(receipt)
         with pytest.raises(InvalidReceipt, match="node"):
             ReceiptVerifier(city.genesis).verify(replace(receipt, pop=b"\1" * 32))
+        # A rejected one was judged as well, which binds nothing.
+        rejection = (await city.receipts([refused.tx_id]))[refused.tx_id]
+        assert rejection.pop is None
+        ReceiptVerifier(city.genesis).verify(rejection)
 
 
 async def test_a_citys_own_rule_that_raises_is_a_failed_round_not_a_lost_transaction(

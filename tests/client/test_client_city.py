@@ -238,6 +238,10 @@ async def test_receipts_are_asked_until_all_have_come(city: CityClient, fake: Fa
     receipts = await city.receipts(tx_ids)
     assert receipts == fake.finished
     assert list(receipts) == tx_ids[1:]
+    assert set(fake.known_rounds) == {0}
+    fake.known_rounds.clear()
+    await city.receipts(tx_ids, known_round=5)
+    assert set(fake.known_rounds) == {5}
 
 
 # --- the graph

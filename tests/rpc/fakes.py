@@ -28,6 +28,7 @@ from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.types import (
     CastVote,
     Certificate,
+    Handover,
     Head,
     NodeRef,
     Objection,
@@ -167,6 +168,8 @@ class FakeCity:
         self.voting: FakeVoting | None = FakeVoting()
         self.statuses: dict[bytes, TransactionStatus] = {}
         self.finished: dict[bytes, Receipt] = {}
+        self.known_rounds: list[int] = []
+        self.changes: list[Handover] = []
         self.batches: list[EventBatch] = []
         self.watched: list[tuple[Any, ...]] = []
         self.closed_streams = 0
@@ -183,8 +186,14 @@ class FakeCity:
             )
         return {tx_id: known[tx_id] for tx_id in tx_ids if tx_id in known}
 
-    async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
+    async def receipts(
+        self, tx_ids: Sequence[bytes], known_round: int = 0
+    ) -> Mapping[bytes, Receipt]:
+        self.known_rounds.append(known_round)
         return {tx_id: self.finished[tx_id] for tx_id in tx_ids if tx_id in self.finished}
+
+    async def handovers(self) -> Sequence[Handover]:
+        return self.changes
 
     def watch_transactions(
         self, tx_ids: Sequence[bytes], from_state: State

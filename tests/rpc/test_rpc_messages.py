@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from citychain.receipt import Receipt
 from citychain.rpc import messages
 from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, transaction_pb2
 from citychain.rpc.messages import LinkedNode, Refused
-from citychain.types import Certificate, NodeRef, Rejection, SealedNode, State, Vote
+from citychain.types import Certificate, Handover, NodeRef, Rejection, SealedNode, State, Vote
 
 ids = st.binary(min_size=32, max_size=32)
 small = st.binary(max_size=64)
@@ -60,6 +61,13 @@ rejected = st.builds(
 )
 votes = st.builds(Vote, ids, st.binary(min_size=4_627, max_size=4_627))
 certificates = st.builds(Certificate, uint64, ids, st.lists(votes, max_size=3).map(tuple))
+public_keys = st.lists(st.binary(min_size=2_592, max_size=2_592), max_size=2).map(tuple)
+handovers = st.builds(
+    Handover,
+    public_keys=public_keys,
+    checkpoint=st.binary(min_size=1, max_size=64),
+    certificate=certificates,
+) | st.builds(Handover, public_keys=public_keys, recovery=envelopes)
 receipts = st.builds(
     Receipt,
     genesis=ids,
@@ -76,6 +84,7 @@ receipts = st.builds(
     inclusion=st.lists(ids, max_size=64).map(tuple),
     checkpoint=small,
     certificate=certificates,
+    handovers=st.lists(handovers, max_size=2).map(tuple),
 ) | st.builds(
     Receipt,
     genesis=ids,
@@ -317,7 +326,7 @@ def test_a_receipt_is_written_in_one_way(other: Any) -> None:
     ("field", "count", "message"),
     [
         ("inclusion", 65, "inclusion: 65; at most 64"),
-        ("handovers", 1, "handovers"),
+        ("handovers", 1_025, "handovers: 1025; at most 1024"),
     ],
 )
 def test_a_receipts_lists_are_bounded(field: str, count: int, message: str) -> None:
@@ -327,6 +336,59 @@ def test_a_receipts_lists_are_bounded(field: str, count: int, message: str) -> N
     getattr(bad, field).extend([item] * count)
     with pytest.raises(InvalidReceipt, match=message):
         messages.decode_receipt(bad)
+
+
+def _handovers(change: Callable[[ledger_pb2.Handover], None]) -> list[ledger_pb2.Handover]:
+    """An election, and a second one that is changed."""
+    election = Handover((bytes(2_592),), b"c", make_receipt(digest("tx")).certificate)
+    first, second = messages.encode_handover(election), messages.encode_handover(election)
+    change(second)
+    return [first, second]
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (lambda one: one.ClearField("checkpoint"), "must be either"),
+        (lambda one: one.ClearField("certificate"), "must be either"),
+        (lambda one: setattr(one.recovery, "body", b"x"), "must be either"),
+        (lambda one: one.Clear(), "must be either"),
+        (
+            lambda one: setattr(one, "checkpoint", bytes(131_073)),
+            r"checkpoint: 131073; at most 131072",
+        ),
+        (lambda one: one.public_keys.append(b"x"), r"public_keys\[1\]: 1 bytes, not 2592"),
+        (
+            lambda one: one.public_keys.extend([bytes(2_592)] * 1_024),
+            "public_keys: 1025; at most 1024",
+        ),
+        (
+            lambda one: setattr(one.certificate, "checkpoint_hash", b""),
+            r"certificate.checkpoint_hash: 0 bytes",
+        ),
+        (
+            lambda one: setattr(one.certificate.votes[0], "signature", b""),
+            r"certificate.votes\[0\].signature: 0 bytes",
+        ),
+    ],
+)
+def test_a_handovers_form_is_strict(change: Any, detail: str) -> None:
+    with pytest.raises(VerificationError, match=rf"^handovers\[1\].*{detail}"):
+        messages.decode_handovers(_handovers(change))
+
+
+def test_a_recovery_is_bounded() -> None:
+    recovery = ledger_pb2.Handover()
+    recovery.recovery.body = bytes(64 << 10)
+    with pytest.raises(VerificationError, match=r"handovers\[0\].recovery: 65540; at most 65536"):
+        messages.decode_handovers([recovery])
+
+
+def test_a_receipts_handover_has_nothing_beside_what_it_says() -> None:
+    message = messages.encode_receipt(make_receipt(digest("tx")))
+    message.handovers.extend(_handovers(_unknown_field))
+    with pytest.raises(InvalidReceipt, match="more than a receipt says"):
+        messages.decode_receipt(over_the_wire(message))
 
 
 def test_a_receipts_hashes_and_parents_are_whole() -> None:

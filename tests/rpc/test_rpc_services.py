@@ -293,6 +293,9 @@ async def test_receipts_come_in_order_and_are_empty_where_there_is_none(
     nothing, something = (await transactions.GetReceipts(request)).receipts
     assert nothing == ledger_pb2.Receipt()
     assert decode_receipt(something) == receipt
+    request.known_round = 7
+    await transactions.GetReceipts(request)
+    assert city.known_rounds == [0, 7]
 
 
 async def test_as_many_receipts_come_as_fit_in_a_response(

@@ -15,7 +15,7 @@ from citychain.ports import CommitteeStatus, RepresentativeStatus
 from citychain.rpc import messages
 from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
 from citychain.rpc._generated.citychain.v1.transaction_pb2 import SignedTransaction
-from citychain.types import CastVote, ConflictingVotes, Objection, Vote, VoteOutcome
+from citychain.types import CastVote, ConflictingVotes, Handover, Objection, Vote, VoteOutcome
 
 ids = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=32, max_size=32).map(lambda seed: (seed * 145)[:4_627])
@@ -138,9 +138,11 @@ async def test_the_committee_comes_with_where_the_ledger_stands(votes: Any, city
         conflicting=[],
     )
     city.storage.stored = [make_round(1), make_round(2, certified=False)]
+    city.changes = [Handover((bytes(2_592),), b"checkpoint", make_round(1).certificate)]
     response = await votes.GetCommittee(services_pb2.GetCommitteeRequest(city="kanazawa"))
     assert messages.decode_committee(response) == city.voting.status
     assert (response.sealed_round, response.approved_round) == (2, 1)
+    assert messages.decode_handovers(response.handovers) == tuple(city.changes)
 
 
 async def test_a_recovery_reaches_the_consensus_step(votes: Any, city: FakeCity) -> None:

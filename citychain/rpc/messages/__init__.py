@@ -11,6 +11,7 @@ from typing import Final
 from citychain.rpc.messages.cities import decode_city, encode_city
 from citychain.rpc.messages.fields import ID_BYTES
 from citychain.rpc.messages.graph import LinkedNode, decode_node, encode_node
+from citychain.rpc.messages.handovers import decode_handovers, encode_handover
 from citychain.rpc.messages.receipts import decode_receipt, encode_receipt, parse_receipt
 from citychain.rpc.messages.rounds import (
     decode_certificate,
@@ -56,6 +57,7 @@ __all__ = [
     "decode_city",
     "decode_committee",
     "decode_events",
+    "decode_handovers",
     "decode_node",
     "decode_objection",
     "decode_outcomes",
@@ -69,6 +71,7 @@ __all__ = [
     "encode_city",
     "encode_committee",
     "encode_events",
+    "encode_handover",
     "encode_node",
     "encode_objection",
     "encode_outcomes",

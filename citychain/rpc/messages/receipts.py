@@ -14,6 +14,7 @@ from citychain.receipt import Receipt
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages.fields import ID_BYTES, at_most, exact, optional
 from citychain.rpc.messages.graph import PARENTS_MAX
+from citychain.rpc.messages.handovers import decode_handovers, encode_handover
 from citychain.rpc.messages.rounds import (
     CHECKPOINT_BYTES_MAX,
     HASHES_MAX,
@@ -37,6 +38,7 @@ def encode_receipt(receipt: Receipt) -> ledger_pb2.Receipt:
         inclusion=receipt.inclusion,
         checkpoint=receipt.checkpoint,
         certificate=encode_certificate(receipt.certificate),
+        handovers=map(encode_handover, receipt.handovers),
     )
     if receipt.envelope is not None:
         message.transaction.ParseFromString(receipt.envelope)
@@ -91,8 +93,6 @@ def wire_form(message: ledger_pb2.Receipt) -> bytes:
 
 
 def _decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
-    if message.handovers:
-        raise VerificationError("handovers: a change of committee cannot be verified yet")
     at_most(len(message.inclusion), HASHES_MAX, "inclusion")
     at_most(len(message.checkpoint), CHECKPOINT_BYTES_MAX, "checkpoint")
     node = message.node if message.HasField("node") else None
@@ -124,6 +124,7 @@ def _decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
         ),
         checkpoint=message.checkpoint,
         certificate=decode_certificate(message.certificate),
+        handovers=decode_handovers(message.handovers),
     )
 
 

@@ -39,16 +39,16 @@ def encode_certificate(certificate: Certificate) -> ledger_pb2.Certificate:
     )
 
 
-def decode_certificate(message: ledger_pb2.Certificate) -> Certificate:
+def decode_certificate(message: ledger_pb2.Certificate, field: str = "certificate") -> Certificate:
     """A quorum's votes; whether they hold is for others to say."""
-    at_most(len(message.votes), VOTES_MAX, "certificate.votes")
+    at_most(len(message.votes), VOTES_MAX, f"{field}.votes")
     return Certificate(
         message.round,
-        exact(message.checkpoint_hash, ID_BYTES, "certificate.checkpoint_hash"),
+        exact(message.checkpoint_hash, ID_BYTES, f"{field}.checkpoint_hash"),
         tuple(
             Vote(
-                exact(vote.key_id, ID_BYTES, f"certificate.votes[{index}].key_id"),
-                exact(vote.signature, SIGNATURE_BYTES, f"certificate.votes[{index}].signature"),
+                exact(vote.key_id, ID_BYTES, f"{field}.votes[{index}].key_id"),
+                exact(vote.signature, SIGNATURE_BYTES, f"{field}.votes[{index}].signature"),
             )
             for index, vote in enumerate(message.votes)
         ),

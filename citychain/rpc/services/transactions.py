@@ -147,12 +147,13 @@ class TransactionService(services_pb2_grpc.TransactionServiceServicer):
     ) -> services_pb2.GetReceiptsResponse:
         name = requests.text(request.city, "city")
         tx_ids = requests.ids(request.tx_ids, "tx_ids", RECEIPTS_MAX)
+        known_round = request.known_round
         handler = await self._directory.handler(name)
         response = services_pb2.GetReceiptsResponse()
         size = 0
         for start in range(0, len(tx_ids), RECEIPTS_STEP):
             step = tx_ids[start : start + RECEIPTS_STEP]
-            receipts = await handler.receipts(step)
+            receipts = await handler.receipts(step, known_round)
             for tx_id in step:
                 found = receipts.get(tx_id)
                 message = encode_receipt(found) if found else ledger_pb2.Receipt()

@@ -15,6 +15,7 @@ from citychain.rpc.messages import (
     decode_cast_vote,
     decode_objection,
     encode_committee,
+    encode_handover,
     encode_outcomes,
 )
 
@@ -59,6 +60,7 @@ class VoteService(services_pb2_grpc.VoteServiceServicer):
         handler = await self._directory.handler(name)
         response = encode_committee(await _voting(handler).committee())
         head = await handler.head()
+        response.handovers.extend(map(encode_handover, await handler.handovers()))
         response.sealed_round, response.approved_round = head.round, head.certified_round
         return response
 
