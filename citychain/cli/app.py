@@ -27,6 +27,7 @@ from citychain.cli.demo import command as demo
 from citychain.cli.exits import Exit, failure
 from citychain.cli.output import say
 from citychain.cli.plugin_commands import plugin_commands
+from citychain.cli.presence import presence
 
 __all__ = ["run"]
 
@@ -73,6 +74,7 @@ for command in (
     bench.bench,
 ):
     app.command()(command)
+app.add_typer(presence)
 
 
 @dataclass

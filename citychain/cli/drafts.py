@@ -13,10 +13,31 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from citychain.cli.action_drafts import (
+    CandidacyDraft,
+    EquivocationDraft,
+    RecoveryDraft,
+    TransferDraft,
+    WithdrawalDraft,
+    WitnessDraft,
+)
+from citychain.client.actions import Action, Data
+from citychain.client.claims import PresenceForm
 from citychain.errors import InvalidRequest
 
 __all__ = ["Draft", "from_options", "parse_line"]
 
+ACTIONS: Final = (
+    "data",
+    "data_base64",
+    "transfer",
+    "presence",
+    "candidacy",
+    "withdrawal",
+    "witness",
+    "equivocation",
+    "recovery",
+)
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -51,27 +72,22 @@ Id = Annotated[bytes, BeforeValidator(_hex), Field(min_length=32, max_length=32)
 Version = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 
-class _Strict(BaseModel):
+class Draft(BaseModel):
+    """One transaction to sign, with one action; ids are hexadecimal."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class TransferDraft(_Strict):
-    """An amount for another key."""
-
-    asset: str
-    amount: Annotated[int, Field(ge=1, lt=1 << 64)]
-    to: Id
-
-
-class Draft(_Strict):
-    """One transaction to sign: one of ``data``, ``data_base64`` and ``transfer``; ids are
-    hexadecimal."""
 
     data: str | None = None
     """The content as text."""
     data_base64: Annotated[bytes | None, BeforeValidator(_base64)] = None
     content_type: str = ""
     transfer: TransferDraft | None = None
+    presence: PresenceForm | None = None
+    candidacy: CandidacyDraft | None = None
+    withdrawal: WithdrawalDraft | None = None
+    witness: WitnessDraft | None = None
+    equivocation: EquivocationDraft | None = None
+    recovery: RecoveryDraft | None = None
     depends_on: list[Id] = []
     """Ids of transactions that must be approved first."""
     reads: dict[str, Version] = {}
@@ -83,15 +99,20 @@ class Draft(_Strict):
 
     @model_validator(mode="after")
     def _one_action(self) -> Draft:
-        actions = (self.data, self.data_base64, self.transfer)
-        if sum(action is not None for action in actions) != 1:
-            raise ValueError("needs one of data, data_base64 and transfer")
+        if sum(getattr(self, name) is not None for name in ACTIONS) != 1:
+            raise ValueError(f"needs one of {', '.join(ACTIONS[:-1])} and {ACTIONS[-1]}")
         return self
 
     @property
-    def content(self) -> bytes | None:
-        """What ``data`` or ``data_base64`` say."""
-        return self.data.encode() if self.data is not None else self.data_base64
+    def action(self) -> Action:
+        """What it says."""
+        if self.data is not None:
+            return Data(self.data.encode(), self.content_type)
+        if self.data_base64 is not None:
+            return Data(self.data_base64, self.content_type)
+        [form] = (form for name in ACTIONS if (form := getattr(self, name)) is not None)
+        action: Action = form.action
+        return action
 
 
 def parse_line(line: str | bytes) -> Draft:
@@ -114,6 +135,8 @@ def from_options(
     data: str | None,
     content_type: str,
     transfer: str | None,
+    candidacy: str | None,
+    withdrawal: str | None,
     depends_on: Sequence[str],
     reads: Sequence[str],
     writes: Sequence[str],
@@ -124,6 +147,7 @@ def from_options(
     Args:
         data: Text, or ``@`` and the path of a file.
         transfer: ``ASSET:AMOUNT:TO``.
+        candidacy: ``ASSET:AMOUNT``; ``withdrawal`` alike.
         reads: Each ``OBJECT@VERSION``; ``writes`` alike.
 
     Raises:
@@ -143,6 +167,10 @@ def from_options(
         fields["data"] = data
     if transfer is not None:
         fields["transfer"] = _transfer(transfer)
+    if candidacy is not None:
+        fields["candidacy"] = _stake("--candidacy", candidacy)
+    if withdrawal is not None:
+        fields["withdrawal"] = _stake("--withdrawal", withdrawal)
     return parse_line(json.dumps(fields))
 
 
@@ -151,6 +179,13 @@ def _transfer(option: str) -> dict[str, Any]:
     if match is None:
         raise InvalidRequest("--transfer", f"{option!r} is not ASSET:AMOUNT:TO, TO being a key id")
     return {"asset": match[1], "amount": int(match[2]), "to": match[3]}
+
+
+def _stake(name: str, option: str) -> dict[str, Any]:
+    match = re.fullmatch(r"([^:]+):([0-9]{1,20})", option)
+    if match is None:
+        raise InvalidRequest(name, f"{option!r} is not ASSET:AMOUNT")
+    return {"asset": match[1], "stake": int(match[2])}
 
 
 def _versions(name: str, options: Sequence[str]) -> dict[str, int]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from citychain.client.transactions import SignedTransaction
     from citychain.crypto.signatures import SigningKey
 
-__all__ = ["Wait", "submit"]
+__all__ = ["Wait", "Work", "submit"]
 
 LINES: Final = 500
 """Lines that are signed and sent at a time."""
@@ -55,6 +55,12 @@ def submit(
     content_type: Annotated[str, typer.Option(help="Media type of the content.")] = "",
     transfer: Annotated[
         str | None, typer.Option(metavar="ASSET:AMOUNT:TO", help="An amount for a key id.")
+    ] = None,
+    candidacy: Annotated[
+        str | None, typer.Option(metavar="ASSET:AMOUNT", help="An amount for one's own stake.")
+    ] = None,
+    withdrawal: Annotated[
+        str | None, typer.Option(metavar="ASSET:AMOUNT", help="An amount out of one's own stake.")
     ] = None,
     depends_on: Annotated[
         list[str] | None,
@@ -94,10 +100,12 @@ def submit(
     What is received is stored durably and will have a final state; what is refused is not
     stored. An output line for each says its state and id.
 
-    A line of `--jsonl` has one of `data` (text), `data_base64` and `transfer`
-    (`{"asset": "coin", "amount": 5, "to": "<key id>"}`), and may have `content_type`,
-    `depends_on` (a list of ids), `reads` and `writes` (`{"<object>": <version>}`) and
-    `valid_for`. A line that cannot be read is refused like any other.
+    A line of `--jsonl` has one of `data` (text), `data_base64`, `transfer`
+    (`{"asset": "coin", "amount": 5, "to": "<key id>"}`), `candidacy` and `withdrawal`
+    (`{"asset": "coin", "stake": 5}`), `presence`, `witness`, `equivocation` and `recovery`, and
+    may have `content_type`, `depends_on` (a list of ids), `reads` and `writes`
+    (`{"<object>": <version>}`) and `valid_for`. A line that cannot be read is refused like any
+    other.
 
     With `--acknowledgement` the city signs that what it received has a final state by a time,
     and `citychain audit` can hold it to that. With `--jsonl` the files are `<tx_id>.json`.
@@ -119,7 +127,7 @@ def submit(
     from citychain.errors import InvalidRequest
 
     signer = load_key(key)
-    single = (data, transfer, depends_on, read, write, valid_for)
+    single = (data, transfer, candidacy, withdrawal, depends_on, read, write, valid_for)
     with ExitStack() as stack:
         drafts: Iterator[Draft | InvalidRequest]
         if jsonl is not None:
@@ -132,6 +140,8 @@ def submit(
                 data=data,
                 content_type=content_type,
                 transfer=transfer,
+                candidacy=candidacy,
+                withdrawal=withdrawal,
                 depends_on=depends_on or (),
                 reads=read or (),
                 writes=write or (),
@@ -140,7 +150,7 @@ def submit(
             drafts = iter([draft])
         if acknowledgement is not None:
             _check_place(acknowledgement, folder=jsonl is not None)
-        work = _Work(signer, wait, acknowledgement, json=json, numbered=jsonl is not None)
+        work = Work(signer, wait, acknowledgement, json=json, numbered=jsonl is not None)
         asyncio.run(work.run(server, city, timeout, drafts))
     if not work.all_well:
         raise typer.Exit(Exit.NO)
@@ -172,7 +182,7 @@ def _lines(file: BinaryIO) -> Iterator[Any]:
 
 
 @dataclass
-class _Work:
+class Work:
     """Signs, sends, waits, and tells of each transaction once."""
 
     signer: SigningKey
@@ -202,23 +212,17 @@ class _Work:
     def _sign(
         self, genesis: bytes, drafts: Sequence[Draft | Exception]
     ) -> list[SignedTransaction | Exception]:
-        from citychain.client.actions import Transfer
         from citychain.client.transactions import sign_transaction
         from citychain.errors import InvalidRequest
 
         def sign(draft: Draft | Exception) -> SignedTransaction | Exception:
             if isinstance(draft, Exception):
                 return draft
-            transfer = None
-            if draft.transfer is not None:
-                transfer = Transfer(draft.transfer.asset, draft.transfer.to, draft.transfer.amount)
             try:
                 return sign_transaction(
                     self.signer,
                     genesis=genesis,
-                    data=draft.content,
-                    content_type=draft.content_type,
-                    transfer=transfer,
+                    action=draft.action,
                     depends_on=draft.depends_on,
                     reads=draft.reads,
                     writes=draft.writes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from citychain.cli.options import (
     parse_id,
 )
 from citychain.cli.output import Json, print_json
+from citychain.cli.shown_actions import action_in_words, action_record
 
 if TYPE_CHECKING:
     from citychain.client.city import CityClient
@@ -57,7 +57,7 @@ def get(
             raise NotFound("transaction", tx_id)
         return found[wanted]
 
-    record = _record(asyncio.run(ask()))
+    record = _record(asyncio.run(ask()), plain=not json)
     if json:
         print_json(record)
         return
@@ -66,7 +66,7 @@ def get(
             print(f"{name:<16}{_plain(value)}")
 
 
-def _record(status: TransactionStatus) -> dict[str, Any]:
+def _record(status: TransactionStatus, *, plain: bool) -> dict[str, Any]:
     from citychain._native.transactions import decode_batch
 
     record: dict[str, Any] = {"tx_id": status.tx_id, "state": status.state.name}
@@ -90,20 +90,8 @@ def _record(status: TransactionStatus) -> dict[str, Any]:
             "reads": dict(body.reads),
             "writes": dict(body.writes),
         }
-        if body.transfer is not None:
-            asset, to, amount = body.transfer
-            record["transfer"] = {"asset": asset, "amount": amount, "to": to}
-        else:
-            record |= {"content_type": body.content_type} | _data(body.content or b"")
+        record |= action_in_words(body) if plain else action_record(body)
     return record
-
-
-def _data(content: bytes) -> dict[str, str]:
-    """Content in the fields of a line of ``citychain submit --jsonl``."""
-    try:
-        return {"data": content.decode()}
-    except UnicodeDecodeError:
-        return {"data_base64": base64.b64encode(content).decode()}
 
 
 def _plain(value: object) -> str:

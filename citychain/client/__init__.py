@@ -13,8 +13,9 @@
 
 `keys` has key files, `actions` what transactions do, `transactions` signs, `channels`
 connects, `city` asks one city, `receipts` keeps and verifies what proves a transaction,
-`acknowledgements` keeps what the city promised of one. Errors are those of `citychain.errors`.
-Names are imported when they are first used: whoever wants a key file alone does not load grpc.
+`acknowledgements` keeps what the city promised of one, `claims` what witnesses sign.
+Errors are those of `citychain.errors`. Names are imported when they are first used:
+whoever wants a key file alone does not load grpc.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from citychain.client.channels import ChannelFactory as ChannelFactory
     from citychain.client.city import CityClient as CityClient
     from citychain.client.city import CityInfo as CityInfo
+    from citychain.client.claims import Claim as Claim
+    from citychain.client.claims import load_claim as load_claim
+    from citychain.client.claims import save_claim as save_claim
     from citychain.client.keys import create_key as create_key
     from citychain.client.keys import load_key as load_key
     from citychain.client.receipts import load_receipt as load_receipt
@@ -56,6 +60,7 @@ _MODULES: Final = {
     "client.actions": ("Action", "Candidacy", "Data", "Transfer", "Withdrawal", "Witness"),
     "client.channels": ("ChannelFactory",),
     "client.city": ("CityClient", "CityInfo"),
+    "client.claims": ("Claim", "load_claim", "save_claim"),
     "client.keys": ("create_key", "load_key"),
     "client.receipts": ("load_receipt", "save_receipt", "verify_receipt"),
     "client.transactions": (

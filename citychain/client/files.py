@@ -1,4 +1,4 @@
-"""Files that an application keeps: receipts, acknowledgements, genesis files."""
+"""Files that an application keeps: receipts, acknowledgements, claims, genesis files."""
 
 from __future__ import annotations
 

@@ -7,15 +7,51 @@ from typing import Any
 
 import pytest
 
+from citychain._native.transactions import decode_batch
 from citychain.cli.drafts import Draft, from_options, parse_line
+from citychain.cli.shown_actions import action_record
+from citychain.client import (
+    Action,
+    Candidacy,
+    Data,
+    Equivocation,
+    Presence,
+    Recovery,
+    Transfer,
+    Withdrawal,
+    Witness,
+    WitnessSignature,
+    sign_transaction,
+)
+from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRequest
+from citychain.types import Seat
 
 ID = "ab" * 32
+RAW = bytes.fromhex(ID)
+PRESENCE = {
+    "latitude_e7": -1,
+    "longitude_e7": 2,
+    "accuracy_m": 3,
+    "first_round": 4,
+    "last_round": 5,
+    "anchor": ID,
+}
+VOTES = {
+    "public_key": "ef" * 2592,
+    "round": 7,
+    "first_hash": ID,
+    "first_signature": "01" * 4627,
+    "second_hash": "00" * 32,
+    "second_signature": "02" * 4627,
+}
 
 NOTHING: dict[str, Any] = {
     "data": None,
     "content_type": "",
     "transfer": None,
+    "candidacy": None,
+    "withdrawal": None,
     "depends_on": (),
     "reads": (),
     "writes": (),
@@ -51,9 +87,58 @@ def test_options_and_a_line_say_the_same() -> None:
 def test_data_is_text_or_a_file(tmp_path: Path) -> None:
     file = tmp_path / "photo"
     file.write_bytes(b"\xff\x00")
-    assert options(data="héllo").content == "héllo".encode()
-    assert options(data=f"@{file}").content == b"\xff\x00"
-    assert options(data="").content == b""
+    assert options(data="héllo").action == Data("héllo".encode())
+    assert options(data=f"@{file}", content_type="image/png").action == (b"\xff\x00", "image/png")
+    assert options(data="").action == Data(b"")
+
+
+def test_a_stake_is_an_asset_and_an_amount() -> None:
+    joins = options(candidacy="coin:5")
+    assert joins.action == Candidacy("coin", 5)
+    assert joins == parse_line('{"candidacy": {"asset": "coin", "stake": 5}}')
+    assert options(withdrawal="coin:5").action == Withdrawal("coin", 5)
+
+
+@pytest.mark.parametrize(
+    ("line", "action"),
+    [
+        ({"transfer": {"asset": "coin", "amount": 5, "to": ID}}, Transfer("coin", RAW, 5)),
+        ({"presence": PRESENCE}, Presence(-1, 2, 3, 4, 5, RAW)),
+        (
+            {"presence": PRESENCE | {"witnesses": [{"key_id": ID, "signature": "cd" * 4627}]}},
+            Presence(-1, 2, 3, 4, 5, RAW, (WitnessSignature(RAW, b"\xcd" * 4627),)),
+        ),
+        ({"withdrawal": {"asset": "coin", "stake": 5}}, Withdrawal("coin", 5)),
+        ({"witness": {"public_key": "ef" * 2592}}, Witness(b"\xef" * 2592)),
+        (
+            {"witness": {"public_key": "ef" * 2592, "revoked": True}},
+            Witness(b"\xef" * 2592, revoked=True),
+        ),
+        (
+            {"equivocation": VOTES},
+            Equivocation(b"\xef" * 2592, 7, RAW, b"\1" * 4627, bytes(32), b"\2" * 4627),
+        ),
+        (
+            {
+                "recovery": {
+                    "from_round": 3,
+                    "previous": ID,
+                    "seats": [{"key_id": ID, "stake": 9}],
+                }
+            },
+            Recovery(3, RAW, (Seat(RAW, 9),)),
+        ),
+    ],
+)
+def test_a_line_has_one_action(line: dict[str, Any], action: Action) -> None:
+    draft = parse_line(json.dumps(line))
+    assert draft.action == action
+    assert type(draft.action) is type(action)
+    # As it is signed and read, so it is shown.
+    signed = sign_transaction(SigningKey(bytes(32)), genesis=RAW, action=draft.action)
+    [read] = decode_batch([signed.envelope])
+    shown = json.dumps(action_record(read), default=bytes.hex)
+    assert parse_line(shown) == draft
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -66,7 +151,14 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     [
         ("not json", "line", "invalid JSON"),
         ("[]", "line", "object"),
-        ("{}", "line", "needs one of data, data_base64 and transfer"),
+        ("{}", "line", "needs one of data, data_base64, transfer, presence, candidacy,"),
+        ('{"data": "a", "candidacy": {"asset": "coin", "stake": 5}}', "line", "needs one of"),
+        ('{"candidacy": {"asset": "coin", "stake": 0}}', "candidacy.stake", "greater"),
+        ('{"withdrawal": {"asset": "coin"}}', "withdrawal.stake", "required"),
+        ('{"witness": {"public_key": "ef"}}', "witness.public_key", "at least 2592"),
+        ('{"witness": {"public_key": "xy"}}', "witness.public_key", "valid hex"),
+        ('{"recovery": {"from_round": 1, "previous": "' + ID + '", "seats": []}}',
+         "recovery.seats", "at least 1"),
         ('{"data": "a", "data_base64": "YQ=="}', "line", "needs one of"),
         ('{"data": "a", "colour": 1}', "colour", "not permitted"),
         ('{"data": 7}', "data", "string"),
@@ -92,6 +184,8 @@ def test_a_wrong_line_names_the_field(line: str, field: str, detail: str) -> Non
     [
         ({"transfer": "coin:5"}, "--transfer"),
         ({"transfer": f"coin:five:{ID}"}, "--transfer"),
+        ({"candidacy": "coin"}, "--candidacy"),
+        ({"withdrawal": "coin:-5"}, "--withdrawal"),
         ({"data": "a", "reads": ["hall"]}, "--read"),
         ({"data": "a", "writes": ["hall@x"]}, "--write"),
         ({"data": "a", "writes": ["hall@1", "hall@2"]}, "--write"),
