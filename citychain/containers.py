@@ -11,10 +11,11 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from dependency_injector import containers, providers
@@ -30,17 +31,30 @@ from citychain.city.founding import found_city
 from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan
 from citychain.city.pool import PoolLimits
+from citychain.city.replay import PublicKeys, Replay
+from citychain.city.state import LedgerState
+from citychain.client.city import CityClient
 from citychain.client.keys import load_key
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
+from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import KeyCache, SigningKey
-from citychain.errors import CitychainError, CityUnavailable, ConfigurationError
+from citychain.errors import CitychainError, CityUnavailable, ConfigurationError, InvalidRound
+from citychain.following.representative import Representative
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
-from citychain.ports import CityContext, CityStorage, Clock, StorageBackend
+from citychain.ports import (
+    CityContext,
+    CityStorage,
+    Clock,
+    StateView,
+    StorageBackend,
+    StorageContext,
+    SupportsVotes,
+)
 from citychain.rpc.server import CoreServer, ServerOptions
 
 __all__ = [
@@ -49,6 +63,8 @@ __all__ = [
     "Overrides",
     "RunningServer",
     "open_directory",
+    "open_replay",
+    "open_representative",
     "open_server",
 ]
 
@@ -96,8 +112,14 @@ class CoreContainer(containers.DeclarativeContainer):
     )
 
 
-def _representatives(plan: CityPlan, operator: SigningKey) -> tuple[SigningKey, ...]:
-    return tuple(map(load_key, plan.representatives)) or (operator,)
+def _representatives(
+    plan: CityPlan, genesis: Genesis, operator: SigningKey
+) -> tuple[SigningKey, ...]:
+    """Those that vote inside the server: the configured ones, or the operator with a seat."""
+    if plan.representatives:
+        return tuple(map(load_key, plan.representatives))
+    seats = {seat.key_id for seat in genesis.seats}
+    return (operator,) if key_id(operator.public_key) in seats else ()
 
 
 class CityContainer(containers.DeclarativeContainer):
@@ -114,7 +136,7 @@ class CityContainer(containers.DeclarativeContainer):
         compute=core.compute,
         clock=core.clock,
         operator=core.operator,
-        representatives=providers.Callable(_representatives, plan, core.operator),
+        representatives=providers.Callable(_representatives, plan, genesis, core.operator),
         storage=storage,
     )
     dag = providers.Singleton(
@@ -127,6 +149,9 @@ class CityContainer(containers.DeclarativeContainer):
         plan,
         context,
     )
+    state = providers.Singleton(LedgerState, storage)
+    replay: providers.Object[Replay | None] = providers.Object(None)
+    """Set where representatives vote inside the server."""
     handler = providers.Singleton(
         City,
         slug=plan.provided.slug,
@@ -134,6 +159,8 @@ class CityContainer(containers.DeclarativeContainer):
         storage=storage,
         dag=dag,
         consensus=consensus,
+        state=state,
+        replay=replay,
         compute=core.compute,
         clock=core.clock,
         keys=core.keys,
@@ -225,6 +252,106 @@ async def open_directory(
         )
 
 
+@asynccontextmanager
+async def open_replay(
+    core: CoreContainer, genesis: Genesis, state: StateView, public_keys: PublicKeys
+) -> AsyncIterator[Replay]:
+    """The rules that a genesis pins, to repeat its city's rounds with.
+
+    Args:
+        core: Its registry has the parts; its compute is entered.
+        state: The ledger, at its beginning or where the replay is to be resumed.
+        public_keys: Gives keys by id.
+
+    Raises:
+        ConfigurationError: no installed package has a part of this version.
+    """
+    context = CityContext(
+        slug=genesis.city,
+        genesis=genesis,
+        compute=core.compute(),
+        clock=core.clock(),
+        operator=None,
+    )
+    registry = core.registry()
+    async with AsyncExitStack() as stack:
+        dag = await _follow(
+            stack, registry.dag_handler, genesis.rule, genesis.rule_options, context
+        )
+        consensus = await _follow(
+            stack, registry.consensus_step, genesis.consensus, genesis.consensus_options, context
+        )
+        yield Replay(
+            genesis=genesis,
+            dag=dag,
+            consensus=consensus,
+            state=state,
+            compute=core.compute(),
+            keys=core.keys(),
+            public_keys=public_keys,
+        )
+
+
+async def _follow(
+    stack: AsyncExitStack,
+    find: Callable[[str], Any],
+    pinned: str,
+    options: Mapping[str, Any],
+    context: CityContext,
+) -> Any:
+    """The part that a genesis pins."""
+    definition = find(pinned.partition("/")[0])
+    if (here := f"{definition.name}/{definition.version}") != pinned:
+        raise ConfigurationError(
+            f"the genesis of {context.slug} pins {pinned}, and {here} is installed"
+        )
+    part = definition.factory(definition.options.model_validate(dict(options)), context)
+    if isinstance(part, AbstractAsyncContextManager):
+        part = await stack.enter_async_context(part)
+    return part
+
+
+@asynccontextmanager
+async def open_representative(
+    core: CoreContainer,
+    *,
+    genesis: Genesis,
+    key: SigningKey,
+    client: CityClient,
+    directory: Path,
+    objected: Callable[[InvalidRound], None] | None = None,
+) -> AsyncIterator[Representative]:
+    """A representative of one city; run it.
+
+    Args:
+        core: Its compute is entered.
+        directory: Keeps its copy of the ledger; of this key alone.
+
+    Raises:
+        DirectoryInUse: another process has the directory open.
+        ConfigurationError: no installed package has a part that the genesis pins.
+    """
+    compute, clock = core.compute(), core.clock()
+    definition = core.registry().storage_backend("sqlite")
+    context = StorageContext(directory=directory, compute=compute, clock=clock)
+    async with definition.factory(definition.options(), context) as backend:
+        storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        state = LedgerState(storage)
+        async with open_replay(core, genesis, state, client.public_keys) as replay:
+            await replay.resume(storage)
+            yield Representative(
+                genesis=genesis,
+                key=key,
+                client=client,
+                storage=storage,
+                state=state,
+                replay=replay,
+                compute=compute,
+                clock=clock,
+                objected=objected,
+            )
+
+
 class _Opener:
     """Opens cities for a directory."""
 
@@ -260,6 +387,7 @@ class _Opener:
         storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
         container = CityContainer(core=core, plan=plan, genesis=genesis, storage=storage)
         container.storage.override(providers.Object(_replaced(replacement, "storage", storage)))
+        votes = False
         for part in ("dag", "consensus"):
             provider = getattr(container, part)
             built = replacement.get(part)
@@ -269,6 +397,13 @@ class _Opener:
                     real = await stack.enter_async_context(real)
                 built = _replaced(replacement, part, real)
             provider.override(providers.Object(built))
+            if part == "consensus" and isinstance(built, SupportsVotes):
+                votes = bool(container.context().representatives)
+        if votes:
+            replay = await stack.enter_async_context(
+                open_replay(core, genesis, container.state(), storage.keys)
+            )
+            container.replay.override(providers.Object(replay))
         return await stack.enter_async_context(container.handler())
 
 

@@ -18,7 +18,9 @@ from citychain.city.approver import Approver
 from citychain.city.intake import Intake
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.proofs import ProofMaker
+from citychain.city.replay import Replay
 from citychain.city.retry import pause_seconds
+from citychain.city.sealing import stored_round
 from citychain.city.sequencer import Sequencer
 from citychain.city.state import LedgerState
 from citychain.city.watchers import Watchers, event_of
@@ -59,6 +61,8 @@ class City:
     Args:
         operator: The server's key; signs acknowledgements.
         final_within_ms: The time within which they promise a final state.
+        state: Over ``storage``.
+        replay: On ``state``, for the representatives inside this server, if there are any.
         holder: Names this server in the city's lease.
         on_sealed: Told of each committed round; must not block.
         on_approved: Told of each approved round; must not block.
@@ -72,6 +76,8 @@ class City:
         storage: CityStorage,
         dag: DagHandler,
         consensus: ConsensusStep,
+        state: LedgerState,
+        replay: Replay | None,
         compute: Compute,
         clock: Clock,
         keys: KeyCache,
@@ -93,7 +99,7 @@ class City:
         self._on_sealed = on_sealed
         self._on_approved = on_approved
         self._pool = PendingPool(pool_limits)
-        self._state = LedgerState(storage)
+        self._state = state
         self._watchers = Watchers()
         self._proofs = ProofMaker(genesis.id, storage, compute)
         self._sequencer = Sequencer(
@@ -106,7 +112,8 @@ class City:
             dag=dag,
             consensus=consensus,
             pool=self._pool,
-            state=self._state,
+            state=state,
+            replay=replay,
             pacer=pacer,
             compute=compute,
             clock=clock,
@@ -201,18 +208,7 @@ class City:
     async def _sealed(self, sealed: SealedRound, nodes: Sequence[SealedNode]) -> None:
         self._watchers.tell(nodes, final=False)
         self._on_sealed(self._slug, sealed)
-        await self._approver.add(
-            StoredRound(
-                round=sealed.round,
-                time_ms=sealed.time_ms,
-                first_index=sealed.first_index,
-                size=sealed.first_index + len(sealed.transactions),
-                record=sealed.record,
-                checkpoint=sealed.checkpoint,
-                checkpoint_hash=sealed.checkpoint_hash,
-                peaks=sealed.peaks,
-            )
-        )
+        await self._approver.add(stored_round(sealed))
 
     async def _approved(self, round: StoredRound) -> None:
         failures = 0

@@ -56,7 +56,7 @@ from citychain.ports import (
 from citychain.record import RoundRecord
 from citychain.types import Head, SealedRound, Verdict
 
-__all__ = ["PublishedRound", "Replay", "held_since"]
+__all__ = ["PublicKeys", "PublishedRound", "Replay", "held_since"]
 
 CHUNK: Final = 1_024
 """Transactions checked in one call."""

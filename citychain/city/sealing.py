@@ -24,6 +24,7 @@ from citychain.ports import (
     Judgement,
     RoundContext,
     StateView,
+    StoredRound,
 )
 from citychain.types import (
     Decision,
@@ -37,7 +38,7 @@ from citychain.types import (
     SubtreeHash,
 )
 
-__all__ = ["Draft", "complete_round", "decide_round", "seal_round"]
+__all__ = ["Draft", "complete_round", "decide_round", "seal_round", "stored_round"]
 
 TRANSACTIONS_MAX: Final = 1 << 20
 PARENTS_MAX: Final = 8
@@ -279,6 +280,20 @@ def complete_round(sealed: SealedRound, poh: PohEntry) -> SealedRound:
         record=record.with_poh(sealed.record, poh),
         checkpoint=complete,
         checkpoint_hash=checkpoint.checkpoint_hash(complete),
+    )
+
+
+def stored_round(sealed: SealedRound) -> StoredRound:
+    """A sealed round as storage gives it back, without its certificate."""
+    return StoredRound(
+        round=sealed.round,
+        time_ms=sealed.time_ms,
+        first_index=sealed.first_index,
+        size=sealed.first_index + len(sealed.transactions),
+        record=sealed.record,
+        checkpoint=sealed.checkpoint,
+        checkpoint_hash=sealed.checkpoint_hash,
+        peaks=sealed.peaks,
     )
 
 

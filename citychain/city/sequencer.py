@@ -16,9 +16,9 @@ from typing import Any, Final
 from citychain import checkpoint, record
 from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.pool import Candidates, PendingPool
-from citychain.city.replay import held_since
+from citychain.city.replay import Replay, held_since
 from citychain.city.retry import pause_seconds
-from citychain.city.sealing import decide_round, seal_round
+from citychain.city.sealing import decide_round, seal_round, stored_round
 from citychain.city.state import LedgerState
 from citychain.config import PacerSettings, get_dynamic_batch_interval
 from citychain.crypto import merkle
@@ -46,6 +46,8 @@ class Sequencer:
 
     Args:
         holder: Names this server in the city's lease.
+        replay: On ``state``, with parts of its own: checks each round for the representatives
+            inside this server before it is committed.
         sealed: Awaited with each round, and its nodes, once it is durable; may
             wait, and then the next round does.
     """
@@ -63,6 +65,7 @@ class Sequencer:
         consensus: ConsensusStep,
         pool: PendingPool,
         state: LedgerState,
+        replay: Replay | None,
         pacer: PacerSettings,
         compute: Compute,
         clock: Clock,
@@ -78,6 +81,7 @@ class Sequencer:
         self._consensus = consensus
         self._pool = pool
         self._state = state
+        self._replay = replay
         self._pacer = pacer
         self._compute = compute
         self._clock = clock
@@ -105,6 +109,8 @@ class Sequencer:
         self._tree = merkle.Tree(head.size, head.peaks)
         if head.round:
             self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash
+        if self._replay is not None:
+            await self._replay.resume(self._storage)
         if pending := await self._pending():
             held = await held_since(self._storage, head.round, self._hold_rounds, self._compute)
             self._pool.restore(pending, held)
@@ -162,6 +168,7 @@ class Sequencer:
             candidates = self._pool.candidates(self._pacer.max_tx)
             try:
                 sealed = await self._make_round(candidates)
+                await self._examine(sealed)
                 break
             except Exception:
                 # A part's fault; the other cities, and this one's intake, go on.
@@ -169,6 +176,8 @@ class Sequencer:
                 failures += 1
                 await self._clock.sleep(pause_seconds(failures))
         await self._commit(sealed)
+        if self._replay is not None:
+            self._replay.advance(sealed)
         nodes = self._state.apply(sealed)
         self._pool.decided(candidates, sealed.transactions, sealed.held, sealed.round)
         await self._sealed(sealed, nodes)
@@ -195,6 +204,21 @@ class Sequencer:
             compute=self._compute,
         )
         return await seal_round(draft, self._previous_poh, self._consensus)
+
+    async def _examine(self, sealed: SealedRound) -> None:
+        """Have the representatives inside the server check a round.
+
+        Raises:
+            InvalidRound: they would not vote for it.
+        """
+        if self._replay is None:
+            return
+        held = [self._pool.get(tx_id) for tx_id in sealed.held]
+        published = await self._replay.read(
+            stored_round(sealed),
+            [item.envelope for item in (*sealed.transactions, *held) if item is not None],
+        )
+        await self._replay.check(published)
 
     async def _commit(self, sealed: SealedRound) -> None:
         failures = 0

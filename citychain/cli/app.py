@@ -11,12 +11,14 @@ import typer
 from typer.core import TyperGroup
 
 from citychain.cli import (
+    audit,
     batch,
     cities,
     dag,
     init,
     keygen,
     plugins,
+    representative,
     serve,
     submit,
     transactions,
@@ -68,6 +70,8 @@ for command in (
     transactions.watch,
     transactions.receipt,
     verify.verify,
+    audit.audit,
+    representative.representative,
     dag.dag,
     batch.batch,
     demo.demo,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Json", "answers", "print_json", "say"]
+__all__ = ["Json", "answers", "log_to_standard_error", "print_json", "say"]
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, one object a line.")]
 
@@ -26,6 +27,15 @@ def print_json(record: Mapping[str, Any]) -> None:
 def say(message: str) -> None:
     """Tell people something that is no part of the answer."""
     print(message, file=sys.stderr, flush=True)
+
+
+def log_to_standard_error(*, debug: bool) -> None:
+    """Show the log, as processes that run until they are stopped do."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
 
 
 def answers() -> Console:

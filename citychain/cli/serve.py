@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import Config
-from citychain.cli.output import Json, print_json, say
+from citychain.cli.output import Json, log_to_standard_error, print_json, say
 
 if TYPE_CHECKING:
     from citychain.config import Settings
@@ -58,11 +57,7 @@ def serve(
             f"{settings.operator_key}: there is no operator key; `citychain init` makes one with a "
             "configuration, `citychain keygen` one alone"
         )
-    logging.basicConfig(
-        level=logging.DEBUG if context.obj.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
+    log_to_standard_error(debug=context.obj.debug)
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
     asyncio.run(_serve(settings, ready_file, json=json))

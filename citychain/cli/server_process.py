@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +18,16 @@ START_SECONDS_MAX: Final = 60.0
 
 
 class ServerProcess:
-    """``citychain serve`` in a directory, always on the address that it got at first."""
+    """A server in a directory, always on the address that it got at first.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        command: Python's arguments, instead of those of ``citychain serve``; it writes its
+            address to the file ``address``.
+    """
+
+    def __init__(self, directory: Path, command: Sequence[str] = ()) -> None:
         self._directory = directory
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self.address = "127.0.0.1:0"
         self.starts = 0
@@ -39,9 +46,8 @@ class ServerProcess:
         ready.unlink(missing_ok=True)
         with (self._directory / "server.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "citychain", "serve"),
-                *("--config", "citychain.toml", "--listen", self.address),
-                *("--ready-file", "address"),
+                sys.executable,
+                *(self._command or self._serve()),
                 cwd=self._directory,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -64,6 +70,10 @@ class ServerProcess:
         if self._killed_at is not None:
             self.away_seconds += time.monotonic() - self._killed_at
             self._killed_at = None
+
+    def _serve(self) -> tuple[str, ...]:
+        options = ("--config", "citychain.toml", "--listen", self.address)
+        return ("-m", "citychain", "serve", *options, "--ready-file", "address")
 
     @property
     def pid(self) -> int | None:

@@ -28,6 +28,7 @@ from citychain.rpc.messages import (
     decode_city,
     decode_committee,
     decode_events,
+    decode_handovers,
     decode_node,
     decode_outcomes,
     decode_receipt,
@@ -36,7 +37,7 @@ from citychain.rpc.messages import (
     encode_cast_vote,
     encode_objection,
 )
-from citychain.types import CastVote, Head, Objection, ObjectState, State, VoteOutcome
+from citychain.types import CastVote, Handover, Head, Objection, ObjectState, State, VoteOutcome
 
 __all__ = ["CityClient", "CityInfo"]
 
@@ -462,3 +463,10 @@ class CityClient:
         """Who is in office, who voted, and what the city waits for."""
         request = services_pb2.GetCommitteeRequest(city=self._city)
         return decode_committee(await self._call(self._votes.GetCommittee, request))
+
+    async def handovers(self) -> list[Handover]:
+        """Every change of the committee since the genesis, in order, for who checks them:
+        `citychain.committee.CommitteeChain`."""
+        request = services_pb2.GetCommitteeRequest(city=self._city)
+        found = await self._call(self._votes.GetCommittee, request)
+        return list(decode_handovers(found.handovers))

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Final, Self
 
 from citychain.ports import Judgement
-from citychain.types import Decision, ObjectWrite, Parent, PohEntry, Rejection, Seat
+from citychain.types import Decision, NodeRef, ObjectWrite, Parent, PohEntry, Rejection, Seat
 
 __all__ = ["CONSENSUS_LIES", "DAG_LIES", "LyingConsensus", "LyingDag"]
 
@@ -25,15 +25,11 @@ Change = Callable[[Decision], Decision | None]
 def _approve(decision: Decision) -> Decision | None:
     """A rejected transaction is passed off as approved."""
     rejected = [seq for seq, verdict in enumerate(decision.verdicts) if verdict is not None]
-    honest = [parents for parents in decision.parents if parents]
-    if not rejected or not honest:
+    if not rejected:
         return None
     verdicts, parents = list(decision.verdicts), list(decision.parents)
     verdicts[rejected[0]] = None
-    earlier = tuple(parent for parent in honest[0] if not isinstance(parent, int))
-    if not earlier:
-        return None
-    parents[rejected[0]] = earlier
+    parents[rejected[0]] = _earlier_only(decision, ())
     return replace(decision, verdicts=verdicts, parents=parents)
 
 
@@ -84,7 +80,10 @@ def _reorder(decision: Decision) -> Decision | None:
                 decision,
                 order=[decision.order[index] for index in order],
                 verdicts=[decision.verdicts[index] for index in order],
-                parents=[_earlier_only(decision.parents[index]) for index in order],
+                parents=[
+                    parents and _earlier_only(decision, parents)
+                    for parents in (decision.parents[index] for index in order)
+                ],
             )
     return None
 
@@ -111,19 +110,21 @@ def _alter_balance(decision: Decision) -> Decision | None:
 
 
 def _without_children(decision: Decision) -> list[int]:
-    """Approved ones of which no other of the round is a child, or wants an object, by seq."""
+    """Approved ones, by seq, that nothing else of the round hangs on."""
     named = {
         parent for parents in decision.parents for parent in parents if isinstance(parent, int)
     }
     return [
         seq
-        for seq, verdict in enumerate(decision.verdicts)
-        if verdict is None and seq not in named and not decision.writes
+        for seq, (item, verdict) in enumerate(zip(decision.order, decision.verdicts, strict=True))
+        if verdict is None and seq not in named and item.action == "data" and not item.writes
     ]
 
 
-def _earlier_only(parents: tuple[Parent, ...]) -> tuple[Parent, ...]:
-    return tuple(parent for parent in parents if not isinstance(parent, int)) or parents[:1]
+def _earlier_only(decision: Decision, parents: tuple[Parent, ...]) -> tuple[Parent, ...]:
+    """Parents of earlier rounds, or the genesis."""
+    earlier = tuple(parent for parent in parents if not isinstance(parent, int))
+    return earlier or (NodeRef(0, 0, decision.order[0].genesis),)
 
 
 DAG_LIES: Final[Mapping[str, Change]] = {

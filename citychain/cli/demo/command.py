@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from citychain.cli.demo.check import CityResult
+    from citychain.cli.demo.lie import Caught
     from citychain.cli.demo.plan import CityPlan
 
 __all__ = ["demo"]
@@ -35,13 +36,17 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary directory.")] = False,
     json: Json = False,
 ) -> None:
-    """Run four cities on one server, kill it half-way, and check what came of everything.
+    """Run four cities on one server, kill it half-way, check what came of everything, and
+    catch a server that lies.
 
     Signed transactions go over gRPC to cities whose parts differ, some faulty on purpose: altered
     signatures, repeats, write conflicts, overdrafts, breaches of a city's own rule, dependencies
     that come later or are rejected, a city that is not there. What must come of each is known
     before anything is sent. After the kill every acknowledged transaction must become final, and
     every receipt is fetched, and checked without the server.
+
+    Then a second server passes off as approved what its city's rules reject, and the city's
+    three representatives, each in a process of its own, refuse it and say why.
 
     Exit codes: 0 everything came as it must; 1 something did not, and is named.
 
@@ -51,6 +56,7 @@ def demo(
         citychain demo --transactions 20000 --json
     """
     import asyncio
+    from dataclasses import asdict
 
     from citychain.cli.demo.check import check
     from citychain.cli.demo.plan import plan
@@ -61,7 +67,8 @@ def demo(
     keep = keep or directory is not None
     try:
         cities, unknown_answer = asyncio.run(_demonstrate(plans, place))
-        differences = check(cities, unknown_answer)
+        caught = asyncio.run(_catch_a_lie(place / "lie"))
+        differences = [*check(cities, unknown_answer), *caught.differences]
         # Whoever looks for the cause needs the server's log.
         keep = keep or bool(differences)
     finally:
@@ -74,6 +81,7 @@ def demo(
                 "seed": seed,
                 "cities": [record(city) for city in cities],
                 "unknown_city": unknown_answer,
+                "lie": asdict(caught),
                 "differences": differences,
             }
         )
@@ -85,7 +93,17 @@ def demo(
         say(f"kept: {place}")
     if differences:
         raise typer.Exit(Exit.NO)
-    say(f"all {transactions} transactions came to what they must")
+    say(f"all {transactions} transactions came to what they must, and the lie to nothing")
+
+
+async def _catch_a_lie(directory: Path) -> Caught:
+    import asyncio
+    import signal
+
+    from citychain.cli.demo.lie import catch_a_lie
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _interrupt)
+    return await catch_a_lie(directory, say)
 
 
 async def _demonstrate(plans: Sequence[CityPlan], directory: Path) -> tuple[list[CityResult], str]:

@@ -37,7 +37,7 @@ def make_directory(directory: Path, cities: Sequence[City]) -> list[SigningKey]:
     balances = "".join(f'"{key_id(key.public_key).hex()}" = {BALANCE}\n' for key in residents)
     text = CONFIGURATION
     for city in cities:
-        text += f"\n[cities.{city.slug}]\n"
+        text += f'\n[cities.{city.slug}]\nconsensus = "poh-pop"\n'
         if city.distribution is None:
             text += f'dag = "{city.dag}"\n'
         # Long enough for a dependency to be sent again after the server was away.

@@ -1,0 +1,116 @@
+"""What ``citychain audit`` does, apart from telling it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from citychain.acknowledgement import Promise, verify
+from citychain.city.founding import genesis_path
+from citychain.city.replay import PublishedRound
+from citychain.city.state import MemoryState
+from citychain.cli.options import connect
+from citychain.committee import CommitteeChain
+from citychain.config import load_settings
+from citychain.containers import CoreContainer, open_replay
+from citychain.errors import ConfigurationError, NotFound, VerificationError
+from citychain.following.audit import Audit, AuditResult
+from citychain.following.source import RoundSource, ServerSource, StorageSource
+from citychain.genesis import Genesis
+from citychain.promise import PromiseCheck, PromiseVerdict
+
+__all__ = ["run_audit"]
+
+
+async def run_audit(
+    *,
+    city: str,
+    given: Genesis | None,
+    first: int,
+    promise: Promise | None,
+    server: str | None,
+    timeout: float,
+    config: Path | None,
+    progress: bool,
+) -> tuple[AuditResult, PromiseVerdict | None]:
+    """Audit a city, and a promise if there is one.
+
+    Args:
+        given: The genesis that the city must have.
+        server: Where to ask, or ``None`` to read the storage that the configuration names.
+
+    Raises:
+        InvalidRound: the first thing that does not hold.
+    """
+    core = CoreContainer(settings=load_settings(config))
+    async with core.compute(), _source(core, city, server, timeout) as (source, genesis):
+        if given is not None and given.id != genesis.id:
+            raise VerificationError(
+                f"genesis: the file is {given.id.hex()[:16]}…, the city's {genesis.id.hex()[:16]}…"
+            )
+        state = MemoryState(genesis.initial_objects())
+        check = None
+        if promise is not None:
+            verify(genesis, promise)
+            check = PromiseCheck(promise)
+        sealed, _ = await source.last_round()
+        async with open_replay(core, genesis, state, source.public_keys) as replay:
+            with _progress(sealed, progress) as advance:
+
+                def seen(published: PublishedRound, certified: bool) -> None:
+                    advance()
+                    if check is not None:
+                        check.see(published.stored, published.record, certified)
+
+                audit = Audit(
+                    replay=replay,
+                    state=state,
+                    chain=CommitteeChain(genesis),
+                    source=source,
+                    compute=core.compute(),
+                    recoveries=await source.recoveries(),
+                    seen=seen,
+                )
+                result = await audit.run(sealed, first)
+    return result, None if check is None else check.verdict(core.clock().time_ms())
+
+
+@asynccontextmanager
+async def _source(
+    core: CoreContainer, city: str, server: str | None, timeout: float
+) -> AsyncIterator[tuple[RoundSource, Genesis]]:
+    """A city's rounds and its genesis, from a server or from the storage that is configured."""
+    if server is not None:
+        async with connect(server, city, timeout) as client:
+            info = await client.info()
+            yield ServerSource(client), Genesis.from_bytes(info.genesis_file)
+        return
+    plan = core.catalogue().plan(_slug(core, city))
+    path = genesis_path(core.settings().data_dir, plan)
+    try:
+        genesis = Genesis.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
+    async with core.engines():
+        backend = await core.engines().backend(plan.storage)
+        storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        yield StorageSource(storage), genesis
+
+
+def _slug(core: CoreContainer, city: str) -> str:
+    found = core.catalogue().find(city)
+    if found is None:
+        raise NotFound("city", city, core.catalogue().suggestions(city))
+    return found.slug
+
+
+@contextmanager
+def _progress(rounds: int, shown: bool) -> Iterator[Callable[[], None]]:
+    """A bar on standard error; gives what moves it on by a round."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        task = bar.add_task("rounds", total=rounds)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,146 @@
+"""The audit of a whole city: everything recomputed from what it published.
+
+Rounds are read ahead, several at once, on all cores; each is then checked against
+the ledger that the rounds before it left, and its certificate against the committee
+in office. The first thing that does not hold ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from citychain.city.replay import PublishedRound, Replay
+from citychain.city.state import MemoryState
+from citychain.committee import CommitteeChain
+from citychain.errors import InvalidRound, VerificationError
+from citychain.following.source import RoundSource
+from citychain.ports import Compute
+from citychain.types import Handover
+
+__all__ = ["Audit", "AuditResult"]
+
+AHEAD: Final = 8
+"""Rounds that are read before the one being checked."""
+
+
+@dataclass(slots=True)
+class AuditResult:
+    """What was found to hold."""
+
+    rounds: int = 0
+    transactions: int = 0
+    approved: int = 0
+    certified_round: int = 0
+    """All rounds up to this one have a certificate that holds."""
+    time_ms: int = 0
+    """Of the last round."""
+    checkpoint_hash: bytes = b""
+    """Of the last round."""
+    seconds: float = 0.0
+
+
+class Audit:
+    """Audits one city, once.
+
+    Args:
+        replay: At the beginning of the ledger, on ``state``.
+        recoveries: The operator's recoveries that the city names, in order; checked when
+            their rounds come.
+        seen: Told of each round that holds, and whether it and all before are certified.
+    """
+
+    def __init__(
+        self,
+        *,
+        replay: Replay,
+        state: MemoryState,
+        chain: CommitteeChain,
+        source: RoundSource,
+        compute: Compute,
+        recoveries: Sequence[tuple[int, Handover]] = (),
+        seen: Callable[[PublishedRound, bool], None] | None = None,
+    ) -> None:
+        self._replay = replay
+        self._state = state
+        self._chain = chain
+        self._source = source
+        self._compute = compute
+        self._recoveries = deque(recoveries)
+        self._seen = seen
+        self.result = AuditResult()
+        """As far as it has come."""
+
+    async def run(self, last: int, first: int = 1) -> AuditResult:
+        """Check all rounds up to ``last``.
+
+        Args:
+            first: Of the rounds before it the ledger is repeated, but signatures, hashing and
+                votes are not checked.
+
+        Raises:
+            InvalidRound: the first thing that does not hold.
+        """
+        began = time.monotonic()
+        reading: deque[asyncio.Task[PublishedRound]] = deque()
+        try:
+            async with aclosing(self._source.rounds(1)) as rounds:
+                async for stored, envelopes in rounds:
+                    if stored.round > last:
+                        break
+                    thorough = stored.round >= first
+                    reading.append(
+                        asyncio.create_task(
+                            self._replay.read(stored, envelopes, signatures=thorough)
+                        )
+                    )
+                    if len(reading) >= AHEAD:
+                        await self._check(await reading.popleft(), first)
+                    if stored.round == last:
+                        break
+            while reading:
+                await self._check(await reading.popleft(), first)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+        if self.result.rounds < last:
+            raise InvalidRound(self.result.rounds + 1, "round", "the city does not give it")
+        self.result.seconds = time.monotonic() - began
+        return self.result
+
+    async def _check(self, published: PublishedRound, first: int) -> None:
+        sealed = await self._replay.check(published)
+        await self._check_certificate(published, thorough=sealed.round >= first)
+        self._replay.advance(sealed)
+        self._state.apply(sealed)
+        result = self.result
+        result.rounds = sealed.round
+        result.transactions += len(sealed.verdicts)
+        result.approved += sum(verdict is None for verdict in sealed.verdicts)
+        result.time_ms = sealed.time_ms
+        result.checkpoint_hash = sealed.checkpoint_hash
+        if self._seen is not None:
+            self._seen(published, result.certified_round == sealed.round)
+
+    async def _check_certificate(self, published: PublishedRound, *, thorough: bool) -> None:
+        stored, seats = published.stored, published.checkpoint.next_committee
+        try:
+            while self._recoveries and self._recoveries[0][0] <= stored.round:
+                self._chain.apply(self._recoveries.popleft()[1])
+            if stored.certificate is None:
+                return
+            keys = await self._source.public_keys([seat.key_id for seat in seats]) if seats else {}
+            if thorough or seats:
+                await self._compute(
+                    self._chain.advance, stored.checkpoint, stored.certificate, keys
+                )
+        except VerificationError as error:
+            raise InvalidRound(stored.round, "certificate", str(error)) from error
+        if self.result.certified_round == stored.round - 1:
+            self.result.certified_round = stored.round

@@ -1,0 +1,235 @@
+"""A representative in a process of its own: follows a city, checks everything, votes.
+
+It keeps a copy of the ledger that it has checked, and a round is durable in that
+copy before a vote for it is sent. A copy holds each round once, so whatever is
+killed and whenever, a representative never signs two checkpoints of one round.
+That holds for one key on one state directory: never run a key on two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from citychain import checkpoint
+from citychain.city.replay import PublishedRound, Replay
+from citychain.city.retry import pause_seconds
+from citychain.city.state import LedgerState
+from citychain.client.city import CityClient
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import SigningKey
+from citychain.errors import CitychainError, InvalidRound
+from citychain.genesis import Genesis
+from citychain.ports import CityStorage, Clock, Compute, StoredRound
+from citychain.types import CastVote, Objection, RawTransaction, SealedRound, Vote, VoteOutcome
+
+__all__ = ["Representative"]
+
+logger = logging.getLogger(__name__)
+
+CLOCK_BOUND_MS: Final = 30_000
+"""How far a round's time may be off this machine's clock."""
+REPEAT_SECONDS: Final = 1.0
+"""How often votes that no certificate has answered are sent again."""
+VOTES_MAX: Final = 64
+"""Votes sent in one call."""
+FINE: Final = frozenset((VoteOutcome.COUNTED, VoteOutcome.REPEATED, VoteOutcome.LATE))
+
+
+class Representative:
+    """Follows one city with one key.
+
+    Args:
+        storage: The copy of the ledger, which nobody else writes.
+        state: Over ``storage``.
+        replay: Resumed from ``storage``.
+        objected: Told of the round that is refused, once.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        key: SigningKey,
+        client: CityClient,
+        storage: CityStorage,
+        state: LedgerState,
+        replay: Replay,
+        compute: Compute,
+        clock: Clock,
+        objected: Callable[[InvalidRound], None] | None = None,
+    ) -> None:
+        self._genesis = genesis
+        self._key = key
+        self.key_id = key_id(key.public_key)
+        """Id of its key."""
+        self._client = client
+        self._storage = storage
+        self._state = state
+        self._replay = replay
+        self._compute = compute
+        self._clock = clock
+        self._objected = objected
+        self._votes: dict[int, CastVote] = {}
+        """Sent, or to be sent, and not known to be certified."""
+        self._to_send = asyncio.Event()
+        self._idle_since_ms = 0
+        """Since when the next round is awaited, by this machine's clock; 0 while behind."""
+
+    async def run(self) -> None:
+        """Follow and vote until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_votes())
+            await self._vote_again()
+            await self._follow()
+
+    # --- following
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with aclosing(
+                    self._client.follow_transactions(self._replay.head.round + 1, sealed=True)
+                ) as rounds:
+                    async for stored, envelopes in rounds:
+                        await self._take(stored, envelopes)
+                        failures = 0
+            except InvalidRound as error:
+                await self._object(error)
+            except (CitychainError, TimeoutError) as error:
+                logger.warning("%s: %s; trying again", self._genesis.city, error)
+            failures += 1
+            await self._clock.sleep(pause_seconds(failures))
+
+    async def _take(self, stored: StoredRound, envelopes: Sequence[bytes]) -> None:
+        """Check a round, keep it, vote for it."""
+        self._refused = stored
+        published = await self._replay.read(stored, envelopes)
+        self._check_time(published)
+        sealed = await self._replay.check(published)
+        await self._keep(published, sealed)
+        self._replay.advance(sealed)
+        self._state.apply(sealed)
+        if stored.certificate is None:
+            await self._vote(sealed)
+        self._idle_since_ms = self._clock.time_ms() if stored.certificate is None else 0
+
+    def _check_time(self, published: PublishedRound) -> None:
+        """A round must be of about now; one that waited here for us may be older."""
+        time_ms, now_ms = published.record.time_ms, self._clock.time_ms()
+        number = published.stored.round
+        if published.stored.certificate is not None:
+            return
+        if time_ms > now_ms + CLOCK_BOUND_MS:
+            raise InvalidRound(number, "time", f"it is {time_ms - now_ms} ms ahead of our clock")
+        if self._idle_since_ms and time_ms < self._idle_since_ms - CLOCK_BOUND_MS:
+            late = self._idle_since_ms - time_ms
+            raise InvalidRound(number, "time", f"it is dated {late} ms before we waited for it")
+
+    async def _keep(self, published: PublishedRound, sealed: SealedRound) -> None:
+        """Make the round durable here: from then on no other version of it gets our vote."""
+        authors = list({item.author for item in published.transactions})
+        known = await self._storage.keys(authors)
+        missing = [author for author in authors if author not in known]
+        await self._storage.append(
+            [RawTransaction(item.tx_id, item.author, item.envelope) for item in
+             published.transactions],
+            await self._client.public_keys(missing) if missing else {},
+        )  # fmt: skip
+        await self._storage.commit(sealed)
+
+    # --- voting
+
+    async def _vote(self, sealed: SealedRound) -> None:
+        await self._add_vote(sealed.round, sealed.checkpoint, sealed.checkpoint_hash)
+        self._to_send.set()
+
+    async def _vote_again(self) -> None:
+        """Votes of an earlier life that may not have arrived, the same as then."""
+        certified = (await self._client.info()).head.certified_round
+        first = max(certified, self._replay.head.round - VOTES_MAX) + 1
+        for stored in await self._storage.rounds(first, VOTES_MAX):
+            await self._add_vote(stored.round, stored.checkpoint, stored.checkpoint_hash)
+        self._to_send.set()
+
+    async def _add_vote(self, round: int, encoded: bytes, digest: bytes) -> None:
+        message = checkpoint.vote_message(self._genesis.id, round, digest)
+        signature = await self._compute(
+            self._key.sign, message, checkpoint.VOTE_CONTEXT, deterministic=True
+        )
+        self._votes[round] = CastVote(round, digest, Vote(self.key_id, signature))
+
+    async def _send_votes(self) -> None:
+        failures = 0
+        while True:
+            await self._to_send.wait()
+            self._to_send.clear()
+            try:
+                await self._send()
+                failures = 0
+            except (CitychainError, TimeoutError) as error:
+                logger.warning("%s: votes were not taken: %s", self._genesis.city, error)
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
+                self._to_send.set()
+
+    async def _send(self) -> None:
+        """Send what is not certified yet, again and again: a server that died forgot it."""
+        while self._votes:
+            votes = [self._votes[round] for round in sorted(self._votes)][:VOTES_MAX]
+            outcomes = await self._client.cast_votes(votes)
+            for vote, outcome in zip(votes, outcomes, strict=True):
+                if outcome == VoteOutcome.LATE:
+                    self._votes.pop(vote.round, None)
+                elif outcome not in FINE:
+                    logger.error(
+                        "%s: round %d: our vote was not counted: %s",
+                        self._genesis.city,
+                        vote.round,
+                        outcome.name,
+                    )
+            waiting = (await self._client.committee()).round
+            for round in [round for round in self._votes if round < waiting]:
+                del self._votes[round]
+            try:
+                async with asyncio.timeout(REPEAT_SECONDS):
+                    await self._to_send.wait()
+            except TimeoutError:
+                continue
+            self._to_send.clear()
+
+    # --- objecting
+
+    _refused: StoredRound
+    _last_objection: tuple[int, str] | None = None
+
+    async def _object(self, error: InvalidRound) -> None:
+        """Say in plain words, here and to the city, why there is no vote."""
+        if self._last_objection != (error.round, str(error)):
+            self._last_objection = (error.round, str(error))
+            logger.error("%s: no vote: %s", self._genesis.city, error)
+            if self._objected is not None:
+                self._objected(error)
+        detail = error.detail.encode()[:512].decode(errors="ignore")
+        message = checkpoint.objection_message(
+            self._genesis.id, error.round, self._refused.checkpoint_hash, error.check, detail
+        )
+        signature = await self._compute(
+            self._key.sign, message, checkpoint.OBJECTION_CONTEXT, deterministic=True
+        )
+        objection = Objection(
+            error.round,
+            self._refused.checkpoint_hash,
+            error.check,
+            detail,
+            self.key_id,
+            signature,
+        )
+        try:
+            await self._client.cast_votes([], [objection])
+        except (CitychainError, TimeoutError) as failure:
+            logger.warning("%s: the objection was not taken: %s", self._genesis.city, failure)
