@@ -409,7 +409,10 @@ async def test_the_history_is_the_same_after_a_restart(open_cities: OpenCities) 
         head = await city.head()
     async with open_cities(cities=cities) as directory:
         city = await directory.handler("tokyo")
-        assert (await city.head()).checkpoint_hash == head.checkpoint_hash
+        # What is held goes on to make rounds until the city closes.
+        assert (await city.head()).round >= head.round
+        [kept] = await city.storage.rounds(head.round, 1)
+        assert kept.checkpoint_hash == head.checkpoint_hash
         await verify_all(city, *before)
         after = sign(city)
         await submit(city, after)
