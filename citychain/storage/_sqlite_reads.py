@@ -409,6 +409,7 @@ def checkpoint_hashes(connection: Connection, city: int, rounds: Sequence[int]) 
             "SELECT checkpoint_hash FROM rounds WHERE city = ? AND round = ?", (city, round)
         ).get
         for round in rounds
+        if round < 1 << 63  # Transactions name rounds that SQLite has no number for.
     }
     return {round: value for round, value in hashes.items() if value is not None}
 

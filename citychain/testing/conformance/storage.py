@@ -30,6 +30,7 @@ from citychain.compute import Executor
 from citychain.ports import StorageContext
 from citychain.testing.conformance._storage_intake import IntakeTests
 from citychain.testing.conformance._storage_machine import StorageMachine
+from citychain.testing.conformance._storage_notes import NoteTests
 from citychain.testing.conformance._storage_rounds import RoundTests
 from citychain.testing.conformance._storage_session import Factory, Session
 from citychain.testing.conformance._storage_whole import WholeTests
@@ -37,7 +38,7 @@ from citychain.testing.conformance._storage_whole import WholeTests
 __all__ = ["StorageSuite"]
 
 
-class StorageSuite(IntakeTests, RoundTests, WholeTests):
+class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests):
     """Inherit it as ``Test...`` and override `storage_backend_factory`."""
 
     durable: ClassVar[bool] = True
