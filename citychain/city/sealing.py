@@ -7,7 +7,7 @@ a verifier repeats it from the round record.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -84,10 +84,9 @@ async def decide_round(
     transactions = candidates.transactions
     judgement = await consensus.judge(context, transactions, state)
     refused = await compute(_unsupported, transactions, judgement.actions)
-    decision = await dag.decide(
-        context, transactions, candidates.held_since, refused | dict(judgement.refused), state
-    )
-    _check_decision(decision, transactions)
+    refused |= judgement.refused
+    decision = await dag.decide(context, transactions, candidates.held_since, refused, state)
+    _check_decision(decision, transactions, refused)
     decision = await _with_effects(decision, judgement, state, compute)
     _check_writes(decision.writes)
     return await compute(
@@ -115,7 +114,9 @@ def _unsupported(
     }
 
 
-def _check_decision(decision: Decision, candidates: Sequence[Transaction]) -> None:
+def _check_decision(
+    decision: Decision, candidates: Sequence[Transaction], refused: Mapping[int, Rejection]
+) -> None:
     """Hold a DAG handler to its contract before anything is made of its decision.
 
     Raises:
@@ -129,11 +130,14 @@ def _check_decision(decision: Decision, candidates: Sequence[Transaction]) -> No
     decided = [transaction.tx_id for transaction in (*decision.order, *decision.held)]
     if len(decided) != len(candidates) or set(decided) != {item.tx_id for item in candidates}:
         raise ConsensusError("the DAG handler lost, repeated or invented a transaction")
+    refused_ids = {candidates[index].tx_id for index in refused}
     for transaction, parents, verdict in zip(
         decision.order, decision.parents, decision.verdicts, strict=True
     ):
         if bool(parents) == (verdict is not None) or len(parents) > PARENTS_MAX:
             raise ConsensusError(f"the DAG handler gave a node {len(parents)} parents")
+        if verdict is None and transaction.tx_id in refused_ids:
+            raise ConsensusError("the DAG handler approved what the consensus step refused")
         if verdict is not None and not (
             CODE.fullmatch(verdict.code) and len(verdict.reason.encode()) <= REASON_BYTES_MAX
         ):
@@ -171,6 +175,8 @@ async def _with_effects(
         if verdict is None
     ]
     values = await compute(judgement.effects, approved)
+    if foreign := [object for object in values if not object.startswith("$")]:
+        raise ConsensusError(f"the consensus step writes {min(foreign)}, which is no $-object")
     before = await state.objects(list(values))
     writes = {write.object: write for write in decision.writes}
     if shared := writes.keys() & values.keys():

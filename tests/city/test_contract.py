@@ -14,7 +14,7 @@ from citychain.city.directory import CityDirectory
 from citychain.client.transactions import sign_transaction
 from citychain.crypto.signatures import SigningKey
 from citychain.handler import CityHandler
-from citychain.types import Decision, Rejection, State
+from citychain.types import Decision, NodeRef, Rejection, State
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
 KEY = SigningKey(bytes(32))
@@ -87,6 +87,44 @@ async def test_a_dag_handler_that_breaks_its_contract_makes_no_round(
         assert dag.changes == 0
         assert "round 1 failed" in caplog.text
         assert (await city.head()).size == 2
+
+
+async def test_a_dag_handler_cannot_approve_what_the_consensus_step_refused(
+    open_cities: OpenCities, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(judgement: Any, args: Sequence[Any]) -> Any:
+        return replace(judgement, refused={0: Rejection("NO_PRESENCE", "was never there")})
+
+    def approve(decision: Decision, args: Sequence[Any]) -> Decision:
+        assert decision.verdicts == [Rejection("NO_PRESENCE", "was never there")]
+        genesis = NodeRef(0, 0, args[0].genesis)
+        return replace(decision, verdicts=[None], parents=[(genesis,)])
+
+    parts = {"dag": Around("decide", approve), "consensus": Around("judge", refuse)}
+    async with open_cities({"tokyo": parts}) as directory:
+        city = await directory.handler("tokyo")
+        transaction = sign(city)
+        await city.submit([transaction.envelope])
+        async for _ in city.watch_transactions([transaction.tx_id], State.APPROVED):
+            pass
+        assert "approved what the consensus step refused" in caplog.text
+
+
+async def test_a_consensus_step_writes_no_object_of_a_transaction(
+    open_cities: OpenCities, caplog: pytest.LogCaptureFixture
+) -> None:
+    def effects(judgement: Any, args: Sequence[Any]) -> Any:
+        return replace(judgement, effects=lambda approved: {"seat": b"mine"})
+
+    consensus = Around("judge", effects)
+    async with open_cities({"tokyo": {"consensus": consensus}}) as directory:
+        city = await directory.handler("tokyo")
+        transaction = sign(city)
+        await city.submit([transaction.envelope])
+        async for _ in city.watch_transactions([transaction.tx_id], State.APPROVED):
+            pass
+        assert "the consensus step writes seat, which is no $-object" in caplog.text
+        assert await city.storage.objects(["seat"]) == {}
 
 
 async def test_a_consensus_step_writes_objects_of_its_own_for_what_is_approved(
