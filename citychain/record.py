@@ -5,11 +5,14 @@ Layout, integers big-endian::
     version 2 = 1 | genesis 32 | round 8 | time_ms 8 | epoch 8
     | sealed 4 | held 4 | writes 4
     sealed times: tx_id 32 | len(code) 1 | code | if rejected: len(reason) 1 | reason
-    held times:   tx_id 32
+    held times:   tx_id 32 | place 4
     writes times: len(object) 1 | object | version 8 | len(value) 2 | value
     proof-of-history entry: prev 32 | num_hashes 8 | mixin 32 | hash 32
 
     record hash = SHA-256("citychain/round/v1\\0" || all but the last 104 bytes)
+
+A held transaction's place is the number of sealed ones that stood before it when the round
+was decided: whether one has to wait for another depends on which of the two came first.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ class RoundRecord:
     verdicts: Sequence[Verdict]
     held: Sequence[bytes]
     """Transaction ids first held in this round."""
+    held_places: Sequence[int]
+    """For each of ``held`` the number of sealed ones that stood before it."""
     writes: Sequence[ObjectWrite]
     poh: PohEntry
 
@@ -56,6 +61,7 @@ def body_bytes(
     tx_ids: Sequence[bytes],
     verdicts: Sequence[Verdict],
     held: Sequence[bytes],
+    held_places: Sequence[int],
     writes: Sequence[ObjectWrite],
 ) -> bytes:
     """The record without its proof-of-history entry."""
@@ -71,7 +77,8 @@ def body_bytes(
     ]
     for tx_id, verdict in zip(tx_ids, verdicts, strict=True):
         parts += (tx_id, _APPROVED) if verdict is None else (tx_id, _rejection_bytes(verdict))
-    parts += held
+    for tx_id, place in zip(held, held_places, strict=True):
+        parts += (tx_id, place.to_bytes(4, "big"))
     for object, version, value in writes:
         parts += (
             _counted(object.encode(), 1),
@@ -120,7 +127,7 @@ def decode(record: bytes) -> RoundRecord:
     )
     sealed, held, writes = reader.integer(4), reader.integer(4), reader.integer(4)
     # The least that so many items take bounds them before any is read.
-    if 33 * sealed + 32 * held + 12 * writes > len(record):
+    if 33 * sealed + 36 * held + 12 * writes > len(record):
         raise VerificationError("round record: shorter than its counts say")
     tx_ids: list[bytes] = []
     verdicts: list[Verdict] = []
@@ -128,6 +135,7 @@ def decode(record: bytes) -> RoundRecord:
         tx_ids.append(reader.take(32))
         code = reader.text()
         verdicts.append(Rejection(code, reader.text()) if code else None)
+    waiting = [(reader.take(32), reader.integer(4)) for _ in range(held)]
     decoded = RoundRecord(
         genesis=genesis,
         round=round,
@@ -135,7 +143,8 @@ def decode(record: bytes) -> RoundRecord:
         epoch=epoch,
         tx_ids=tx_ids,
         verdicts=verdicts,
-        held=[reader.take(32) for _ in range(held)],
+        held=[tx_id for tx_id, _ in waiting],
+        held_places=[place for _, place in waiting],
         writes=[
             ObjectWrite(reader.text(), reader.integer(8), reader.take(reader.integer(2)))
             for _ in range(writes)

@@ -45,6 +45,7 @@ def make_round(
         tx_ids=tx_ids,
         verdicts=[None] * len(tx_ids),
         held=[],
+        held_places=[],
         writes=[],
         poh=PohEntry(bytes(32), 1, bytes(32), bytes(32)),
     )

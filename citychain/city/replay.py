@@ -31,7 +31,8 @@ is that the rest follows from it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -291,17 +292,17 @@ class Replay:
             transactions[: len(decided.tx_ids)],
             transactions[len(decided.tx_ids) :],
         )
-        new = [item for item in sealed if item.tx_id not in self._held]
+        new = _interleaved(sealed, self._newly_held, decided.held_places, self._held.keys())
         candidates = Candidates(
-            [*(item for item, _ in self._held.values()), *new, *self._newly_held],
+            [*(item for item, _ in self._held.values()), *new],
             [
                 *(since for _, since in self._held.values()),
-                *[0] * (len(new) + len(self._newly_held)),
+                *[0] * len(new),
             ],
         )
         ids = [item.tx_id for item in candidates.transactions]
         repeated = len(set(ids)) != len(ids)
-        known = await self._state.find([item.tx_id for item in (*new, *self._newly_held)])
+        known = await self._state.find([item.tx_id for item in new])
         if repeated or known:
             name = next(iter(known)).hex() if known else "a transaction"
             raise InvalidRound(number, "order", f"{name} stands in the ledger twice")
@@ -329,6 +330,23 @@ class Replay:
         except ConsensusError as error:
             raise InvalidRound(number, "verdict", f"the rules give no round: {error}") from error
         return draft.sealed
+
+
+def _interleaved(
+    sealed: Sequence[Transaction],
+    held: Sequence[Transaction],
+    places: Sequence[int],
+    known: Collection[bytes],
+) -> list[Transaction]:
+    """New candidates in the order in which they stood, as far as it matters."""
+    order: list[Transaction] = []
+    waiting = deque(zip(held, places, strict=True))
+    for seq, transaction in enumerate(sealed):
+        while waiting and waiting[0][1] <= seq:
+            order.append(waiting.popleft()[0])
+        if transaction.tx_id not in known:
+            order.append(transaction)
+    return [*order, *(transaction for transaction, _ in waiting)]
 
 
 async def held_since(

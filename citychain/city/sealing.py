@@ -224,7 +224,7 @@ def _draft_round(
         round=context.round, tx_ids=tx_ids, node_ids=node_ids, rejections=decision.verdicts
     )
     subtrees = [SubtreeHash(*subtree) for subtree in tree.append(leaf_hashes)]
-    held = [item.tx_id for item in decision.held if item.tx_id not in known_held]
+    held, held_places = _newly_held(candidates, decision, known_held)
     record_body = record.body_bytes(
         genesis=context.genesis,
         round=context.round,
@@ -233,6 +233,7 @@ def _draft_round(
         tx_ids=tx_ids,
         verdicts=decision.verdicts,
         held=held,
+        held_places=held_places,
         writes=decision.writes,
     )
     if len(record_body) + record.POH_BYTES > record.RECORD_BYTES_MAX:
@@ -268,6 +269,23 @@ def _draft_round(
         subtrees=subtrees,
     )
     return Draft(sealed, checkpoint.mixin(checkpoint_body))
+
+
+def _newly_held(
+    candidates: Sequence[Transaction], decision: Decision, known_held: frozenset[bytes]
+) -> tuple[list[bytes], list[int]]:
+    """Ids held for the first time, and for each how many sealed candidates stand before it."""
+    if not decision.held:
+        return [], []
+    waiting = {item.tx_id for item in decision.held}
+    held, places, sealed = [], [], 0
+    for candidate in candidates:
+        if candidate.tx_id not in waiting:
+            sealed += 1
+        elif candidate.tx_id not in known_held:
+            held.append(candidate.tx_id)
+            places.append(sealed)
+    return held, places
 
 
 async def seal_round(draft: Draft, previous_poh: bytes, consensus: ConsensusStep) -> SealedRound:

@@ -57,6 +57,7 @@ async def live(city: CityHandler, seed: int, *, rounds: int = 8) -> None:
             )
             sent.append(signed.tx_id)
             batch.append(signed)
+        choose.shuffle(batch)  # So that some stand before what they depend on.
         await city.submit([signed.envelope for signed in batch])
         async for _ in city.watch_transactions([batch[0].tx_id], State.SEALED):
             break
