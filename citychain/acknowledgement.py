@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from citychain.crypto import merkle, signatures
 from citychain.errors import InvalidAcknowledgement, VerificationError
 from citychain.genesis import Genesis
+from citychain.json_members import read_json
 
 __all__ = [
     "FILE_BYTES_MAX",
@@ -232,11 +233,14 @@ def from_json(content: bytes) -> Promise:
     if len(content) > FILE_BYTES_MAX:
         raise InvalidAcknowledgement("form", f"more than {FILE_BYTES_MAX} bytes")
     try:
+        read_json(content)
         file = _File.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
         raise InvalidAcknowledgement("form", f"{field}: {first['msg']}") from None
+    except ValueError as error:
+        raise InvalidAcknowledgement("form", str(error)) from None
     return Promise(
         Acknowledgement(
             genesis=bytes.fromhex(file.genesis),

@@ -1,6 +1,7 @@
 """The genesis of a city: what it is, before anything happened in it.
 
-A JSON file. Its id, 32 bytes, stands in everything that is signed or hashed::
+A JSON file, each member given once. Its id, 32 bytes, stands in everything that is
+signed or hashed::
 
     genesis id = SHA-256("citychain/genesis/v1\\0" || the file, byte for byte)
 """
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from citychain.crypto.keys import key_id
 from citychain.errors import ConfigurationError
+from citychain.json_members import read_json
 from citychain.types import ObjectWrite, Quorum, Seat
 
 __all__ = ["GENESIS_BYTES_MAX", "Genesis", "Representative", "balance_object", "stake_account"]
@@ -99,11 +101,14 @@ class Genesis(BaseModel):
         if len(file) > GENESIS_BYTES_MAX:
             raise ConfigurationError(f"genesis file: more than {GENESIS_BYTES_MAX} bytes")
         try:
-            genesis = cls.model_validate_json(file)
+            read_json(file)
+            genesis = cls.model_validate_json(file, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"])) or "the file"
             raise ConfigurationError(f"genesis file: {field}: {first['msg']}") from None
+        except ValueError as error:
+            raise ConfigurationError(f"genesis file: {error}") from None
         if len({seat.key_id for seat in genesis.seats}) != len(genesis.seats):
             raise ConfigurationError("genesis file: committee: a key stands in it twice")
         for asset, balances in genesis.balances.items():
