@@ -65,7 +65,9 @@ def decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
         receipt = _decode_receipt(message)
     except VerificationError as error:
         raise InvalidReceipt("form", str(error)) from None
-    if wire_form(encode_receipt(receipt)) != wire_form(message):
+    said = encode_receipt(receipt)
+    said.DiscardUnknownFields()  # The transaction was taken as it is.
+    if wire_form(said) != wire_form(message):
         raise InvalidReceipt("form", "has more than a receipt says")
     return receipt
 
@@ -103,9 +105,7 @@ def _decode_receipt(message: ledger_pb2.Receipt) -> Receipt:
     return Receipt(
         genesis=exact(message.genesis, ID_BYTES, "genesis"),
         tx_id=exact(message.tx_id, ID_BYTES, "tx_id"),
-        envelope=(
-            message.transaction.SerializeToString() if message.HasField("transaction") else None
-        ),
+        envelope=message.transaction.SerializeToString() or None,
         public_key=optional(message.public_key, PUBLIC_KEY_BYTES, "public_key"),
         round=message.round,
         seq=message.seq,
