@@ -195,6 +195,7 @@ class Ledger:
             tx_ids=[item.tx_id for item in sealed],
             verdicts=verdicts,
             held=(),
+            held_places=(),
             writes=(),
         )
         last = self.rounds[-1] if self.rounds else None
