@@ -29,6 +29,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -44,6 +45,7 @@ from pydantic_settings import (
 )
 
 from citychain.city.names import normalise
+from citychain.client.keys import load_public_key
 from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Key, Source, explain, toml_place
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
@@ -108,7 +110,23 @@ def _address(address: str) -> str:
     return address
 
 
+def _member(value: Any) -> Any:
+    """A committee's member, whose public key may be given by its file."""
+    if not isinstance(value, dict) or "key" not in value:
+        return value
+    member = {name: item for name, item in value.items() if name != "key"}
+    if "public_key" in member:
+        raise ValueError("has both key and public_key: give one of them")
+    try:
+        return {**member, "public_key": load_public_key(Path(value["key"])).hex()}
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    except TypeError:
+        raise ValueError("key must be the path of a public key file") from None
+
+
 CityName = Annotated[str, AfterValidator(_city_name)]
+CommitteeMember = Annotated[Representative, BeforeValidator(_member)]
 PartName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 
 
@@ -232,8 +250,9 @@ class CitySettings(_Table):
     """Of a new city: see `Genesis.hold_rounds`."""
     balances: dict[Asset, dict[KeyIdHex, Amount]] = Field(default_factory=dict)
     """First balances of a new city: asset, then key id in hexadecimal."""
-    committee: tuple[Representative, ...] = ()
-    """First committee of a new city: public keys and stakes; the operator alone if empty."""
+    committee: tuple[CommitteeMember, ...] = ()
+    """First committee of a new city: stakes, and public keys or their files as ``key``; the
+    operator alone if empty."""
     representatives: tuple[Path, ...] = ()
     """Key files of the representatives that vote inside this server; the operator's if empty."""
     genesis: Path | None = None
@@ -472,6 +491,11 @@ def _read_file(config: Path) -> Source:
             table[key] = folder / table[key]
         elif isinstance(table.get(key), list):
             table[key] = [folder / path if isinstance(path, str) else path for path in table[key]]
+    for table in tables:
+        members = table.get("committee") if isinstance(table, dict) else None
+        for member in members if isinstance(members, list) else ():
+            if isinstance(member, dict) and isinstance(member.get("key"), str):
+                member["key"] = folder / member["key"]
     return Source(values, partial(toml_place, config, text))
 
 

@@ -8,6 +8,7 @@ are built when the city is opened. A test replaces any of them by name.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -35,6 +36,7 @@ from citychain.city.replay import PublicKeys, Replay
 from citychain.city.state import LedgerState
 from citychain.client.city import CityClient
 from citychain.client.keys import load_key
+from citychain.client.transactions import sign_transaction
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
@@ -50,12 +52,14 @@ from citychain.ports import (
     CityContext,
     CityStorage,
     Clock,
+    Compute,
     StateView,
     StorageBackend,
     StorageContext,
     SupportsVotes,
 )
 from citychain.rpc.server import CoreServer, ServerOptions
+from citychain.types import ConflictingVotes, Equivocation
 
 __all__ = [
     "CityContainer",
@@ -122,6 +126,25 @@ def _representatives(
     return (operator,) if key_id(operator.public_key) in seats else ()
 
 
+async def _accusation(
+    genesis: Genesis, operator: SigningKey, compute: Compute, proof: ConflictingVotes
+) -> bytes:
+    """The operator's transaction that brings a proof into the ledger."""
+    first, second = proof.first, proof.second
+    action = Equivocation(
+        proof.public_key,
+        first.round,
+        first.checkpoint_hash,
+        first.vote.signature,
+        second.checkpoint_hash,
+        second.vote.signature,
+    )
+    signed = await compute(
+        sign_transaction, operator, genesis=genesis.id, action=action, with_public_key=True
+    )
+    return signed.envelope
+
+
 class CityContainer(containers.DeclarativeContainer):
     """One city's parts."""
 
@@ -174,6 +197,9 @@ class CityContainer(containers.DeclarativeContainer):
         limits=providers.Factory(Limits, body_bytes_max=plan.provided.limits.body_bytes),
         final_within_ms=plan.provided.limits.final_within_ms,
         pacer=plan.provided.pacer,
+        accusation=providers.Factory(
+            functools.partial, _accusation, genesis, core.operator, core.compute
+        ),
         holder=providers.Factory(lambda: f"{socket.gethostname()}:{os.getpid()}"),
         on_sealed=core.events.provided.sealed,
         on_approved=core.events.provided.approved,

@@ -10,6 +10,7 @@ order of round::
                             not in the round's certificate
     conflict/<key id hex>   public key 2,592 | round 8 | checkpoint hash 32, signature 4,627
                             | another checkpoint hash 32, signature 4,627
+    accused/<key id hex>    id of the transaction that brings the conflict into the ledger
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from citychain.layout import Reader
 from citychain.types import CastVote, ConflictingVotes, Vote
 
 __all__ = [
+    "ACCUSED",
     "CONFLICT",
     "HANDOVER",
     "LATE_VOTES",
@@ -43,6 +45,7 @@ RECOVERY: Final = "recovery/"
 HANDOVER: Final = "handover/"
 LATE_VOTES: Final = "late-votes/"
 CONFLICT: Final = "conflict/"
+ACCUSED: Final = "accused/"
 
 LATE_VOTES_MAX: Final = 225
 """In one note: a note has at most 1 MiB."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from citychain.ports import CommitteeStatus
-    from citychain.types import Objection
+    from citychain.types import ConflictingVotes, Objection
 
-__all__ = ["objection_in_words", "short", "wait_in_words"]
+__all__ = ["conflict_in_words", "objection_in_words", "short", "wait_in_words"]
 
-NAMED_MAX: Final = 8
+NAMED_MAX: Final = 4
 """Representatives that one line names."""
 
 
@@ -24,6 +24,12 @@ def objection_in_words(objection: Objection) -> str:
     check, detail = map(_printable, (objection.check, objection.detail))
     why = f"{check}: {detail}" if detail else check
     return f"{short(objection.key_id)} objects to round {objection.round}: {why}"
+
+
+def conflict_in_words(conflict: ConflictingVotes) -> str:
+    """Who signed two checkpoints of which round."""
+    first = conflict.first
+    return f"{short(first.vote.key_id)} signed two checkpoints of round {first.round}"
 
 
 def wait_in_words(status: CommitteeStatus) -> str:

@@ -25,7 +25,7 @@ def test_the_silent_and_those_who_object_are_named() -> None:
 def test_of_many_silent_ones_some_are_named() -> None:
     members = [member(number, 0) for number in range(20)]
     words = wait_in_words(CommitteeStatus(1, members, stake_for=0, stake_needed=14))
-    assert words.endswith("070707070707… and 12 more")
+    assert words.endswith("030303030303… and 16 more")
 
 
 def test_a_strangers_words_stay_on_their_line() -> None:

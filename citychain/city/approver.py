@@ -54,6 +54,11 @@ class Approver:
         self.certified_round = 0
         """All rounds up to this one are approved."""
 
+    @property
+    def full(self) -> bool:
+        """Whether the next round would wait for one before it to be approved."""
+        return self._room.locked()
+
     async def add(self, round: StoredRound) -> None:
         """Have a committed round approved; waits while too many are, and for those before."""
         async with self._order:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -13,8 +13,9 @@ from typing import Final, Self
 
 from citychain import checkpoint
 from citychain._native.transactions import Limits
+from citychain.city.accuser import Accuser
 from citychain.city.acknowledger import Acknowledger
-from citychain.city.approver import Approver
+from citychain.city.approver import ROUNDS_MAX, Approver
 from citychain.city.intake import Intake
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.proofs import ProofMaker
@@ -26,7 +27,7 @@ from citychain.city.state import LedgerState
 from citychain.city.watchers import Watchers, event_of
 from citychain.config import PacerSettings
 from citychain.crypto.signatures import KeyCache, SigningKey
-from citychain.errors import CityUnavailable, NotFound, RequestError
+from citychain.errors import CityUnavailable, NotFound, Overloaded, RequestError
 from citychain.genesis import Genesis
 from citychain.handler import (
     EventBatch,
@@ -46,7 +47,8 @@ from citychain.ports import (
     SupportsVotes,
 )
 from citychain.receipt import Receipt
-from citychain.types import Handover, Head, SealedNode, SealedRound, State
+from citychain.types import ConflictingVotes, Handover, Head, SealedNode, SealedRound, State
+from citychain.waiting import wait_in_words
 
 __all__ = ["City"]
 
@@ -63,6 +65,7 @@ class City:
         final_within_ms: The time within which they promise a final state.
         state: Over ``storage``.
         replay: On ``state``, for the representatives inside this server, if there are any.
+        accusation: Makes a signed transaction of a proof that somebody signed two checkpoints.
         holder: Names this server in the city's lease.
         on_sealed: Told of each committed round; must not block.
         on_approved: Told of each approved round; must not block.
@@ -86,6 +89,7 @@ class City:
         limits: Limits,
         final_within_ms: int,
         pacer: PacerSettings,
+        accusation: Callable[[ConflictingVotes], Awaitable[bytes]],
         holder: str,
         on_sealed: Callable[[str, SealedRound], None],
         on_approved: Callable[[str, StoredRound], None],
@@ -144,6 +148,15 @@ class City:
             compute=compute,
             clock=clock,
         )
+        self._accuser: Accuser | None = None
+        if self.voting is not None:
+            self._accuser = Accuser(
+                slug=slug,
+                storage=storage,
+                voting=self.voting,
+                sign=accusation,
+                submit=self.submit,
+            )
         self._work: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -197,10 +210,22 @@ class City:
                 group.create_task(self._approver.run(backlog))
                 group.create_task(self._sequencer.run())
                 group.create_task(self._intake.run())
+                if self._accuser is not None:
+                    group.create_task(self._accuse(self._accuser))
         except Exception:
             logger.exception("%s: the city's work ended; it is opened again", self._slug)
         finally:
             self._watchers.close(self._unavailable("closing"))
+
+    async def _accuse(self, accuser: Accuser) -> None:
+        """Look for new proofs after each round: only in a round do they change anything."""
+        while True:
+            progress = self._watchers.progress()
+            try:
+                await accuser.look()
+            except Exception as error:
+                logger.warning("%s: proofs against keys were not submitted: %r", self._slug, error)
+            await asyncio.shield(progress)
 
     def _unavailable(self, error_id: str) -> CityUnavailable:
         return CityUnavailable(self._slug, error_id, timedelta(seconds=1))
@@ -261,6 +286,8 @@ class City:
             self._acknowledger.check()
         try:
             results = await self._intake.submit(envelopes)
+        except Overloaded as error:
+            raise await self._with_cause(error) from None
         except RequestError:
             raise
         except Exception as error:
@@ -268,6 +295,15 @@ class City:
             logger.error("%s: nothing was stored (error id %s): %r", self._slug, error_id, error)
             raise self._unavailable(error_id) from error
         return await self._acknowledger.signed(results) if acknowledge else results
+
+    async def _with_cause(self, error: Overloaded) -> Overloaded:
+        """Say also why the city fills up, where it waits for its representatives."""
+        if not self._approver.full:
+            return error
+        cause = f"{ROUNDS_MAX} rounds wait for their certificates"
+        if self.voting is not None:
+            cause = wait_in_words(await self.voting.committee())
+        return Overloaded(f"{error}; {cause}", error.retry_after, error.reason)
 
     def _state_of(self, node: SealedNode) -> State:
         return event_of(node, final=node.round <= self._approver.certified_round).state

@@ -18,6 +18,7 @@ from citychain.cli import (
     init,
     keygen,
     plugins,
+    recover,
     representative,
     serve,
     submit,
@@ -74,6 +75,7 @@ for command in (
     representative.representative,
     dag.dag,
     batch.batch,
+    recover.recover,
     demo.demo,
     bench.bench,
 ):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from citychain.cli.output import Json, answers, print_json, say
 
 if TYPE_CHECKING:
     from citychain.city.listing import CityListing
+    from citychain.ports import CommitteeStatus
 
 __all__ = ["cities"]
 
@@ -32,6 +35,9 @@ def cities(
     json: Json = False,
 ) -> None:
     """List the cities of a server, or show one of them, which is opened if it was not.
+
+    Of a city whose rounds are approved by votes from elsewhere: also its committee, and what it
+    waits for.
 
     A genesis file that comes from the server says what the server claims. Whoever wants to verify
     receipts against it compares its id with what somebody else says.
@@ -82,8 +88,14 @@ async def _list(server: str, query: str, limit: int, timeout: float, *, json: bo
 async def _show(
     server: str, name: str, save_genesis: Path | None, timeout: float, *, json: bool
 ) -> None:
+    from citychain.errors import NotSupported
+
+    committee = None
     async with connect(server, name, timeout) as client:
         info = await client.info()
+        with suppress(NotSupported):
+            committee = await client.committee()
+    waits = committee is not None and committee.round <= info.head.round
     record = _record(info.listing) | {
         "genesis": info.genesis,
         "rule": info.rule,
@@ -99,7 +111,7 @@ async def _show(
         with save_genesis.open("xb") as file:
             file.write(info.genesis_file)
     if json:
-        print_json(record)
+        print_json(record | (_committee_record(committee, waits=waits) if committee else {}))
         return
     for key, value in record.items():
         match value:
@@ -111,6 +123,52 @@ async def _show(
                 value = ", ".join(value)
         if value not in ("", None):
             print(f"{key:<16}{value}")
+    if committee is not None:
+        _print_committee(committee, waits=waits)
+
+
+def _print_committee(committee: CommitteeStatus, *, waits: bool) -> None:
+    """For people: a line a member, what it waits for, and who signed two checkpoints."""
+    from citychain.waiting import conflict_in_words, wait_in_words
+
+    for key, member in zip(chain(["committee"], repeat("")), committee.members, strict=False):
+        voted = f"voted for round {member.last_round}" if member.last_round else "has not voted"
+        print(f"{key:<16}{member.key_id.hex()}  stake {member.stake}, {voted}")
+    if waits:
+        print(f"{'waits':<16}{wait_in_words(committee)}")
+    for key, conflict in zip(chain(["conflicts"], repeat("")), committee.conflicting, strict=False):
+        print(f"{key:<16}{conflict_in_words(conflict)}")
+
+
+def _committee_record(committee: CommitteeStatus, *, waits: bool) -> dict[str, Any]:
+    from citychain.waiting import wait_in_words
+
+    return {
+        "committee": [
+            {
+                "key_id": member.key_id.hex(),
+                "stake": member.stake,
+                "last_round": member.last_round,
+                "objection": (
+                    {
+                        "round": member.objection.round,
+                        "check": member.objection.check,
+                        "detail": member.objection.detail,
+                    }
+                    if member.objection
+                    else None
+                ),
+            }
+            for member in committee.members
+        ],
+        "stake_for": committee.stake_for,
+        "stake_needed": committee.stake_needed,
+        "waits": wait_in_words(committee) if waits else "",
+        "conflicts": [
+            {"key_id": conflict.first.vote.key_id.hex(), "round": conflict.first.round}
+            for conflict in committee.conflicting
+        ],
+    }
 
 
 def _record(city: CityListing) -> dict[str, Any]:

@@ -16,13 +16,19 @@ from citychain.city.listing import CityListing
 from citychain.client import retries
 from citychain.client.channels import ChannelFactory
 from citychain.client.submission import Item, Result, Submission
+from citychain.client.transactions import SignedTransaction
 from citychain.crypto.keys import key_id
 from citychain.errors import NotFound, VerificationError
 from citychain.genesis import Genesis
 from citychain.handler import EventBatch, InclusionProof, TransactionEvent, TransactionStatus
 from citychain.ports import CommitteeStatus, StoredRound
 from citychain.receipt import Receipt
-from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
+from citychain.rpc._generated.citychain.v1 import (
+    ledger_pb2,
+    services_pb2,
+    services_pb2_grpc,
+    transaction_pb2,
+)
 from citychain.rpc.messages import (
     LinkedNode,
     decode_city,
@@ -458,6 +464,19 @@ class CityClient:
         )
         found = await self._call(self._votes.CastVotes, request)
         return decode_outcomes(found.outcomes, len(votes))
+
+    async def recover(self, transaction: SignedTransaction, public_keys: Sequence[bytes]) -> None:
+        """Put the committee of the operator's recovery in office; `submit` it after that, so
+        that the ledger shows it.
+
+        Args:
+            public_keys: Of the new committee, in order of its seats.
+        """
+        message = transaction_pb2.SignedTransaction.FromString(transaction.with_public_key())
+        request = services_pb2.RecoverRequest(
+            city=self._city, transaction=message, public_keys=public_keys
+        )
+        await self._call(self._votes.Recover, request)
 
     async def committee(self) -> CommitteeStatus:
         """Who is in office, who voted, and what the city waits for."""

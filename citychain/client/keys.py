@@ -6,6 +6,8 @@ JSON, readable and writable by its owner alone (mode 0600)::
 
 The seed is the ξ of FIPS 204, from which the key pair follows; the key id is there for people,
 and shows when a file was damaged.
+
+A public key file is text: 5,184 hex digits on a line.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from citychain.crypto.keys import key_id
-from citychain.crypto.signatures import SEED_BYTES, SigningKey
+from citychain.crypto.signatures import PUBLIC_KEY_BYTES, SEED_BYTES, SigningKey
 from citychain.errors import ConfigurationError
 
-__all__ = ["create_key", "load_key"]
+__all__ = ["create_key", "load_key", "load_public_key", "save_public_key"]
 
 FILE_BYTES_MAX: Final = 4_096
+PUBLIC_FILE_BYTES_MAX: Final = 8_192
 
 
 class _KeyFile(BaseModel):
@@ -88,6 +91,44 @@ def load_key(path: Path | str) -> SigningKey:
         return _parse(path, os.read(descriptor, FILE_BYTES_MAX))
     finally:
         os.close(descriptor)
+
+
+def save_public_key(path: Path | str, public_key: bytes) -> None:
+    """Write a public key file, and never over another.
+
+    Raises:
+        ConfigurationError: the file exists, or cannot be written.
+    """
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(f"{public_key.hex()}\n")
+    except FileExistsError:
+        raise ConfigurationError(f"{path}: a file of this name exists; choose another") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def load_public_key(path: Path | str) -> bytes:
+    """Read a public key file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no public key.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(PUBLIC_FILE_BYTES_MAX)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        public_key = bytes.fromhex(content.decode("ascii"))
+    except ValueError:
+        public_key = b""
+    if len(public_key) != PUBLIC_KEY_BYTES:
+        raise ConfigurationError(
+            f"{path}: is no public key of {2 * PUBLIC_KEY_BYTES} hex digits; "
+            "citychain keygen --public writes one"
+        )
+    return public_key
 
 
 def _parse(path: Path, content: bytes) -> SigningKey:

@@ -32,7 +32,7 @@ from citychain.types import (
     Recovery,
     VoteOutcome,
 )
-from citychain.waiting import objection_in_words, short
+from citychain.waiting import conflict_in_words, objection_in_words
 
 __all__ = ["VoteBox"]
 
@@ -305,12 +305,7 @@ class VoteBox:
     def _conflict(self, conflict: ConflictingVotes) -> None:
         signer = conflict.first.vote.key_id
         self._conflicts[signer] = self._unkept[f"{notes.CONFLICT}{signer.hex()}"] = conflict
-        logger.error(
-            "%s: representative %s signed two checkpoints of round %d; the proof is kept",
-            self._city.slug,
-            short(signer),
-            conflict.first.round,
-        )
+        logger.error("%s: %s; the proof is kept", self._city.slug, conflict_in_words(conflict))
 
     async def _keep(self) -> None:
         """Make durable what is not yet. Calls that come while one writes share the next write."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from citychain.client.keys import create_key, load_key
+from citychain.client.keys import create_key, load_key, load_public_key, save_public_key
 from citychain.crypto.keys import key_id
-from citychain.crypto.signatures import verify
+from citychain.crypto.signatures import SigningKey, verify
 from citychain.errors import ConfigurationError
 
 
@@ -139,3 +139,21 @@ def test_a_repr_shows_no_secret(path: Path) -> None:
     for text in (repr(key), str(key)):
         assert seed not in text
         assert str(bytes.fromhex(seed)) not in text
+
+
+def test_a_public_key_file_gives_the_key_back(tmp_path: Path) -> None:
+    key = SigningKey(b"k" * 32)
+    save_public_key(tmp_path / "rep.pub", key.public_key)
+    assert load_public_key(tmp_path / "rep.pub") == key.public_key
+    with pytest.raises(ConfigurationError, match=r"rep\.pub: a file of this name exists"):
+        save_public_key(tmp_path / "rep.pub", key.public_key)
+    assert (tmp_path / "rep.pub").read_text() == key.public_key.hex() + "\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"ab" * 2_591, b"ab" * 2_593, b"zz" * 2_592, b"\xff"])
+def test_what_is_no_public_key_says_so(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rep.pub").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"rep\.pub: is no public key of 5184 hex digits"):
+        load_public_key(tmp_path / "rep.pub")
+    with pytest.raises(ConfigurationError, match="nothing: cannot be read"):
+        load_public_key(tmp_path / "nothing")

@@ -1,0 +1,171 @@
+"""``citychain recover``: an operator replaces a committee that approves nothing any more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from citychain.cli.options import DEFAULT_SERVER, DEFAULT_TIMEOUT, City, Server, Timeout, connect
+from citychain.cli.output import Json, print_json, say
+
+if TYPE_CHECKING:
+    from citychain.client.city import CityClient, CityInfo
+    from citychain.client.transactions import SignedTransaction
+    from citychain.crypto.signatures import SigningKey
+    from citychain.genesis import Genesis
+    from citychain.types import Recovery, Seat
+
+__all__ = ["recover"]
+
+
+def recover(
+    city: City,
+    operator_key: Annotated[
+        Path, typer.Option("--operator-key", help="Key file of the city's operator.")
+    ],
+    seats: Annotated[
+        list[str],
+        typer.Option(
+            "--seat",
+            metavar="PUBLIC_KEY[:STAKE]",
+            help="A member of the new committee: a public key file, or 5,184 hexadecimal digits; "
+            "the stake is 1 if none is given. Repeat it for each.",
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    server: Server = DEFAULT_SERVER,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    json: Json = False,
+) -> None:
+    """Replace a committee that is lost, by the operator's signature.
+
+    The new committee certifies the first round that has no certificate, and those after it. Every
+    later receipt shows that it was put in office by the operator, and from which round on. What is
+    certified already stays as it is.
+
+    Examples:
+
+        citychain recover --city kanazawa --operator-key operator.key --seat a.pub --seat b.pub:3
+    """
+    import asyncio
+
+    from citychain.client.keys import load_key
+
+    operator = load_key(operator_key)
+    members = [_member(seat) for seat in seats]
+    asyncio.run(_Recovery(operator, members, yes=yes, json=json).run(server, city, timeout))
+
+
+class _Member(NamedTuple):
+    public_key: bytes
+    stake: int
+
+    @property
+    def seat(self) -> Seat:
+        from citychain.crypto.keys import key_id
+        from citychain.types import Seat
+
+        return Seat(key_id(self.public_key), self.stake)
+
+
+def _member(option: str) -> _Member:
+    from citychain.client.keys import load_public_key
+    from citychain.errors import InvalidRequest
+
+    match = re.fullmatch(r"(?s)(.+?)(?::([0-9]{1,19}))?", option)
+    if match is None:
+        raise InvalidRequest("--seat", "is empty")
+    name, stake = match[1], int(match[2] or 1)
+    if stake < 1:
+        raise InvalidRequest("--seat", f"{name[:40]}: a stake is at least 1")
+    if re.fullmatch(r"[0-9a-fA-F]{5184}", name):
+        return _Member(bytes.fromhex(name), stake)
+    return _Member(load_public_key(name), stake)
+
+
+class _Recovery:
+    """One recovery, from what the server says to what came of it."""
+
+    def __init__(
+        self, operator: SigningKey, members: list[_Member], *, yes: bool, json: bool
+    ) -> None:
+        self._operator = operator
+        self._members = members
+        self._yes = yes
+        self._json = json
+
+    async def run(self, server: str, city: str, timeout: float) -> None:
+        from citychain.client.transactions import sign_transaction
+        from citychain.genesis import Genesis
+
+        async with connect(server, city, timeout) as client:
+            info = await client.info()
+            self._check_operator(Genesis.from_bytes(info.genesis_file))
+            recovery = await self._build(client, info)
+            await self._confirm(client, info, recovery)
+            transaction = sign_transaction(
+                self._operator, genesis=info.genesis, action=recovery, with_public_key=True
+            )
+            await client.recover(transaction, [member.public_key for member in self._members])
+            say(
+                f"from round {recovery.from_round} on, rounds are certified by the new committee "
+                f"of {len(recovery.seats)}"
+            )
+            await self._submit(client, transaction, recovery)
+
+    def _check_operator(self, genesis: Genesis) -> None:
+        from citychain.errors import ConfigurationError
+
+        if self._operator.public_key.hex() != genesis.operator:
+            raise ConfigurationError(
+                f"--operator-key: is not the key of the operator that the genesis of "
+                f"{genesis.city} names, {genesis.operator_id.hex()}"
+            )
+
+    async def _build(self, client: CityClient, info: CityInfo) -> Recovery:
+        """The recovery from the first round without a certificate on."""
+        from citychain.types import Recovery
+
+        last = info.head.certified_round
+        previous = (await client.checkpoint(last)).checkpoint_hash if last else info.genesis
+        return Recovery(last + 1, previous, tuple(member.seat for member in self._members))
+
+    async def _confirm(self, client: CityClient, info: CityInfo, recovery: Recovery) -> None:
+        from citychain.waiting import short, wait_in_words
+
+        status = await client.committee()
+        if status.round <= info.head.round:
+            say(wait_in_words(status))
+        else:
+            say(f"no round waits: the committee approved all {status.round - 1} rounds")
+        new = ", ".join(f"{short(seat.key_id)} with stake {seat.stake}" for seat in recovery.seats)
+        say(f"from round {recovery.from_round} on, in its place: {new}")
+        if not self._yes:
+            typer.confirm("Replace the committee?", abort=True, err=True)
+
+    async def _submit(
+        self, client: CityClient, transaction: SignedTransaction, recovery: Recovery
+    ) -> None:
+        """Bring the recovery into the ledger, from where the next rounds name its committee."""
+        from citychain.handler import Received
+
+        [result] = await client.submit([transaction])
+        if not isinstance(result, Received):
+            say(f"its transaction was refused: {result.code}: {result.field} {result.detail}")
+            raise typer.Exit(1)
+        record = {
+            "tx_id": transaction.tx_id,
+            "state": result.state.name,
+            "from_round": recovery.from_round,
+            "seats": [
+                {"key_id": seat.key_id.hex(), "stake": seat.stake} for seat in recovery.seats
+            ],
+        }
+        if self._json:
+            print_json(record)
+        else:
+            print(transaction.tx_id.hex())
+            say("is its transaction; its receipt will show the new committee's votes")
