@@ -3,7 +3,8 @@
 Each statement hands its whole answer back in one step, as one text of rows
 ``a,b,...;a,b,...`` with blobs in hexadecimal. apsw gives the GIL away at every
 step, and in a busy process taking it back can last a thread switch interval
-(5 ms): with a step a row, a thousand rows would take seconds.
+(5 ms): with a step a row, a thousand rows would take seconds. Transactions are
+too large to write in hexadecimal: a row has the columns of many segments.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ VOTE_HEADER: Final = struct.Struct(">32sI")
 """A vote in ``certificates.votes``: key id, length of the signature that follows."""
 
 _SEGMENTS_A_STEP: Final = 32
+_SEGMENTS: Final = "SELECT " + ", ".join(
+    f"(SELECT {column} FROM segments WHERE id = ?{number})"
+    for number in range(1, _SEGMENTS_A_STEP + 1)
+    for column in ("tx_ids", "authors", "ends", "envelopes")
+)
+"""The columns of so many segments, NULL where one is missing."""
 
 _SEQ_MASK: Final = (1 << PLACE_BITS) - 1
 _INDEX_MASK: Final = (1 << LOCATION_BITS) - 1
@@ -194,19 +201,20 @@ def raw(connection: Connection, city: int, places: Iterable[int]) -> dict[bytes,
     for location in places:
         id = city << SEGMENT_BITS | location >> LOCATION_BITS
         indexes.setdefault(id, []).append(location & _INDEX_MASK)
-    segments = array("q", sorted(indexes))
+    segments = sorted(indexes)
     found: dict[bytes, RawTransaction] = {}
     for begin in range(0, len(segments), _SEGMENTS_A_STEP):
-        answer = connection.execute(
-            "SELECT group_concat(id || ',' || hex(tx_ids) || ',' || hex(authors) || ',' || "
-            "hex(ends) || ',' || hex(envelopes), ';') FROM carray(?) wanted "
-            "CROSS JOIN segments ON id = wanted.value",
-            (apsw.carray(segments[begin : begin + _SEGMENTS_A_STEP]),),
-        ).get
-        for segment, *columns in _rows(answer):
-            tx_ids, authors, packed_ends, envelopes = map(bytes.fromhex, columns)
+        step = segments[begin : begin + _SEGMENTS_A_STEP]
+        columns = iter(
+            connection.execute(_SEGMENTS, step + [None] * (_SEGMENTS_A_STEP - len(step))).get
+        )
+        for segment, tx_ids, authors, packed_ends, envelopes in zip(
+            step, columns, columns, columns, columns, strict=False
+        ):
+            if tx_ids is None:
+                continue
             ends = (*struct.unpack(f">{len(packed_ends) // 4}I", packed_ends), 0)
-            for i in indexes[int(segment)]:
+            for i in indexes[segment]:
                 at = slice(32 * i, 32 * i + 32)
                 found[tx_ids[at]] = RawTransaction(
                     tx_ids[at], authors[at], envelopes[ends[i - 1] : ends[i]]
