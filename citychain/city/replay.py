@@ -141,6 +141,34 @@ class Replay:
         Raises:
             InvalidRound: naming the first check that does not hold.
         """
+        decided, claimed = await self._decoded(published)
+        transactions = await self._transactions(published.round, decided, envelopes, signatures)
+        await self._check_poh(published, decided, claimed, hashing=signatures)
+        return PublishedRound(published, decided, claimed, transactions)
+
+    async def read_admitted(
+        self, published: StoredRound, transactions: Sequence[Transaction]
+    ) -> PublishedRound:
+        """`read` a round that was made in this process, of transactions that it admitted: their
+        signatures were checked then.
+
+        Raises:
+            InvalidRound: naming the first check that does not hold.
+        """
+        decided, claimed = await self._decoded(published)
+        _check_ids(published.round, decided, transactions)
+        await self._check_poh(published, decided, claimed, hashing=True)
+        return PublishedRound(published, decided, claimed, transactions)
+
+    async def admit(self, envelopes: Sequence[bytes]) -> list[Transaction]:
+        """Open transactions in their stored form that wait for the next round.
+
+        Raises:
+            InvalidRound: a signature does not hold.
+        """
+        return await self._signed(self.head.round + 1, envelopes)
+
+    async def _decoded(self, published: StoredRound) -> tuple[RoundRecord, Checkpoint]:
         number = published.round
         try:
             decided, claimed = await self._compute(_decode, published)
@@ -153,8 +181,12 @@ class Replay:
             raise InvalidRound(
                 number, "round", f"record and checkpoint are {decided.round} and {claimed.round}"
             )
-        transactions = await self._transactions(number, decided, envelopes, signatures)
-        entry, required = claimed.poh, self._genesis.num_hashes
+        return decided, claimed
+
+    async def _check_poh(
+        self, published: StoredRound, decided: RoundRecord, claimed: Checkpoint, *, hashing: bool
+    ) -> None:
+        number, entry, required = published.round, claimed.poh, self._genesis.num_hashes
         if decided.poh != entry:
             raise InvalidRound(number, "poh", "record and checkpoint have different entries")
         if entry.num_hashes != required:
@@ -163,12 +195,11 @@ class Replay:
             )
         if entry.mixin != checkpoint.mixin(checkpoint.without_poh(published.checkpoint)):
             raise InvalidRound(number, "poh", "the entry mixes in another checkpoint")
-        if signatures:
+        if hashing:
             try:
                 await self._compute(poh.verify, [entry], max_num_hashes=required)
             except VerificationError as error:
                 raise InvalidRound(number, "poh", str(error)) from None
-        return PublishedRound(published, decided, claimed, transactions)
 
     async def check(self, published: PublishedRound) -> SealedRound:
         """Check the next round against the ledger, and return it as it was derived anew.
@@ -225,11 +256,6 @@ class Replay:
     async def _transactions(
         self, number: int, decided: RoundRecord, envelopes: Sequence[bytes], signatures: bool
     ) -> list[Transaction]:
-        tx_ids = [*decided.tx_ids, *decided.held]
-        if len(envelopes) != len(tx_ids):
-            raise InvalidRound(
-                number, "transactions", f"{len(envelopes)} of {len(tx_ids)} were given"
-            )
         transactions: list[Transaction] = []
         for start in range(0, len(envelopes), CHUNK):
             chunk = envelopes[start : start + CHUNK]
@@ -240,13 +266,7 @@ class Replay:
                     transactions += await self._compute(decode_batch, chunk)
                 except ValueError as error:
                     raise InvalidRound(number, "transactions", str(error)) from None
-        for tx_id, transaction in zip(tx_ids, transactions, strict=True):
-            if transaction.tx_id != tx_id:
-                raise InvalidRound(
-                    number,
-                    "transactions",
-                    f"{tx_id.hex()} was recorded, {transaction.tx_id.hex()} was given",
-                )
+        _check_ids(number, decided, transactions)
         return transactions
 
     async def _signed(self, number: int, envelopes: Sequence[bytes]) -> list[Transaction]:
@@ -362,6 +382,22 @@ async def held_since(
 
 def _decode(published: StoredRound) -> tuple[RoundRecord, Checkpoint]:
     return record.decode(published.record), checkpoint.decode(published.checkpoint)
+
+
+def _check_ids(number: int, decided: RoundRecord, transactions: Sequence[Transaction]) -> None:
+    """Hold transactions to those that the record seals and newly holds."""
+    tx_ids = [*decided.tx_ids, *decided.held]
+    if len(transactions) != len(tx_ids):
+        raise InvalidRound(
+            number, "transactions", f"{len(transactions)} of {len(tx_ids)} were given"
+        )
+    for tx_id, transaction in zip(tx_ids, transactions, strict=True):
+        if transaction.tx_id != tx_id:
+            raise InvalidRound(
+                number,
+                "transactions",
+                f"{tx_id.hex()} was recorded, {transaction.tx_id.hex()} was given",
+            )
 
 
 def _difference(published: PublishedRound, sealed: SealedRound) -> tuple[str, str] | None:

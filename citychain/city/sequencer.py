@@ -213,10 +213,11 @@ class Sequencer:
         """
         if self._replay is None:
             return
-        held = [self._pool.get(tx_id) for tx_id in sealed.held]
-        published = await self._replay.read(
+        # Of the pool, where nothing is that was not admitted, whatever the round was made of.
+        tx_ids = (*(item.tx_id for item in sealed.transactions), *sealed.held)
+        published = await self._replay.read_admitted(
             stored_round(sealed),
-            [item.envelope for item in (*sealed.transactions, *held) if item is not None],
+            [item for tx_id in tx_ids if (item := self._pool.get(tx_id)) is not None],
         )
         await self._replay.check(published)
 
@@ -259,8 +260,11 @@ class Sequencer:
         cursor: bytes | None = None
         while True:
             page = await self._storage.pending(cursor, PENDING_PAGE)
-            pending += await self._compute(
-                decode_batch, [item.envelope for item in page.transactions]
-            )
+            pending += await self._opened([item.envelope for item in page.transactions])
             if (cursor := page.cursor) is None:
                 return pending
+
+    async def _opened(self, envelopes: Sequence[bytes]) -> list[Transaction]:
+        if self._replay is None:
+            return await self._compute(decode_batch, envelopes)
+        return await self._replay.admit(envelopes)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from citychain import checkpoint, record
+from citychain._native.transactions import decode_batch
 from citychain.city.directory import CityDirectory
 from citychain.city.replay import Replay
 from citychain.city.state import MemoryState
@@ -22,11 +23,11 @@ from citychain.consensus.solo import Solo, SoloOptions
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.dag.sealed_rounds import SealedRounds
-from citychain.errors import InvalidRound
+from citychain.errors import CityUnavailable, InvalidRound
 from citychain.handler import CityHandler
 from citychain.ports import CityContext, StoredRound
 from citychain.testing.liars import DAG_LIES, SEAL_LIES, LyingConsensus, LyingDag
-from citychain.types import SealedRound, State
+from citychain.types import RawTransaction, SealedRound, State
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
 KEYS = [SigningKey(bytes([number]) * 32) for number in range(4)]
@@ -256,3 +257,19 @@ async def test_a_round_of_the_past_or_of_another_city_is_refused(open_cities: Op
 def test_a_checkpoint_body_is_decoded_like_the_whole() -> None:
     with pytest.raises(Exception, match="ends after"):
         checkpoint.decode_body(b"\0\1")
+
+
+async def test_what_waits_in_storage_is_admitted_again_before_it_is_voted_for(
+    open_cities: OpenCities,
+) -> None:
+    cities = {"tokyo": {**TOKYO, "storage": "sqlite", "consensus": "poh-pop"}}
+    async with open_cities(cities=cities) as directory:
+        city = await directory.handler("tokyo")
+        await live(city, 1, rounds=1)
+        signed = sign_transaction(KEYS[0], genesis=city.genesis.id, data=b"x")
+        [item] = decode_batch([signed.envelope])
+        forged = item.envelope.replace(item.signature, bytes(len(item.signature)))
+        await city.storage.append([RawTransaction(item.tx_id, item.author, forged)], {})
+    async with open_cities(cities=cities) as directory:
+        with pytest.raises(CityUnavailable):
+            await directory.handler("tokyo")
