@@ -15,6 +15,7 @@ from citychain.cli import (
     batch,
     cities,
     dag,
+    election,
     init,
     keygen,
     plugins,
@@ -80,6 +81,7 @@ for command in (
     bench.bench,
 ):
     app.command()(command)
+app.add_typer(election.election, name="election")
 app.add_typer(presence)
 
 

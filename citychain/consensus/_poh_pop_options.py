@@ -77,7 +77,7 @@ class PohPopOptions(BaseModel):
     """Seats to elect; with fewer candidates, as many."""
     seed_rounds: Rounds = 10
     """Rounds between the closing of the candidacy and the end of the epoch."""
-    seed_hashes: Annotated[int, Field(ge=1, le=NUM_HASHES_MAX)] = 1_000_000
+    seed_hashes: Annotated[int, Field(ge=1, le=NUM_HASHES_MAX)] = 10_000_000
     """Sequential hashes from the last proof of history to the seed: what each try costs whoever
     would choose the seed. Every verifier of an election repeats them."""
     stake_asset: Asset = "stake"
