@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["election"]
 
-election = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Show an election of representatives, and compute it again.",
-)
+election = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @election.callback()

@@ -47,7 +47,8 @@ class PresenceJudge:
 
     def want(self, round: int, candidates: Sequence[Transaction], wanted: Wanted) -> None:
         """Add what `judge`, `pops` and `records` read."""
-        wanted.objects.update({presence_object(candidate.author) for candidate in candidates})
+        authors = {candidate.author for candidate in candidates}
+        wanted.objects.update(map(presence_object, authors))
         for candidate in candidates:
             presence = candidate.presence
             if presence is None or self._bad_window(presence, round):
@@ -94,14 +95,10 @@ class PresenceJudge:
     ) -> list[bytes]:
         """Hash of the judgement of place of each candidate."""
         policy = self._options.policy
+        authors = {candidate.author for candidate in candidates}
+        known = {author: before.value(presence_object(author)) for author in authors}
         return [
-            pop_hash(
-                self._genesis,
-                round,
-                candidate.tx_id,
-                policy,
-                before.value(presence_object(candidate.author)),
-            )
+            pop_hash(self._genesis, round, candidate.tx_id, policy, known[candidate.author])
             for candidate in candidates
         ]
 

@@ -45,6 +45,7 @@ COMMANDS = (
     "cities",
     "dag",
     "demo",
+    "election",
     "get",
     "init",
     "keygen",
