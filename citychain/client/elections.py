@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from citychain import checkpoint, election, record
 from citychain.checkpoint import Checkpoint
 from citychain.client.city import CityClient
-from citychain.crypto import poh, signatures
+from citychain.committee import CommitteeChain
+from citychain.crypto import poh
 from citychain.errors import ConfigurationError, NotFound, VerificationError
 from citychain.genesis import Genesis
 from citychain.ports import StoredRound
@@ -171,24 +172,12 @@ async def _certified_rounds(
 
 
 async def _verify_certificate(client: CityClient, genesis: Genesis, stored: StoredRound) -> None:
-    """Check that a quorum of the committee that the checkpoint names signed it."""
-    decoded, certificate = checkpoint.decode(stored.checkpoint), stored.certificate
-    assert certificate is not None
-    digest = checkpoint.checkpoint_hash(stored.checkpoint)
-    stakes = dict(decoded.committee)
-    voters = {vote.key_id for vote in certificate.votes}
-    stake = sum(stakes.get(voter, 0) for voter in voters)
-    if stake < checkpoint.quorum_stake(sum(stakes.values()), genesis.quorum):
-        raise VerificationError(f"round {decoded.round} is certified by {stake} of the stake")
-    keys = {member.key_id: bytes.fromhex(member.public_key) for member in genesis.committee}
-    keys |= await client.public_keys(sorted(voters - keys.keys()))
-    message = checkpoint.vote_message(genesis.id, decoded.round, digest)
-    votes = [
-        (keys.get(voter, b""), message, checkpoint.VOTE_CONTEXT, signature)
-        for voter, signature in certificate.votes
-    ]
-    if not all(await asyncio.to_thread(signatures.verify_batch, votes)):
-        raise VerificationError(f"a vote for round {decoded.round} does not hold")
+    """Check that the committee that the genesis leads to certified a round."""
+    chain = CommitteeChain(genesis)
+    for handover in await client.handovers():
+        await asyncio.to_thread(chain.apply, handover)
+    assert stored.certificate is not None
+    await asyncio.to_thread(chain.verify_certificate, stored.checkpoint, stored.certificate)
 
 
 def _snapshot(content: bytes, closing: Checkpoint, epoch: int) -> election.Snapshot | None:

@@ -125,9 +125,11 @@ async def test_three_members_inside_the_server_and_then_the_elected(
         elected = tuple(sorted([Seat(id_of(keys[1]), 10), Seat(id_of(keys[2]), 10)]))
         assert named[0].next_committee == elected
         assert named[1].committee == elected
-        receipts = await city.receipts(tx_ids[:3])
+        receipts = await city.receipts(tx_ids)
+        assert len(receipts) == 5
         for receipt in receipts.values():
             ReceiptVerifier(city.genesis).verify(receipt)
+        assert [len(receipts[tx_id].handovers) for tx_id in tx_ids] == [0, 0, 0, 1, 1]
 
 
 async def test_who_shows_where_they_are_is_heard(open_city: OpenCity) -> None:
