@@ -400,8 +400,8 @@ class ConsensusStep(Protocol):
     ) -> Judgement:
         """Judge candidates and name the committee. Pure.
 
-        Who repeats a round knows which candidates there were and not the order in which
-        they came: what is said of each must not depend on that.
+        Who repeats a round has its candidates in the order that the DAG rule gave them
+        afterwards: what is said of each must not depend on their order.
         """
 
     async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:

@@ -1,9 +1,9 @@
 """What ``poh-pop`` says of a round: pure, and without the event loop.
 
-No record tells in which order a round's candidates arrived, only how they were sealed, and
-some are held. So nothing here depends on their order: where one candidate decides about
-another they are taken in order of transaction id, and each is judged whether or not another
-is held.
+A record tells in which order a round's candidates were sealed, and a DAG rule may choose that
+after they are judged. So nothing here depends on their order: where one candidate decides
+about another they are taken in order of transaction id, and each is judged whether or not
+another is held.
 """
 
 from __future__ import annotations

@@ -117,6 +117,7 @@ def other_record(stored: StoredRound) -> StoredRound:
         tx_ids=decided.tx_ids,
         verdicts=decided.verdicts,
         held=decided.held,
+        held_places=decided.held_places,
         writes=writes,
     )
     return replace(stored, record=record.with_poh(body, decided.poh))
