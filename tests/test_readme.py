@@ -72,48 +72,55 @@ def _passes(pytester: pytest.Pytester, test: str) -> None:
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
-def test_the_server_commands_run_as_they_stand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands = block("sh", "citychain serve &")
-    # The one change: a free port instead of the default one, which may be in use.
-    script = "\n".join(
-        (
-            "set -eu",
-            commands.replace(
-                "citychain serve &",
-                "citychain serve --listen 127.0.0.1:0 --ready-file ready & pid=$!\n"
-                "while [ ! -e ready ]; do sleep 0.05; done\n"
-                "CITYCHAIN_ADDRESS=$(cat ready); export CITYCHAIN_ADDRESS",
-            ),
-            '"$PYTHON" -c "$FROM_PYTHON"',
-            "kill $pid; wait $pid",
-        )
-    )
-    monkeypatch.setenv("PYTHON", sys.executable)
-    monkeypatch.setenv(
-        "FROM_PYTHON",
-        "import os\n"
-        + block("python", "ChannelFactory").replace(
-            '"127.0.0.1:50051"', 'os.environ["CITYCHAIN_ADDRESS"]'
-        ),
-    )
-    command = tmp_path / "bin" / "citychain"
+SERVE = (
+    r"\g<1> --listen 127.0.0.1:0 --ready-file ready &"
+    "\nwhile [ ! -e ready ]; do sleep 0.05; done"
+    "\nCITYCHAIN_ADDRESS=$(cat ready); export CITYCHAIN_ADDRESS"
+)
+"""The one change to the README's commands: a free port instead of the default one, which may be
+in use."""
+
+
+def _run(commands: str, cwd: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run commands as they stand, and end what they left running; returns what they print."""
+    command = cwd / "bin" / "citychain"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m citychain "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
     monkeypatch.delenv("CITYCHAIN_ADDRESS", raising=False)
+    script = re.sub(r"(citychain serve\b.*) &$", SERVE, commands, flags=re.MULTILINE)
+    ending = "set -eu\nend() { kill $(jobs -p) && wait; }\ntrap end EXIT\n"
     done = subprocess.run(
-        ["sh", "-c", script],
-        cwd=tmp_path,
+        ["bash", "-c", ending + script],
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "APPROVED" in done.stdout.upper()
+    return done.stdout
+
+
+def test_the_server_commands_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_python = block("python", "ChannelFactory").replace(
+        '"127.0.0.1:50051"', 'os.environ["CITYCHAIN_ADDRESS"]'
+    )
+    monkeypatch.setenv("PYTHON", sys.executable)
+    monkeypatch.setenv("FROM_PYTHON", "import os\n" + from_python)
+    commands = block("sh", "citychain init mycity") + '"$PYTHON" -c "$FROM_PYTHON"\n'
+    assert "APPROVED" in _run(commands, tmp_path, monkeypatch).upper()
+
+
+def test_the_commands_for_representatives_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _run(block("sh", "citychain representative"), tmp_path, monkeypatch)
+    assert "APPROVED" in told.upper()
+    assert "HOLDS  1 rounds" in told
 
 
 def test_every_document_it_names_exists() -> None:

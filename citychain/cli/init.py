@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from json import dumps
@@ -46,7 +47,14 @@ listen = "127.0.0.1:50051"
 # aliases = []
 # storage = "sqlite"
 # dag = "sealed-rounds"
+"""
+SOLO = """\
 # consensus = "solo"
+"""
+COMMITTEE = """\
+# A round is final when two thirds of the stake have signed it. This is part of the genesis.
+consensus = "poh-pop"
+committee = [
 """
 BALANCES = """
 # First balances, by key id. They are part of the genesis: changes here come too late.
@@ -65,6 +73,14 @@ def init(
             help="A first balance of a key, given by its file or its id. Can be repeated.",
         ),
     ] = None,
+    representative: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PUBLIC_KEY_FILE[:STAKE]",
+            help="A member of the city's first committee, which then approves its rounds instead "
+            "of this server. Can be repeated.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Prepare a directory for a server: configuration, operator key, a first city.
@@ -75,6 +91,7 @@ def init(
 
         citychain init
         citychain init town --city hometown --balance coin=alice.key:1000
+        citychain init town --representative ana.pub --representative ben.pub:2
     """
     from citychain.city.founding import found_city, genesis_path
     from citychain.city.plan import plan_city
@@ -87,6 +104,7 @@ def init(
     # What is no slug must come as far as the settings, which say so.
     key = city if re.fullmatch(r"[a-z0-9-]+", city) else dumps(city)
     text = TEMPLATE.format(network=dumps(network), key=key, title=city.replace("-", " ").title())
+    text += _committee(representative, directory) if representative else SOLO
     for asset, balances in _balances(balance or []).items():
         text += BALANCES.format(key=key, asset=asset)
         text += "".join(f'"{owner}" = {amount}\n' for owner, amount in balances.items())
@@ -121,6 +139,17 @@ def init(
         print(f"{config}\n{operator_key}\n{genesis_file}")
         where = "" if directory == Path() else f" --config {config}"
         say(f"Start the server with: citychain serve{where}")
+
+
+def _committee(options: list[str], directory: Path) -> str:
+    """The lines that name the first committee; files are found from the directory."""
+    text = COMMITTEE
+    for option in options:
+        match = re.fullmatch(r"(.+?)(?::([1-9][0-9]{0,18}))?", option)
+        assert match is not None
+        path = os.path.relpath(match[1], directory)
+        text += f"    {{ key = {dumps(path)}, stake = {match[2] or 1} }},\n"
+    return text + "]\n"
 
 
 def _balances(options: list[str]) -> dict[str, dict[str, int]]:
