@@ -3,7 +3,8 @@
 Integers are big-endian; ``<round>`` is 16 hexadecimal digits, so that notes of one kind come in
 order of round::
 
-    recovery/<from_round>   length of the envelope 4 | envelope | public keys, 2,592 each, in
+    recovery/<from_round>/<number, 4 hexadecimal digits>
+                            length of the envelope 4 | envelope | public keys, 2,592 each, in
                             order of the seats
     handover/<round>        empty: that round's checkpoint names the next committee
     late-votes/<round>      key id 32, signature 4,627 each, sorted by key id: those that are
@@ -37,6 +38,7 @@ __all__ = [
     "decode_recovery",
     "late_votes_bytes",
     "recovery_bytes",
+    "recovery_name",
     "round_name",
     "round_of",
 ]
@@ -65,9 +67,14 @@ def round_name(kind: str, round: int) -> str:
     return f"{kind}{round:016x}"
 
 
+def recovery_name(from_round: int, number: int) -> str:
+    """Name of the note of a recovery; ``number`` counts those from the same round."""
+    return f"{round_name(RECOVERY, from_round)}/{number:04x}"
+
+
 def round_of(name: str) -> int:
     """The round in the name of a note."""
-    return int(name.rpartition("/")[2], 16)
+    return int(name.split("/")[1], 16)
 
 
 def recovery_bytes(note: RecoveryNote) -> bytes:

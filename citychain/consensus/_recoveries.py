@@ -35,7 +35,8 @@ class Recoveries:
     def __init__(self, city: CityContext) -> None:
         self._city = city
         self._elections: set[int] = set()
-        self._recoveries: dict[int, tuple[RecoveryNote, Recovery]] = {}
+        self._recoveries: list[tuple[RecoveryNote, Recovery]] = []
+        """In the order of their rounds, and of their coming."""
 
     async def load(self, storage: CityStorage) -> None:
         """Read what was kept."""
@@ -45,7 +46,7 @@ class Recoveries:
         for note in kept:
             [transaction] = await self._city.compute(decode_batch, [note.envelope])
             assert transaction.recovery is not None
-            self._recoveries[transaction.recovery.from_round] = note, transaction.recovery
+            self._recoveries.append((note, transaction.recovery))
 
     def elected(self, round: int) -> None:
         """The checkpoint of this round names the next committee."""
@@ -53,16 +54,19 @@ class Recoveries:
 
     def in_office(self, round: int, named: tuple[Seat, ...]) -> tuple[Seat, ...]:
         """The committee that certifies a round whose checkpoint names this one."""
-        since = max((number for number in self._recoveries if number <= round), default=None)
-        if since is None or any(since <= election < round for election in self._elections):
+        before = [recovery for _, recovery in self._recoveries if recovery.from_round <= round]
+        if not before:
             return named
-        return self._recoveries[since][1].seats
+        since = before[-1].from_round
+        if any(since <= election < round for election in self._elections):
+            return named
+        return before[-1].seats
 
     def public_keys(self) -> dict[bytes, bytes]:
         """Those that came with recoveries, by key id."""
         return {
             seat.key_id: public_key
-            for note, recovery in self._recoveries.values()
+            for note, recovery in self._recoveries
             for seat, public_key in zip(recovery.seats, note.public_keys, strict=True)
         }
 
@@ -102,7 +106,7 @@ class Recoveries:
 
     def knows(self, note: RecoveryNote, recovery: Recovery) -> bool:
         """Whether this recovery is in force, or was until an election."""
-        return self._recoveries.get(recovery.from_round, (None,))[0] == note
+        return (note, recovery) in self._recoveries
 
     async def keep(self, note: RecoveryNote, recovery: Recovery, storage: CityStorage) -> None:
         """Keep a recovery and put it in force; meanwhile nobody may certify a round.
@@ -111,7 +115,8 @@ class Recoveries:
         opening on. So it is repeated until it succeeds.
         """
         since, slug = recovery.from_round, self._city.slug
-        kept = {notes.round_name(notes.RECOVERY, since): notes.recovery_bytes(note)}
+        number = sum(known.from_round == since for _, known in self._recoveries)
+        kept = {notes.recovery_name(since, number): notes.recovery_bytes(note)}
         while True:
             try:
                 await storage.keep(kept)
@@ -119,7 +124,8 @@ class Recoveries:
             except StorageError as error:
                 logger.warning("%s: the recovery from round %d: %s", slug, since, error)
                 await self._city.clock.sleep(PAUSE_SECONDS)
-        self._recoveries[since] = note, recovery
+        self._recoveries.append((note, recovery))
+        self._recoveries.sort(key=lambda known: known[1].from_round)
         logger.warning(
             "%s: by the operator's recovery, rounds from %d on are certified by %s",
             slug,

@@ -117,7 +117,7 @@ async def test_receipts_show_what_the_operator_recovered(
             operator, genesis=city.genesis.id, action=Recovery(2, head.checkpoint_hash, seats)
         )
         note = notes.recovery_bytes(RecoveryNote(signed.envelope, (operator.public_key,)))
-        await city.storage.keep({notes.round_name(notes.RECOVERY, 2): note})
+        await city.storage.keep({notes.recovery_name(2, 0): note})
         second = await receipt(city, operator)
         assert (len(first.handovers), len(second.handovers)) == (0, 1)
         assert second.handovers[0].recovery == signed.envelope
@@ -231,7 +231,7 @@ def kept() -> Kept:
     storage = Kept(history, certified=0)
     storage.kept["handover/0000000000000001"] = b""
     envelope = history.recovery(2, FIRST).recovery
-    storage.kept["recovery/0000000000000002"] = notes.recovery_bytes(
+    storage.kept["recovery/0000000000000002/0000"] = notes.recovery_bytes(
         RecoveryNote(envelope, keys_of(FIRST))
     )
     return storage
@@ -253,7 +253,7 @@ async def test_handovers_are_looked_up_when_there_can_be_new_ones(kept: Kept) ->
     kept.certified = 1
     handovers = Handovers(kept)  # type: ignore[arg-type]
     assert await handovers.between(0, 1) == ()
-    later = {"recovery/0000000000000002": kept.kept.pop("recovery/0000000000000002")}
+    later = {"recovery/0000000000000002/0000": kept.kept.pop("recovery/0000000000000002/0000")}
     kept.certified = 2
     [election] = await handovers.between(0, 2)
     assert election.certificate is not None

@@ -105,7 +105,7 @@ async def test_a_recovery_lets_the_rounds_that_wait_go_on_under_the_new_committe
     assert await box.cast([world.vote(1, 3), world.vote(7, 3)]) == [NO_SEAT, COUNTED]
     world.check(await tasks[1], new)
     [note] = (await world.storage.notes("")).items()
-    assert note[0] == "recovery/0000000000000002"
+    assert note[0] == "recovery/0000000000000002/0000"
     assert notes.decode_recovery(note[1]).public_keys == tuple(keys_of(0, 7, 8))
     await box.recover(envelope, keys_of(0, 7, 8))  # Again: it is in force.
     # It holds after a restart, also for rounds that name the old committee yet.

@@ -67,7 +67,7 @@ def demo(
     keep = keep or directory is not None
     try:
         cities, unknown_answer = asyncio.run(_demonstrate(plans, place))
-        caught = asyncio.run(_catch_a_lie(place / "lie"))
+        caught = asyncio.run(_catch_a_lie(place.absolute() / "lie"))
         differences = [*check(cities, unknown_answer), *caught.differences]
         # Whoever looks for the cause needs the server's log.
         keep = keep or bool(differences)
