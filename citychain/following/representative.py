@@ -79,6 +79,15 @@ class Representative:
         self._idle_since_ms = 0
         """Since when the next round is awaited, by this machine's clock; 0 while behind."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether all that was sealed is checked, and the next round awaited."""
+        return bool(self._idle_since_ms)
+
+    async def kept_rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        """Rounds that it has checked."""
+        return await self._storage.rounds(first, limit)
+
     async def run(self) -> None:
         """Follow and vote until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -92,6 +101,7 @@ class Representative:
         failures = 0
         while True:
             try:
+                await self._note_waiting()
                 async with aclosing(
                     self._client.follow_transactions(self._replay.head.round + 1, sealed=True)
                 ) as rounds:
@@ -116,7 +126,13 @@ class Representative:
         self._state.apply(sealed)
         if stored.certificate is None:
             await self._vote(sealed)
-        self._idle_since_ms = self._clock.time_ms() if stored.certificate is None else 0
+            await self._note_waiting()
+
+    async def _note_waiting(self) -> None:
+        """Note since when the next round is awaited, if nothing more is sealed."""
+        now_ms = self._clock.time_ms()
+        sealed = (await self._client.info()).head.round
+        self._idle_since_ms = now_ms if sealed <= self._replay.head.round else 0
 
     def _check_time(self, published: PublishedRound) -> None:
         """A round must be of about now; one that waited here for us may be older."""
@@ -185,7 +201,8 @@ class Representative:
             for vote, outcome in zip(votes, outcomes, strict=True):
                 if outcome == VoteOutcome.LATE:
                     self._votes.pop(vote.round, None)
-                elif outcome not in FINE:
+                elif outcome not in FINE and (vote.round, outcome) != self._last_outcome:
+                    self._last_outcome = vote.round, outcome
                     logger.error(
                         "%s: round %d: our vote was not counted: %s",
                         self._genesis.city,
@@ -203,6 +220,9 @@ class Representative:
             self._to_send.clear()
 
     # --- objecting
+
+    _last_outcome: tuple[int, VoteOutcome] | None = None
+    """The latest unwelcome one, told once."""
 
     _refused: StoredRound
     _last_objection: tuple[int, str] | None = None

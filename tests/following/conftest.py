@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from citychain.client.city import CityClient
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_representative
+from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRound
 from citychain.following.representative import Representative
@@ -76,3 +78,19 @@ def representative(tmp_path: Path) -> OpenRepresentative:
             )
 
     return opened
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Callable[[int], Path]:
+    """Writes a representative's key to a file."""
+
+    def write(number: int) -> Path:
+        path = tmp_path / f"representative-{number}.key"
+        id_hex = key_id(REPRESENTATIVES[number].public_key).hex()
+        seed = (bytes([100 + number]) * 32).hex()
+        content = {"format": 1, "scheme": "ML-DSA-87", "key_id": id_hex, "seed": seed}
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
