@@ -32,6 +32,7 @@ from citychain.errors import (
 )
 from citychain.genesis import Genesis
 from citychain.receipt import ReceiptVerifier
+from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages import parse_receipt
 from citychain.types import PohEntry, Presence, Rejection, Seat
 
@@ -374,6 +375,17 @@ def test_receipts(case: dict[str, Any]) -> None:
     genesis, plain = cities()[case["city"]]
     assert plain_verdict(plain, data) == case["check"]
     assert our_verdict(genesis, data) == case["check"]
+
+
+@pytest.mark.parametrize(("more", "check"), [(0, "handover"), (1, "form")])
+def test_a_recovery_has_at_most_64_kib(more: int, check: str) -> None:
+    message = ledger_pb2.Receipt.FromString(case_bytes("receipts")["recovered"])
+    recovery = message.handovers[2].recovery
+    recovery.body = bytes((64 << 10) - 4_670 + more)
+    assert len(recovery.SerializeToString()) == (64 << 10) + more
+    genesis, plain = cities()["harbour"]
+    data = message.SerializeToString()
+    assert (our_verdict(genesis, data), plain_verdict(plain, data)) == (check, check)
 
 
 def test_each_check_of_receipts_has_one_that_fails_by_it() -> None:

@@ -27,7 +27,7 @@ from primitives import (
     tx_id,
 )
 from transactions import check_envelope, parse_body
-from wire import empty, from_json, load_json, parse
+from wire import empty, from_json, load_json, parse, written_bytes
 
 # --- fixed layouts
 
@@ -262,7 +262,8 @@ def check_handover_form(handover, form, length):
         length(key, PUBLIC_KEY_BYTES, "publicKeys")
     elected, recovery = handover["certificate"] is not None, handover["recovery"] is not None
     form(elected != recovery, "either an election or a recovery")
-    form(handover["recovery"] != empty("SignedTransaction"), "an empty recovery")
+    if recovery:
+        form(1 <= written_bytes("SignedTransaction", handover["recovery"]) <= 64 << 10, "recovery")
     form(elected == bool(handover["checkpoint"]), "an election's checkpoint")
     if elected:
         check_certificate_form(handover["certificate"], form, length)

@@ -119,6 +119,22 @@ def parse(name, data, *, one_form):
     return message
 
 
+def written_bytes(name, message):
+    """Length of a message in its one form, if it has numbers and bytes alone."""
+    total = 0
+    for number, field, kind, mark in SCHEMAS[name]:
+        value = message[field]
+        if value is not None and (mark or value != DEFAULTS.get(kind, 0)):
+            length = len(value) if kind == "bytes" else 0
+            total += varint_bytes(number << 3) + length
+            total += varint_bytes(length if kind == "bytes" else value & U64)
+    return total
+
+
+def varint_bytes(value):
+    return max(1, (value.bit_length() + 6) // 7)
+
+
 def bounded(bits):
     def number(value):
         if value >> bits:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vectors.cases import Cases
 from vectors.ledger import (
+    TRANSACTION_CONTEXT,
     Ledger,
     Sealed,
     body,
@@ -21,6 +22,7 @@ from vectors.ledger import (
 )
 
 from citychain import checkpoint as checkpoints
+from citychain.crypto import poh
 from citychain.rpc._generated.citychain.v1 import ledger_pb2, transaction_pb2
 from citychain.types import Rejection, Seat
 
@@ -197,6 +199,7 @@ def _form(approved: Bad, rejected: Bad, removed: Bad) -> None:
     rejected("form", "small letters", lambda r: setattr(r.rejection, "code", "conflict"))
     rejected("form", "a long code", lambda r: setattr(r.rejection, "code", "C" * 33))
     rejected("form", "a long reason", lambda r: setattr(r.rejection, "reason", "é" * 128))
+    removed("genesis", "another city", lambda r: setattr(r, "genesis", bytes(32)))
     removed("form", "its key", lambda r: setattr(r, "public_key", key("amy").public_key))
 
 
@@ -300,9 +303,18 @@ def _checkpoint(approved: Bad, majority: Bad) -> None:
         lambda r: r.certificate.CopyFrom(majority.city.certificate(r.checkpoint, 1, ("ben",))),
     )
     # The entry, at the end: prev 32, num_hashes 8, mixin 32, hash 32.
-    for name, at in (("another count", -65), ("another mixin", -64), ("another hash", -1)):
-        approved.checkpoint("poh", name, voters, lambda c, at=at: flipped(c, len(c) + at))
-    approved.checkpoint("poh", "another prev", voters, lambda c: flipped(c, len(c) - 104))
+    for name, at in (("another prev", 104), ("another hash", 1)):
+        approved.checkpoint("poh", name, voters, lambda c, at=at: flipped(c, len(c) - at))
+    approved.checkpoint("poh", "fewer hashes", voters, lambda c: _entered(c, num_hashes=2))
+    approved.checkpoint("poh", "more hashes", voters, lambda c: _entered(c, num_hashes=4))
+    approved.checkpoint("poh", "another mixin", voters, lambda c: _entered(c, mixin=bytes(32)))
+
+
+def _entered(checkpoint: bytes, **fields: Any) -> bytes:
+    """The checkpoint with another entry, which is right in itself."""
+    entry = checkpoints.decode(checkpoint).poh._replace(**fields)
+    hash = poh.extend(entry.prev, entry.num_hashes, entry.mixin)
+    return checkpoints.with_poh(checkpoints.without_poh(checkpoint), entry._replace(hash=hash))
 
 
 def _foreign_vote(city: Ledger, message: Receipt, number: int) -> None:
@@ -390,6 +402,7 @@ def _elections(elected: Bad, twice: Bad) -> None:
         "approved by the old committee",
         lambda r: r.certificate.CopyFrom(city.certificate(r.checkpoint, 3, ("ann", "ben"))),
     )
+    _election_to(elected, "two seats of one key", 2, (Seat(id_of("dov"), 3), Seat(id_of("dov"), 1)))
     twice("handover", "without the first", lambda r: r.handovers.pop(0))
     twice("handover", "without the last", lambda r: r.handovers.pop())
     twice("handover", "in another order", lambda r: r.handovers.append(r.handovers.pop(0)))
@@ -397,6 +410,31 @@ def _elections(elected: Bad, twice: Bad) -> None:
     elected.checkpoint(
         "handover", "names the old committee", ("dov",), committee=city.genesis.seats
     )
+
+
+def _election_to(bad: Bad, name: str, number: int, elected: tuple[Seat, ...]) -> None:
+    """A handover by another checkpoint of a round, and one of the receipt's that goes on from it,
+    by key "dov": all fits, but that such an election must not be."""
+    city, made = bad.city, bad.city.rounds[bad.good.round - 1]
+    before = city.rounds[number - 1]
+    voters = ["gus"] if number == 5 else ["ann", "ben"]
+
+    def change(message: Receipt) -> None:
+        electing, _ = city.complete({**before.fields, "next_committee": elected}, before.poh.prev)
+        given = message.handovers[0] if len(message.handovers) == 1 else message.handovers.add()
+        given.CopyFrom(
+            ledger_pb2.Handover(
+                checkpoint=electing,
+                certificate=city.certificate(electing, number, voters),
+                public_keys=[key("dov").public_key for _ in elected],
+            )
+        )
+        fields = {"committee": elected, "previous": checkpoints.checkpoint_hash(electing)}
+        encoded, _ = city.complete({**made.fields, **fields}, made.poh.prev)
+        message.checkpoint = encoded
+        message.certificate.CopyFrom(city.certificate(encoded, made.number, ["dov"]))
+
+    bad("handover", name, change)
 
 
 def _recoveries(recovered: Bad, later: Bad, again: Bad) -> None:
@@ -408,6 +446,11 @@ def _recoveries(recovered: Bad, later: Bad, again: Bad) -> None:
     def altered(message: Receipt) -> None:
         envelope = message.handovers[2].recovery
         envelope.signature = flipped(envelope.signature, 0)
+
+    def strange(message: Receipt) -> None:
+        message.handovers[2].CopyFrom(city.recovery(6, RECOVERED, operator="zoe"))
+        given = message.handovers[2].recovery
+        given.signature = sign("operator", given.body, TRANSACTION_CONTEXT)
 
     def no_recovery(message: Receipt) -> None:
         content = body("operator", city.genesis.id)
@@ -436,6 +479,9 @@ def _recoveries(recovered: Bad, later: Bad, again: Bad) -> None:
         replaced(city.recovery(5, RECOVERED, previous=bytes(32))),
     )
     recovered("handover", "an altered signature", altered)
+    recovered("handover", "a stranger's, signed by the operator", strange)
+    # By the new committee, of a round before it was in office.
+    _election_to(recovered, "and an election before it", 5, seats({"dov": 1}))
     recovered("handover", "another action", no_recovery)
     recovered("handover", "the key by value", by_value)
     recovered("handover", "keys of others", lambda r: r.handovers[2].ClearField("public_keys"))

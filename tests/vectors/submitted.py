@@ -161,6 +161,7 @@ def _bad_envelopes(
     refuse(
         "KEY_MISMATCH", "data", "another key", changed(good, public_key=flipped(good.public_key, 9))
     )
+    refuse("MALFORMED", "by id", "a short id", changed(stored, key_id=bytes(31)), known=True)
     refuse(
         "KEY_MISMATCH", "by id", "another id", changed(stored, key_id=digest("other")), known=True
     )
@@ -232,6 +233,11 @@ def _bad_bodies(genesis: bytes) -> list[tuple[str, str, str, dict[str, Any]]]:
         ("recovery", "a short hash", of("recovery", previous=bytes(31))),
         ("recovery", "no seat", of("recovery", seats=[])),
         ("recovery", "a seat twice", of("recovery", seats=[_seat("ann", 1), _seat("ann", 2)])),
+        (
+            "recovery",
+            "a seat of a short id",
+            of("recovery", seats=[pb.CommitteeSeat(key_id=b"x", stake=1)]),
+        ),
         ("recovery", "a seat without stake", of("recovery", seats=[_seat("ann", 0)])),
         ("recovery", "a stake of 2^63", of("recovery", seats=[_seat("ann", 1 << 63)])),
     ]
