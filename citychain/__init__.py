@@ -19,6 +19,8 @@ from citychain._lazy import lazy_names
 if TYPE_CHECKING:
     from citychain._native.transactions import Transaction as Transaction
     from citychain.consensus.solo import Solo as Solo
+    from citychain.consensus.steps import ApprovedByVotes as ApprovedByVotes
+    from citychain.consensus.steps import SealedByHistory as SealedByHistory
     from citychain.dag.rules import LedgerRules as LedgerRules
     from citychain.dag.sealed_rounds import SealedRounds as SealedRounds
     from citychain.errors import CitychainError as CitychainError
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
 _MODULES: Final = {
     "_native.transactions": ("Transaction",),
     "consensus.solo": ("Solo",),
+    "consensus.steps": ("ApprovedByVotes", "SealedByHistory"),
     "dag.rules": ("LedgerRules",),
     "dag.sealed_rounds": ("SealedRounds",),
     "errors": (

@@ -15,31 +15,26 @@ from citychain._native.transactions import Transaction
 from citychain.consensus._poh_pop_options import Event, PohPopOptions
 from citychain.consensus._rejections import REJECTION_CODES
 from citychain.consensus._round_rules import RoundRules
-from citychain.consensus.votes import VoteBox
-from citychain.crypto import poh
+from citychain.consensus.steps import ApprovedByVotes
 from citychain.ports import (
     CityContext,
-    CommitteeStatus,
     Judgement,
     RoundContext,
     StateView,
-    StoredRound,
 )
-from citychain.types import CastVote, Certificate, Objection, PohEntry, VoteOutcome
 
 __all__ = ["REJECTION_CODES", "Event", "PohPop", "PohPopOptions"]
 
 
-class PohPop:
+class PohPop(ApprovedByVotes):
     """The consensus step ``poh-pop``.
 
     Where a city is only followed it judges, and neither seals nor approves.
     """
 
     def __init__(self, options: PohPopOptions, city: CityContext) -> None:
-        self.city = city
+        super().__init__(city)
         self._rules = RoundRules(options, city.genesis)
-        self._votes = VoteBox(city)
 
     async def judge(
         self, round: RoundContext, candidates: Sequence[Transaction], state: StateView
@@ -50,31 +45,3 @@ class PohPop:
         if more := self._rules.want_more(round.round, before):
             before = before.with_objects(await state.objects(more))
         return await self.city.compute(self._rules.judge, round, candidates, before)
-
-    async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:
-        """See `citychain.ports.ConsensusStep.seal`."""
-        num_hashes = self.city.genesis.num_hashes
-        digest = await self.city.compute(poh.extend, previous_poh, num_hashes, mixin)
-        return PohEntry(previous_poh, num_hashes, mixin, digest)
-
-    async def approve(self, round: StoredRound) -> Certificate:
-        """See `citychain.ports.ConsensusStep.approve`."""
-        return await self._votes.approve(round)
-
-    # --- votes from elsewhere
-
-    async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
-        """See `citychain.ports.SupportsVotes.cast`."""
-        return await self._votes.cast(votes)
-
-    async def object(self, objections: Sequence[Objection]) -> None:
-        """See `citychain.ports.SupportsVotes.object`."""
-        await self._votes.object(objections)
-
-    async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
-        """See `citychain.ports.SupportsVotes.recover`."""
-        await self._votes.recover(envelope, public_keys)
-
-    async def committee(self) -> CommitteeStatus:
-        """See `citychain.ports.SupportsVotes.committee`."""
-        return await self._votes.committee()

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from citychain import checkpoint
 from citychain._native.transactions import Transaction
-from citychain.crypto import poh
+from citychain.consensus.steps import SealedByHistory
 from citychain.crypto.keys import key_id
 from citychain.errors import ConfigurationError
 from citychain.hooks.definitions import NoOptions
 from citychain.ports import CityContext, Judgement, RoundContext, StateView, StoredRound
-from citychain.types import Certificate, PohEntry, Vote
+from citychain.types import Certificate, Vote
 
 __all__ = ["Solo", "SoloOptions"]
 
@@ -24,7 +24,7 @@ class SoloOptions(NoOptions):
     """`Solo` has no options; the genesis says how many hashes a round takes."""
 
 
-class Solo:
+class Solo(SealedByHistory):
     """The consensus step ``solo``.
 
     Raises:
@@ -32,7 +32,7 @@ class Solo:
     """
 
     def __init__(self, options: SoloOptions, city: CityContext) -> None:
-        self.city = city
+        super().__init__(city)
         if city.operator is None:
             return
         self._key_id = key_id(city.operator.public_key)
@@ -46,12 +46,6 @@ class Solo:
     ) -> Judgement:
         """Refuses nothing: whoever can sign is heard."""
         return Judgement(committee=self.city.genesis.seats)
-
-    async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:
-        """See `citychain.ports.ConsensusStep.seal`."""
-        num_hashes = self.city.genesis.num_hashes
-        digest = await self.city.compute(poh.extend, previous_poh, num_hashes, mixin)
-        return PohEntry(previous_poh, num_hashes, mixin, digest)
 
     async def approve(self, round: StoredRound) -> Certificate:
         """Sign the checkpoint. The same round always gets the same signature."""
