@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from citychain import record
 from citychain.errors import InvalidRequest, NotFound
 from citychain.handler import CityHandler
 from citychain.ports import StoredRound
@@ -14,12 +13,12 @@ from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, serv
 from citychain.rpc.directory import CityDirectory
 from citychain.rpc.draining import Drain, closing
 from citychain.rpc.messages import RESPONSE_BYTES, LinkedNode, encode_node, encode_round
+from citychain.rpc.services.round_parts import RoundParts
 from citychain.types import NodeRef, SealedNode
 
 __all__ = ["DagService"]
 
 ROUNDS_STEP: Final = 4
-TRANSACTIONS_STEP: Final = 256
 KEYS_MAX: Final = 256
 INTEGER_MAX: Final = (1 << 63) - 1
 
@@ -30,6 +29,7 @@ class DagService(services_pb2_grpc.DagServiceServicer):
     def __init__(self, directory: CityDirectory, drain: Drain) -> None:
         self._directory = directory
         self._drain = drain
+        self._parts = RoundParts()
 
     async def GetNode(
         self, request: services_pb2.GetNodeRequest, context: Any
@@ -107,7 +107,7 @@ class DagService(services_pb2_grpc.DagServiceServicer):
                     message = encode_round(stored)
                     await context.write(services_pb2.StreamRoundsResponse(round=message))
                     if request.transactions:
-                        async for part in _transactions(handler, stored):
+                        async for part in self._parts.of(handler, stored):
                             await context.write(part)
 
     async def GetPublicKeys(
@@ -164,29 +164,6 @@ class DagService(services_pb2_grpc.DagServiceServicer):
         return services_pb2.GetConsistencyProofResponse(
             first_root=first_root, second_root=second_root, proof=proof
         )
-
-
-async def _transactions(
-    handler: CityHandler, stored: StoredRound
-) -> AsyncIterator[services_pb2.StreamRoundsResponse]:
-    """The transactions that a round seals, then those that it newly holds, in parts."""
-    decided = record.decode(stored.record)
-    tx_ids = [*decided.tx_ids, *decided.held]
-    part, size = services_pb2.StreamRoundsResponse(), 0
-    for start in range(0, len(tx_ids), TRANSACTIONS_STEP):
-        wanted = tx_ids[start : start + TRANSACTIONS_STEP]
-        found = await handler.storage.raw(wanted)
-        for tx_id in wanted:
-            if tx_id not in found:
-                raise NotFound("transaction", tx_id.hex())
-            envelope = found[tx_id].envelope
-            if part.transactions and size + len(envelope) > RESPONSE_BYTES:
-                yield part
-                part, size = services_pb2.StreamRoundsResponse(), 0
-            part.transactions.append(envelope)
-            size += len(envelope)
-    if part.transactions:
-        yield part
 
 
 async def _node(handler: CityHandler, node_id: bytes) -> SealedNode:
