@@ -10,7 +10,8 @@ The only reader of the environment. Sources, the first that has a key wins:
    already: ``CITYCHAIN_OPERATOR_KEY_FILE`` is that path);
 4. ``citychain.toml``, named by the argument, by ``CITYCHAIN_CONFIG``, or in the
    working directory; its paths are relative to it;
-5. the defaults below.
+5. the files that ``cities_from`` names, for cities alone;
+6. the defaults below.
 
 A key that does not exist is an error, here and in every table.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -301,9 +302,14 @@ class Settings(BaseSettings):
     crypto: CryptoSettings = CryptoSettings()
     storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
+    cities_from: tuple[Path, ...] = ()
+    """TOML files with more ``[cities.SLUG]`` tables and nothing else; where a key is in several
+    files, ``citychain.toml`` wins, then the first named. Paths in them are relative to
+    ``citychain.toml``."""
 
     _sources: tuple[Source, ...] = PrivateAttr(default=())
-    _folder: Path = PrivateAttr(default=Path())
+    _file: Path | None = PrivateAttr(default=None)
+    _imported: frozenset[str] = PrivateAttr(default=frozenset())
 
     @classmethod
     def settings_customise_sources(
@@ -338,10 +344,20 @@ class Settings(BaseSettings):
         return self._sources
 
     @property
+    def own_cities(self) -> tuple[str, ...]:
+        """Slugs of the cities that are not from ``cities_from`` alone."""
+        return tuple(slug for slug in self.cities if slug not in self._imported)
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file, if there is one."""
+        return self._file
+
+    @property
     def folder(self) -> Path:
         """What paths in options are relative to: the folder of the configuration file, else the
         working directory."""
-        return self._folder
+        return self._file.absolute().parent if self._file else Path()
 
 
 def get_dynamic_batch_interval(pending: int, current: timedelta, pacer: PacerSettings) -> timedelta:
@@ -377,20 +393,22 @@ def load_settings(
             line for each, with its place and the nearest right key.
     """
     file = _find_file(config, environment)
-    sources = (
+    sources: tuple[Source, ...] = (
         Source(arguments, lambda key: ""),
         Source(_read_environment(environment), _variable),
         _read_file(file) if file else Source({}, lambda key: ""),
     )
-    values: dict[str, Any] = {}
-    for source in reversed(sources):
-        values = _merged(values, source.values)
+    values = _all_merged(sources)
+    own = values.get("cities") or {}
+    sources += _read_cities(values.get("cities_from"), file)
+    values = _all_merged(sources)
     try:
         settings = Settings(**values)
     except ValidationError as error:
         raise ConfigurationError(explain(error, Settings, sources)) from None
     settings._sources = sources
-    settings._folder = file.absolute().parent if file else Path()
+    settings._file = file
+    settings._imported = frozenset(settings.cities.keys() - own.keys())
     return settings
 
 
@@ -472,31 +490,66 @@ def _find_file(config: Path | None, environment: Mapping[str, str]) -> Path | No
 
 
 def _read_file(config: Path) -> Source:
-    try:
-        text = config.read_text("utf-8")
-        values = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{config}: {error}") from None
+    text, values = _read_toml(config)
     folder = config.absolute().parent
     values = {"data_dir": DEFAULT_DATA_DIR, "operator_key": DEFAULT_OPERATOR_KEY, **values}
-    cities = values.get("cities")
-    tables = cities.values() if isinstance(cities, dict) else ()
-    for table, key in [
-        (values, "data_dir"),
-        (values, "operator_key"),
-        *((table, "genesis") for table in tables if isinstance(table, dict)),
-        *((table, "representatives") for table in tables if isinstance(table, dict)),
-    ]:
-        if isinstance(table.get(key), str):
-            table[key] = folder / table[key]
-        elif isinstance(table.get(key), list):
-            table[key] = [folder / path if isinstance(path, str) else path for path in table[key]]
-    for table in tables:
-        members = table.get("committee") if isinstance(table, dict) else None
-        for member in members if isinstance(members, list) else ():
-            if isinstance(member, dict) and isinstance(member.get("key"), str):
-                member["key"] = folder / member["key"]
+    for key in ("data_dir", "operator_key", "cities_from"):
+        _make_absolute(values, key, folder)
+    _make_cities_absolute(values, folder)
     return Source(values, partial(toml_place, config, text))
+
+
+def _read_cities(files: Any, config: Path | None) -> tuple[Source, ...]:
+    """The files of ``cities_from``; what is no list of them is told when it is validated."""
+    if not isinstance(files, list | tuple) or not all(isinstance(it, str | Path) for it in files):
+        return ()
+    sources = []
+    for file in map(Path, files):
+        text, values = _read_toml(file)
+        if other := values.keys() - {"cities"}:
+            raise ConfigurationError(
+                f"{toml_place(file, text, (min(other),))}{min(other)}: only [cities.SLUG] tables "
+                f"can stand in a file of cities_from"
+            )
+        _make_cities_absolute(values, config.absolute().parent if config else Path())
+        sources.append(Source(values, partial(toml_place, file, text)))
+    return tuple(sources)
+
+
+def _read_toml(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = file.read_text("utf-8")
+        return text, tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+
+
+def _make_cities_absolute(values: dict[str, Any], folder: Path) -> None:
+    cities = values.get("cities")
+    for table in cities.values() if isinstance(cities, dict) else ():
+        if isinstance(table, dict):
+            for key in ("genesis", "representatives"):
+                _make_absolute(table, key, folder)
+            members = table.get("committee")
+            for member in members if isinstance(members, list) else ():
+                if isinstance(member, dict):
+                    _make_absolute(member, "key", folder)
+
+
+def _make_absolute(table: dict[str, Any], key: str, folder: Path) -> None:
+    """Let a path, or each of a list, be relative to a folder."""
+    value = table.get(key)
+    if isinstance(value, str):
+        table[key] = folder / value
+    elif isinstance(value, list):
+        table[key] = [folder / path if isinstance(path, str) else path for path in value]
+
+
+def _all_merged(sources: Sequence[Source]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for source in reversed(sources):
+        values = _merged(values, source.values)
+    return values
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

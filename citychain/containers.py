@@ -243,7 +243,8 @@ async def open_server(
                 ),
                 registry.interceptors(),
             ) as server:
-                for slug in settings.cities:
+                # Those of an imported map are many, and alike: each is checked when it is opened.
+                for slug in settings.own_cities:
                     try:
                         await core.compute()(core.catalogue().plan, slug)
                     except CitychainError as error:

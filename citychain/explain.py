@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -75,6 +76,16 @@ def place(sources: Sequence[Source], key: Key) -> str:
 def toml_place(file: Path, text: str, key: Key) -> str:
     """Where a file sets a key, or the nearest table around it: ``citychain.toml:12: ``."""
     best, found = 0, ""
+    for here, number in _places(text):
+        if key[: len(here)] == here and len(here) > best:
+            best, found = len(here), f":{number}"
+    return f"{file}{found}: "
+
+
+@lru_cache(8)
+def _places(text: str) -> list[tuple[Key, int]]:
+    """The keys that a file sets, each with its line."""
+    places = []
     table: Key = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+([^\[\]]+)\]", line):
@@ -83,9 +94,8 @@ def toml_place(file: Path, text: str, key: Key) -> str:
             here = table + _key_path(assignment[1])
         else:
             continue
-        if key[: len(here)] == here and len(here) > best:
-            best, found = len(here), f":{number}"
-    return f"{file}{found}: "
+        places.append((here, number))
+    return places
 
 
 def _key_path(dotted: str) -> Key:

@@ -43,7 +43,7 @@ from citychain.crypto.places import Features, Places
 from citychain.hooks.definitions import FOLDER, Disc
 from citychain.nearest import did_you_mean
 
-__all__ = ["Location", "Region", "RegionOptions"]
+__all__ = ["Location", "Region", "RegionOptions", "read_map"]
 
 NEIGHBOUR_NAME_MAX: Final = 100
 """Characters of a neighbour's name; what a file has more of is cut off."""
@@ -200,6 +200,19 @@ class _File:
                 name = f"{name[: NEIGHBOUR_NAME_MAX // 2]} ({code or index})"
             if name := (name or code or "")[:NEIGHBOUR_NAME_MAX].strip():
                 yield name, index
+
+
+def read_map(path: Path, property: str, names: tuple[str, ...]) -> Features:
+    """The regions of a GeoJSON file, plain or as .gz.
+
+    Args:
+        property: Features with the same value of it are one region.
+        names: Properties that name a region.
+
+    Raises:
+        ValueError: it cannot be read or used; names the file.
+    """
+    return _read(path, property, names).features
 
 
 def _read(path: Path, property: str, names: tuple[str, ...]) -> _File:

@@ -357,3 +357,38 @@ def test_the_batch_interval_stays_within_its_bounds(loads: list[int]) -> None:
     for pending in loads:
         interval = get_dynamic_batch_interval(pending, interval, PACER)
         assert timedelta(seconds=0.2) <= interval <= timedelta(seconds=2)
+
+
+def test_more_cities_come_from_other_files(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "more.toml").write_text(
+        "[cities.nara]\ndag = 'random-tips'\nnum_hashes = 5\n[cities.uji]\ngenesis = 'uji.json'\n"
+    )
+    (tmp_path / "last.toml").write_text("[cities.nara]\nnum_hashes = 6\nhold_rounds = 7\n")
+    path = write("cities_from = ['more.toml', 'last.toml']\n[cities.nara]\ndag = 'sealed-rounds'\n")
+    settings = load_settings(path, environment={"CITYCHAIN_CITIES__UJI__NUM_HASHES": "9"})
+    nara, uji = settings.cities["nara"], settings.cities["uji"]
+    assert (nara.dag, nara.num_hashes, nara.hold_rounds) == ("sealed-rounds", 5, 7)
+    assert (uji.genesis, uji.num_hashes) == (tmp_path / "uji.json", 9)
+    assert settings.cities_from == (tmp_path / "more.toml", tmp_path / "last.toml")
+    assert set(settings.own_cities) == {"nara", "uji"}
+    assert load_settings(path, environment={}).own_cities == ("nara",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[cities.nara]\ndags = 1\n", r"more.toml:2: cities.nara.dags: unknown key; did you mean"),
+        ("\nnetwork = 'x'\n", r"more.toml:2: network: only \[cities.SLUG\] tables can stand in"),
+        ("[cities", "more.toml: "),
+    ],
+)
+def test_what_is_wrong_in_another_file_is_told_with_its_place(
+    write: Write, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "more.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(write("cities_from = ['more.toml']"), environment={})
+    with pytest.raises(ConfigurationError, match=r"none\.toml"):
+        load_settings(write("cities_from = ['none.toml']"), environment={})
+    with pytest.raises(ConfigurationError, match=r"citychain\.toml:1: cities_from"):
+        load_settings(write("cities_from = 5"), environment={})

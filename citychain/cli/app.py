@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +14,7 @@ from citychain.cli import (
     audit,
     batch,
     cities,
+    cities_import,
     dag,
     election,
     init,
@@ -51,9 +52,18 @@ class _Commands(TyperGroup):
         own = super().list_commands(ctx)
         return [*own, *(name for name in plugin_commands() if name not in own)]
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        words = " ".join(args[:2])
+        if words in super().list_commands(ctx):
+            return words, self.get_command(ctx, words), args[2:]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name) or plugin_commands().get(cmd_name)
 
+
+TWO_WORDS: Final[Mapping[object, str]] = {cities_import.cities_import: "cities import"}
+"""Commands that are called by two words, of which the first alone is another command."""
 
 app = typer.Typer(
     cls=_Commands,
@@ -67,6 +77,7 @@ for command in (
     plugins.plugins,
     keygen.keygen,
     cities.cities,
+    cities_import.cities_import,
     submit.submit,
     transactions.get,
     transactions.watch,
@@ -80,7 +91,7 @@ for command in (
     demo.demo,
     bench.bench,
 ):
-    app.command()(command)
+    app.command(TWO_WORDS.get(command))(command)
 app.add_typer(election.election, name="election")
 app.add_typer(presence)
 
