@@ -25,8 +25,8 @@ class Cases:
         self._bytes[name] = data
         self.cases.append({"name": name, "bytes": b64(data), "check": None, **more})
 
-    def bad(self, name: str, check: str, of: str, data: bytes, **more: Any) -> None:
-        """One that differs from the good one named ``of``."""
+    def bad(self, name: str, check: str | None, of: str, data: bytes, **more: Any) -> None:
+        """One that differs from the good one named ``of``; without a check it is good too."""
         good = self._bytes[of]
         assert data != good, name
         start, end = 0, 0

@@ -83,10 +83,10 @@ class Bad:
     def __init__(self, cases: Cases, city: Ledger, of: str, good: Receipt) -> None:
         self.cases, self.city, self.of, self.good = cases, city, of, good
 
-    def raw(self, check: str, name: str, data: bytes) -> None:
+    def raw(self, check: str | None, name: str, data: bytes) -> None:
         self.cases.bad(f"{self.of}: {name}", check, self.of, data, city=self.city.genesis.city)
 
-    def __call__(self, check: str, name: str, change: Callable[[Receipt], object]) -> None:
+    def __call__(self, check: str | None, name: str, change: Callable[[Receipt], object]) -> None:
         message = Receipt()
         message.CopyFrom(self.good)
         change(message)
@@ -443,6 +443,8 @@ def _recoveries(recovered: Bad, later: Bad, again: Bad) -> None:
     def replaced(handover: Any, at: int = 2) -> Callable[[Receipt], object]:
         return lambda r: r.handovers[at].CopyFrom(handover)
 
+    first = city.recovery(6, {"ike": 1})
+
     def altered(message: Receipt) -> None:
         envelope = message.handovers[2].recovery
         envelope.signature = flipped(envelope.signature, 0)
@@ -459,6 +461,7 @@ def _recoveries(recovered: Bad, later: Bad, again: Bad) -> None:
     def by_value(message: Receipt) -> None:
         message.handovers[2].recovery.public_key = key("operator").public_key
 
+    recovered(None, "by a second recovery", lambda r: r.handovers.insert(2, first))
     recovered("quorum", "missing", lambda r: r.handovers.pop())
     recovered("form", "an empty recovery", lambda r: r.handovers[2].recovery.Clear())
     recovered("handover", "twice", lambda r: r.handovers.append(r.handovers[2]))
