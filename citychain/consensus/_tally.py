@@ -65,6 +65,11 @@ class Tally:
         """Whether this key's vote for this round's checkpoint is here."""
         return cast.checkpoint_hash == self.checkpoint_hash and cast.vote.key_id in self.votes
 
+    def holds_against(self, cast: CastVote) -> bool:
+        """Whether just this vote, for another checkpoint, is here, and is the key's only one."""
+        key_id = cast.vote.key_id
+        return key_id not in self.votes and self._others.get(key_id) == cast
+
     def take(self, cast: CastVote) -> tuple[VoteOutcome, CastVote | None]:
         """Take a vote whose signature holds, by a key with a seat.
 

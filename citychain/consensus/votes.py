@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from citychain import checkpoint, notes
 from citychain.consensus._recoveries import Recoveries
 from citychain.consensus._tally import Tally
+from citychain.consensus._verifier import Verifier
 from citychain.crypto.keys import key_id
-from citychain.crypto.signatures import KeyCache, SigningKey
-from citychain.errors import InvalidRequest, InvalidSignature
+from citychain.crypto.signatures import SigningKey
+from citychain.errors import InvalidRequest
 from citychain.ports import (
     CityContext,
     CityStorage,
@@ -42,11 +44,6 @@ RECENT_ROUNDS: Final = 32
 """The latest certified rounds: later votes for them are verified and kept."""
 AHEAD_ROUNDS: Final = 64
 """Sealed rounds after the last certified one whose votes are taken."""
-KEYS_PREPARED: Final = 512
-KEYS_PUBLIC: Final = 1_024
-
-Signed = tuple[bytes, bytes, bytes, bytes]
-"""Key id, message, context, signature."""
 
 
 class VoteBox:
@@ -59,7 +56,7 @@ class VoteBox:
         self._city = city
         self._recoveries = Recoveries(city)
         self._own = {key_id(key.public_key): key for key in city.representatives}
-        self._keys = KeyCache(KEYS_PREPARED, KEYS_PUBLIC)
+        self._verifier = Verifier(city, self._recoveries)
         self._tallies: dict[int, Tally] = {}
         self._certified_round = 0
         """What storage knew of it when it was last asked."""
@@ -161,7 +158,9 @@ class VoteBox:
         """See `citychain.ports.SupportsVotes.recover`; one that is in force already changes
         nothing."""
         await self._load()
-        note, recovery = await self._recoveries.read(envelope, public_keys)
+        note, recovery = await self._verifier.in_turn(
+            partial(self._recoveries.read, envelope, public_keys)
+        )
         # Its keeping must not end half-way, whatever becomes of the caller.
         await asyncio.shield(self._recover(note, recovery))
 
@@ -233,8 +232,19 @@ class VoteBox:
         durable when this returns."""
         await self._load()
         await self._open_rounds({vote.round for vote in votes})
-        doubtful = [vote for vote in votes if self._outcome_at_once(vote) is None]
-        found = await self._verify(
+        if any(self._outcome_at_once(vote) is None for vote in votes):
+            outcomes = await self._verifier.in_turn(partial(self._verify_and_take, votes))
+        else:
+            outcomes = [self._take(vote, None) for vote in votes]
+        await self._keep()
+        return outcomes
+
+    async def _verify_and_take(self, votes: Sequence[CastVote]) -> list[VoteOutcome]:
+        # What came while others had their turn needs no signature any more.
+        doubtful = list(
+            dict.fromkeys(vote for vote in votes if self._outcome_at_once(vote) is None)
+        )
+        found = await self._verifier.public_keys(
             [
                 (
                     vote.vote.key_id,
@@ -243,12 +253,11 @@ class VoteBox:
                     vote.vote.signature,
                 )
                 for vote in doubtful
-            ]
+            ],
+            self._storage,
         )
         keys = dict(zip(doubtful, found, strict=True))
-        outcomes = [self._take(vote, keys.get(vote)) for vote in votes]
-        await self._keep()
-        return outcomes
+        return [self._take(vote, keys.get(vote)) for vote in votes]
 
     async def _open_rounds(self, numbers: set[int]) -> None:
         """Begin to count for rounds of which `approve` has not heard, or not since the opening."""
@@ -283,7 +292,9 @@ class VoteBox:
             return VoteOutcome.LATE if past else VoteOutcome.UNKNOWN_ROUND
         if not tally.has_seat(vote.vote.key_id):
             return VoteOutcome.NO_SEAT
-        return VoteOutcome.REPEATED if tally.known(vote) else None
+        if tally.known(vote):
+            return VoteOutcome.REPEATED
+        return VoteOutcome.OTHER_CHECKPOINT if tally.holds_against(vote) else None
 
     def _take(self, vote: CastVote, public_key: bytes | None) -> VoteOutcome:
         """Take a vote whose signature holds for this key, or does not."""
@@ -341,7 +352,12 @@ class VoteBox:
         await self._load()
         office = await self._waiting()
         heard = [one for one in objections if office.has_seat(one.key_id) and self._is_news(one)]
-        found = await self._verify(
+        if heard:
+            await self._verifier.in_turn(partial(self._verify_and_note, heard))
+
+    async def _verify_and_note(self, objections: Sequence[Objection]) -> None:
+        heard = [one for one in dict.fromkeys(objections) if self._is_news(one)]
+        found = await self._verifier.public_keys(
             [
                 (
                     one.key_id,
@@ -350,7 +366,8 @@ class VoteBox:
                     one.signature,
                 )
                 for one in heard
-            ]
+            ],
+            self._storage,
         )
         for one, public_key in zip(heard, found, strict=True):
             if public_key is not None and self._is_news(one):
@@ -364,48 +381,9 @@ class VoteBox:
             return False
         return objection.round > self._last_rounds.get(objection.key_id, 0)
 
-    # --- signatures
-
-    async def _verify(self, signed: Sequence[Signed]) -> Sequence[bytes | None]:
-        """For each the public key under which the signature holds; ``None`` where it does not,
-        or where nobody knows the key."""
-        if not signed:
-            return ()
-        missing = await self._city.compute(_unprepared, self._keys, {item[0] for item in signed})
-        if missing:
-            genesis = {member.key_id: member for member in self._city.genesis.committee}
-            known = dict(await self._storage.keys(list(missing)))
-            known |= self._recoveries.public_keys()
-            for signer in missing:
-                if signer in genesis:
-                    self._keys.add_public_key(signer, bytes.fromhex(genesis[signer].public_key))
-                elif signer in known:
-                    self._keys.add_public_key(signer, known[signer])
-        return await self._city.compute(_verify_all, self._keys, signed)
-
 
 def _sign_all(keys: Mapping[bytes, SigningKey], message: bytes) -> dict[bytes, bytes]:
     return {
         signer: key.sign(message, checkpoint.VOTE_CONTEXT, deterministic=True)
         for signer, key in keys.items()
     }
-
-
-def _unprepared(keys: KeyCache, key_ids: set[bytes]) -> set[bytes]:
-    return {one for one in key_ids if keys.get(one) is None}
-
-
-def _verify_all(keys: KeyCache, signed: Sequence[Signed]) -> list[bytes | None]:
-    return [_verify_one(keys, *item) for item in signed]
-
-
-def _verify_one(
-    keys: KeyCache, signer: bytes, message: bytes, context: bytes, signature: bytes
-) -> bytes | None:
-    if (key := keys.get(signer)) is None:
-        return None
-    try:
-        key.verify(message, context, signature)
-    except InvalidSignature:
-        return None
-    return key.public_key

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from citychain import checkpoint, notes
+from citychain.consensus import _verifier
 from citychain.consensus import votes as votes_module
 from citychain.crypto.signatures import verify
-from citychain.errors import StorageError
+from citychain.errors import Overloaded, StorageError
 from citychain.ports import SupportsVotes
 from citychain.storage.memory import MemoryCity
 from citychain.types import Certificate, Quorum, Vote, VoteOutcome
@@ -200,6 +202,102 @@ async def test_votes_are_taken_for_a_bounded_number_of_sealed_rounds(
     ]
 
 
+# --- what verification may cost
+
+
+class Checks:
+    """Counts the signatures that are verified, and lets the first of each call wait."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.calls = self.at_work = self.most = 0
+        self.release = threading.Event()
+        verify_all = _verifier._verify_all
+
+        def counted(keys: Any, signed: Sequence[Any]) -> Any:
+            self.calls += 1
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+            assert self.release.wait(20)
+            self.count += len(signed)
+            self.at_work -= 1
+            return verify_all(keys, signed)
+
+        monkeypatch.setattr(_verifier, "_verify_all", counted)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checks]:
+    checks = Checks(monkeypatch)
+    yield checks
+    checks.release.set()
+
+
+async def test_calls_are_verified_one_at_a_time_in_order(checks: Checks) -> None:
+    world = World([1] * 9)
+    box = world.box()
+    await world.seal()
+    calls = [asyncio.create_task(box.cast([world.vote(key, 1)])) for key in (0, 1, 2, 1)]
+    objecting = asyncio.create_task(box.object([world.objection(3, 1)]))
+    while not checks.calls:
+        await asyncio.sleep(0)
+    await settled()
+    assert checks.calls == 1
+    checks.release.set()
+    assert await asyncio.gather(*calls) == [[COUNTED], [COUNTED], [COUNTED], [REPEATED]]
+    await objecting
+    assert (checks.most, checks.count) == (1, 4)
+
+
+async def test_more_calls_than_fit_are_told_to_come_again(
+    checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_verifier, "CALLS_MAX", 2)
+    world = World([1] * 9)
+    box = world.box()
+    await world.seal()
+    calls = [asyncio.create_task(box.cast([world.vote(key, 1)])) for key in (0, 1)]
+    while not checks.calls:
+        await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="2 calls wait") as caught:
+        await box.cast([world.vote(2, 1)])
+    assert caught.value.retry_after
+    assert await box.cast([world.vote(12, 1)]) == [NO_SEAT], "this costs nothing"
+    checks.release.set()
+    await asyncio.gather(*calls)
+    assert await box.cast([world.vote(2, 1)]) == [COUNTED]
+
+
+async def test_a_caller_that_leaves_does_not_let_the_next_begin_early(checks: Checks) -> None:
+    world = World([1] * 9)
+    box = world.box()
+    await world.seal()
+    first, second = (asyncio.create_task(box.cast([world.vote(key, 1)])) for key in (0, 1))
+    while not checks.calls:
+        await asyncio.sleep(0)
+    first.cancel()
+    await settled()
+    assert checks.calls == 1
+    checks.release.set()
+    assert await second == [COUNTED]
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert checks.most == 1
+
+
+async def test_no_signature_is_verified_where_the_rest_decides(checks: Checks) -> None:
+    checks.release.set()
+    world = World([1] * 9)
+    box = world.box()
+    await world.seal()
+    good, other = world.vote(0, 1), world.vote(1, 1, other="x")
+    await box.cast([good] * 3 + [other] * 3)
+    assert checks.count == 2
+    cheap = [good, other, world.vote(12, 1), world.vote(2, 1)._replace(round=7)]
+    assert await box.cast(cheap) == [REPEATED, OTHER_CHECKPOINT, NO_SEAT, UNKNOWN_ROUND]
+    assert (checks.calls, checks.count) == (1, 2)
+
+
 # --- late votes
 
 
@@ -248,16 +346,18 @@ async def test_a_repeated_vote_is_answered_when_it_is_kept(
     world = World([1, 1, 1, 1])
     box = world.box()
     await certified(world, box)
-    release = asyncio.Event()
+    writing, release = asyncio.Event(), asyncio.Event()
     keep = MemoryCity.keep
 
     async def stalled_keep(self: MemoryCity, notes: Mapping[str, bytes]) -> None:
+        writing.set()
         await release.wait()
         await keep(self, notes)
 
     monkeypatch.setattr(MemoryCity, "keep", stalled_keep)
     vote = world.vote(3, 1)
     calls = [asyncio.create_task(box.cast([vote])) for _ in range(2)]
+    await writing.wait()
     await settled()
     assert not any(call.done() for call in calls)
     release.set()
