@@ -28,7 +28,7 @@ from citychain._native.transactions import Limits
 from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.engines import StorageEngines
-from citychain.city.founding import found_city
+from citychain.city.founding import found_city, keep_genesis
 from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan
 from citychain.city.pool import PoolLimits
@@ -42,7 +42,13 @@ from citychain.compute import Executor
 from citychain.config import Settings
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import KeyCache, SigningKey
-from citychain.errors import CitychainError, CityUnavailable, ConfigurationError, InvalidRound
+from citychain.errors import (
+    CitychainError,
+    CityUnavailable,
+    ConfigurationError,
+    DirectoryInUse,
+    InvalidRound,
+)
 from citychain.following.representative import Representative
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
@@ -361,7 +367,18 @@ async def open_representative(
     compute, clock = core.compute(), core.clock()
     definition = core.registry().storage_backend("sqlite")
     context = StorageContext(directory=directory, compute=compute, clock=clock)
-    async with definition.factory(definition.options(), context) as backend:
+    async with AsyncExitStack() as stack:
+        try:
+            backend = await stack.enter_async_context(
+                definition.factory(definition.options(), context)
+            )
+        except DirectoryInUse as error:
+            # Not the advice that servers get: a key on two directories can vote twice.
+            raise DirectoryInUse(
+                error.directory,
+                error.process,
+                "stop it first, since a representative has one state directory, ever",
+            ) from None
         storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
         state = LedgerState(storage)
         async with open_replay(core, genesis, state, client.public_keys) as replay:
@@ -431,6 +448,7 @@ class _Opener:
                 open_replay(core, genesis, container.state(), storage.keys)
             )
             container.replay.override(providers.Object(replay))
+        await compute(keep_genesis, core.settings().data_dir, plan, genesis)
         return await stack.enter_async_context(container.handler())
 
 

@@ -183,6 +183,12 @@ class LeaseLost(StorageError):
 class DirectoryInUse(StorageError):
     """Raised when another process has the data directory open."""
 
+    def __init__(self, directory: str, process: str, fix: str) -> None:
+        super().__init__(f"{directory} is in use by process {process}: {fix}")
+        self.directory = directory
+        self.process = process
+        """Its number, or ``unknown``."""
+
 
 class ConsensusError(CitychainError):
     """Raised when a consensus step cannot seal or approve a round; it is tried again."""

@@ -1,4 +1,8 @@
-"""A city's genesis: made at its first opening, checked at every later one."""
+"""A city's genesis: made at its first opening, checked at every later one.
+
+A new one is kept once all parts of the city have taken it: what one of them refuses can still be
+configured otherwise, and a genesis that is kept is for good.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from citychain.city.plan import CityPlan
 from citychain.errors import ConfigurationError
 from citychain.genesis import Genesis, Representative
 
-__all__ = ["found_city", "genesis_path"]
+__all__ = ["found_city", "genesis_path", "keep_genesis", "write_new"]
 
 
 def genesis_path(data_dir: Path, plan: CityPlan) -> Path:
@@ -19,7 +23,7 @@ def genesis_path(data_dir: Path, plan: CityPlan) -> Path:
 
 
 def found_city(data_dir: Path, network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:
-    """The city's genesis from its file, which is made if it is not there.
+    """The city's genesis from its file, or a new one, for `keep_genesis`.
 
     Raises:
         ConfigurationError: a genesis file that was asked for by name is missing, or
@@ -31,13 +35,18 @@ def found_city(data_dir: Path, network: str, plan: CityPlan, operator_public_key
     except FileNotFoundError:
         if plan.genesis is not None:
             raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
-        genesis = _new(network, plan, operator_public_key)
-        _write(path, genesis.file)
-        return genesis
+        return _new(network, plan, operator_public_key)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     _check(path, network, plan, genesis)
     return genesis
+
+
+def keep_genesis(data_dir: Path, plan: CityPlan, genesis: Genesis) -> None:
+    """Write the city's genesis file if it is not there."""
+    path = genesis_path(data_dir, plan)
+    if not path.exists():
+        write_new(path, genesis.file)
 
 
 def _new(network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:
@@ -74,12 +83,27 @@ def _check(path: Path, network: str, plan: CityPlan, genesis: Genesis) -> None:
         if configured != pinned:
             raise ConfigurationError(
                 f"city {plan.slug}: {what} is configured as {configured!r}, but {path} says "
-                f"{pinned!r}; a city with a history keeps what it began with"
+                f"{pinned!r}; a city with a history keeps what it began with: "
+                f"{_back(what, configured, pinned)}, or found a new city under another name"
             )
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file: whole or not at all, whatever happens, and never over another."""
+def _back(what: str, configured: object, pinned: object) -> str:
+    """How a city gets back what it began with."""
+    if what in ("dag", "consensus"):
+        name, _, version = str(pinned).partition("/")
+        if str(configured).partition("/")[0] == name:
+            return f"install the release of its package that has version {version} of {name}"
+        return f'change the line back to {what} = "{name}"'
+    return f"change {what} back"
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a new file: whole or not at all, whatever happens, and never over another.
+
+    Raises:
+        FileExistsError: there is a file of this name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:
         file.write(content)

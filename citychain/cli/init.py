@@ -93,7 +93,7 @@ def init(
         citychain init town --city hometown --balance coin=alice.key:1000
         citychain init town --representative ana.pub --representative ben.pub:2
     """
-    from citychain.city.founding import found_city, genesis_path
+    from citychain.city.founding import found_city, genesis_path, keep_genesis
     from citychain.city.plan import plan_city
     from citychain.client.keys import create_key
     from citychain.config import load_settings
@@ -124,6 +124,7 @@ def init(
         config.unlink()
         raise
     genesis = found_city(settings.data_dir, settings.network, plan, operator.public_key)
+    keep_genesis(settings.data_dir, plan, genesis)
     genesis_file = genesis_path(settings.data_dir, plan)
     if json:
         print_json(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
+from citychain.cli.exits import Exit, failure
 from citychain.cli.options import DEFAULT_SERVER, City, Config, Server
 from citychain.cli.output import Json, log_to_standard_error, print_json, say
 
@@ -14,11 +16,17 @@ if TYPE_CHECKING:
     from citychain.crypto.signatures import SigningKey
     from citychain.errors import InvalidRound
     from citychain.genesis import Genesis
+    from citychain.ports import CommitteeStatus
 
 __all__ = ["representative"]
 
-TIMEOUT_SECONDS = 30.0
-GENESIS_FILE = "genesis.json"
+T = TypeVar("T")
+
+TIMEOUT_SECONDS: Final = 10.0
+"""After which it says that no server answers, and goes on trying."""
+GENESIS_FILE: Final = "genesis.json"
+KEY_FILE: Final = "key-id"
+LEDGER: Final = "ledger"
 
 
 def representative(
@@ -51,6 +59,9 @@ def representative(
     votes for one round are never given, whatever is killed and whenever. Use a key with one state
     directory only, and never go back to an old copy of it.
 
+    While the server does not answer it waits, and votes are sent again when it is back. SIGTERM or
+    SIGINT end it with exit code 0.
+
     Examples:
 
         citychain representative --city kanazawa --key rep.key --state-dir rep
@@ -60,21 +71,35 @@ def representative(
     from citychain.client.keys import load_key
 
     log_to_standard_error(debug=context.obj.debug)
-    signing_key = load_key(key)
     asyncio.run(
-        _run(
-            city=city,
-            key=signing_key,
-            state_dir=state_dir,
-            genesis_file=genesis,
-            server=server,
-            config=config,
-            json=json,
+        _until_told(
+            _represent(
+                city=city,
+                key=load_key(key),
+                state_dir=state_dir,
+                genesis_file=genesis,
+                server=server,
+                config=config,
+                json=json,
+            )
         )
     )
 
 
-async def _run(
+async def _until_told(work: Coroutine[None, None, None]) -> None:
+    """Run this until it ends, or a signal ends it, which is no failure."""
+    import asyncio
+    import signal
+
+    task = asyncio.create_task(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
+
+
+async def _represent(
     *,
     city: str,
     key: SigningKey,
@@ -84,58 +109,119 @@ async def _run(
     config: Path | None,
     json: bool,
 ) -> None:
-    import asyncio
-    import signal
-
     from citychain.cli.options import connect
     from citychain.config import load_settings
     from citychain.containers import CoreContainer, open_representative
+    from citychain.crypto.keys import key_id
 
     core = CoreContainer(settings=load_settings(config))
     async with core.compute() as compute, connect(server, city, TIMEOUT_SECONDS) as client:
-        info = await client.info()
-        genesis = await compute(_pinned, state_dir, genesis_file, info.genesis_file)
+        own = key_id(key.public_key)
+        followed = await compute(_followed, state_dir, genesis_file, own)
+        info = await _answer(client.info, server)
+        genesis = await compute(_keep, state_dir, followed, info.genesis_file, own)
+        status = await _answer(client.committee, server)
         async with open_representative(
             core,
             genesis=genesis,
             key=key,
             client=client,
-            directory=state_dir / "ledger",
+            directory=state_dir / LEDGER,
             objected=lambda error: _tell_objection(error, json),
         ) as running:
-            if json:
-                print_json({"following": genesis.city, "key_id": running.key_id})
-            else:
-                say(f"{running.key_id.hex()} follows {genesis.city}")
-            work = asyncio.create_task(running.run())
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, work.cancel)
-            await asyncio.wait({work})
-            if not work.cancelled():
-                work.result()
+            _tell_start(genesis, own, status, json)
+            await running.run()
 
 
-def _pinned(state_dir: Path, genesis_file: Path | None, offered: bytes) -> Genesis:
-    """The genesis to hold to, kept at the first start."""
+async def _answer(ask: Callable[[], Awaitable[T]], server: str) -> T:
+    """What a server says, which may be away for now: representatives start before it, too."""
+    import asyncio
+
+    from citychain.city.retry import pause_seconds
+    from citychain.errors import CitychainError
+
+    failures = 0
+    while True:
+        try:
+            return await ask()
+        except (CitychainError, TimeoutError) as error:
+            code, message = failure(error)
+            if code is not Exit.UNAVAILABLE:
+                raise
+            say(f"waiting for {server}: {message}")
+        failures += 1
+        await asyncio.sleep(pause_seconds(failures))
+
+
+def _followed(state_dir: Path, genesis_file: Path | None, key_id: bytes) -> Genesis | None:
+    """The genesis to hold to, if there is one yet.
+
+    Raises:
+        ConfigurationError: the state directory is another key's or another city's.
+    """
+    from citychain.errors import ConfigurationError
+    from citychain.genesis import Genesis
+
+    owner = _read(state_dir / KEY_FILE)
+    if owner is not None and (whose := owner.decode(errors="replace").strip()) != key_id.hex():
+        raise ConfigurationError(
+            f"{state_dir}: is the state directory of the key {whose}, not of {key_id.hex()}: "
+            "each key has one of its own"
+        )
+    kept = _read(state_dir / GENESIS_FILE)
+    given = None if genesis_file is None else genesis_file.read_bytes()
+    if kept is not None and given is not None and kept != given:
+        raise ConfigurationError(
+            f"{state_dir}: follows another city than the one of {genesis_file}: "
+            "each city has a directory of its own"
+        )
+    file = given if kept is None else kept
+    return None if file is None else Genesis.from_bytes(file)
+
+
+def _keep(state_dir: Path, followed: Genesis | None, offered: bytes, key_id: bytes) -> Genesis:
+    """The genesis to hold to from now on: at the first start it and the key's id are kept.
+
+    Raises:
+        VerificationError: the server offers another.
+    """
+    from citychain.city.founding import write_new
     from citychain.errors import VerificationError
     from citychain.genesis import Genesis
 
-    kept = state_dir / GENESIS_FILE
-    file = offered
-    if genesis_file is not None:
-        file = genesis_file.read_bytes()
-    if kept.exists():
-        if genesis_file is not None and kept.read_bytes() != file:
-            raise VerificationError(f"genesis: {kept} is another city's than {genesis_file}")
-        file = kept.read_bytes()
-    if offered != file:
-        raise VerificationError("genesis: the server's is another city's than the one followed")
-    genesis = Genesis.from_bytes(file)
-    if not kept.exists():
-        state_dir.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(file)
+    genesis = followed or Genesis.from_bytes(offered)
+    if genesis.file != offered:
+        theirs = Genesis.from_bytes(offered)
+        raise VerificationError(
+            f"genesis: the server offers {theirs.city} of genesis {theirs.id.hex()}; what is "
+            f"followed with {state_dir} is {genesis.city} of genesis {genesis.id.hex()}"
+        )
+    for name, content in ((GENESIS_FILE, genesis.file), (KEY_FILE, f"{key_id.hex()}\n".encode())):
+        if not (state_dir / name).exists():
+            write_new(state_dir / name, content)
     return genesis
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _tell_start(genesis: Genesis, key_id: bytes, status: CommitteeStatus, json: bool) -> None:
+    stake = {member.key_id: member.stake for member in status.members}.get(key_id, 0)
+    if json:
+        print_json({"following": genesis.city, "key_id": key_id, "stake": stake})
+        return
+    say(f"{key_id.hex()} follows {genesis.city}")
+    if stake:
+        say(f"it has a seat: stake {stake} of {sum(member.stake for member in status.members)}")
+    else:
+        say(
+            "it has no seat in the committee in office, so its votes do not count; "
+            "it follows on, and votes if it is elected"
+        )
 
 
 def _tell_objection(error: InvalidRound, json: bool) -> None:

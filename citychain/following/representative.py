@@ -37,6 +37,17 @@ REPEAT_SECONDS: Final = 1.0
 VOTES_MAX: Final = 64
 """Votes sent in one call."""
 FINE: Final = frozenset((VoteOutcome.COUNTED, VoteOutcome.REPEATED, VoteOutcome.LATE))
+UNCOUNTED: Final = {
+    VoteOutcome.UNKNOWN_ROUND: "the server does not have this round, which we checked: did it go "
+    "back to an old copy?",
+    VoteOutcome.OTHER_CHECKPOINT: "the server has another version of this round than the one that "
+    "we checked and voted for; there is one vote a round",
+    VoteOutcome.NO_SEAT: "our key has no seat in its committee; we follow on, and vote once it has",
+    VoteOutcome.BAD_SIGNATURE: "the server knows no public key under which its signature holds",
+    VoteOutcome.EQUIVOCATION: "our key has voted for another version of this round: it is in use "
+    "elsewhere, or its state directory was lost; the proof is public",
+}
+"""Why a vote was not counted."""
 
 
 class Representative:
@@ -76,6 +87,8 @@ class Representative:
         self._votes: dict[int, CastVote] = {}
         """Sent, or to be sent, and not known to be certified."""
         self._to_send = asyncio.Event()
+        self._told: dict[VoteOutcome, int] = {}
+        """The last round of which it was said that the vote was not counted, by the reason."""
         self._idle_since_ms = 0
         """Since when the next round is awaited, by this machine's clock; 0 while behind."""
 
@@ -92,7 +105,6 @@ class Representative:
         """Follow and vote until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send_votes())
-            await self._vote_again()
             await self._follow()
 
     # --- following
@@ -161,18 +173,16 @@ class Representative:
     # --- voting
 
     async def _vote(self, sealed: SealedRound) -> None:
-        await self._add_vote(sealed.round, sealed.checkpoint, sealed.checkpoint_hash)
+        await self._add_vote(sealed.round, sealed.checkpoint_hash)
         self._to_send.set()
 
     async def _vote_again(self) -> None:
         """Votes of an earlier life that may not have arrived, the same as then."""
         certified = (await self._client.info()).head.certified_round
-        first = max(certified, self._replay.head.round - VOTES_MAX) + 1
-        for stored in await self._storage.rounds(first, VOTES_MAX):
-            await self._add_vote(stored.round, stored.checkpoint, stored.checkpoint_hash)
-        self._to_send.set()
+        for stored in await self._storage.rounds(certified + 1, VOTES_MAX):
+            await self._add_vote(stored.round, stored.checkpoint_hash)
 
-    async def _add_vote(self, round: int, encoded: bytes, digest: bytes) -> None:
+    async def _add_vote(self, round: int, digest: bytes) -> None:
         message = checkpoint.vote_message(self._genesis.id, round, digest)
         signature = await self._compute(
             self._key.sign, message, checkpoint.VOTE_CONTEXT, deterministic=True
@@ -180,18 +190,20 @@ class Representative:
         self._votes[round] = CastVote(round, digest, Vote(self.key_id, signature))
 
     async def _send_votes(self) -> None:
-        failures = 0
+        failures, resumed = 0, False
         while True:
-            await self._to_send.wait()
-            self._to_send.clear()
             try:
+                if not resumed:
+                    await self._vote_again()
+                    resumed = True
                 await self._send()
                 failures = 0
+                await self._to_send.wait()
+                self._to_send.clear()
             except (CitychainError, TimeoutError) as error:
                 logger.warning("%s: votes were not taken: %s", self._genesis.city, error)
                 failures += 1
                 await self._clock.sleep(pause_seconds(failures))
-                self._to_send.set()
 
     async def _send(self) -> None:
         """Send what is not certified yet, again and again: a server that died forgot it."""
@@ -201,14 +213,7 @@ class Representative:
             for vote, outcome in zip(votes, outcomes, strict=True):
                 if outcome == VoteOutcome.LATE:
                     self._votes.pop(vote.round, None)
-                elif outcome not in FINE and (vote.round, outcome) != self._last_outcome:
-                    self._last_outcome = vote.round, outcome
-                    logger.error(
-                        "%s: round %d: our vote was not counted: %s",
-                        self._genesis.city,
-                        vote.round,
-                        outcome.name,
-                    )
+                self._tell(vote.round, outcome)
             waiting = (await self._client.committee()).round
             for round in [round for round in self._votes if round < waiting]:
                 del self._votes[round]
@@ -219,10 +224,25 @@ class Representative:
                 continue
             self._to_send.clear()
 
-    # --- objecting
+    def _tell(self, round: int, outcome: VoteOutcome) -> None:
+        """Say why a vote was not counted: of each round once, though it is sent again and again,
+        and of no seat once, since it lasts."""
+        if outcome in FINE:
+            self._told.pop(VoteOutcome.NO_SEAT, None)
+            return
+        before = self._told.get(outcome, 0)
+        if round > before and not (before and outcome is VoteOutcome.NO_SEAT):
+            self._told[outcome] = round
+            level = logging.WARNING if outcome is VoteOutcome.NO_SEAT else logging.ERROR
+            logger.log(
+                level,
+                "%s: our vote for round %d was not counted: %s",
+                self._genesis.city,
+                round,
+                UNCOUNTED[outcome],
+            )
 
-    _last_outcome: tuple[int, VoteOutcome] | None = None
-    """The latest unwelcome one, told once."""
+    # --- objecting
 
     _refused: StoredRound
     _last_objection: tuple[int, str] | None = None

@@ -165,8 +165,7 @@ class DirectoryLock:
             owner = os.pread(self._file, 20, 0).decode("ascii", "replace") or "unknown"
             os.close(self._file)
             raise DirectoryInUse(
-                f"{directory} is in use by process {owner}: "
-                f"stop it, or give this server another data directory"
+                str(directory), owner, "stop it, or give this server another data directory"
             ) from error
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, str(os.getpid()).encode(), 0)
