@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from citychain import notes, record
 from citychain._native.transactions import decode_batch
 from citychain.client.city import CityClient
-from citychain.errors import VerificationError
+from citychain.errors import NotSupported, VerificationError
 from citychain.ports import CityStorage, StoredRound
 from citychain.types import Handover
 
@@ -97,9 +97,13 @@ class ServerSource:
 
     async def recoveries(self) -> list[tuple[int, Handover]]:
         """See `RoundSource.recoveries`."""
+        try:
+            handovers = await self._client.handovers()
+        except NotSupported:
+            return []  # A city without votes has no committee to lose.
         return [
             (recovery.from_round, handover)
-            for handover in await self._client.handovers()
+            for handover in handovers
             if handover.recovery
             for recovery in (decode_batch([handover.recovery])[0].recovery,)
             if recovery is not None

@@ -208,7 +208,9 @@ def install(tmp_path: Path) -> Callable[..., dict[str, str]]:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[citychain]\n{name} = {name}\n")
         installed.append(name)
-        return {"PYTHONPATH": str(tmp_path), "CITYCHAIN_PLUGINS__ALLOW": json.dumps(installed)}
+        path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        allow = json.dumps(installed)
+        return {"PYTHONPATH": os.pathsep.join(path), "CITYCHAIN_PLUGINS__ALLOW": allow}
 
     return install
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from citychain.genesis import Genesis
 from citychain.receipt import ReceiptVerifier
 from citychain.testing.liars import CONSENSUS_LIES, DAG_LIES, LyingConsensus, LyingDag
 from citychain.testing.server import CityServerFactory
-from citychain.types import Presence, State
+from citychain.types import Presence, SealedRound, State
 
 KEYS = [SigningKey(bytes([number]) * 32) for number in range(4)]
 RICH = {"coin": {key_id(KEYS[0].public_key).hex(): 1_000}}
@@ -150,6 +151,69 @@ async def test_votes_that_a_dead_server_forgot_are_sent_again(
         two = [await stack.enter_async_context(representative(server, n)) for n in range(2)]
         async with running(*two):
             await city.wait(ids)
+
+
+async def test_no_vote_leaves_before_its_round_is_durable(
+    city_server: CityServerFactory, representative: OpenRepresentative
+) -> None:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(city_server(tokyo(1, balances=RICH)))
+        city = await stack.enter_async_context(server.client("tokyo"))
+        one = await stack.enter_async_context(representative(server, 0))
+        commit, reached, release = one._storage.commit, asyncio.Event(), asyncio.Event()
+
+        async def slow(sealed: SealedRound) -> None:
+            reached.set()
+            await release.wait()
+            await commit(sealed)
+
+        one._storage.commit = slow  # type: ignore[method-assign]
+        async with running(one):
+            ids = await settle(city, 1, State.SEALED)
+            await reached.wait()
+            await one._send()
+            assert not one._votes
+            assert (await city.info()).head.certified_round == 0
+            release.set()
+            await city.wait(ids)
+
+
+async def test_a_server_that_goes_back_gets_no_second_vote(
+    city_server: CityServerFactory,
+    representative: OpenRepresentative,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cities = tokyo(1, balances=RICH, storage="sqlite")
+    place, copy = tmp_path / "server", tmp_path / "copy"
+
+    async def go_on(seed: int) -> int:
+        async with (
+            city_server(cities, directory=place) as server,
+            server.client("tokyo") as city,
+            representative(server, 0) as one,
+            running(one),
+        ):
+            await settle(city, seed)
+            return (await city.info()).head.round
+
+    old = await go_on(1)
+    shutil.copytree(place, copy)
+    assert await go_on(2) > old
+    shutil.rmtree(place)
+    copy.rename(place)
+
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(city_server(cities, directory=place))
+        city = await stack.enter_async_context(server.client("tokyo"))
+        one = await stack.enter_async_context(representative(server, 0))
+        async with running(one):
+            await settle(city, 3, State.SEALED)
+            while "the server has another version of this round" not in caplog.text:
+                await asyncio.sleep(0.01)
+            status = await city.committee()
+            assert (status.round, status.stake_for) == (old + 1, 0)
+            assert not status.conflicting
 
 
 @pytest.mark.parametrize("lie", [*DAG_LIES, *CONSENSUS_LIES])
