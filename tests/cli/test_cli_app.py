@@ -40,6 +40,7 @@ def citychain_commands():
     yield CommandDefinition(name="group", app=app)
 """
 COMMANDS = (
+    "audit",
     "batch",
     "bench",
     "cities",
@@ -51,6 +52,7 @@ COMMANDS = (
     "keygen",
     "plugins",
     "receipt",
+    "representative",
     "serve",
     "submit",
     "verify",
