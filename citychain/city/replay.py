@@ -119,7 +119,8 @@ class Replay:
         if head.round:
             self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash
         held = await held_since(storage, head.round, self._genesis.hold_rounds, self._compute)
-        unsealed = [tx_id for tx_id in held if tx_id not in await storage.find(list(held))]
+        sealed = await storage.find(list(held))
+        unsealed = [tx_id for tx_id in held if tx_id not in sealed]
         raw = await storage.raw(unsealed)
         transactions = await self._compute(
             decode_batch, [raw[tx_id].envelope for tx_id in unsealed]
@@ -174,6 +175,11 @@ class Replay:
             decided, claimed = await self._compute(_decode, published)
         except VerificationError as error:
             raise InvalidRound(number, "layout", str(error)) from None
+        ids = [*decided.tx_ids, *decided.held]
+        if len(set(ids)) != len(ids):
+            raise InvalidRound(number, "layout", "the record names a transaction twice")
+        if max(decided.time_ms, decided.epoch) >= 1 << 63:
+            raise InvalidRound(number, "layout", "a time or a lease epoch that cannot be")
         genesis = self._genesis.id
         if (decided.genesis, claimed.genesis) != (genesis, genesis):
             raise InvalidRound(number, "genesis", "it is another city's")
@@ -271,23 +277,25 @@ class Replay:
 
     async def _signed(self, number: int, envelopes: Sequence[bytes]) -> list[Transaction]:
         """Check signatures, with keys that are asked for once where they are not known."""
-        checked = await self._check_batch(envelopes)
+        checked = await self._check_batch(envelopes, self._keys)
         unknown = {
             item.key_id
             for item in checked
             if isinstance(item, Refusal) and item.code == "UNKNOWN_KEY" and item.key_id is not None
         }
         if unknown:
+            # The shared cache may be too small for so many at once.
+            fetched = KeyCache(len(unknown), len(unknown))
             for key_id, public_key in (await self._public_keys(sorted(unknown))).items():
+                fetched.add_public_key(key_id, public_key)
                 self._keys.add_public_key(key_id, public_key)
             again = [
                 index
                 for index, item in enumerate(checked)
                 if isinstance(item, Refusal) and item.code == "UNKNOWN_KEY"
             ]
-            for index, item in zip(
-                again, await self._check_batch([envelopes[index] for index in again]), strict=True
-            ):
+            missing = [envelopes[index] for index in again]
+            for index, item in zip(again, await self._check_batch(missing, fetched), strict=True):
                 checked[index] = item
         transactions = []
         for item in checked:
@@ -299,9 +307,11 @@ class Replay:
             transactions.append(item)
         return transactions
 
-    async def _check_batch(self, envelopes: Sequence[bytes]) -> list[Transaction | Refusal]:
+    async def _check_batch(
+        self, envelopes: Sequence[bytes], keys: KeyCache
+    ) -> list[Transaction | Refusal]:
         # Whether one came in time for its round is the rule's to say, so the clock here is 0.
-        return await self._compute(check_batch, envelopes, self._genesis.id, self._keys, WIDEST, 0)
+        return await self._compute(check_batch, envelopes, self._genesis.id, keys, WIDEST, 0)
 
     async def _derive(
         self, decided: RoundRecord, transactions: Sequence[Transaction]
@@ -347,7 +357,7 @@ class Replay:
                 state=self._state,
                 compute=self._compute,
             )
-        except ConsensusError as error:
+        except (ConsensusError, ValueError, OverflowError) as error:
             raise InvalidRound(number, "verdict", f"the rules give no round: {error}") from error
         return draft.sealed
 

@@ -69,7 +69,6 @@ async def run_audit(
                     chain=CommitteeChain(genesis),
                     source=source,
                     compute=core.compute(),
-                    recoveries=await source.recoveries(),
                     seen=seen,
                 )
                 result = await audit.run(sealed, first)

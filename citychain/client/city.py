@@ -50,6 +50,8 @@ __all__ = ["CityClient", "CityInfo"]
 OBJECTS_MAX: Final = 256
 RECEIPTS_MAX: Final = 256
 KEYS_MAX: Final = 256
+ROUND_BYTES_MAX: Final = 1 << 30
+"""Transactions of one round, in memory."""
 WATCHED_MAX: Final = 10_000
 READS_MAX: Final = 16
 """Calls about single transactions at a time."""
@@ -396,16 +398,17 @@ class CityClient:
             )
 
         stored: StoredRound | None = None
-        missing, envelopes = 0, list[bytes]()
+        missing, size, envelopes = 0, 0, list[bytes]()
         async with aclosing(retries.follow(open_call, self._timeout)) as messages:
             async for message in messages:
                 # After a break, a round of which a part had been told is told again.
                 if message.HasField("round"):
-                    stored, envelopes = decode_round(message.round), []
+                    stored, envelopes, size = decode_round(message.round), [], 0
                     decided = record.decode(stored.record)
                     missing = len(decided.tx_ids) + len(decided.held)
                 envelopes += message.transactions
-                if stored is None or len(envelopes) > missing:
+                size += sum(map(len, message.transactions))
+                if stored is None or len(envelopes) > missing or size > ROUND_BYTES_MAX:
                     raise VerificationError("transactions: more than their round has")
                 if len(envelopes) == missing:
                     first = stored.round + 1

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from citychain.city.replay import PublishedRound, Replay
@@ -20,11 +21,13 @@ from citychain.city.state import MemoryState
 from citychain.committee import CommitteeChain
 from citychain.errors import InvalidRound, VerificationError
 from citychain.following.source import RoundSource
-from citychain.ports import Compute
+from citychain.ports import Compute, StoredRound
 from citychain.types import Handover
 
 __all__ = ["Audit", "AuditResult"]
 
+PATIENCE_SECONDS: Final = 120.0
+"""For a round that the source says it has."""
 AHEAD: Final = 8
 """Rounds that are read before the one being checked."""
 
@@ -50,8 +53,6 @@ class Audit:
 
     Args:
         replay: At the beginning of the ledger, on ``state``.
-        recoveries: The operator's recoveries that the city names, in order; checked when
-            their rounds come.
         seen: Told of each round that holds, and whether it and all before are certified.
     """
 
@@ -63,7 +64,6 @@ class Audit:
         chain: CommitteeChain,
         source: RoundSource,
         compute: Compute,
-        recoveries: Sequence[tuple[int, Handover]] = (),
         seen: Callable[[PublishedRound, bool], None] | None = None,
     ) -> None:
         self._replay = replay
@@ -71,7 +71,7 @@ class Audit:
         self._chain = chain
         self._source = source
         self._compute = compute
-        self._recoveries = deque(recoveries)
+        self._recovered: list[Handover] = []
         self._seen = seen
         self.result = AuditResult()
         """As far as it has come."""
@@ -90,7 +90,8 @@ class Audit:
         reading: deque[asyncio.Task[PublishedRound]] = deque()
         try:
             async with aclosing(self._source.rounds(1)) as rounds:
-                async for stored, envelopes in rounds:
+                while (given := await self._next(rounds)) is not None:
+                    stored, envelopes = given
                     if stored.round > last:
                         break
                     thorough = stored.round >= first
@@ -114,6 +115,16 @@ class Audit:
         self.result.seconds = time.monotonic() - began
         return self.result
 
+    async def _next(
+        self, rounds: AsyncIterator[tuple[StoredRound, Sequence[bytes]]]
+    ) -> tuple[StoredRound, Sequence[bytes]] | None:
+        """The next round; ``None`` where the source ends, or keeps one back that it has."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await anext(rounds, None)
+        except TimeoutError:
+            return None
+
     async def _check(self, published: PublishedRound, first: int) -> None:
         sealed = await self._replay.check(published)
         await self._check_certificate(published, thorough=sealed.round >= first)
@@ -130,17 +141,30 @@ class Audit:
 
     async def _check_certificate(self, published: PublishedRound, *, thorough: bool) -> None:
         stored, seats = published.stored, published.checkpoint.next_committee
-        try:
-            while self._recoveries and self._recoveries[0][0] <= stored.round:
-                self._chain.apply(self._recoveries.popleft()[1])
-            if stored.certificate is None:
-                return
-            keys = await self._source.public_keys([seat.key_id for seat in seats]) if seats else {}
-            if thorough or seats:
-                await self._compute(
-                    self._chain.advance, stored.checkpoint, stored.certificate, keys
-                )
-        except VerificationError as error:
-            raise InvalidRound(stored.round, "certificate", str(error)) from error
+        if stored.certificate is None:
+            return
+        keys = await self._source.public_keys([seat.key_id for seat in seats]) if seats else {}
+        if thorough or seats:
+            advance = partial(self._chain.advance, stored.checkpoint, stored.certificate, keys)
+            try:
+                try:
+                    await self._compute(advance)
+                except VerificationError:
+                    # By another committee than the one in office: the operator's, perhaps.
+                    if not await self._recover(stored.round):
+                        raise
+                    await self._compute(advance)
+            except VerificationError as error:
+                raise InvalidRound(stored.round, "certificate", str(error)) from error
         if self.result.certified_round == stored.round - 1:
             self.result.certified_round = stored.round
+
+    async def _recover(self, round: int) -> bool:
+        """Put committees in office that the operator's recoveries up to a round name; whether
+        there are new ones."""
+        known = len(self._recovered)
+        for from_round, handover in await self._source.recoveries():
+            if from_round <= round and handover not in self._recovered:
+                await self._compute(self._chain.apply, handover)
+                self._recovered.append(handover)
+        return len(self._recovered) > known

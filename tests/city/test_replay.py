@@ -80,7 +80,7 @@ async def published(city: CityHandler) -> list[tuple[StoredRound, list[bytes]]]:
 class Stranger:
     """Repeats a city from its genesis."""
 
-    def __init__(self, city: CityHandler, compute: Executor) -> None:
+    def __init__(self, city: CityHandler, compute: Executor, keys: KeyCache | None = None) -> None:
         context = CityContext("tokyo", city.genesis, compute, SystemClock(), None)
         self.state = MemoryState(city.genesis.initial_objects())
         self.replay = Replay(
@@ -89,7 +89,7 @@ class Stranger:
             consensus=Solo(SoloOptions(), context),
             state=self.state,
             compute=compute,
-            keys=KeyCache(),
+            keys=keys or KeyCache(),
             public_keys=city.storage.keys,
         )
 
@@ -215,6 +215,35 @@ async def test_no_byte_of_record_or_checkpoint_can_be_changed(
             with pytest.raises(InvalidRound):
                 await stranger.check(change(stored, envelopes, at), envelopes)
         await stranger.check(stored, envelopes)
+
+
+async def test_a_record_that_names_a_transaction_twice_is_refused(open_cities: OpenCities) -> None:
+    async with open_cities(cities={"tokyo": TOKYO}) as directory, Executor() as compute:
+        city = await directory.handler("tokyo")
+        await live(city, 5, rounds=1)
+        stored, envelopes = (await published(city))[0]
+        decided = record.decode(stored.record)
+        body = record.body_bytes(
+            genesis=decided.genesis,
+            round=1,
+            time_ms=decided.time_ms,
+            epoch=decided.epoch,
+            tx_ids=[*decided.tx_ids, decided.tx_ids[0]],
+            verdicts=[*decided.verdicts, decided.verdicts[0]],
+            held=decided.held,
+            held_places=decided.held_places,
+            writes=decided.writes,
+        )
+        twice = replace(stored, record=record.with_poh(body, decided.poh))
+        with pytest.raises(InvalidRound, match="layout: the record names a transaction twice"):
+            await Stranger(city, compute).check(twice, envelopes)
+
+
+async def test_a_small_cache_of_keys_suffices(open_cities: OpenCities) -> None:
+    async with open_cities(cities={"tokyo": TOKYO}) as directory, Executor() as compute:
+        city = await directory.handler("tokyo")
+        await live(city, 5, rounds=2)
+        await Stranger(city, compute, KeyCache(1, 1)).repeat(await published(city))
 
 
 async def test_transactions_must_be_there_whole_and_signed(open_cities: OpenCities) -> None:

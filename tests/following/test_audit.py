@@ -51,7 +51,6 @@ async def audit(source: RoundSource, genesis: Genesis, first: int = 1) -> AuditR
             chain=CommitteeChain(genesis),
             source=source,
             compute=core.compute(),
-            recoveries=await source.recoveries(),
         ).run(last, first)
 
 
