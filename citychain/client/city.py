@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import grpc
 
@@ -45,7 +45,7 @@ from citychain.rpc.messages import (
 )
 from citychain.types import CastVote, Handover, Head, Objection, ObjectState, State, VoteOutcome
 
-__all__ = ["CityClient", "CityInfo"]
+__all__ = ["CityClient", "CityInfo", "FollowedRound"]
 
 OBJECTS_MAX: Final = 256
 RECEIPTS_MAX: Final = 256
@@ -71,6 +71,16 @@ class CityInfo:
     """Its round, size, checkpoint hash and certified round."""
     pending: int
     """Transactions received and not yet sealed."""
+
+
+class FollowedRound(NamedTuple):
+    """A round with its transactions, as it came."""
+
+    stored: StoredRound
+    envelopes: list[bytes]
+    """In their stored form: those that its record seals, then those that it newly holds."""
+    waited: float
+    """Seconds from asking for it until it began to come."""
 
 
 class CityClient:
@@ -382,9 +392,8 @@ class CityClient:
 
     async def follow_transactions(
         self, first: int = 1, *, sealed: bool = True
-    ) -> AsyncGenerator[tuple[StoredRound, list[bytes]], None]:
-        """Rounds as `follow_rounds` gives them, each with its transactions in their stored
-        form: those that its record seals, then those that it newly holds.
+    ) -> AsyncGenerator[FollowedRound, None]:
+        """Rounds as `follow_rounds` gives them, each with its transactions.
 
         Raises:
             VerificationError: a record cannot be read, so nobody knows how many there are.
@@ -399,10 +408,13 @@ class CityClient:
 
         stored: StoredRound | None = None
         missing, size, envelopes = 0, 0, list[bytes]()
+        loop = asyncio.get_running_loop()
+        asked, waited = loop.time(), 0.0
         async with aclosing(retries.follow(open_call, self._timeout)) as messages:
             async for message in messages:
                 # After a break, a round of which a part had been told is told again.
                 if message.HasField("round"):
+                    waited = loop.time() - asked
                     stored, envelopes, size = decode_round(message.round), [], 0
                     decided = record.decode(stored.record)
                     missing = len(decided.tx_ids) + len(decided.held)
@@ -412,7 +424,8 @@ class CityClient:
                     raise VerificationError("transactions: more than their round has")
                 if len(envelopes) == missing:
                     first = stored.round + 1
-                    yield stored, envelopes
+                    yield FollowedRound(stored, envelopes, waited)
+                    asked = loop.time()
                     stored = None
 
     async def public_keys(self, key_ids: Sequence[bytes]) -> dict[bytes, bytes]:

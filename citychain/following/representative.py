@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from citychain import checkpoint
@@ -19,9 +20,17 @@ from citychain.city.replay import PublishedRound, Replay
 from citychain.city.retry import pause_seconds
 from citychain.city.state import LedgerState
 from citychain.client.city import CityClient
+from citychain.committee import CommitteeChain
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import CitychainError, InvalidRound
+from citychain.errors import (
+    CitychainError,
+    InvalidRound,
+    NotFound,
+    StorageError,
+    VerificationError,
+)
+from citychain.following.timeliness import Timeliness
 from citychain.genesis import Genesis
 from citychain.ports import CityStorage, Clock, Compute, StoredRound
 from citychain.types import CastVote, Objection, RawTransaction, SealedRound, Vote, VoteOutcome
@@ -30,8 +39,9 @@ __all__ = ["Representative"]
 
 logger = logging.getLogger(__name__)
 
-CLOCK_BOUND_MS: Final = 30_000
-"""How far a round's time may be off this machine's clock."""
+REFUSED: Final = "refused/"
+"""Notes of rounds that were dated back, by number: their checkpoint's hash. They get no vote
+later either, when nothing shows it any more."""
 REPEAT_SECONDS: Final = 1.0
 """How often votes that no certificate has answered are sent again."""
 VOTES_MAX: Final = 64
@@ -89,13 +99,9 @@ class Representative:
         self._to_send = asyncio.Event()
         self._told: dict[VoteOutcome, int] = {}
         """The last round of which it was said that the vote was not counted, by the reason."""
-        self._idle_since_ms = 0
-        """Since when the next round is awaited, by this machine's clock; 0 while behind."""
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether all that was sealed is checked, and the next round awaited."""
-        return bool(self._idle_since_ms)
+        self._approved_round = 0
+        self._timeliness = Timeliness(clock)
+        self._chain = CommitteeChain(genesis)
 
     async def kept_rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
         """Rounds that it has checked."""
@@ -113,11 +119,12 @@ class Representative:
         failures = 0
         while True:
             try:
-                await self._note_waiting()
                 async with aclosing(
                     self._client.follow_transactions(self._replay.head.round + 1, sealed=True)
                 ) as rounds:
-                    async for stored, envelopes in rounds:
+                    async for stored, envelopes, waited in rounds:
+                        if stored.certificate is None:
+                            self._timeliness.arrived(waited)
                         await self._take(stored, envelopes)
                         failures = 0
             except InvalidRound as error:
@@ -131,32 +138,46 @@ class Representative:
         """Check a round, keep it, vote for it."""
         self._refused = stored
         published = await self._replay.read(stored, envelopes)
-        self._check_time(published)
+        await self._check_time(published)
         sealed = await self._replay.check(published)
         await self._keep(published, sealed)
         self._replay.advance(sealed)
         self._state.apply(sealed)
         if stored.certificate is None:
             await self._vote(sealed)
-            await self._note_waiting()
 
-    async def _note_waiting(self) -> None:
-        """Note since when the next round is awaited, if nothing more is sealed."""
-        now_ms = self._clock.time_ms()
-        sealed = (await self._client.info()).head.round
-        self._idle_since_ms = now_ms if sealed <= self._replay.head.round else 0
+    async def _check_time(self, published: PublishedRound) -> None:
+        """A round must be of about now, unless a quorum found that it was."""
+        stored, time_ms = published.stored, published.record.time_ms
+        fault = self._timeliness.ahead(time_ms)
+        name = f"{REFUSED}{stored.round:016x}"
+        if fault is None:
+            fault = self._timeliness.back(time_ms)
+            if (
+                fault is None
+                and stored.checkpoint_hash in (await self._storage.notes(name)).values()
+            ):
+                fault = "it was dated back when it came first"
+            if fault is not None:
+                await self._storage.keep({name: stored.checkpoint_hash})
+        if fault is not None and not await self._is_certified(stored):
+            raise InvalidRound(stored.round, "time", fault)
 
-    def _check_time(self, published: PublishedRound) -> None:
-        """A round must be of about now; one that waited here for us may be older."""
-        time_ms, now_ms = published.record.time_ms, self._clock.time_ms()
-        number = published.stored.round
-        if published.stored.certificate is not None:
-            return
-        if time_ms > now_ms + CLOCK_BOUND_MS:
-            raise InvalidRound(number, "time", f"it is {time_ms - now_ms} ms ahead of our clock")
-        if self._idle_since_ms and time_ms < self._idle_since_ms - CLOCK_BOUND_MS:
-            late = self._idle_since_ms - time_ms
-            raise InvalidRound(number, "time", f"it is dated {late} ms before we waited for it")
+    async def _is_certified(self, stored: StoredRound) -> bool:
+        """Whether its certificate is by the committee in office."""
+        if stored.certificate is None:
+            return False
+        verify = partial(self._chain.verify_certificate, stored.checkpoint, stored.certificate)
+        try:
+            try:
+                await self._compute(verify)
+            except VerificationError:
+                for handover in await self._client.handovers():
+                    await self._compute(self._chain.apply, handover)
+                await self._compute(verify)
+        except VerificationError:
+            return False
+        return True
 
     async def _keep(self, published: PublishedRound, sealed: SealedRound) -> None:
         """Make the round durable here: from then on no other version of it gets our vote."""
@@ -168,7 +189,13 @@ class Representative:
              published.transactions],
             await self._client.public_keys(missing) if missing else {},
         )  # fmt: skip
-        await self._storage.commit(sealed)
+        try:
+            await self._storage.commit(sealed)
+        except StorageError:
+            # It may have happened all the same, now or when it was tried before.
+            kept = (await self._storage.checkpoint_hashes([sealed.round])).get(sealed.round)
+            if kept != sealed.checkpoint_hash:
+                raise
 
     # --- voting
 
@@ -178,8 +205,7 @@ class Representative:
 
     async def _vote_again(self) -> None:
         """Votes of an earlier life that may not have arrived, the same as then."""
-        certified = (await self._client.info()).head.certified_round
-        for stored in await self._storage.rounds(certified + 1, VOTES_MAX):
+        for stored in await self._storage.rounds(await self._approved() + 1, VOTES_MAX):
             await self._add_vote(stored.round, stored.checkpoint_hash)
 
     async def _add_vote(self, round: int, digest: bytes) -> None:
@@ -211,18 +237,26 @@ class Representative:
             votes = [self._votes[round] for round in sorted(self._votes)][:VOTES_MAX]
             outcomes = await self._client.cast_votes(votes)
             for vote, outcome in zip(votes, outcomes, strict=True):
-                if outcome == VoteOutcome.LATE:
-                    self._votes.pop(vote.round, None)
                 self._tell(vote.round, outcome)
-            waiting = (await self._client.committee()).round
-            for round in [round for round in self._votes if round < waiting]:
+            # Only what is durable there needs our vote no more.
+            approved = await self._approved()
+            for round in [round for round in self._votes if round <= approved]:
                 del self._votes[round]
+            if approved < self._approved_round:
+                await self._vote_again()
+            self._approved_round = approved
             try:
                 async with asyncio.timeout(REPEAT_SECONDS):
                     await self._to_send.wait()
             except TimeoutError:
                 continue
             self._to_send.clear()
+
+    async def _approved(self) -> int:
+        try:
+            return (await self._client.checkpoint()).round
+        except NotFound:
+            return 0
 
     def _tell(self, round: int, outcome: VoteOutcome) -> None:
         """Say why a vote was not counted: of each round once, though it is sent again and again,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final, Protocol
 
 from citychain import notes, record
@@ -87,9 +88,11 @@ class ServerSource:
         head = (await self._client.info()).head
         return head.round, head.certified_round
 
-    def rounds(self, first: int) -> AsyncGenerator[tuple[StoredRound, Sequence[bytes]], None]:
+    async def rounds(self, first: int) -> AsyncGenerator[tuple[StoredRound, Sequence[bytes]], None]:
         """See `RoundSource.rounds`."""
-        return self._client.follow_transactions(first)
+        async with aclosing(self._client.follow_transactions(first)) as rounds:
+            async for stored, envelopes, _ in rounds:
+                yield stored, envelopes
 
     async def public_keys(self, key_ids: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """See `RoundSource.public_keys`."""

@@ -264,7 +264,7 @@ async def test_rounds_are_followed_with_their_transactions(town: Town) -> None:
     async with town.open() as client:
         sent = await town.sealed(client, 2)
         followed = []
-        async for stored, envelopes in client.follow_transactions():
+        async for stored, envelopes, _ in client.follow_transactions():
             followed.append((stored.round, len(envelopes)))
             assert len(envelopes[0]) < len(sent[0].with_public_key())
             if len(followed) == 2:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from citychain import checkpoint
 from citychain.client.city import CityClient
 from citychain.clock import SystemClock
 from citychain.errors import InvalidRound
-from citychain.following.representative import CLOCK_BOUND_MS
+from citychain.following.timeliness import CLOCK_BOUND_MS, WAITED_SECONDS
+from citychain.testing import FailingStorage
 from citychain.testing.server import CityServerFactory
-from citychain.types import CastVote, State, Vote, VoteOutcome
+from citychain.types import CastVote, Certificate, State, Vote, VoteOutcome
 
 
 class OffClock(SystemClock):
@@ -47,16 +49,18 @@ async def test_a_round_of_another_time_gets_no_vote(
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(city_server(tokyo(1, balances=RICH), clock=clock))
         city = await stack.enter_async_context(server.client("tokyo"))
-        honest = await stack.enter_async_context(representative(server, 0))
         clock.off_ms = min(off_ms, 0)
-        async with running(honest):
+        async with representative(server, 0) as honest, running(honest):
             if off_ms < 0:
                 # Time never goes back in a ledger: the first round is already dated back.
-                while not honest.is_waiting:
-                    await asyncio.sleep(0.01)
+                await asyncio.sleep(WAITED_SECONDS + 0.2)
             clock.off_ms = off_ms
             await settle(city, 1, State.SEALED)
             assert (await _objection(city)).check == "time"
+            assert (await city.info()).head.certified_round == 0
+        # And not when it comes again, nor by a representative that begins anew.
+        async with representative(server, 0) as again, running(again):
+            await asyncio.sleep(1)
             assert (await city.info()).head.certified_round == 0
 
 
@@ -71,6 +75,48 @@ async def test_a_slow_clock_within_the_bound_is_no_lie(
         honest = await stack.enter_async_context(representative(server, 0))
         async with running(honest):
             await settle(city, 1)
+
+
+async def test_a_certificate_of_nobody_excuses_no_wrong_time(
+    city_server: CityServerFactory, representative: OpenRepresentative
+) -> None:
+    clock = OffClock()
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(city_server(tokyo(1, balances=RICH), clock=clock))
+        city = await stack.enter_async_context(server.client("tokyo"))
+        clock.off_ms = 100 * CLOCK_BOUND_MS
+        await settle(city, 1, State.SEALED)
+        [stored] = await city.rounds(1, 1)
+        honest = await stack.enter_async_context(representative(server, 0))
+        vote = Vote(honest.key_id, bytes(4_627))
+        forged = replace(stored, certificate=Certificate(1, stored.checkpoint_hash, (vote,)))
+        assert not await honest._is_certified(forged)
+        signature = REPRESENTATIVES[0].sign(
+            checkpoint.vote_message((await city.info()).genesis, 1, stored.checkpoint_hash),
+            checkpoint.VOTE_CONTEXT,
+        )
+        real = Certificate(1, stored.checkpoint_hash, (Vote(honest.key_id, signature),))
+        assert await honest._is_certified(replace(stored, certificate=real))
+
+
+async def test_votes_are_kept_until_their_certificate_is_durable(
+    city_server: CityServerFactory, representative: OpenRepresentative, tmp_path: Path
+) -> None:
+    cities = tokyo(1, balances=RICH, storage="sqlite")
+    place = tmp_path / "server"
+    full = FailingStorage("certify")
+    async with AsyncExitStack() as stack:
+        async with city_server(cities, {"tokyo": {"storage": full}}, directory=place) as server:
+            city = await stack.enter_async_context(server.client("tokyo"))
+            honest = await stack.enter_async_context(representative(server, 0))
+            await stack.enter_async_context(running(honest))
+            ids = await settle(city, 1, State.SEALED)
+            while full.calls["certify"] < 2:
+                await asyncio.sleep(0.05)
+        address = server.address
+        again = city_server(cities, directory=place, server={"listen": address, "drain_seconds": 1})
+        server = await stack.enter_async_context(again)
+        await city.wait(ids)
 
 
 async def test_another_history_of_the_same_city_gets_no_vote(
