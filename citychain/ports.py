@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         ObjectWrite,
         PohEntry,
         RawTransaction,
+        Recovery,
         Rejection,
         SealedNode,
         SealedRound,
@@ -463,6 +464,13 @@ class SupportsVotes(Protocol):
 
         Raises:
             InvalidRequest: it is not the operator's, or does not fit where the ledger stands.
+        """
+
+    async def recovers(self, recovery: Recovery) -> bool:
+        """Whether `recover` has put this one in force, or had until something later did.
+
+        The ledger may name no committee that receipts do not lead to: what did not come that
+        way is not let into it.
         """
 
     async def committee(self) -> CommitteeStatus:

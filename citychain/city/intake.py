@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -21,7 +21,7 @@ from citychain.crypto.signatures import KeyCache
 from citychain.errors import InvalidRequest, StorageError
 from citychain.handler import Received, Refusal
 from citychain.ports import CityStorage, Clock, Compute
-from citychain.types import RawTransaction, SealedNode, State
+from citychain.types import RawTransaction, Recovery, SealedNode, State
 
 __all__ = ["Intake"]
 
@@ -49,6 +49,7 @@ class Intake:
 
     Args:
         state_of: The present state of a sealed transaction.
+        recovers: As `citychain.ports.SupportsVotes.recovers`; ``None`` where nobody votes.
         retry_after: How long an overloaded caller should wait.
     """
 
@@ -63,6 +64,7 @@ class Intake:
         compute: Compute,
         clock: Clock,
         state_of: Callable[[SealedNode], State],
+        recovers: Callable[[Recovery], Awaitable[bool]] | None,
         retry_after: Callable[[], timedelta],
     ) -> None:
         self._genesis = genesis
@@ -73,6 +75,7 @@ class Intake:
         self._compute = compute
         self._clock = clock
         self._state_of = state_of
+        self._recovers = recovers
         self._retry_after = retry_after
         self._calls: deque[_Call] = deque()
         self._closed = False
@@ -203,6 +206,7 @@ class Intake:
         sealed = await self._storage.find(
             [tx_id for tx_id in ids if tx_id is not None and tx_id not in repeats]
         )
+        unknown = await self._unknown_recoveries(checked)
         results: list[Result] = []
         new: dict[bytes, Transaction] = {}
         for item, tx_id in zip(checked, ids, strict=True):
@@ -212,6 +216,15 @@ class Intake:
                 results.append(Received(tx_id, self._state_of(sealed[tx_id]), True))
             elif isinstance(item, NativeRefusal):
                 results.append(Refusal(item.code, item.field, item.detail, item.key_id, item.tx_id))
+            elif item.tx_id in unknown:
+                results.append(
+                    Refusal(
+                        "RECOVERY_UNKNOWN",
+                        "body.recovery",
+                        "is not in force: use citychain recover, which also submits it",
+                        tx_id=item.tx_id,
+                    )
+                )
             elif self._pool.claim(item.author):
                 new[item.tx_id] = item
                 results.append(Received(item.tx_id, State.RECEIVED, False))
@@ -224,6 +237,21 @@ class Intake:
             list(new.values()),
             [storing for storing in repeats.values() if storing is not None],
         )
+
+    async def _unknown_recoveries(
+        self, checked: Iterable[Transaction | NativeRefusal]
+    ) -> set[bytes]:
+        """Ids of recoveries that put nobody in office: sealed, they would name a committee
+        whose handover no receipt could bring."""
+        if self._recovers is None:
+            return set()
+        return {
+            item.tx_id
+            for item in checked
+            if isinstance(item, Transaction)
+            and (recovery := item.recovery) is not None
+            and not await self._recovers(recovery)
+        }
 
     async def _store(
         self,

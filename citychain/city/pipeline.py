@@ -139,6 +139,7 @@ class City:
             compute=compute,
             clock=clock,
             state_of=self._state_of,
+            recovers=self.voting.recovers if self.voting is not None else None,
             retry_after=lambda: self._sequencer.interval,
         )
         self._acknowledger = Acknowledger(

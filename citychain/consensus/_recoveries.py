@@ -108,6 +108,10 @@ class Recoveries:
         """Whether this recovery is in force, or was until an election."""
         return (note, recovery) in self._recoveries
 
+    def has(self, recovery: Recovery) -> bool:
+        """Whether one with this committee, round and checkpoint is in force, or was."""
+        return any(recovery == known for _, known in self._recoveries)
+
     async def keep(self, note: RecoveryNote, recovery: Recovery, storage: CityStorage) -> None:
         """Keep a recovery and put it in force; meanwhile nobody may certify a round.
 

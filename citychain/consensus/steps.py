@@ -20,7 +20,7 @@ from citychain.ports import (
     StateView,
     StoredRound,
 )
-from citychain.types import CastVote, Certificate, Objection, PohEntry, VoteOutcome
+from citychain.types import CastVote, Certificate, Objection, PohEntry, Recovery, VoteOutcome
 
 __all__ = ["ApprovedByVotes", "SealedByHistory"]
 
@@ -70,6 +70,10 @@ class ApprovedByVotes(SealedByHistory):
     async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
         """See `citychain.ports.SupportsVotes.recover`."""
         await self._votes.recover(envelope, public_keys)
+
+    async def recovers(self, recovery: Recovery) -> bool:
+        """See `citychain.ports.SupportsVotes.recovers`."""
+        return await self._votes.recovers(recovery)
 
     async def committee(self) -> CommitteeStatus:
         """See `citychain.ports.SupportsVotes.committee`."""

@@ -173,6 +173,11 @@ class VoteBox:
             for tally in self._tallies.values():
                 self._seat(tally)
 
+    async def recovers(self, recovery: Recovery) -> bool:
+        """See `citychain.ports.SupportsVotes.recovers`."""
+        await self._load()
+        return self._recoveries.has(recovery)
+
     async def _check_place(self, recovery: Recovery) -> None:
         """Hold a recovery to where the ledger stands."""
         head = await self._storage.head()

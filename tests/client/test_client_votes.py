@@ -15,6 +15,7 @@ import pytest
 from citychain import checkpoint
 from citychain.client import (
     CityClient,
+    Refused,
     SignedTransaction,
     load_key,
     sign_transaction,
@@ -23,6 +24,7 @@ from citychain.client import (
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidReceipt, InvalidRequest, NotSupported, Overloaded
+from citychain.handler import Received
 from citychain.ports import StoredRound
 from citychain.testing.server import CityServerFactory
 from citychain.types import CastVote, Objection, Recovery, Seat, State, Vote, VoteOutcome
@@ -241,6 +243,36 @@ async def test_an_operator_recovers_a_city_whose_committee_is_lost(town: Town) -
             assert handover.public_keys == tuple(keys)
             with pytest.raises(InvalidReceipt):
                 verify_receipt(replace(receipt, handovers=()), genesis_file)
+
+
+async def test_a_recovery_that_did_not_come_as_one_stays_out_of_the_ledger(town: Town) -> None:
+    """Else rounds would name a committee to which no receipt leads."""
+    async with town.open() as client:
+        await town.sealed(client)
+        action = Recovery(1, town.genesis, (Seat(IDS[3], 1),))
+        order = sign_transaction(
+            town.operator, genesis=town.genesis, action=action, with_public_key=True
+        )
+        other = town.transaction()
+        [result, beside] = await client.submit([order, other])
+        assert isinstance(result, Refused)
+        assert (result.code, result.field) == ("RECOVERY_UNKNOWN", "body.recovery")
+        assert "citychain recover" in result.detail
+        assert isinstance(beside, Received)
+        await client.wait([other.tx_id], State.SEALED)
+        await town.approve(client, 0, 1)
+        await client.wait([other.tx_id])
+        [receipt] = (await client.receipts([other.tx_id])).values()
+        verify_receipt(receipt, (await client.info()).genesis_file)
+    async with town.open() as client:
+        last = (await client.info()).head.certified_round
+        previous = (await client.checkpoint(last)).checkpoint_hash
+        action = Recovery(last + 1, previous, (Seat(IDS[3], 1),))
+        order = sign_transaction(town.operator, genesis=town.genesis, action=action)
+        await client.recover(order, [KEYS[3].public_key])
+    async with town.open() as client:  # What is in force is known after a restart.
+        [result] = await client.submit([order])
+        assert isinstance(result, Received)
 
 
 async def test_a_city_of_one_key_takes_no_votes(tmp_path: Path) -> None:

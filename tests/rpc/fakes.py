@@ -33,6 +33,7 @@ from citychain.types import (
     NodeRef,
     Objection,
     ObjectState,
+    Recovery,
     SealedNode,
     State,
     Vote,
@@ -153,6 +154,9 @@ class FakeVoting:
 
     async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
         self.recoveries.append((envelope, public_keys))
+
+    async def recovers(self, recovery: Recovery) -> bool:
+        return bool(self.recoveries)
 
     async def committee(self) -> CommitteeStatus:
         return self.status
