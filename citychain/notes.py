@@ -7,8 +7,10 @@ order of round::
                             length of the envelope 4 | envelope | public keys, 2,592 each, in
                             order of the seats
     handover/<round>        empty: that round's checkpoint names the next committee
-    late-votes/<round>      key id 32, signature 4,627 each, sorted by key id: those that are
-                            not in the round's certificate
+    late-votes/<slot, 2 hexadecimal digits>
+                            round 8 | key id 32, signature 4,627 each, sorted by key id: those
+                            that are not in the round's certificate; the slot is the round
+                            modulo 32, so that a later round takes the place of an old one
     conflict/<key id hex>   public key 2,592 | round 8 | checkpoint hash 32, signature 4,627
                             | another checkpoint hash 32, signature 4,627
     accused/<key id hex>    id of the transaction that brings the conflict into the ledger
@@ -28,6 +30,7 @@ __all__ = [
     "ACCUSED",
     "CONFLICT",
     "HANDOVER",
+    "LATE_ROUNDS",
     "LATE_VOTES",
     "LATE_VOTES_MAX",
     "RECOVERY",
@@ -37,6 +40,7 @@ __all__ = [
     "decode_late_votes",
     "decode_recovery",
     "late_votes_bytes",
+    "late_votes_name",
     "recovery_bytes",
     "recovery_name",
     "round_name",
@@ -49,6 +53,8 @@ LATE_VOTES: Final = "late-votes/"
 CONFLICT: Final = "conflict/"
 ACCUSED: Final = "accused/"
 
+LATE_ROUNDS: Final = 32
+"""So many of the latest certified rounds have a place for late votes."""
 LATE_VOTES_MAX: Final = 225
 """In one note: a note has at most 1 MiB."""
 
@@ -98,25 +104,31 @@ def decode_recovery(note: bytes) -> RecoveryNote:
     return RecoveryNote(envelope, keys)
 
 
-def late_votes_bytes(signatures: Mapping[bytes, bytes]) -> bytes:
-    """Votes as signatures by key id, at most `LATE_VOTES_MAX` of them."""
+def late_votes_name(round: int) -> str:
+    """Name of the note that may have a round's late votes, or another's."""
+    return f"{LATE_VOTES}{round % LATE_ROUNDS:02x}"
+
+
+def late_votes_bytes(round: int, signatures: Mapping[bytes, bytes]) -> bytes:
+    """Votes of a round as signatures by key id, at most `LATE_VOTES_MAX` of them."""
     kept = sorted(signatures.items())[:LATE_VOTES_MAX]
-    return b"".join(key + signature for key, signature in kept)
+    return round.to_bytes(8, "big") + b"".join(key + signature for key, signature in kept)
 
 
-def decode_late_votes(note: bytes) -> dict[bytes, bytes]:
-    """What `late_votes_bytes` makes.
+def decode_late_votes(note: bytes) -> tuple[int, dict[bytes, bytes]]:
+    """What `late_votes_bytes` makes: the round, and signatures by key id.
 
     Raises:
         VerificationError: it is not in this layout.
     """
     reader = Reader(note, "late votes")
+    round = reader.integer(8)
     signatures = {
         reader.take(32): reader.take(SIGNATURE_BYTES)
-        for _ in range(len(note) // (32 + SIGNATURE_BYTES))
+        for _ in range((len(note) - 8) // (32 + SIGNATURE_BYTES))
     }
     reader.end()
-    return signatures
+    return round, signatures
 
 
 def conflict_bytes(conflict: ConflictingVotes) -> bytes:

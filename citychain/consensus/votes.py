@@ -40,7 +40,7 @@ __all__ = ["VoteBox"]
 
 logger = logging.getLogger(__name__)
 
-RECENT_ROUNDS: Final = 32
+RECENT_ROUNDS: Final = notes.LATE_ROUNDS
 """The latest certified rounds: later votes for them are verified and kept."""
 AHEAD_ROUNDS: Final = 64
 """Sealed rounds after the last certified one whose votes are taken."""
@@ -135,9 +135,10 @@ class VoteBox:
 
     def _forget(self) -> None:
         """Let go of certified rounds that are too old for late votes."""
-        certified = sorted(number for number, tally in self._tallies.items() if tally.certified)
-        for number in certified[:-RECENT_ROUNDS]:
-            del self._tallies[number]
+        certified = [number for number, tally in self._tallies.items() if tally.certified]
+        for number in certified:
+            if number <= max(certified) - RECENT_ROUNDS:
+                del self._tallies[number]
 
     async def _load(self) -> None:
         """Read what was kept, once."""
@@ -274,21 +275,32 @@ class VoteBox:
         first = head.certified_round + 1
         # One of these can elect who certifies the next: none is left out.
         last = min(max(numbers), head.round, head.certified_round + AHEAD_ROUNDS)
-        late = {number for number in numbers if max(0, first - 1 - RECENT_ROUNDS) < number < first}
+        # Rounds of which storage does not know yet that they are certified count too: of two
+        # rounds that far apart, only one has a place for its late votes.
+        through = head.certified_round
+        while through + 1 in self._tallies and self._tallies[through + 1].certified:
+            through += 1
+        late = {number for number in numbers if max(0, through - RECENT_ROUNDS) < number < first}
         for number in [*sorted(late), *range(first, last + 1)]:
             if number in self._tallies:
                 continue
             [stored] = await self._storage.rounds(number, 1)
-            name = notes.round_name(notes.LATE_VOTES, number)
-            kept = (await self._storage.notes(name)).get(name) if number in late else None
+            kept = await self._late_votes(number) if number in late else {}
             if number in self._tallies:
                 continue
             tally = self._open(stored)
             if stored.certificate is not None:
                 tally.votes.update(stored.certificate.votes)
                 tally.certified = True
-            for signer, signature in notes.decode_late_votes(kept or b"").items():
+            for signer, signature in kept.items():
                 tally.add(signer, signature)
+
+    async def _late_votes(self, number: int) -> Mapping[bytes, bytes]:
+        name = notes.late_votes_name(number)
+        if (note := (await self._storage.notes(name)).get(name)) is None:
+            return {}
+        round, signatures = notes.decode_late_votes(note)
+        return signatures if round == number else {}
 
     def _outcome_at_once(self, vote: CastVote) -> VoteOutcome | None:
         """What becomes of a vote whatever its signature is; ``None`` if that decides."""
@@ -313,7 +325,7 @@ class VoteBox:
         if tally.known(vote):
             self._voted(signer, vote.round)
             if tally.certified:
-                self._unkept[notes.round_name(notes.LATE_VOTES, tally.round)] = tally
+                self._unkept[notes.late_votes_name(tally.round)] = tally
         if before is not None and signer not in self._conflicts:
             self._conflict(ConflictingVotes(public_key, before, vote))
         return outcome
@@ -334,7 +346,7 @@ class VoteBox:
             try:
                 await self._storage.keep(
                     {
-                        name: notes.late_votes_bytes(one.late)
+                        name: notes.late_votes_bytes(one.round, one.late)
                         if isinstance(one, Tally)
                         else notes.conflict_bytes(one)
                         for name, one in taken.items()

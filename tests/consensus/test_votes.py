@@ -308,9 +308,9 @@ async def test_a_late_vote_is_kept_and_survives_a_restart() -> None:
     vote = world.vote(3, 1)
     assert await box.cast([vote, vote]) == [LATE, REPEATED]
     kept = await world.storage.notes("")
-    assert list(kept) == ["late-votes/0000000000000001"]
+    assert list(kept) == ["late-votes/01"]
     [note] = kept.values()
-    assert notes.decode_late_votes(note) == {vote.vote.key_id: vote.vote.signature}
+    assert notes.decode_late_votes(note) == (1, {vote.vote.key_id: vote.vote.signature})
     box = world.box()
     assert await box.cast([vote, world.vote(0, 1)]) == [REPEATED, REPEATED]
     forged = world.vote(3, 1)._replace(vote=Vote(id_of(9), bytes(4627)))
@@ -337,7 +337,8 @@ async def test_late_votes_of_many_are_few_writes(monkeypatch: pytest.MonkeyPatch
     assert sorted(outcome for [outcome] in outcomes) == [REPEATED] * 6 + [LATE] * 3
     assert writes <= 2
     [note] = (await world.storage.notes(notes.LATE_VOTES)).values()
-    assert notes.decode_late_votes(note).keys() == {id_of(key) for key in (6, 7, 8)}
+    round, kept = notes.decode_late_votes(note)
+    assert (round, kept.keys()) == (1, {id_of(key) for key in (6, 7, 8)})
 
 
 async def test_a_repeated_vote_is_answered_when_it_is_kept(
@@ -390,9 +391,53 @@ async def test_late_votes_are_taken_for_recent_rounds(monkeypatch: pytest.Monkey
     for opened in (box, world.box()):
         await opened.cast([world.vote(3, number) for number in (1, 2, 3, 4)])
         assert [*await world.storage.notes("")] == [
-            "late-votes/0000000000000003",
-            "late-votes/0000000000000004",
+            "late-votes/03",
+            "late-votes/04",
         ]
+
+
+async def test_late_votes_of_old_rounds_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World([1, 1, 1, 1])
+    box = world.box()
+    rounds = 2 * notes.LATE_ROUNDS + 3
+    for number in range(1, rounds + 1):
+        await certified(world, box)
+        assert await box.cast([world.vote(3, number)]) == [LATE]
+    kept = await world.storage.notes(notes.LATE_VOTES)
+    assert sorted(notes.decode_late_votes(note)[0] for note in kept.values()) == [
+        *range(rounds + 1 - notes.LATE_ROUNDS, rounds + 1)
+    ]
+    # One of an old round in its place is none of this round.
+    await certified(world, box)
+    box = world.box()
+    assert await box.cast([world.vote(3, rounds + 1)]) == [LATE]
+    assert await box.cast([world.vote(3, rounds - notes.LATE_ROUNDS)]) == [LATE], "not kept"
+    assert len(kept := await world.storage.notes(notes.LATE_VOTES)) == notes.LATE_ROUNDS
+    assert notes.decode_late_votes(kept[notes.late_votes_name(rounds + 1)])[0] == rounds + 1
+
+
+async def test_an_old_round_takes_no_place_from_one_that_is_certified_only_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Storage may be behind what was certified; and old rounds may have been opened late."""
+    monkeypatch.setattr(notes, "LATE_ROUNDS", 2)
+    monkeypatch.setattr(votes_module, "RECENT_ROUNDS", 2)
+    world = World([1] * 6)
+    box = world.box()
+    for _ in range(3):
+        await certified(world, box, range(4))
+    box = world.box()
+    assert await box.cast([world.vote(4, 2)]) == [LATE]
+    ahead = await world.seal()
+    await box.cast([world.vote(key, 4) for key in range(4)])
+    await box.approve(ahead)
+    assert await box.cast([world.vote(4, 4)]) == [LATE]
+    for old in (1, 2):
+        await box.cast([world.vote(5, old)])
+    kept = await world.storage.notes(notes.LATE_VOTES)
+    assert {name: notes.decode_late_votes(note)[0] for name, note in kept.items()} == {
+        "late-votes/00": 4
+    }
 
 
 async def test_a_write_that_fails_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,7 +458,7 @@ async def test_a_write_that_fails_is_made_up_for(monkeypatch: pytest.MonkeyPatch
     assert await box.cast([world.vote(3, 1)]) == [REPEATED]
     assert [*await world.storage.notes("")] == [
         f"conflict/{id_of(0).hex()}",
-        "late-votes/0000000000000001",
+        "late-votes/01",
     ]
 
 
