@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 from citychain._native.transactions import Transaction
 from citychain.consensus.votes import VoteBox
@@ -49,11 +50,21 @@ class SealedByHistory(ABC):
 
 
 class ApprovedByVotes(SealedByHistory):
-    """A `citychain.ports.SupportsVotes`: representatives vote, here and elsewhere."""
+    """A `citychain.ports.SupportsVotes`: representatives vote, here and elsewhere.
+
+    A server enters it when it opens the city, and leaves it when the city is closed.
+    """
 
     def __init__(self, city: CityContext) -> None:
         super().__init__(city)
         self._votes = VoteBox(city)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """End what goes on by itself."""
+        await self._votes.close()
 
     async def approve(self, round: StoredRound) -> Certificate:
         """Wait for the votes of a quorum."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -18,7 +19,7 @@ from citychain.consensus._tally import Tally
 from citychain.consensus._verifier import Verifier
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import InvalidRequest
+from citychain.errors import CityUnavailable, InvalidRequest
 from citychain.ports import (
     CityContext,
     CityStorage,
@@ -49,7 +50,7 @@ AHEAD_ROUNDS: Final = 64
 class VoteBox:
     """Takes votes for one city's rounds and makes certificates of them.
 
-    It is a `citychain.ports.SupportsVotes`.
+    It is a `citychain.ports.SupportsVotes`; `close` it with the city.
     """
 
     def __init__(self, city: CityContext) -> None:
@@ -68,6 +69,8 @@ class VoteBox:
         self._keeping = asyncio.Lock()
         self._deciding = asyncio.Lock()
         """Held while a certificate is made, and while it changes who makes them."""
+        self._recovering: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._loading = asyncio.Lock()
         self._loaded = False
 
@@ -162,8 +165,29 @@ class VoteBox:
         note, recovery = await self._verifier.in_turn(
             partial(self._recoveries.read, envelope, public_keys)
         )
+        if self._closed:
+            raise self._closing()
         # Its keeping must not end half-way, whatever becomes of the caller.
-        await asyncio.shield(self._recover(note, recovery))
+        keeping = asyncio.create_task(self._recover(note, recovery))
+        self._recovering.add(keeping)
+        keeping.add_done_callback(self._recovering.discard)
+        try:
+            await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            if keeping.cancelled():
+                raise self._closing() from None
+            raise
+
+    async def close(self) -> None:
+        """Give up recoveries that could not be kept yet: the next opening finds what of them
+        is durable."""
+        self._closed = True
+        for keeping in (recovering := [*self._recovering]):
+            keeping.cancel()
+        await asyncio.gather(*recovering, return_exceptions=True)
+
+    def _closing(self) -> CityUnavailable:
+        return CityUnavailable(self._city.slug, "closing", timedelta(seconds=1))
 
     async def _recover(self, note: notes.RecoveryNote, recovery: Recovery) -> None:
         async with self._deciding:

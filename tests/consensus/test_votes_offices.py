@@ -21,7 +21,9 @@ from consensus.voting import (
 )
 
 from citychain import notes
-from citychain.errors import InvalidRequest, StorageError
+from citychain.consensus.steps import ApprovedByVotes
+from citychain.errors import CityUnavailable, InvalidRequest, StorageError
+from citychain.ports import Judgement
 from citychain.rpc._generated.citychain.v1 import transaction_pb2
 from citychain.storage.memory import MemoryCity
 from citychain.types import VoteOutcome
@@ -201,6 +203,11 @@ async def test_a_recovery_signed_by_another_key_by_value_is_refused() -> None:
         await world.box().recover(envelope, keys_of(3))
 
 
+class Voted(ApprovedByVotes):
+    async def judge(self, *_: object) -> Judgement:
+        raise AssertionError
+
+
 async def test_no_certificate_is_made_while_a_recovery_may_be_half_kept(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -228,6 +235,39 @@ async def test_no_certificate_is_made_while_a_recovery_may_be_half_kept(
     assert "the recovery from round 1: no answer" in caplog.text
     await world.clock.advance(1)
     world.check(await task, new)
+
+
+async def test_a_recovery_that_cannot_be_kept_ends_with_the_city(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World([1, 1, 1])
+    failing = asyncio.Event()
+    writes = 0
+
+    async def fail(self: MemoryCity, notes: Mapping[str, bytes]) -> None:
+        nonlocal writes
+        writes += 1
+        failing.set()
+        raise StorageError("no answer")
+
+    monkeypatch.setattr(MemoryCity, "keep", fail)
+    async with Voted(world.context()) as step:
+        staying, leaving = (
+            asyncio.create_task(step.recover(world.recovery(1, seats(k7=1)), keys_of(7)))
+            for _ in range(2)
+        )
+        await failing.wait()
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    with pytest.raises(CityUnavailable):
+        await staying
+    assert writes == 1
+    await world.clock.advance(10)
+    await settled()
+    assert writes == 1, "nobody goes on"
+    with pytest.raises(CityUnavailable):
+        await step.recover(world.recovery(1, seats(k7=1)), keys_of(7))
+    assert writes == 1
 
 
 async def test_the_first_round_can_be_recovered_before_it_is_sealed() -> None:

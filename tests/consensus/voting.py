@@ -78,16 +78,18 @@ class World:
 
     def box(self) -> VoteBox:
         """The city opened (anew)."""
-        return VoteBox(
-            CityContext(
-                slug="kanazawa",
-                genesis=self.genesis,
-                compute=compute,
-                clock=self.clock,
-                operator=OPERATOR,
-                representatives=[make_key(number) for number in self.own],
-                storage=self.storage,
-            )
+        return VoteBox(self.context())
+
+    def context(self) -> CityContext:
+        """What a consensus step of this city is given."""
+        return CityContext(
+            slug="kanazawa",
+            genesis=self.genesis,
+            compute=compute,
+            clock=self.clock,
+            operator=OPERATOR,
+            representatives=[make_key(number) for number in self.own],
+            storage=self.storage,
         )
 
     # --- rounds
