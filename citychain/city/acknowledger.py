@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from citychain.acknowledgement import sign
 from citychain.crypto.signatures import SigningKey
@@ -20,6 +20,7 @@ class Acknowledger:
     Args:
         operator: The server's key.
         within_ms: How long the city gives itself.
+        head_time_ms: Time of the latest round.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Acknowledger:
         genesis: Genesis,
         operator: SigningKey,
         within_ms: int,
+        head_time_ms: Callable[[], int],
         compute: Compute,
         clock: Clock,
     ) -> None:
@@ -35,6 +37,7 @@ class Acknowledger:
         self._operator = operator
         self._may_sign = operator.public_key.hex() == genesis.operator
         self._within_ms = within_ms
+        self._head_time_ms = head_time_ms
         self._compute = compute
         self._clock = clock
 
@@ -55,10 +58,10 @@ class Acknowledger:
         if not accepted:
             return list(results)
         now = self._clock.time_ms()
+        # Rounds never go back in time, also where the clock does: the next is of no earlier time.
+        final_by = max(now, self._head_time_ms()) + self._within_ms
         promises = iter(
-            await self._compute(
-                sign, self._operator, self._genesis.id, accepted, now, now + self._within_ms
-            )
+            await self._compute(sign, self._operator, self._genesis.id, accepted, now, final_by)
         )
         return [
             result._replace(promise=next(promises)) if isinstance(result, Received) else result

@@ -146,6 +146,7 @@ class City:
             genesis=genesis,
             operator=operator,
             within_ms=final_within_ms,
+            head_time_ms=lambda: self._sequencer.head.time_ms,
             compute=compute,
             clock=clock,
         )

@@ -10,14 +10,17 @@ from datetime import timedelta
 
 import pytest
 
+from citychain import record
 from citychain.city.directory import CityDirectory
 from citychain.client.actions import Transfer
 from citychain.client.transactions import SignedTransaction, sign_transaction
+from citychain.clock import SystemClock
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import CityUnavailable, NotFound, Overloaded
 from citychain.genesis import balance_object
 from citychain.handler import CityHandler, Received, Refusal
+from citychain.promise import PromiseCheck, PromiseState
 from citychain.receipt import ReceiptVerifier
 from citychain.testing.faults import (
     FailingConsensus,
@@ -259,6 +262,33 @@ async def test_a_repeat_that_comes_too_late_gets_the_answer_of_the_first(
         )
         assert isinstance(late, Refusal)
         assert late.code == "EXPIRED"
+
+
+class Shifted(SystemClock):
+    """A clock that can be set."""
+
+    shift_ms = 0
+
+    def time_ms(self) -> int:
+        return super().time_ms() + self.shift_ms
+
+
+async def test_a_promise_holds_where_the_clock_was_set_back(open_cities: OpenCities) -> None:
+    clock = Shifted()
+    async with open_cities(clock=clock, limits={"final_within_seconds": 60}) as directory:
+        city = await directory.handler("tokyo")
+        await submit(city, before := sign(city))
+        await final(city, before)
+        clock.shift_ms = -3_600_000
+        after = sign(city, data=b"after")
+        [result] = await city.submit([after.envelope], acknowledge=True)
+        assert isinstance(result, Received)
+        assert result.promise is not None
+        await final(city, after)
+        check = PromiseCheck(result.promise)
+        for stored in await city.storage.rounds(1, 10):
+            check.see(stored, record.decode(stored.record), True)
+        assert check.verdict(clock.time_ms()).state is PromiseState.KEPT
 
 
 async def test_nothing_is_acknowledged_before_it_is_stored(open_cities: OpenCities) -> None:
