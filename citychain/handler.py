@@ -142,8 +142,9 @@ class CityHandler(Protocol):
         Handovers to the committee in office in ``known_round`` and before are left out.
         """
 
-    async def handovers(self) -> Sequence[Handover]:
-        """Every change of the committee since the genesis, in order."""
+    async def handovers(self, known_round: int = 0) -> Sequence[Handover]:
+        """Every change of the committee after ``known_round``, in order; more are only added
+        at the end."""
 
     def watch_transactions(
         self, tx_ids: Sequence[bytes], from_state: State

@@ -441,6 +441,10 @@ class CommitteeStatus:
     stake_for: int
     """Stake that signed that round so far."""
     stake_needed: int
+    sealed_round: int
+    """The latest round."""
+    approved_round: int
+    """All rounds up to this one have certificates that are durable."""
     conflicting: Sequence[ConflictingVotes] = ()
     """Proofs that a key signed two checkpoints of one round."""
 

@@ -40,10 +40,12 @@ class Handovers:
             change.handover for change in self._changes if known_round < change.first_round <= round
         )
 
-    async def all(self) -> tuple[Handover, ...]:
-        """All of them, in order."""
+    async def after(self, known_round: int) -> tuple[Handover, ...]:
+        """All that follow on the committee in office in ``known_round``, in order."""
         await self._load()
-        return tuple(change.handover for change in self._changes)
+        return tuple(
+            change.handover for change in self._changes if change.first_round > known_round
+        )
 
     async def _load(self) -> None:
         # The notes of a change are kept before its committee certifies anything, so those

@@ -340,9 +340,9 @@ class City:
         """See `CityHandler.receipts`."""
         return await self._proofs.receipts(tx_ids, known_round)
 
-    async def handovers(self) -> Sequence[Handover]:
+    async def handovers(self, known_round: int = 0) -> Sequence[Handover]:
         """See `CityHandler.handovers`."""
-        return await self._proofs.handovers()
+        return await self._proofs.handovers(known_round)
 
     async def watch_transactions(
         self, tx_ids: Sequence[bytes], from_state: State

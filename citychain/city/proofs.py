@@ -45,9 +45,9 @@ class ProofMaker:
             receipts |= await self._round_receipts(round, sealed, envelopes, keys, known_round)
         return receipts
 
-    async def handovers(self) -> tuple[Handover, ...]:
+    async def handovers(self, known_round: int) -> tuple[Handover, ...]:
         """See `citychain.handler.CityHandler.handovers`."""
-        return await self._handovers.all()
+        return await self._handovers.after(known_round)
 
     async def _round_receipts(
         self,

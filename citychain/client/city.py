@@ -499,9 +499,18 @@ class CityClient:
         request = services_pb2.GetCommitteeRequest(city=self._city)
         return decode_committee(await self._call(self._votes.GetCommittee, request))
 
-    async def handovers(self) -> list[Handover]:
-        """Every change of the committee since the genesis, in order, for who checks them:
+    async def handovers(self, known_round: int = 0) -> list[Handover]:
+        """Every change of the committee after a round, in order, for who checks them:
         `citychain.committee.CommitteeChain`."""
-        request = services_pb2.GetCommitteeRequest(city=self._city)
-        found = await self._call(self._votes.GetCommittee, request)
-        return list(decode_handovers(found.handovers))
+        request = services_pb2.GetCommitteeRequest(
+            city=self._city, handovers=True, known_round=known_round
+        )
+        handovers: list[Handover] = []
+        while True:
+            page = await self._call(self._votes.GetCommittee, request)
+            handovers += decode_handovers(page.handovers)
+            if not page.next_page_token:
+                return handovers
+            if not page.handovers:
+                raise VerificationError("handovers: none in a page, and not all were told")
+            request.page_token = page.next_page_token

@@ -225,6 +225,7 @@ class VoteBox:
         """See `citychain.ports.SupportsVotes.committee`."""
         await self._load()
         tally = await self._waiting()
+        head = await self._storage.head()
         return CommitteeStatus(
             round=tally.round,
             members=[
@@ -238,6 +239,8 @@ class VoteBox:
             ],
             stake_for=tally.stake_for,
             stake_needed=tally.stake_needed,
+            sealed_round=head.round,
+            approved_round=head.certified_round,
             conflicting=tuple(self._conflicts.values()),
         )
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from citychain.errors import InvalidRequest, VerificationError
 from citychain.rpc.messages import ID_BYTES
 
-__all__ = ["at_most", "decoded", "id_bytes", "ids", "page_size", "round_number", "text"]
+__all__ = ["at_most", "decoded", "id_bytes", "ids", "offset", "page_size", "round_number", "text"]
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -48,6 +48,15 @@ def page_size(value: int, default: int, maximum: int) -> int:
     if value > maximum:
         raise InvalidRequest("page_size", f"is {value}; at most {maximum} is allowed")
     return value or default
+
+
+def offset(page_token: str) -> int:
+    """How many items the pages before had, which such a token says."""
+    if not page_token:
+        return 0
+    if not (page_token.isascii() and page_token.isdigit() and len(page_token) <= 9):
+        raise InvalidRequest("page_token", "is not one that this server gave")
+    return int(page_token)
 
 
 def round_number(value: int, field: str) -> int:

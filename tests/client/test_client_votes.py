@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rpc.fakes import FakeCity, make_round
 
 from citychain import checkpoint
 from citychain.client import (
@@ -26,8 +27,10 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidReceipt, InvalidRequest, NotSupported, Overloaded
 from citychain.handler import Received
 from citychain.ports import StoredRound
+from citychain.rpc.services import votes as votes_service
+from citychain.testing.faults import StallingStorage
 from citychain.testing.server import CityServerFactory
-from citychain.types import CastVote, Objection, Recovery, Seat, State, Vote, VoteOutcome
+from citychain.types import CastVote, Handover, Objection, Recovery, Seat, State, Vote, VoteOutcome
 
 AUTHOR = SigningKey(b"a" * 32)
 KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 6)]
@@ -123,6 +126,25 @@ async def test_representatives_elsewhere_approve_what_the_city_sealed(town: Town
         assert {vote.key_id for vote in stored.certificate.votes} == set(IDS[:2])
         members = (await client.committee()).members
         assert [(one.key_id, one.last_round) for one in members] == [(id, 1) for id in IDS[:3]]
+
+
+async def test_approved_is_what_is_durable(tmp_path: Path) -> None:
+    storage = StallingStorage("certify")
+    city = {"consensus": "poh-pop"}
+    async with (
+        CityServerFactory(tmp_path)({"tokyo": city}, {"tokyo": {"storage": storage}}) as server,
+        server.client("tokyo") as client,
+    ):
+        genesis = (await client.info()).genesis
+        sent = sign_transaction(AUTHOR, genesis=genesis, data=b"x", with_public_key=True)
+        await client.submit([sent])
+        await storage.reached()
+        status = await client.committee()
+        assert (status.round, status.sealed_round, status.approved_round) == (2, 1, 0)
+        storage.release()
+        await client.wait([sent.tx_id])
+        status = await client.committee()
+        assert (status.round, status.sealed_round, status.approved_round) == (2, 1, 1)
 
 
 async def test_an_objection_is_shown(town: Town) -> None:
@@ -302,3 +324,27 @@ async def test_rounds_are_followed_with_their_transactions(town: Town) -> None:
             if len(followed) == 2:
                 break
         assert followed == [(1, 1), (2, 1)]
+
+
+async def test_all_handovers_come_a_page_at_a_time(
+    city: CityClient, fake: FakeCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(votes_service, "RESPONSE_BYTES", 7_000)
+    certificate = make_round(1).certificate
+    fake.changes = [
+        Handover((bytes(2_592),), b"checkpoint %d" % number, certificate) for number in range(7)
+    ]
+    asked: list[int] = []
+    handovers = fake.handovers
+
+    async def counted(known_round: int = 0) -> Sequence[Handover]:
+        asked.append(known_round)
+        return await handovers(known_round)
+
+    monkeypatch.setattr(fake, "handovers", counted)
+    assert await city.handovers() == fake.changes
+    assert await city.handovers(5) == fake.changes[5:]
+    assert await city.handovers(7) == []
+    assert asked == [0] * 7 + [5] * 2 + [7]
+    await city.committee()
+    assert len(asked) == 10, "who is in office is told without"

@@ -143,7 +143,14 @@ class FakeVoting:
         self.votes: list[CastVote] = []
         self.objections: list[Objection] = []
         self.recoveries: list[tuple[bytes, Sequence[bytes]]] = []
-        self.status = CommitteeStatus(round=1, members=(), stake_for=0, stake_needed=1)
+        self.status = CommitteeStatus(
+            round=1,
+            members=(),
+            stake_for=0,
+            stake_needed=1,
+            sealed_round=0,
+            approved_round=0,
+        )
 
     async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
         self.votes += votes
@@ -196,8 +203,9 @@ class FakeCity:
         self.known_rounds.append(known_round)
         return {tx_id: self.finished[tx_id] for tx_id in tx_ids if tx_id in self.finished}
 
-    async def handovers(self) -> Sequence[Handover]:
-        return self.changes
+    async def handovers(self, known_round: int = 0) -> Sequence[Handover]:
+        """Those of ``changes``, of which one a round came into office from round 1 on."""
+        return self.changes[known_round:]
 
     def watch_transactions(
         self, tx_ids: Sequence[bytes], from_state: State

@@ -15,6 +15,7 @@ from citychain.ports import CommitteeStatus, RepresentativeStatus
 from citychain.rpc import messages
 from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
 from citychain.rpc._generated.citychain.v1.transaction_pb2 import SignedTransaction
+from citychain.rpc.messages import RESPONSE_BYTES
 from citychain.types import CastVote, ConflictingVotes, Handover, Objection, Vote, VoteOutcome
 
 ids = st.binary(min_size=32, max_size=32)
@@ -39,6 +40,8 @@ statuses = st.builds(
     ),
     stake_for=stakes,
     stake_needed=stakes,
+    sealed_round=numbers,
+    approved_round=numbers,
     conflicting=st.lists(
         st.builds(ConflictingVotes, ids.map(lambda key: key * 81), casts, casts), max_size=2
     ),
@@ -52,6 +55,10 @@ def votes(channel: Any) -> Any:
 
 def make_vote(round: int = 1) -> CastVote:
     return CastVote(round, digest("checkpoint", round), Vote(digest("key"), b"s" * 4_627))
+
+
+def make_handover(number: int, keys: int = 1) -> Handover:
+    return Handover((bytes(2_592),) * keys, b"checkpoint %d" % number, make_round(1).certificate)
 
 
 def make_objection() -> Objection:
@@ -128,21 +135,57 @@ async def test_votes_and_objections_reach_the_consensus_step(votes: Any, city: F
     assert (city.voting.votes, city.voting.objections) == (cast, [objection])
 
 
-async def test_the_committee_comes_with_where_the_ledger_stands(votes: Any, city: FakeCity) -> None:
+async def test_the_committee_comes_without_how_it_came_there(votes: Any, city: FakeCity) -> None:
     assert city.voting is not None
     city.voting.status = CommitteeStatus(
         round=2,
         members=[RepresentativeStatus(digest("key"), 3, 1, make_objection())],
         stake_for=1,
         stake_needed=2,
+        sealed_round=2,
+        approved_round=1,
         conflicting=[],
     )
-    city.storage.stored = [make_round(1), make_round(2, certified=False)]
-    city.changes = [Handover((bytes(2_592),), b"checkpoint", make_round(1).certificate)]
-    response = await votes.GetCommittee(services_pb2.GetCommitteeRequest(city="kanazawa"))
+    city.changes = [make_handover(1)]
+    request = services_pb2.GetCommitteeRequest(city="kanazawa")
+    response = await votes.GetCommittee(request)
     assert messages.decode_committee(response) == city.voting.status
-    assert (response.sealed_round, response.approved_round) == (2, 1)
+    assert not response.handovers
+    request.handovers = True
+    response = await votes.GetCommittee(request)
+    assert messages.decode_committee(response) == city.voting.status
     assert messages.decode_handovers(response.handovers) == tuple(city.changes)
+    assert not response.next_page_token
+
+
+async def test_as_many_handovers_come_as_fit_in_a_response(votes: Any, city: FakeCity) -> None:
+    city.changes = [make_handover(number, keys=20) for number in range(100)]
+    request = services_pb2.GetCommitteeRequest(city="kanazawa", handovers=True, known_round=3)
+    told: list[Handover] = []
+    pages = 0
+    while pages == 0 or request.page_token:
+        response = await votes.GetCommittee(request)
+        assert RESPONSE_BYTES // 2 < response.ByteSize() < RESPONSE_BYTES or pages
+        assert response.handovers
+        told += messages.decode_handovers(response.handovers)
+        request.page_token = response.next_page_token
+        pages += 1
+    assert told == city.changes[3:]
+    assert pages == 3
+    # One that is larger than a page comes all the same.
+    city.changes = [make_handover(number, keys=RESPONSE_BYTES // 2_592 + 1) for number in (1, 2)]
+    request = services_pb2.GetCommitteeRequest(city="kanazawa", handovers=True)
+    response = await votes.GetCommittee(request)
+    assert messages.decode_handovers(response.handovers) == (city.changes[0],)
+    assert response.next_page_token
+
+
+@pytest.mark.parametrize("token", ["-1", "x", "1.0", "１", "9" * 10])
+async def test_a_page_token_of_others_is_refused(votes: Any, token: str) -> None:
+    request = services_pb2.GetCommitteeRequest(city="kanazawa", page_token=token)
+    with pytest.raises(grpc.aio.AioRpcError, match="page_token") as caught:
+        await votes.GetCommittee(request)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_recovery_reaches_the_consensus_step(votes: Any, city: FakeCity) -> None:

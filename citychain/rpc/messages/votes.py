@@ -95,7 +95,7 @@ def decode_outcomes(outcomes: Sequence[int], votes: int) -> list[VoteOutcome]:
 
 
 def encode_committee(status: CommitteeStatus) -> services_pb2.GetCommitteeResponse:
-    """Who is in office, without where the ledger stands."""
+    """Who is in office, without how they came there."""
     return services_pb2.GetCommitteeResponse(
         round=status.round,
         members=[
@@ -109,6 +109,8 @@ def encode_committee(status: CommitteeStatus) -> services_pb2.GetCommitteeRespon
         ],
         stake_for=status.stake_for,
         stake_needed=status.stake_needed,
+        sealed_round=status.sealed_round,
+        approved_round=status.approved_round,
         conflicting=[
             ledger_pb2.ConflictingVotes(
                 public_key=conflict.public_key,
@@ -141,6 +143,8 @@ def decode_committee(message: services_pb2.GetCommitteeResponse) -> CommitteeSta
         ],
         stake_for=message.stake_for,
         stake_needed=message.stake_needed,
+        sealed_round=message.sealed_round,
+        approved_round=message.approved_round,
         conflicting=[
             _conflict(conflict, f"conflicting[{index}]")
             for index, conflict in enumerate(message.conflicting)

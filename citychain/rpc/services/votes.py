@@ -12,6 +12,7 @@ from citychain.rpc import requests
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
 from citychain.rpc.directory import CityDirectory
 from citychain.rpc.messages import (
+    RESPONSE_BYTES,
     decode_cast_vote,
     decode_objection,
     encode_committee,
@@ -58,10 +59,19 @@ class VoteService(services_pb2_grpc.VoteServiceServicer):
     ) -> services_pb2.GetCommitteeResponse:
         name = requests.text(request.city, "city")
         handler = await self._directory.handler(name)
+        told = requests.offset(request.page_token)
         response = encode_committee(await _voting(handler).committee())
-        head = await handler.head()
-        response.handovers.extend(map(encode_handover, await handler.handovers()))
-        response.sealed_round, response.approved_round = head.round, head.certified_round
+        if not request.handovers:
+            return response
+        size = 0
+        changes = await handler.handovers(request.known_round)
+        for handover in changes[told:]:
+            message = encode_handover(handover)
+            size += message.ByteSize()
+            if size > RESPONSE_BYTES and response.handovers:
+                response.next_page_token = str(told + len(response.handovers))
+                break
+            response.handovers.append(message)
         return response
 
     async def Recover(

@@ -691,7 +691,7 @@ class GetReceiptsResponse(_message.Message):
     @_builtins.property
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.Receipt]:
         """In the order asked; a transaction that is unknown or not final yet has an empty
-        receipt. As many as fit in a message: ask again for the rest.
+        receipt. As many as fit in a message, the first always: ask again for the rest.
         """
 
     def __init__(
@@ -1344,15 +1344,27 @@ class GetCommitteeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CITY_FIELD_NUMBER: _builtins.int
+    HANDOVERS_FIELD_NUMBER: _builtins.int
+    KNOWN_ROUND_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     city: _builtins.str
+    handovers: _builtins.bool
+    """Tell changes of the committee too."""
+    known_round: _builtins.int
+    """Leave out handovers to the committee in office in this round and before: the caller knows it."""
+    page_token: _builtins.str
+    """next_page_token of the answer before, with the same known_round."""
     def __init__(
         self,
         *,
         city: _builtins.str = ...,
+        handovers: _builtins.bool = ...,
+        known_round: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "handovers", b"handovers", "known_round", b"known_round", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1370,6 +1382,7 @@ class GetCommitteeResponse(_message.Message):
     STAKE_NEEDED_FIELD_NUMBER: _builtins.int
     CONFLICTING_FIELD_NUMBER: _builtins.int
     HANDOVERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     """The first round that waits for its certificate, or the next one."""
     sealed_round: _builtins.int
@@ -1377,6 +1390,8 @@ class GetCommitteeResponse(_message.Message):
     stake_for: _builtins.int
     """Stake that signed the round so far, and what its certificate needs."""
     stake_needed: _builtins.int
+    next_page_token: _builtins.str
+    """Set where there are more handovers."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitteeMember]: ...
     @_builtins.property
@@ -1385,7 +1400,7 @@ class GetCommitteeResponse(_message.Message):
 
     @_builtins.property
     def handovers(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.Handover]:
-        """Every change of the committee since the genesis, in order."""
+        """Changes of the committee, in order, if they were asked for: as many as fit in a message."""
 
     def __init__(
         self,
@@ -1398,10 +1413,11 @@ class GetCommitteeResponse(_message.Message):
         stake_needed: _builtins.int = ...,
         conflicting: _abc.Iterable[_ledger_pb2.ConflictingVotes] | None = ...,
         handovers: _abc.Iterable[_ledger_pb2.Handover] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_round", b"approved_round", "conflicting", b"conflicting", "handovers", b"handovers", "members", b"members", "round", b"round", "sealed_round", b"sealed_round", "stake_for", b"stake_for", "stake_needed", b"stake_needed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_round", b"approved_round", "conflicting", b"conflicting", "handovers", b"handovers", "members", b"members", "next_page_token", b"next_page_token", "round", b"round", "sealed_round", b"sealed_round", "stake_for", b"stake_for", "stake_needed", b"stake_needed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
