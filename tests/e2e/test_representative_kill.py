@@ -97,16 +97,17 @@ Votes = Mapping[bytes, list[tuple[int, Vote]]]
 
 
 async def votes_kept(server: CityStorage, rounds: list[StoredRound]) -> Votes:
-    """All votes that the server has ever kept, by key: in certificates, and late ones."""
+    """All votes that the server keeps, by key: in certificates, and late ones of the last rounds."""
     votes: dict[bytes, list[tuple[int, Vote]]] = defaultdict(list)
     for stored in rounds:
         if stored.certificate is not None:
             assert stored.certificate.checkpoint_hash == stored.checkpoint_hash
             for vote in stored.certificate.votes:
                 votes[vote.key_id].append((stored.round, vote))
-    for name, note in (await server.notes(notes.LATE_VOTES)).items():
-        for signer, signature in notes.decode_late_votes(note).items():
-            votes[signer].append((notes.round_of(name), Vote(signer, signature)))
+    for note in (await server.notes(notes.LATE_VOTES)).values():
+        round, late = notes.decode_late_votes(note)
+        for signer, signature in late.items():
+            votes[signer].append((round, Vote(signer, signature)))
     return votes
 
 
