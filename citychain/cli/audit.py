@@ -72,6 +72,7 @@ def audit(
 
     from citychain.acknowledgement import from_json
     from citychain.cli.auditing import run_audit
+    from citychain.config import load_settings
     from citychain.errors import InvalidRound
     from citychain.genesis import Genesis
     from citychain.promise import PromiseState
@@ -87,7 +88,7 @@ def audit(
                 promise=promised,
                 server=None if storage else server,
                 timeout=timeout,
-                config=config,
+                settings=load_settings(config),
                 progress=not json,
             )
         )

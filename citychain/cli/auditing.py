@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 
 from citychain.acknowledgement import Promise, verify
 from citychain.city.founding import genesis_path
@@ -12,7 +11,7 @@ from citychain.city.replay import PublishedRound
 from citychain.city.state import MemoryState
 from citychain.cli.options import connect
 from citychain.committee import CommitteeChain
-from citychain.config import load_settings
+from citychain.config import Settings
 from citychain.containers import CoreContainer, open_replay
 from citychain.errors import ConfigurationError, NotFound, VerificationError
 from citychain.following.audit import Audit, AuditResult
@@ -31,19 +30,19 @@ async def run_audit(
     promise: Promise | None,
     server: str | None,
     timeout: float,
-    config: Path | None,
+    settings: Settings,
     progress: bool,
 ) -> tuple[AuditResult, PromiseVerdict | None]:
     """Audit a city, and a promise if there is one.
 
     Args:
         given: The genesis that the city must have.
-        server: Where to ask, or ``None`` to read the storage that the configuration names.
+        server: Where to ask, or ``None`` to read the storage that the settings name.
 
     Raises:
         InvalidRound: the first thing that does not hold.
     """
-    core = CoreContainer(settings=load_settings(config))
+    core = CoreContainer(settings=settings)
     async with core.compute(), _source(core, city, server, timeout) as (source, genesis):
         if given is not None and given.id != genesis.id:
             raise VerificationError(

@@ -16,6 +16,10 @@ __all__ = ["bench"]
 KEYS: Final = 64
 STORED: Final = (10_000, 100_000, 1_000_000)
 CITIES: Final = (1, 10, 100)
+COMMITTEES: Final = {"solo": None, "1 inside": 0, "1 outside": 1}
+"""Representatives in processes of their own; with 0 one votes inside the server."""
+COMMITTEES_FULL: Final = {**COMMITTEES, "5 outside": 5, "21 outside": 21}
+AUDITED_FULL: Final = 100_000
 
 
 def bench(
@@ -26,7 +30,9 @@ def bench(
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="Also 10 and 100 cities, and 10 k, 100 k and 1 M stored (minutes)."
+            "--full",
+            help="Also 10 and 100 cities; 10 k, 100 k and 1 M stored; 5 and 21 representatives "
+            "outside the server; and the audit of 100 k (minutes).",
         ),
     ] = False,
     json: Json = False,
@@ -55,7 +61,10 @@ def bench(
 async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, Any]:
     import secrets
 
+    from citychain.cli.bench.audits import measure_audit
+    from citychain.cli.bench.committees import measure_committees
     from citychain.cli.bench.parts import measure_append, measure_echo, measure_verify
+    from citychain.cli.bench.places import measure_places
     from citychain.cli.bench.road import measure, open_bench
     from citychain.crypto.signatures import SigningKey
 
@@ -65,6 +74,7 @@ async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, An
         "verify": measure_verify(keys),
         "append": await measure_append(keys),
         "echo": await measure_echo(keys, transactions),
+        "places, per core": await measure_places(),
     }
     road: dict[str, Any] = {}
     async with open_bench(1, KEYS, storage) as one:
@@ -93,6 +103,12 @@ async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, An
                 say(f"{size} stored")
                 road[f"{size} stored"] = await measure(one, one.presign(1, transactions))
                 stored += transactions
+    committees = await measure_committees(
+        KEYS, storage, transactions, COMMITTEES_FULL if full else COMMITTEES
+    )
+    inside, solo = (committees[name]["approved_per_second"] for name in ("1 inside", "solo"))
+    say("audit")
+    audit = await measure_audit(KEYS, storage, AUDITED_FULL if full else transactions)
     slowest = min(
         parts["verify"]["batch_all_cores"],
         max(parts["append"].values()),
@@ -101,6 +117,9 @@ async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, An
     return {
         "parts": parts,
         "road": road,
+        "committees": committees,
+        "audit": audit,
+        "ratio_inside_to_solo": inside / solo,
         "ratio_to_slowest_part": fastest["approved_per_second"] / slowest,
     }
 
@@ -134,4 +153,27 @@ def _tables(figures: dict[str, Any]) -> list[Table]:
             f"{run['server_bytes_written']:,.0f}",
             f"{run['server_resident_mib']:.0f}",
         )
-    return [parts, road]
+    committees = Table(
+        "committee",
+        "rounds/s",
+        "approved/s",
+        "appr. ms p50/p99",
+        "the same, half load",
+        "CPU µs server/representative",
+        "certificate bytes",
+        title="Representatives: one inside the server "
+        f"{figures['ratio_inside_to_solo']:.2f} of solo",
+    )
+    for name, run in figures["committees"].items():
+        committees.add_row(
+            name,
+            f"{run['rounds_per_second']:.1f}",
+            f"{run['approved_per_second']:,.0f}",
+            f"{run['approved_ms_p50']:.0f}/{run['approved_ms_p99']:.0f}",
+            f"{run['half_load_approved_ms_p50']:.0f}/{run['half_load_approved_ms_p99']:.0f}",
+            f"{run['server_cpu_us']:.0f}/{run['representative_cpu_us']:.0f}",
+            f"{run['certificate_bytes']:,.0f}",
+        )
+    audit = Table("audited", "rounds", "a second", "a second of one core", title="Audit")
+    audit.add_row(*(f"{value:,.0f}" for value in figures["audit"].values()))
+    return [parts, road, committees, audit]

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, Final
 
+from citychain.cli.bench.followers import create_committee, run_representatives
 from citychain.cli.bench.load import Sent, channel, presign, run_load
 from citychain.cli.bench.process import Usage
 from citychain.cli.server_process import ServerProcess
@@ -38,10 +39,14 @@ author_pending = 20000
 class Bench:
     """A running server and who sends to it."""
 
+    directory: Path
+    """The server's."""
     server: ServerProcess
     keys: Sequence[SigningKey]
     genesis: dict[str, bytes]
     """By city."""
+    representatives: Sequence[int] = ()
+    """Process ids of those outside the server."""
 
     def presign(
         self, cities: int, count: int, *, by_value: bool = False
@@ -54,22 +59,33 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(cities: int, keys: int, storage: str) -> AsyncIterator[Bench]:
-    """A server with so many cities, each of which knows so many keys."""
+async def open_bench(
+    cities: int, keys: int, storage: str, *, committee: int | None = None
+) -> AsyncIterator[Bench]:
+    """A server with so many cities, each of which knows so many keys.
+
+    Args:
+        committee: Representatives in processes of their own, of the first city; with 0 one votes
+            inside the server. If ``None`` the consensus is ``solo``.
+    """
     signers = [SigningKey(secrets.token_bytes(32)) for _ in range(keys)]
     with tempfile.TemporaryDirectory(prefix="citychain-bench-") as name:
         directory = Path(name)
         create_key(directory / "operator.key")
+        table = "" if committee is None else create_committee(directory, committee)
         slugs = [f"bench-{number}" for number in range(cities)]
-        tables = "".join(f'\n[cities.{slug}]\nstorage = "{storage}"\n' for slug in slugs)
+        tables = "".join(f'\n[cities.{slug}]\nstorage = "{storage}"\n{table}' for slug in slugs)
         (directory / "citychain.toml").write_text(CONFIG + tables)
         server = ServerProcess(directory)
         await server.start()
         try:
-            bench = Bench(server, signers, await _genesis_ids(server.address, slugs))
-            warm = bench.presign(cities, cities * keys, by_value=True)
-            await run_load(server.address, warm)
-            yield bench
+            ids = await _genesis_ids(server.address, slugs)
+            async with run_representatives(
+                directory, server.address, slugs[0], committee or 0
+            ) as pids:
+                bench = Bench(directory, server, signers, ids, pids)
+                await run_load(server.address, bench.presign(cities, cities * keys, by_value=True))
+                yield bench
         finally:
             await server.stop()
 
