@@ -24,7 +24,7 @@ import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from citychain.crypto.places import Features, Places
 
@@ -34,7 +34,7 @@ CODE = "N03_007"
 REPETITIONS = 5
 SHAPELY_POINTS = 100_000
 
-Points = tuple[array[int], array[int]]
+Points: TypeAlias = "tuple[array[int], array[int]]"
 """Latitudes and longitudes."""
 
 
