@@ -26,7 +26,6 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import (
     CitychainError,
     InvalidRound,
-    NotFound,
     StorageError,
     VerificationError,
 )
@@ -172,7 +171,9 @@ class Representative:
             try:
                 await self._compute(verify)
             except VerificationError:
-                for handover in await self._client.handovers():
+                # A recovery can replace the committee that came in this very round.
+                known = max(self._chain.known_round - 1, 0)
+                for handover in await self._client.handovers(known):
                     await self._compute(self._chain.apply, handover)
                 await self._compute(verify)
         except VerificationError:
@@ -205,7 +206,8 @@ class Representative:
 
     async def _vote_again(self) -> None:
         """Votes of an earlier life that may not have arrived, the same as then."""
-        for stored in await self._storage.rounds(await self._approved() + 1, VOTES_MAX):
+        approved = (await self._client.committee()).approved_round
+        for stored in await self._storage.rounds(approved + 1, VOTES_MAX):
             await self._add_vote(stored.round, stored.checkpoint_hash)
 
     async def _add_vote(self, round: int, digest: bytes) -> None:
@@ -239,7 +241,7 @@ class Representative:
             for vote, outcome in zip(votes, outcomes, strict=True):
                 self._tell(vote.round, outcome)
             # Only what is durable there needs our vote no more.
-            approved = await self._approved()
+            approved = (await self._client.committee()).approved_round
             for round in [round for round in self._votes if round <= approved]:
                 del self._votes[round]
             if approved < self._approved_round:
@@ -251,12 +253,6 @@ class Representative:
             except TimeoutError:
                 continue
             self._to_send.clear()
-
-    async def _approved(self) -> int:
-        try:
-            return (await self._client.checkpoint()).round
-        except NotFound:
-            return 0
 
     def _tell(self, round: int, outcome: VoteOutcome) -> None:
         """Say why a vote was not counted: of each round once, though it is sent again and again,
