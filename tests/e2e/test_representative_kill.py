@@ -97,7 +97,7 @@ Votes = Mapping[bytes, list[tuple[int, Vote]]]
 
 
 async def votes_kept(server: CityStorage, rounds: list[StoredRound]) -> Votes:
-    """All votes that the server keeps, by key: in certificates, and late ones of the last rounds."""
+    """All votes that the server keeps, by key: in certificates, and the latest late ones."""
     votes: dict[bytes, list[tuple[int, Vote]]] = defaultdict(list)
     for stored in rounds:
         if stored.certificate is not None:
