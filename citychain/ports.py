@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         ObjectWrite,
         PohEntry,
         RawTransaction,
-        Recovery,
         Rejection,
         SealedNode,
         SealedRound,
@@ -470,8 +469,9 @@ class SupportsVotes(Protocol):
             InvalidRequest: it is not the operator's, or does not fit where the ledger stands.
         """
 
-    async def recovers(self, recovery: Recovery) -> bool:
-        """Whether `recover` has put this one in force, or had until something later did.
+    async def recovers(self, tx_id: bytes) -> bool:
+        """Whether `recover` put the recovery of this transaction in force, even if another or
+        an election has ended it.
 
         The ledger may name no committee that receipts do not lead to: what did not come that
         way is not let into it.

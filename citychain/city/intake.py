@@ -21,7 +21,7 @@ from citychain.crypto.signatures import KeyCache
 from citychain.errors import InvalidRequest, StorageError
 from citychain.handler import Received, Refusal
 from citychain.ports import CityStorage, Clock, Compute
-from citychain.types import RawTransaction, Recovery, SealedNode, State
+from citychain.types import RawTransaction, SealedNode, State
 
 __all__ = ["Intake"]
 
@@ -64,7 +64,7 @@ class Intake:
         compute: Compute,
         clock: Clock,
         state_of: Callable[[SealedNode], State],
-        recovers: Callable[[Recovery], Awaitable[bool]] | None,
+        recovers: Callable[[bytes], Awaitable[bool]] | None,
         retry_after: Callable[[], timedelta],
     ) -> None:
         self._genesis = genesis
@@ -249,8 +249,8 @@ class Intake:
             item.tx_id
             for item in checked
             if isinstance(item, Transaction)
-            and (recovery := item.recovery) is not None
-            and not await self._recovers(recovery)
+            and item.action == "recovery"
+            and not await self._recovers(item.tx_id)
         }
 
     async def _store(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from citychain import checkpoint, election
@@ -11,12 +11,13 @@ from citychain.consensus._ledger_before import LedgerBefore, Wanted
 from citychain.consensus._poh_pop_options import PohPopOptions
 from citychain.consensus._rejections import reject
 from citychain.consensus._stakes import excluded_object
+from citychain.consensus._terms import RECOVERED, Order, latest, order_of
 from citychain.crypto import signatures
 from citychain.crypto.keys import key_id
 from citychain.genesis import Genesis
 from citychain.ports import RoundContext
 from citychain.presence import witness_object
-from citychain.types import Equivocation, Recovery, Rejection, Seat
+from citychain.types import Equivocation, Rejection, Seat
 
 __all__ = ["OfficeJudge"]
 
@@ -39,6 +40,7 @@ class OfficeJudge:
                 wanted.objects.add(excluded_object(key_id(proof.public_key)))
             if (recovery := candidate.recovery) and self._may_recover(candidate, round):
                 wanted.rounds.add(recovery.from_round - 1)
+                wanted.objects.add(RECOVERED)
                 wanted.objects.update(self._elections(recovery.from_round, round))
 
     def committee(self, before: LedgerBefore) -> tuple[Seat, ...]:
@@ -113,17 +115,11 @@ class OfficeJudge:
     ) -> dict[int, Rejection]:
         """Rejections of witnesses and recoveries by index, given in order of transaction id."""
         rejections: dict[int, Rejection] = {}
-        recovered = False
         for index, transaction in orders.items():
-            recovery = transaction.recovery
             if transaction.author != self._genesis.operator_id:
                 rejections[index] = reject("NOT_OPERATOR", "the genesis names the operator's key")
-            elif recovery and recovered:
-                rejections[index] = reject("RECOVERY_MISFIT", "a round takes one recovery")
-            elif recovery and (fault := self._misfit(round, recovery, before)):
+            elif transaction.recovery and (fault := self._misfit(round, transaction, before)):
                 rejections[index] = reject("RECOVERY_MISFIT", fault)
-            elif recovery:
-                recovered = True
         return rejections
 
     def _may_recover(self, transaction: Transaction, round: int) -> bool:
@@ -135,7 +131,11 @@ class OfficeJudge:
             and len(self._epochs(recovery.from_round, round)) <= EPOCHS_MAX
         )
 
-    def _misfit(self, round: RoundContext, recovery: Recovery, before: LedgerBefore) -> str | None:
+    def _misfit(
+        self, round: RoundContext, transaction: Transaction, before: LedgerBefore
+    ) -> str | None:
+        recovery = transaction.recovery
+        assert recovery is not None
         first = recovery.from_round
         if first > round.round:
             return f"from round {first} on, which is later than this round, {round.round}"
@@ -147,6 +147,9 @@ class OfficeJudge:
         for object in self._elections(first, round.round):
             if before.value(object):
                 return f"since round {first} a committee was elected ({object}): recover that one"
+        later = Order.from_bytes(before.value(RECOVERED))
+        if order_of(transaction) <= later:
+            return f"one from round {later.from_round} on, signed at {later.created_at_ms}, goes on"
         return None
 
     def _elections(self, first: int, round: int) -> list[str]:
@@ -160,18 +163,20 @@ class OfficeJudge:
     # --- what the round writes
 
     def writes(
-        self, approved: Iterable[Transaction], elected: tuple[Seat, ...] | None
+        self, approved: Sequence[Transaction], elected: tuple[Seat, ...] | None
     ) -> dict[str, bytes]:
         """What approved transactions leave, and an election, which a recovery does not undo."""
         values: dict[str, bytes] = {}
+        if (order := latest(approved)) is not None:
+            assert order.recovery is not None
+            values[RECOVERED] = order_of(order).to_bytes()
+            values[election.COMMITTEE] = election.encode_committee(order.recovery.seats)
         for transaction in approved:
             if registered := transaction.witness:
                 public_key, revoked = registered
                 values[witness_object(key_id(public_key))] = b"" if revoked else public_key
             elif proof := transaction.equivocation:
                 values[excluded_object(key_id(proof.public_key))] = transaction.tx_id
-            elif recovery := transaction.recovery:
-                values[election.COMMITTEE] = election.encode_committee(recovery.seats)
         if elected is not None:
             values[election.COMMITTEE] = election.encode_committee(elected)
         return values

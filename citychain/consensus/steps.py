@@ -21,7 +21,7 @@ from citychain.ports import (
     StateView,
     StoredRound,
 )
-from citychain.types import CastVote, Certificate, Objection, PohEntry, Recovery, VoteOutcome
+from citychain.types import CastVote, Certificate, Objection, PohEntry, VoteOutcome
 
 __all__ = ["ApprovedByVotes", "SealedByHistory"]
 
@@ -82,9 +82,9 @@ class ApprovedByVotes(SealedByHistory):
         """See `citychain.ports.SupportsVotes.recover`."""
         await self._votes.recover(envelope, public_keys)
 
-    async def recovers(self, recovery: Recovery) -> bool:
+    async def recovers(self, tx_id: bytes) -> bool:
         """See `citychain.ports.SupportsVotes.recovers`."""
-        return await self._votes.recovers(recovery)
+        return await self._votes.recovers(tx_id)
 
     async def committee(self) -> CommitteeStatus:
         """See `citychain.ports.SupportsVotes.committee`."""

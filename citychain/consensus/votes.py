@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from citychain import checkpoint, notes
-from citychain.consensus._recoveries import Recoveries
+from citychain.consensus._recoveries import Recoveries, SignedRecovery
 from citychain.consensus._tally import Tally
 from citychain.consensus._verifier import Verifier
 from citychain.crypto.keys import key_id
@@ -162,13 +162,11 @@ class VoteBox:
         """See `citychain.ports.SupportsVotes.recover`; one that is in force already changes
         nothing."""
         await self._load()
-        note, recovery = await self._verifier.in_turn(
-            partial(self._recoveries.read, envelope, public_keys)
-        )
+        order = await self._verifier.in_turn(partial(self._recoveries.read, envelope, public_keys))
         if self._closed:
             raise self._closing()
         # Its keeping must not end half-way, whatever becomes of the caller.
-        keeping = asyncio.create_task(self._recover(note, recovery))
+        keeping = asyncio.create_task(self._recover(order))
         self._recovering.add(keeping)
         keeping.add_done_callback(self._recovering.discard)
         try:
@@ -189,19 +187,20 @@ class VoteBox:
     def _closing(self) -> CityUnavailable:
         return CityUnavailable(self._city.slug, "closing", timedelta(seconds=1))
 
-    async def _recover(self, note: notes.RecoveryNote, recovery: Recovery) -> None:
+    async def _recover(self, order: SignedRecovery) -> None:
         async with self._deciding:
-            if self._recoveries.knows(note, recovery):
+            if self._recoveries.knows(order.tx_id):
                 return
-            await self._check_place(recovery)
-            await self._recoveries.keep(note, recovery, self._storage)
+            await self._check_place(order.recovery)
+            self._recoveries.check_order(order)
+            await self._recoveries.keep(order, self._storage)
             for tally in self._tallies.values():
                 self._seat(tally)
 
-    async def recovers(self, recovery: Recovery) -> bool:
+    async def recovers(self, tx_id: bytes) -> bool:
         """See `citychain.ports.SupportsVotes.recovers`."""
         await self._load()
-        return self._recoveries.has(recovery)
+        return self._recoveries.knows(tx_id)
 
     async def _check_place(self, recovery: Recovery) -> None:
         """Hold a recovery to where the ledger stands."""

@@ -159,14 +159,19 @@ class ModelCity:
     # --- transactions
 
     def sign(
-        self, key: SigningKey, action: Action, *, depends_on: Sequence[bytes] = ()
+        self,
+        key: SigningKey,
+        action: Action,
+        *,
+        depends_on: Sequence[bytes] = (),
+        created_at_ms: int = 1,
     ) -> Transaction:
         self._nonce += 1
         body = wire.TransactionBody(
             genesis=self.genesis.id,
             author=id_of(key),
             nonce=self._nonce.to_bytes(8, "big"),
-            created_at_ms=1,
+            created_at_ms=created_at_ms,
             depends_on=depends_on,
             **action,
         ).SerializeToString()

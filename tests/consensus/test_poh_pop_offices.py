@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -111,8 +112,43 @@ async def test_a_recovery_fits_where_the_ledger_stands(new_city: NewCity) -> Non
     other = city.sign(OPERATOR, recovery(3, city.hashes[1], *RESCUE))
     assert await city.seal(other) == ["RECOVERY_MISFIT"]
     assert "round 2's checkpoint" in city.reason(other)
-    two = [city.sign(OPERATOR, recovery(3, city.hashes[2], *RESCUE)) for _ in range(2)]
-    assert sorted(await city.seal(*two)) == ["", "RECOVERY_MISFIT"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_the_latest_recovery_counts_in_whichever_order_they_are_sealed(
+    new_city: NewCity, at_once: bool
+) -> None:
+    """As for `VoteBox`: the latest round's, and of those from one round the one signed last."""
+    for seed in range(6):
+        city = new_city(**SMALL)
+        await city.seal_until(3)
+        signings = [(2, 9, PEOPLE[0]), (3, 5, PEOPLE[1]), (3, 6, PEOPLE[2])]
+        random.Random(seed).shuffle(signings)
+        orders = [
+            city.sign(
+                OPERATOR,
+                recovery(since, city.hashes[since - 1], Seat(id_of(key), 1)),
+                created_at_ms=signed,
+            )
+            for since, signed, key in signings
+        ]
+        for batch in [orders] if at_once else [[order] for order in orders]:
+            assert set(await city.seal(*batch)) <= {"", "RECOVERY_MISFIT"}
+        await city.seal()
+        committee = city.checkpoint(city.head.round).committee
+        assert committee == (Seat(id_of(PEOPLE[2]), 1),)
+
+
+async def test_an_older_recovery_is_rejected_once_a_later_one_is_sealed(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    await city.seal_until(3)
+    [newer, again, older] = [
+        city.sign(OPERATOR, recovery(since, city.hashes[since - 1], *RESCUE), created_at_ms=5)
+        for since in (3, 3, 2)
+    ]
+    assert await city.seal(newer) == [""]
+    assert await city.seal(again, older) == ["RECOVERY_MISFIT"] * 2
+    assert "from round 3 on" in city.reason(older)
 
 
 async def test_a_recovery_does_not_undo_a_later_election(new_city: NewCity) -> None:

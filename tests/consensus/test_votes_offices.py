@@ -284,8 +284,16 @@ async def test_a_second_recovery_of_a_round_replaces_the_first() -> None:
     world = World([1])
     box = world.box()
     [task] = approving(box, await world.seal())
-    for new in (7, 8):
-        await box.recover(world.recovery(1, seats(**{f"k{new}": 1})), keys_of(new))
+    orders = {
+        key: world.recovery(1, seats(**{f"k{key}": 1}), later_ms=ms)
+        for key, ms in ((7, 1), (8, 2), (9, 2), (10, 60_001))
+    }
+    for key in (7, 8, 7):
+        await box.recover(orders[key], keys_of(key))
+    for key, why in ((9, "from the same round was signed at"), (10, "compare clocks")):
+        with pytest.raises(InvalidRequest, match=why) as caught:
+            await box.recover(orders[key], keys_of(key))
+        assert caught.value.field == "transaction.body.created_at_ms"
     for opened in (box, world.box()):
         assert [one.key_id for one in (await opened.committee()).members] == [id_of(8)]
     await cancelled(task)

@@ -165,13 +165,14 @@ class World:
         key: SigningKey = OPERATOR,
         genesis: bytes | None = None,
         previous: bytes | None = None,
+        later_ms: int = 0,
     ) -> bytes:
         """The envelope of a recovery."""
         body = transaction_pb2.TransactionBody(
             genesis=genesis or self.genesis.id,
             author=key_id(key.public_key),
             nonce=bytes(8),
-            created_at_ms=self.clock.time_ms(),
+            created_at_ms=self.clock.time_ms() + later_ms,
         )
         body.recovery.from_round = since
         body.recovery.previous = self.hash_of(since - 1) if previous is None else previous

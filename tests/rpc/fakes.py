@@ -33,7 +33,6 @@ from citychain.types import (
     NodeRef,
     Objection,
     ObjectState,
-    Recovery,
     SealedNode,
     State,
     Vote,
@@ -162,7 +161,7 @@ class FakeVoting:
     async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:
         self.recoveries.append((envelope, public_keys))
 
-    async def recovers(self, recovery: Recovery) -> bool:
+    async def recovers(self, tx_id: bytes) -> bool:
         return bool(self.recoveries)
 
     async def committee(self) -> CommitteeStatus:
