@@ -13,7 +13,9 @@ order of round::
                             modulo 32, so that a later round takes the place of an old one
     conflict/<key id hex>   public key 2,592 | round 8 | checkpoint hash 32, signature 4,627
                             | another checkpoint hash 32, signature 4,627
-    accused/<key id hex>    id of the transaction that brings the conflict into the ledger
+    accusation/<key id hex> envelope of the transaction that is to bring the conflict into the
+                            ledger
+    accused/<key id hex>    id of that transaction, which is approved
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from citychain.layout import Reader
 from citychain.types import CastVote, ConflictingVotes, Vote
 
 __all__ = [
+    "ACCUSATION",
     "ACCUSED",
     "CONFLICT",
     "HANDOVER",
@@ -51,6 +54,7 @@ RECOVERY: Final = "recovery/"
 HANDOVER: Final = "handover/"
 LATE_VOTES: Final = "late-votes/"
 CONFLICT: Final = "conflict/"
+ACCUSATION: Final = "accusation/"
 ACCUSED: Final = "accused/"
 
 LATE_ROUNDS: Final = 32

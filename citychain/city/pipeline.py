@@ -154,6 +154,7 @@ class City:
         if self.voting is not None:
             self._accuser = Accuser(
                 slug=slug,
+                genesis=genesis,
                 storage=storage,
                 voting=self.voting,
                 sign=accusation,
