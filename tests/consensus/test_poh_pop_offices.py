@@ -122,7 +122,8 @@ async def test_the_latest_recovery_counts_in_whichever_order_they_are_sealed(
     for seed in range(6):
         city = new_city(**SMALL)
         await city.seal_until(3)
-        signings = [(2, 9, PEOPLE[0]), (3, 5, PEOPLE[1]), (3, 6, PEOPLE[2])]
+        older, other, last = PEOPLE[seed : seed + 3]
+        signings = [(2, 9, older), (3, 5, other), (3, 6, last)]
         random.Random(seed).shuffle(signings)
         orders = [
             city.sign(
@@ -136,7 +137,7 @@ async def test_the_latest_recovery_counts_in_whichever_order_they_are_sealed(
             assert set(await city.seal(*batch)) <= {"", "RECOVERY_MISFIT"}
         await city.seal()
         committee = city.checkpoint(city.head.round).committee
-        assert committee == (Seat(id_of(PEOPLE[2]), 1),)
+        assert committee == (Seat(id_of(last), 1),)
 
 
 async def test_an_older_recovery_is_rejected_once_a_later_one_is_sealed(new_city: NewCity) -> None:
