@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
 
 from citychain import checkpoint, election
 from citychain._native.transactions import Transaction
@@ -11,7 +10,7 @@ from citychain.consensus._ledger_before import LedgerBefore, Wanted
 from citychain.consensus._poh_pop_options import PohPopOptions
 from citychain.consensus._rejections import reject
 from citychain.consensus._stakes import excluded_object
-from citychain.consensus._terms import RECOVERED, Order, latest, order_of
+from citychain.consensus._terms import ELECTED, RECOVERED, Order, elected_bytes, latest, order_of
 from citychain.crypto import signatures
 from citychain.crypto.keys import key_id
 from citychain.genesis import Genesis
@@ -20,9 +19,6 @@ from citychain.presence import witness_object
 from citychain.types import Equivocation, Rejection, Seat
 
 __all__ = ["OfficeJudge"]
-
-EPOCHS_MAX: Final = 64
-"""How far back a recovery may begin, so that what is looked up has a bound."""
 
 
 class OfficeJudge:
@@ -40,8 +36,7 @@ class OfficeJudge:
                 wanted.objects.add(excluded_object(key_id(proof.public_key)))
             if (recovery := candidate.recovery) and self._may_recover(candidate, round):
                 wanted.rounds.add(recovery.from_round - 1)
-                wanted.objects.add(RECOVERED)
-                wanted.objects.update(self._elections(recovery.from_round, round))
+                wanted.objects.update((ELECTED, RECOVERED))
 
     def committee(self, before: LedgerBefore) -> tuple[Seat, ...]:
         """In office for the round."""
@@ -128,7 +123,6 @@ class OfficeJudge:
             recovery is not None
             and transaction.author == self._genesis.operator_id
             and recovery.from_round <= round
-            and len(self._epochs(recovery.from_round, round)) <= EPOCHS_MAX
         )
 
     def _misfit(
@@ -139,31 +133,21 @@ class OfficeJudge:
         first = recovery.from_round
         if first > round.round:
             return f"from round {first} on, which is later than this round, {round.round}"
-        if len(self._epochs(first, round.round)) > EPOCHS_MAX:
-            return f"from round {first} on, which is more than {EPOCHS_MAX} epochs ago"
         previous = before.checkpoint_hash(first - 1) if first > 1 else self._genesis.id
         if recovery.previous != previous:
             return f"previous is not the hash of round {first - 1}'s checkpoint"
-        for object in self._elections(first, round.round):
-            if before.value(object):
-                return f"since round {first} a committee was elected ({object}): recover that one"
+        elected = int.from_bytes(before.value(ELECTED), "big")
+        if elected >= first:
+            return f"since round {first} a committee was elected, in {elected}: recover that one"
         later = Order.from_bytes(before.value(RECOVERED))
         if order_of(transaction) <= later:
             return f"one from round {later.from_round} on, signed at {later.created_at_ms}, goes on"
         return None
 
-    def _elections(self, first: int, round: int) -> list[str]:
-        """Objects of the elections that were decided in rounds from ``first`` to before this."""
-        return [election.snapshot_object(epoch) for epoch in self._epochs(first, round)]
-
-    def _epochs(self, first: int, round: int) -> range:
-        size = self._options.epoch_rounds
-        return range(election.epoch_of(first, size), election.epoch_of(round, size))
-
     # --- what the round writes
 
     def writes(
-        self, approved: Sequence[Transaction], elected: tuple[Seat, ...] | None
+        self, round: int, approved: Sequence[Transaction], elected: tuple[Seat, ...] | None
     ) -> dict[str, bytes]:
         """What approved transactions leave, and an election, which a recovery does not undo."""
         values: dict[str, bytes] = {}
@@ -178,5 +162,6 @@ class OfficeJudge:
             elif proof := transaction.equivocation:
                 values[excluded_object(key_id(proof.public_key))] = transaction.tx_id
         if elected is not None:
+            values[ELECTED] = elected_bytes(round)
             values[election.COMMITTEE] = election.encode_committee(elected)
         return values

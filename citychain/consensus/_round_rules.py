@@ -168,7 +168,7 @@ class RoundRules:
         before: LedgerBefore,
         elected: tuple[Seat, ...] | None,
     ) -> dict[str, bytes]:
-        values = self._offices.writes(approved, elected)
+        values = self._offices.writes(round.round, approved, elected)
         presences = self._presences.records(round, approved) if self._presences else {}
         values |= {presence_object(key): record.to_bytes() for key, record in presences.items()}
         excluded = {key_id(proof.public_key) for item in approved if (proof := item.equivocation)}

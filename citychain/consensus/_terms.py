@@ -1,7 +1,8 @@
 """What the ledger says of how committees came into office and left it.
 
-Object, integers big-endian::
+Objects, integers big-endian::
 
+    $elected      round 8: the latest whose checkpoint names a next committee
     $recovered    from_round 8, created_at_ms 8: the recovery in force, or the last that was
 """
 
@@ -13,8 +14,9 @@ from typing import Final, NamedTuple
 from citychain._native.transactions import Transaction
 from citychain.layout import Reader
 
-__all__ = ["RECOVERED", "Order", "latest", "order_of"]
+__all__ = ["ELECTED", "RECOVERED", "Order", "elected_bytes", "latest", "order_of"]
 
+ELECTED: Final = "$elected"
 RECOVERED: Final = "$recovered"
 
 
@@ -43,6 +45,11 @@ class Order(NamedTuple):
         order = cls(reader.integer(8), reader.integer(8))
         reader.end()
         return order
+
+
+def elected_bytes(round: int) -> bytes:
+    """Value of `ELECTED`."""
+    return round.to_bytes(8, "big")
 
 
 def order_of(transaction: Transaction) -> Order:

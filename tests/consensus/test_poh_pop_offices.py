@@ -158,7 +158,7 @@ async def test_a_recovery_does_not_undo_a_later_election(new_city: NewCity) -> N
     await city.seal_until(8)
     old = city.sign(OPERATOR, recovery(8, city.hashes[7], *RESCUE))
     assert await city.seal(old) == ["RECOVERY_MISFIT"]
-    assert "elected ($election/0)" in city.reason(old)
+    assert "elected, in 8" in city.reason(old)
     assert city.checkpoint(9).committee == (Seat(id_of(ANNA), 10),)
     of_this = city.sign(OPERATOR, recovery(9, city.hashes[8], *RESCUE))
     assert await city.seal(of_this) == [""]
@@ -175,9 +175,16 @@ async def test_an_election_goes_before_a_recovery_in_its_round(new_city: NewCity
     assert city.checkpoint(9).committee == (Seat(id_of(ANNA), 10),)
 
 
-async def test_where_nobody_stands_a_recovery_reaches_over_epochs(new_city: NewCity) -> None:
+async def test_a_recovery_reaches_over_elections_that_changed_nobody(new_city: NewCity) -> None:
+    """Nobody was named, so no handover ends it."""
     city = new_city(**SMALL | {"epoch_rounds": 2, "seed_rounds": 1})
-    await city.seal_until(130)
-    far = city.sign(OPERATOR, recovery(1, city.genesis.id, *RESCUE))
-    assert await city.seal(far) == ["RECOVERY_MISFIT"]
-    assert await city.seal(city.sign(OPERATOR, recovery(10, city.hashes[9], *RESCUE))) == [""]
+    await city.seal_until(6)
+    await city.seal(city.sign(ANNA, candidacy(10)))
+    await city.seal_until(140)
+    named = [number for number in range(1, 141) if city.checkpoint(number).next_committee]
+    assert named == [8]
+    old, due = (city.sign(OPERATOR, recovery(n, city.hashes[n - 1], *RESCUE)) for n in (8, 9))
+    assert await city.seal(old) == ["RECOVERY_MISFIT"]
+    assert await city.seal(due) == [""]
+    await city.seal()
+    assert city.checkpoint(143).committee == RESCUE
