@@ -18,6 +18,7 @@ from citychain.consensus._offices import OfficeJudge
 from citychain.consensus._poh_pop_options import PohPopOptions
 from citychain.consensus._presence_judge import PresenceJudge
 from citychain.consensus._stakes import StakeJudge, candidates_bytes, folded, stakes_of
+from citychain.consensus._terms import FORMER, decode_former, former_bytes
 from citychain.crypto import poh
 from citychain.crypto.keys import key_id
 from citychain.genesis import Genesis
@@ -35,6 +36,8 @@ ACTIONS: Final = {
     ),
 }
 """Actions that have a meaning, by policy."""
+MOVES: Final = frozenset(("withdrawal", "recovery"))
+"""Actions for which it matters who was in office before."""
 
 
 class RoundRules:
@@ -55,6 +58,8 @@ class RoundRules:
         StakeJudge.want((item for item in ours if item.stake), self._options, wanted)
         if self._presences:
             self._presences.want(round, candidates, wanted)
+        if round == self._last(round) or any(item.action in MOVES for item in ours):
+            wanted.objects.add(FORMER)
         if round > self._closing(round):
             wanted.objects.add(election.snapshot_object(self._epoch(round)))
         return wanted
@@ -91,7 +96,7 @@ class RoundRules:
             self._options,
             before,
             excluded,
-            seated | {candidate.key_id for candidate in standing},
+            seated | {candidate.key_id for candidate in standing} | self._answerable(round, before),
         ).judge(
             {index: item for index, item in ours.items() if item.stake and index not in refused}
         )
@@ -103,7 +108,7 @@ class RoundRules:
         elected = self._elected(round, standing, committee)
 
         def effects(approved: Sequence[Transaction]) -> Mapping[str, bytes]:
-            return self._effects(round, approved, before, elected)
+            return self._effects(round, approved, before, committee, elected)
 
         return Judgement(
             committee=committee,
@@ -134,6 +139,16 @@ class RoundRules:
             self._epoch(round), self._options.epoch_rounds, self._options.seed_rounds
         )
 
+    def _last(self, round: int) -> int:
+        """The last round of the round's epoch."""
+        return election.last_round(self._epoch(round), self._options.epoch_rounds)
+
+    def _answerable(self, round: RoundContext, before: LedgerBefore) -> set[bytes]:
+        """Who left office less than an epoch ago: a second vote of theirs can turn up yet, and
+        would find no stake."""
+        first = round.round - self._options.epoch_rounds
+        return {key for key, last in decode_former(before.value(FORMER)).items() if last >= first}
+
     def _standing(self, round: int, before: LedgerBefore) -> tuple[election.Candidate, ...]:
         """Candidates of an election that is closed and not decided before the round."""
         if round <= self._closing(round):
@@ -149,7 +164,7 @@ class RoundRules:
     ) -> tuple[Seat, ...] | None:
         """The next committee, in an epoch's last round and if it is another one."""
         epoch = self._epoch(round.round)
-        if not standing or round.round != election.last_round(epoch, self._options.epoch_rounds):
+        if not standing or round.round != self._last(round.round):
             return None
         seed = poh.extend(
             round.previous_poh,
@@ -166,6 +181,7 @@ class RoundRules:
         round: RoundContext,
         approved: Sequence[Transaction],
         before: LedgerBefore,
+        committee: tuple[Seat, ...],
         elected: tuple[Seat, ...] | None,
     ) -> dict[str, bytes]:
         values = self._offices.writes(round.round, approved, elected)
@@ -176,6 +192,17 @@ class RoundRules:
         after = folded(stakes, approved, excluded)
         if after != stakes:
             values[election.CANDIDATES] = candidates_bytes(after)
+        if new := values.get(election.COMMITTEE):
+            left = {seat.key_id for seat in committee}
+            left -= {seat.key_id for seat in election.decode_committee(new)}
+            known = decode_former(before.value(FORMER))
+            former = {
+                key: last
+                for key, last in (known | dict.fromkeys(left, round.round)).items()
+                if key in after and last + self._options.epoch_rounds > round.round
+            }
+            if former != known:
+                values[FORMER] = former_bytes(former)
         if round.round != self._closing(round.round):
             return values
         candidates = []

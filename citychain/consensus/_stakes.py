@@ -112,7 +112,7 @@ def _judge_withdrawal(
     if rest < 0:
         return reject("NO_STAKE", f"the key's stake is {held}")
     if serving:
-        return reject("SERVING", "in office, or standing in the election under way")
+        return reject("SERVING", "in office, or less than an epoch ago, or standing in an election")
     if 0 < rest < options.stake_min:
         return reject(
             "STAKE_TOO_SMALL",

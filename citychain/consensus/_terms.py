@@ -4,20 +4,32 @@ Objects, integers big-endian::
 
     $elected      round 8: the latest whose checkpoint names a next committee
     $recovered    from_round 8, created_at_ms 8: the recovery in force, or the last that was
+    $former       count 2, each key id 32, last round in office 8: candidates who left it
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from citychain._native.transactions import Transaction
 from citychain.layout import Reader
 
-__all__ = ["ELECTED", "RECOVERED", "Order", "elected_bytes", "latest", "order_of"]
+__all__ = [
+    "ELECTED",
+    "FORMER",
+    "RECOVERED",
+    "Order",
+    "decode_former",
+    "elected_bytes",
+    "former_bytes",
+    "latest",
+    "order_of",
+]
 
 ELECTED: Final = "$elected"
 RECOVERED: Final = "$recovered"
+FORMER: Final = "$former"
 
 
 class Order(NamedTuple):
@@ -50,6 +62,28 @@ class Order(NamedTuple):
 def elected_bytes(round: int) -> bytes:
     """Value of `ELECTED`."""
     return round.to_bytes(8, "big")
+
+
+def former_bytes(last_rounds: Mapping[bytes, int]) -> bytes:
+    """Value of `FORMER`, given last rounds in office by key id; at most
+    `citychain.election.CANDIDATES_MAX`."""
+    return len(last_rounds).to_bytes(2, "big") + b"".join(
+        key + last.to_bytes(8, "big") for key, last in sorted(last_rounds.items())
+    )
+
+
+def decode_former(value: bytes) -> dict[bytes, int]:
+    """Value of `FORMER`, read; empty, nobody left.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    if not value:
+        return {}
+    reader = Reader(value, FORMER)
+    former = {reader.take(32): reader.integer(8) for _ in range(reader.integer(2))}
+    reader.end()
+    return former
 
 
 def order_of(transaction: Transaction) -> Order:

@@ -16,6 +16,7 @@ from consensus.model_city import (
     id_of,
     recovery,
     vote,
+    withdrawal,
 )
 
 from citychain.types import Seat
@@ -73,6 +74,36 @@ async def test_only_representatives_and_candidates_are_held_to_their_votes(
     assert await city.seal(stranger) == ["EQUIVOCATION_UNPROVEN"]
     assert await city.seal(city.sign(ANNA, candidacy(10))) == [""]
     assert await city.seal(city.sign(BEN, equivocation(ANNA, city.genesis.id))) == [""]
+
+
+async def test_a_stake_stays_for_an_epoch_after_leaving_office(new_city: NewCity) -> None:
+    """So that a second vote that is shown late still costs it."""
+    city = new_city(**SMALL | {"seats": 1})
+    await city.seal(city.sign(ANNA, candidacy(1)))
+    await city.seal_until(8)
+    await city.seal(city.sign(BEN, candidacy(100)))
+    await city.seal_until(16)
+    assert city.checkpoint(16).next_committee == (Seat(id_of(BEN), 100),)
+    for _ in range(5):
+        assert await city.seal(city.sign(ANNA, withdrawal(1))) == ["SERVING"]
+    proof = city.sign(BEN, equivocation(ANNA, city.genesis.id, round=9))
+    assert (await city.judge(proof)).refused == {}
+    await city.seal_until(24)
+    assert city.checkpoint(24).next_committee is None, "Ben was drawn again"
+    assert await city.seal(city.sign(ANNA, withdrawal(1))) == [""]
+
+
+async def test_who_a_recovery_replaces_answers_for_an_epoch_too(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    await city.seal(city.sign(ANNA, candidacy(10)))
+    await city.seal_until(8)
+    order = city.sign(OPERATOR, recovery(9, city.hashes[8], Seat(id_of(BEN), 1)))
+    assert await city.seal(order) == [""]
+    assert await city.seal(city.sign(ANNA, withdrawal(10))) == ["SERVING"]
+    assert await city.value("$former") == b"\0\1" + id_of(ANNA) + (9).to_bytes(8, "big")
+    proof = city.sign(BEN, equivocation(ANNA, city.genesis.id))
+    assert await city.seal(proof) == [""]
+    assert await city.seal(city.sign(ANNA, withdrawal(10))) == ["EXCLUDED"]
 
 
 # --- recoveries
