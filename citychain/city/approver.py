@@ -23,7 +23,9 @@ __all__ = ["Approver"]
 logger = logging.getLogger(__name__)
 
 ROUNDS_MAX: Final = 8
-"""Rounds sealed and not yet approved; further ones wait, and then the city fills up."""
+"""Rounds sealed and not yet approved; further ones wait, and new work is refused."""
+STALLED_SECONDS: Final = 10.0
+"""Longer than a busy city's rounds wait for each other."""
 
 
 class Approver:
@@ -51,6 +53,8 @@ class Approver:
         self._order = asyncio.Lock()
         self._queue: asyncio.Queue[tuple[StoredRound, asyncio.Task[Certificate]]] = asyncio.Queue()
         self._tasks: asyncio.TaskGroup | None = None
+        self._waiting_since: float | None = None
+        """Since when a round waits for room."""
         self.certified_round = 0
         """All rounds up to this one are approved."""
 
@@ -59,6 +63,13 @@ class Approver:
         """Whether the next round would wait for one before it to be approved."""
         return self._room.locked()
 
+    @property
+    def stalled(self) -> bool:
+        """Whether a round has waited so long for one before it to be approved that more work
+        would only pile up."""
+        since = self._waiting_since
+        return since is not None and self._clock.monotonic() - since > STALLED_SECONDS
+
     async def add(self, round: StoredRound) -> None:
         """Have a committed round approved; waits while too many are, and for those before."""
         async with self._order:
@@ -66,7 +77,9 @@ class Approver:
 
     async def _add(self, round: StoredRound) -> None:
         assert self._tasks is not None
+        self._waiting_since = self._clock.monotonic()
         await self._room.acquire()
+        self._waiting_since = None
         self._queue.put_nowait((round, self._tasks.create_task(self._approve(round))))
 
     async def run(self, backlog: Sequence[StoredRound]) -> None:

@@ -55,6 +55,7 @@ __all__ = ["City"]
 logger = logging.getLogger(__name__)
 
 ROUNDS_PAGE: Final = 16
+RETRY_AFTER_STALL: Final = timedelta(seconds=5)
 
 
 class City:
@@ -288,6 +289,8 @@ class City:
         if acknowledge:
             self._acknowledger.check()
         try:
+            if self._approver.stalled:
+                raise Overloaded("new work is refused", RETRY_AFTER_STALL)
             results = await self._intake.submit(envelopes)
         except Overloaded as error:
             raise await self._with_cause(error) from None

@@ -134,4 +134,6 @@ def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # A follower that waits for rounds pings more often than data comes; that is no abuse.
+        ("grpc.http2.max_ping_strikes", 0),
     ]

@@ -7,17 +7,19 @@ import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from following.conftest import REPRESENTATIVES, OpenRepresentative, tokyo
-from following.test_representative import RICH, running, settle
+from following.test_representative import RICH, entangled, running, settle
 
 from citychain import checkpoint
+from citychain.city.approver import ROUNDS_MAX, STALLED_SECONDS
 from citychain.client.city import CityClient
 from citychain.clock import SystemClock
-from citychain.errors import InvalidRound
+from citychain.errors import InvalidRound, Overloaded
 from citychain.following.timeliness import CLOCK_BOUND_MS, WAITED_SECONDS
 from citychain.testing import FailingStorage
 from citychain.testing.server import CityServerFactory
@@ -161,6 +163,34 @@ async def test_another_history_of_the_same_city_gets_no_vote(
             assert not status.conflicting
             kept = [stored.checkpoint_hash for stored in await honest.kept_rounds(1, 100)]
             assert kept == [stored.checkpoint_hash for stored in first]
+
+
+class HastyClock(SystemClock):
+    """A clock whose seconds can be skipped."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.skipped
+
+
+async def test_a_city_that_approves_nothing_refuses_new_work_and_says_why(
+    city_server: CityServerFactory, representative: OpenRepresentative
+) -> None:
+    clock = HastyClock()
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(city_server(tokyo(1, balances=RICH), clock=clock))
+        city = await stack.enter_async_context(server.client("tokyo"))
+        genesis = (await city.info()).genesis
+        for seed in range(ROUNDS_MAX + 1):
+            await settle(city, seed, State.SEALED)
+        clock.skipped = 2 * STALLED_SECONDS
+        with pytest.raises(Overloaded, match=r"round 1 waits for its certificate.*silent"):
+            await city.submit(entangled(genesis, 99), timeout=timedelta(seconds=1))
+        late = await stack.enter_async_context(representative(server, 0))
+        async with running(late):
+            await settle(city, 100)
 
 
 async def test_several_keys_vote_inside_one_server(
