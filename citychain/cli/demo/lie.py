@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -123,15 +124,20 @@ async def catch_a_lie(directory: Path, say: Callable[[str], None]) -> Caught:
                 refusal = f"{member.objection.check}: {member.objection.detail}"
                 caught.refusals.append(refusal)
                 say(
-                    f"representative {member.key_id.hex()[:8]}… refuses round "
-                    f"{member.objection.round}: {refusal}"
+                    f"representative {member.key_id.hex()[:12]}… refuses round "
+                    f"{member.objection.round}: {_shortened(refusal)}"
                 )
         caught.lie = (await city.status([overdraft.tx_id]))[overdraft.tx_id].state.name
         caught.receipts = len(await city.receipts([overdraft.tx_id]))
         say(f"the lie stays {caught.lie}: no certificate, no receipt, and nobody is paid")
     caught.audit = await _audit(directory)
-    say(f"the server is stopped; an audit of what it stored says: {caught.audit}")
+    say(f"the server is stopped; an audit of what it stored says: {_shortened(caught.audit)}")
     return caught
+
+
+def _shortened(text: str) -> str:
+    """A text whose ids people can read over."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1…", text)
 
 
 def _prepare(directory: Path) -> tuple[SigningKey, SigningKey]:
