@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from citychain.cli.demo.lie import Caught
+
 STAND_IN = """
 from citychain import CityDefinition, DagDefinition, Rejection, SealedRounds, hookimpl
 
@@ -67,6 +69,11 @@ def test_everything_comes_to_what_it_must(
     for city in record["cities"]:
         assert city["receipts_valid"] == city["log_size"] == city["acknowledged"] - 1
     assert record["cities"][0]["rejected"]["RULE"] == 1
+    lie = record["lie"]
+    assert (lie["honest"], lie["lie"], lie["receipts"]) == ("APPROVED", "SEALED", 0)
+    assert len(lie["refusals"]) == 3
+    assert {"OVERDRAFT" in refusal for refusal in lie["refusals"]} == {True}
+    assert "does not hold: verdict" in lie["audit"]
     assert "is killed (SIGKILL)" in ran.err
     assert (tmp_path / "here" / "citychain.toml").exists()
 
@@ -80,6 +87,22 @@ def test_a_city_that_breaks_its_rule_makes_it_fail(
     assert "difference: kanazawa: REJECTED RULE: 0, not 1" in ran.err
     assert "(breach): APPROVED, not REJECTED RULE" in ran.err
     assert "kanazawa" in ran.out
+
+
+def test_a_lie_that_is_believed_makes_it_fail() -> None:
+    believed = Caught(
+        honest="APPROVED",
+        lie="APPROVED",
+        refusals=["no"] * 2,
+        receipts=1,
+        audit="all 2 rounds hold",
+    )
+    assert believed.differences == [
+        "riverside: the lie is APPROVED, not SEALED",
+        "riverside: 2 representatives refused, not 3",
+        "riverside: the lie has a receipt",
+        "riverside: the audit says all 2 rounds hold",
+    ]
 
 
 def test_missing_plugins_are_named(
