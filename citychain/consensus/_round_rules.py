@@ -18,7 +18,15 @@ from citychain.consensus._offices import OfficeJudge
 from citychain.consensus._poh_pop_options import PohPopOptions
 from citychain.consensus._presence_judge import PresenceJudge
 from citychain.consensus._stakes import StakeJudge, candidates_bytes, folded, stakes_of
-from citychain.consensus._terms import FORMER, decode_former, former_bytes
+from citychain.consensus._terms import (
+    FORMER,
+    UNSEATED,
+    decode_former,
+    decode_unseated,
+    former_bytes,
+    latest,
+    unseated_bytes,
+)
 from citychain.crypto import poh
 from citychain.crypto.keys import key_id
 from citychain.genesis import Genesis
@@ -38,6 +46,8 @@ ACTIONS: Final = {
 """Actions that have a meaning, by policy."""
 MOVES: Final = frozenset(("withdrawal", "recovery"))
 """Actions for which it matters who was in office before."""
+STANDING: Final = frozenset(("candidacy", "withdrawal", "equivocation", "recovery"))
+"""Actions by which candidates stand, or do not."""
 
 
 class RoundRules:
@@ -60,6 +70,8 @@ class RoundRules:
             self._presences.want(round, candidates, wanted)
         if round == self._last(round) or any(item.action in MOVES for item in ours):
             wanted.objects.add(FORMER)
+        if round == self._closing(round) or any(item.action in STANDING for item in ours):
+            wanted.objects.add(UNSEATED)
         if round > self._closing(round):
             wanted.objects.add(election.snapshot_object(self._epoch(round)))
         return wanted
@@ -203,10 +215,16 @@ class RoundRules:
             }
             if former != known:
                 values[FORMER] = former_bytes(former)
+        was_unseated = decode_unseated(before.value(UNSEATED))
+        unseated = self._unseated(was_unseated, committee, approved) & after.keys()
+        if unseated != was_unseated:
+            values[UNSEATED] = unseated_bytes(unseated)
         if round.round != self._closing(round.round):
             return values
         candidates = []
         for key, stake in after.items():
+            if key in unseated:
+                continue
             factor = 1_000
             if self._presences:
                 record = presences.get(key) or self._presences.last(before, key)
@@ -219,3 +237,16 @@ class RoundRules:
             snapshot = election.Snapshot(round.round, tuple(candidates))
             values[election.snapshot_object(epoch)] = election.encode_snapshot(snapshot)
         return values
+
+    @staticmethod
+    def _unseated(
+        before: set[bytes], committee: tuple[Seat, ...], approved: Sequence[Transaction]
+    ) -> set[bytes]:
+        """Who does not stand after the round: who was lost with a committee, and did not lock
+        more since. Elected again and again, they would stop the city in each epoch."""
+        after = before - {item.author for item in approved if item.action == "candidacy"}
+        if (order := latest(approved)) is not None:
+            assert order.recovery is not None
+            after |= {seat.key_id for seat in committee}
+            after -= {seat.key_id for seat in order.recovery.seats}
+        return after

@@ -4,12 +4,14 @@ Objects, integers big-endian::
 
     $elected      round 8: the latest whose checkpoint names a next committee
     $recovered    from_round 8, created_at_ms 8: the recovery in force, or the last that was
+    $unseated     count 2, each key id 32: candidates who stand in no election until they lock
+                  more, since a recovery took their seat
     $former       count 2, each key id 32, last round in office 8: candidates who left it
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from citychain._native.transactions import Transaction
@@ -19,16 +21,20 @@ __all__ = [
     "ELECTED",
     "FORMER",
     "RECOVERED",
+    "UNSEATED",
     "Order",
     "decode_former",
+    "decode_unseated",
     "elected_bytes",
     "former_bytes",
     "latest",
     "order_of",
+    "unseated_bytes",
 ]
 
 ELECTED: Final = "$elected"
 RECOVERED: Final = "$recovered"
+UNSEATED: Final = "$unseated"
 FORMER: Final = "$former"
 
 
@@ -84,6 +90,25 @@ def decode_former(value: bytes) -> dict[bytes, int]:
     former = {reader.take(32): reader.integer(8) for _ in range(reader.integer(2))}
     reader.end()
     return former
+
+
+def unseated_bytes(keys: Collection[bytes]) -> bytes:
+    """Value of `UNSEATED`; at most `citychain.election.CANDIDATES_MAX`."""
+    return len(keys).to_bytes(2, "big") + b"".join(sorted(keys))
+
+
+def decode_unseated(value: bytes) -> set[bytes]:
+    """Value of `UNSEATED`, read; empty, it is nobody.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    if not value:
+        return set()
+    reader = Reader(value, UNSEATED)
+    keys = {reader.take(32) for _ in range(reader.integer(2))}
+    reader.end()
+    return keys
 
 
 def order_of(transaction: Transaction) -> Order:

@@ -23,7 +23,7 @@ from citychain.types import Seat
 
 NewCity = Callable[..., ModelCity]
 SMALL = {"epoch_rounds": 8, "seed_rounds": 2, "seed_hashes": 3, "seats": 3}
-ANNA, BEN = PEOPLE[:2]
+ANNA, BEN, CORA = PEOPLE[:3]
 RESCUE = (Seat(id_of(ANNA), 2), Seat(id_of(BEN), 1))
 
 
@@ -219,3 +219,38 @@ async def test_a_recovery_reaches_over_elections_that_changed_nobody(new_city: N
     assert await city.seal(due) == [""]
     await city.seal()
     assert city.checkpoint(143).committee == RESCUE
+
+
+async def test_who_is_lost_with_a_committee_stands_again_by_locking_more(
+    new_city: NewCity,
+) -> None:
+    city = new_city(**SMALL)
+    await city.seal(*(city.sign(key, candidacy(10)) for key in (ANNA, BEN, CORA)))
+    await city.seal_until(8)
+    # Anna and Ben are lost; the operator seats Cora and one of its own.
+    rescue = sorted([Seat(id_of(CORA), 1), Seat(id_of(OPERATOR), 1)])
+    order = city.sign(OPERATOR, recovery(9, city.hashes[8], *rescue))
+    assert await city.seal(order) == [""]
+    assert await city.candidates() == {id_of(key): 10 for key in (ANNA, BEN, CORA)}
+    await city.seal_until(16)
+    assert city.checkpoint(16).next_committee == (Seat(id_of(CORA), 10),)
+    # Ben comes back; Anna does not, and her stake is hers once she has answered for an epoch.
+    assert await city.seal(city.sign(BEN, candidacy(1))) == [""]
+    assert await city.seal(city.sign(ANNA, withdrawal(10))) == [""]
+    assert await city.value("$unseated") == b"\0\0"
+    await city.seal_until(24)
+    assert {seat.key_id for seat in city.checkpoint(24).next_committee or ()} == {
+        id_of(BEN),
+        id_of(CORA),
+    }
+
+
+async def test_who_is_excluded_is_not_among_the_unseated_either(new_city: NewCity) -> None:
+    city = new_city(**SMALL)
+    await city.seal(city.sign(ANNA, candidacy(10)))
+    await city.seal_until(8)
+    order = city.sign(OPERATOR, recovery(9, city.hashes[8], Seat(id_of(BEN), 1)))
+    assert await city.seal(order) == [""]
+    assert await city.value("$unseated") == b"\0\1" + id_of(ANNA)
+    assert await city.seal(city.sign(BEN, equivocation(ANNA, city.genesis.id))) == [""]
+    assert await city.value("$unseated") == b"\0\0"
