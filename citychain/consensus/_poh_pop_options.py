@@ -52,7 +52,7 @@ class PohPopOptions(BaseModel):
 
     place: RegionOptions | None = None
     """The city's region, and its neighbours' for naming them. Needed by every policy but
-    ``none``."""
+    ``none``, which judges none."""
     policy: Policy = "none"
     """What an author must show before anything else of theirs is approved.
 
@@ -94,6 +94,10 @@ class PohPopOptions(BaseModel):
             raise ValueError("policy 'witnessed' needs witnesses: say how many, 1 to 16")
         if self.policy != "witnessed" and self.witnesses:
             raise ValueError("witnesses are for policy 'witnessed' alone: leave them out")
+        if self.policy == "none" and self.place is not None:
+            raise ValueError(
+                "place is for policies that judge presences: choose one, or leave it out"
+            )
         if self.policy == "none" and self.events:
             raise ValueError("events are for policies that judge presences: leave them out")
         if self.epoch_rounds <= self.seed_rounds:
