@@ -15,7 +15,8 @@ between; else by the value of ``property``.
 
 A file is read when options are validated. What they hold, dump and compare from then on is the
 polygons: the region's own and its neighbours', by name, so that a point outside can be told where
-it is. So a genesis needs no file. ``docs/design/places.md`` says which points are inside.
+it is. So a city that has a genesis needs no file; one that can be read must say the same still.
+``docs/design/places.md`` says which points are inside.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from pydantic import (
 )
 
 from citychain.crypto.places import Features, Places
-from citychain.hooks.definitions import FOLDER, Disc
+from citychain.hooks.definitions import FOLDER, Disc, SourceUnreadable
 from citychain.nearest import did_you_mean
 
 __all__ = ["Location", "Region", "RegionOptions", "read_map"]
@@ -164,7 +165,7 @@ class _Source(BaseModel):
                 with as_file(files(package) / path) as found:
                     file = _read(found, self.property, names)
             except ImportError:
-                raise ValueError(f"resource: there is no package {package}") from None
+                raise SourceUnreadable(f"resource: there is no package {package}") from None
         return file.region(self.property, str(self.value))
 
 
@@ -220,7 +221,7 @@ def _read(path: Path, property: str, names: tuple[str, ...]) -> _File:
         stat = path.stat()
         return _parsed(path, stat.st_mtime_ns, stat.st_size, property, names)
     except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise SourceUnreadable(f"{path} cannot be read: {error}") from None
 
 
 @lru_cache(FILES_MAX)

@@ -10,6 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from citychain.city.pinned import genesis_file
 from citychain.city.plan import CityPlan
 from citychain.errors import ConfigurationError
 from citychain.genesis import Genesis, Representative
@@ -19,7 +20,7 @@ __all__ = ["found_city", "genesis_path", "keep_genesis", "write_new"]
 
 def genesis_path(data_dir: Path, plan: CityPlan) -> Path:
     """Where the city's genesis file is, or will be."""
-    return plan.genesis or data_dir / "genesis" / f"{plan.slug}.json"
+    return genesis_file(data_dir, plan.slug, plan.genesis)
 
 
 def found_city(data_dir: Path, network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:
@@ -85,6 +86,7 @@ def _check(path: Path, network: str, plan: CityPlan, genesis: Genesis) -> None:
                 f"city {plan.slug}: {what} is configured as {configured!r}, but {path} says "
                 f"{pinned!r}; a city with a history keeps what it began with: "
                 f"{_back(what, configured, pinned)}, or found a new city under another name"
+                f"{_anew(path, plan)}"
             )
 
 
@@ -96,6 +98,13 @@ def _back(what: str, configured: object, pinned: object) -> str:
             return f"install the release of its package that has version {version} of {name}"
         return f'change the line back to {what} = "{name}"'
     return f"change {what} back"
+
+
+def _anew(path: Path, plan: CityPlan) -> str:
+    """The way out for a city that has a genesis and no history, as `citychain init` leaves it."""
+    if plan.genesis is not None:  # It was made elsewhere, for others too.
+        return ""
+    return f"; if nothing was ever sent to it, remove {path} and start again"
 
 
 def write_new(path: Path, content: bytes) -> None:

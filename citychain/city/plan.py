@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from citychain.city.pinned import PinnedPart, genesis_file, pinned_options, with_pinned
 from citychain.config import (
     CitySettings,
     LimitsSettings,
@@ -32,6 +34,8 @@ from citychain.hooks.definitions import (
 from citychain.hooks.registry import Registry
 
 __all__ = ["CONFIGURATION", "CityPlan", "Part", "define_city", "plan_city"]
+
+logger = logging.getLogger(__name__)
 
 CONFIGURATION: Final = "configuration"
 """The source of a city that no plugin offers."""
@@ -111,7 +115,8 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
     """
     city, source = define_city(slug, settings, registry)
     table = settings.cities.get(slug) or CitySettings()
-    choice = _Choice(city, source, settings)
+    genesis = genesis_file(settings.data_dir, slug, table.genesis)
+    choice = _Choice(city, source, settings, genesis)
     return CityPlan(
         slug=slug,
         titles=city.titles,
@@ -120,8 +125,8 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         parent=city.parent,
         source=source,
         storage=choice.storage(registry),
-        dag=choice.part("dag", registry.dag_handler),
-        consensus=choice.part("consensus", registry.consensus_step),
+        dag=choice.part("dag", registry.dag_handler, lambda dag: dag.rule),
+        consensus=choice.part("consensus", registry.consensus_step, lambda step: step.step),
         num_hashes=table.num_hashes,
         hold_rounds=table.hold_rounds,
         balances=table.balances,
@@ -141,13 +146,21 @@ class _Choice:
     city: CityDefinition
     source: str
     settings: Settings
+    genesis: Path
+    """Its file, which need not be there yet."""
 
-    def part(self, part: str, find: Callable[[str], D]) -> Part[D]:
+    def part(
+        self, part: PinnedPart, find: Callable[[str], D], identity: Callable[[D], str]
+    ) -> Part[D]:
         name = getattr(self.city, part)
         definition = self._find(find, name, "cities", self.city.slug, part)
         options = getattr(self.city, f"{part}_options")
         key = ("cities", self.city.slug, f"{part}_options")
-        return Part(name, definition, self._options(definition.options, options, *key))
+
+        def pinned() -> Mapping[str, Any]:
+            return pinned_options(self.genesis, part, identity(definition))
+
+        return Part(name, definition, self._options(definition.options, options, *key, pin=pinned))
 
     def storage(self, registry: Registry) -> Part[StorageDefinition]:
         """A ``[storage.NAME]`` table, or a backend of that name with its default options."""
@@ -176,12 +189,22 @@ class _Choice:
                 f"{place(self.settings.sources, key)}{self._who}: {error}"
             ) from None
 
-    def _options(self, model: type[BaseModel], options: Mapping[str, Any], *key: str) -> BaseModel:
+    def _options(
+        self,
+        model: type[BaseModel],
+        options: Mapping[str, Any],
+        *key: str,
+        pin: Callable[[], Mapping[str, Any]] = dict,
+    ) -> BaseModel:
+        """Options of a part; ``pin`` gives those of its genesis, where a source is gone."""
         try:
             return model.model_validate(dict(options), context={FOLDER: self.settings.folder})
         except ValidationError as error:
             faults = explain(error, model, self.settings.sources, key)
-            raise ConfigurationError(f"{self._who}: {faults}") from None
+            if (filled := with_pinned(options, error, pin())) is None:
+                raise ConfigurationError(f"{self._who}: {faults}") from None
+            logger.warning("%s: %s; what %s says of it counts", self._who, faults, self.genesis)
+            return self._options(model, filled, *key)
 
     @property
     def _who(self) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "DagDefinition",
     "Disc",
     "NoOptions",
+    "SourceUnreadable",
     "StorageDefinition",
 ]
 
@@ -35,6 +36,11 @@ API_VERSION: Final = 1
 FOLDER: Final = "folder"
 """Options are validated with a context that has the folder of ``citychain.toml`` under this key: a
 `pathlib.Path` that paths in them are relative to."""
+
+
+class SourceUnreadable(ValueError):
+    """A validator of options raises it where a file that an option names cannot be read. A city
+    that has a genesis then goes by what that keeps of the option."""
 
 
 class NoOptions(BaseModel):
