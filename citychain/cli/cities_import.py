@@ -8,6 +8,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["cities_import"]
 
-HEAD: Final = """\
-# Cities that `citychain cities import` made of {file}.
+HEAD: Final = "# Cities that `citychain cities import` made of "
+"""How a file begins that may be written anew."""
+ABOUT: Final = """\
+{file}.
 #
 # Paths are relative to citychain.toml, which names this file in cities_from; a [cities.SLUG] table
 # there goes over the one of that slug here.
@@ -33,11 +36,19 @@ CITY: Final = """
 titles = {titles}
 aliases = {aliases}
 consensus = "poh-pop"
-consensus_options.place = {place}
+consensus_options.policy = "{policy}"
 """
+PLACE: Final = "consensus_options.place = {place}\n"
 SLUG: Final = r"[a-z][a-z0-9-]{0,62}"
 TOLD_MAX: Final = 5
 """Names that are told of one kind."""
+
+
+class ImportPolicy(StrEnum):
+    """Policies of ``poh-pop`` that need no more than a map."""
+
+    NONE = "none"
+    CLAIMED = "claimed"
 
 
 def cities_import(
@@ -57,6 +68,13 @@ def cities_import(
     language: Annotated[
         str, typer.Option(help="The names' language, as a BCP 47 tag.", metavar="TAG")
     ] = "und",
+    policy: Annotated[
+        ImportPolicy,
+        typer.Option(
+            help="What an author must show: claimed: a presence in the region, as they say; none: "
+            "nothing, and then the region itself is left out."
+        ),
+    ] = ImportPolicy.CLAIMED,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -65,14 +83,22 @@ def cities_import(
             show_default="beside the configuration, named as FILE",
         ),
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Write over the file of an earlier import. A city that was opened since keeps "
+            "what it began with, and is refused where it is changed.",
+        ),
+    ] = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Make a city of each region of a map: all features with one code are one.
 
-    Writes a [cities.SLUG] table for each into a file of its own, and the name of that file into the
-    configuration: cities_from. Their consensus step is poh-pop, their place the region of the map.
-    Such a city costs nothing until it is used.
+    Writes a [cities.SLUG] table for each into a file of its own, and adds the name of that file to
+    cities_from in the configuration. Their consensus step is poh-pop, their place the region of the
+    map. Such a city costs nothing until it is used.
 
     Examples:
 
@@ -95,27 +121,52 @@ def cities_import(
         features = read_map(file, code_property, names)
         # What people call it: the last name alone, if that is one region's.
         short = read_map(file, code_property, names[-1:])
+        unknown = [name for name in names if not any(read_map(file, code_property, (name,)).names)]
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
+    for name in unknown:
+        raise ConfigurationError(f"{file}: no feature has a property {name!r} (--name-property)")
     place: dict[str, Any] = {"file": _relative(file, folder), "property": code_property}
     if names:
         place["name_property"] = list(names)
     cities = list(_cities(features, short, prefix))
     if not cities:
         raise ConfigurationError(f"{file}: no feature has a property {code_property!r}")
-    text = HEAD.format(file=file.name) + "".join(city.table(language, place) for city in cities)
-    _write(output, text)
-    where = _relative(output, folder)
     is_named = output.absolute() in [path.absolute() for path in settings.cities_from]
+    imported = settings.cities.keys() - set(settings.own_cities)
+    if not is_named and (taken := [city.slug for city in cities if city.slug in imported]):
+        raise ConfigurationError(
+            f"{taken[0]} is a city of another file of cities_from already: --prefix makes other "
+            f"slugs, --output names the file to --replace"
+        )
+    text = HEAD + ABOUT.format(file=file.name)
+    for city in cities:
+        text += city.table(language, policy)
+        if policy is not ImportPolicy.NONE:
+            text += PLACE.format(place=_toml(place | {"value": city.code}))
+    _write(output, text, replace)
     if not is_named:
-        _name_in(settings.file, where)
+        _name_in(settings.file, _relative(output, folder), output)
     load_settings(config)
+    left_out = features.codes.count(None)
     if json:
-        print_json({"cities": len(cities), "output": output, "config": settings.file})
+        print_json(
+            {
+                "cities": len(cities),
+                "left_out": left_out,
+                "policy": policy,
+                "output": output,
+                "config": settings.file,
+            }
+        )
         return
     print(output)
-    without = features.codes.count(None)
-    say(f"{len(cities)} cities" + (f"; {without} features without a code left out" * bool(without)))
+    say(
+        f"{len(cities)} cities"
+        + (f"; {left_out} features left out: no {code_property}" * bool(left_out))
+    )
+    if policy is ImportPolicy.NONE:
+        say("no place was written: with policy none nobody's presence is judged")
     counts = Counter(city.name for city in cities if city.name)
     if several := [name for name, count in counts.items() if count > 1]:
         told = ", ".join(several[:TOLD_MAX]) + ", ..." * (len(several) > TOLD_MAX)
@@ -129,12 +180,12 @@ class _City:
     name: str
     aliases: tuple[str, ...]
 
-    def table(self, language: str, place: dict[str, Any]) -> str:
+    def table(self, language: str, policy: str) -> str:
         return CITY.format(
             slug=self.slug,
             titles=_toml({language: self.name} if self.name else {}),
             aliases=_toml(list(self.aliases)),
-            place=_toml(place | {"value": self.code}),
+            policy=policy,
         )
 
 
@@ -187,48 +238,79 @@ def _relative(path: Path, folder: Path) -> str:
     return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a new file; one that says the same already is left alone.
+def _write(path: Path, text: str, replace: bool) -> None:
+    """Write a new file, or one of an earlier import anew; one that says the same is left alone.
 
     Raises:
-        ConfigurationError: it says something else.
+        ConfigurationError: it says something else, and is not to be replaced or not ours.
     """
     from citychain.errors import ConfigurationError
 
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
+        return
     except FileExistsError:
-        if path.read_text("utf-8") != text:
-            raise ConfigurationError(
-                f"{path} is there already and says something else: remove it, or name another "
-                f"with --output"
-            ) from None
+        old = path.read_text("utf-8", errors="replace")
+    if old == text:
+        return
+    if not old.startswith(HEAD):
+        raise ConfigurationError(f"{path} is there already and no file of an import: name another")
+    if not replace:
+        raise ConfigurationError(
+            f"{path} is there already and says something else: --replace writes it anew, --output "
+            f"names another"
+        )
+    _write_over(path, text)
 
 
-def _name_in(config: Path, where: str) -> None:
-    """Add ``cities_from`` to a configuration, before its first table.
+def _name_in(config: Path, where: str, output: Path) -> None:
+    """Add a file to ``cities_from`` of a configuration.
 
     Raises:
-        ConfigurationError: it has other such files already, or is too odd to be edited.
+        ConfigurationError: the configuration is too odd to be edited; says what to do by hand.
     """
     from citychain.errors import ConfigurationError
 
     text = config.read_text("utf-8")
+    values = tomllib.loads(text)
+    is_first = "cities_from" not in values
+    wanted = values | {"cities_from": [*([] if is_first else values["cities_from"]), where]}
+    edited = _with_line(text, where) if is_first else _with_item(text, wanted["cities_from"])
+    try:
+        is_right = tomllib.loads(edited) == wanted
+    except tomllib.TOMLDecodeError:
+        is_right = False
+    if not is_right:
+        raise ConfigurationError(
+            f"{output} is written, but no server reads it yet: add {_toml(where)} to the list "
+            f"cities_from at the top of {config}"
+        )
+    _write_over(config, edited)
+
+
+def _with_line(text: str, where: str) -> str:
+    """A configuration with ``cities_from`` before its first table."""
     line = f"cities_from = {_toml([where])}\n"
     table = re.search(r"^[ \t]*\[", text, re.MULTILINE)
     at = table.start() if table else len(text)
     # Comments right before a table are about that table.
     at -= len(re.search(r"(^[ \t]*#[^\n]*\n)*\Z", text[:at], re.MULTILINE)[0])  # type: ignore[index]
     gap = "" if at == 0 or text[:at].endswith("\n") else "\n"
-    edited = f"{text[:at]}{gap}{line}\n{text[at:]}"
-    try:
-        is_right = tomllib.loads(edited) == tomllib.loads(text) | {"cities_from": [where]}
-    except tomllib.TOMLDecodeError:
-        is_right = False
-    if not is_right or "cities_from" in tomllib.loads(text):
-        raise ConfigurationError(f"add {_toml(where)} to cities_from at the top of {config}")
-    new = config.with_name(f"{config.name}.new")
-    new.write_text(edited, "utf-8")
-    new.chmod(config.stat().st_mode & 0o777)
-    os.replace(new, config)
+    return f"{text[:at]}{gap}{line}\n{text[at:]}"
+
+
+def _with_item(text: str, files: list[str]) -> str:
+    """A configuration with another list ``cities_from``; as it was if that has comments in it."""
+    old = re.compile(
+        r"""^([ \t]*cities_from[ \t]*=[ \t]*)\[(?:[^]"'#]|"[^"\n]*"|'[^'\n]*')*\]""", re.M
+    )
+    return old.sub(lambda match: match[1] + _toml(files), text, count=1)
+
+
+def _write_over(path: Path, text: str) -> None:
+    """Whole or not at all, with the rights that it had."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, "utf-8")
+    new.chmod(path.stat().st_mode & 0o777)
+    os.replace(new, path)

@@ -11,9 +11,9 @@ import pytest
 
 from citychain.city.catalogue import Catalogue
 from citychain.config import load_settings
+from citychain.consensus.poh_pop import PohPopOptions
 from citychain.containers import BUILTIN
 from citychain.hooks.registry import load_plugins
-from citychain.region import RegionOptions
 
 
 def feature(index: int, **properties: Any) -> dict[str, Any]:
@@ -65,9 +65,12 @@ def test_each_code_of_a_map_becomes_a_city(citychain: Any, town: Path) -> None:
     assert quay.aliases == ('EastQuay"5"', 'Quay "5"')
     assert settings.cities["w-03"].aliases == ()
     assert quay.consensus == "poh-pop"
-    place = RegionOptions.model_validate(
-        quay.consensus_options["place"], context={"folder": settings.folder}
+    options = PohPopOptions.model_validate(
+        quay.consensus_options, context={"folder": settings.folder}
     )
+    assert options.policy == "claimed"
+    place = options.place
+    assert place is not None
     assert place.locate(1, 25_000_000).is_inside
     assert place.locate(1, 5_000_000).neighbour == "East Old Town"
 
@@ -95,10 +98,67 @@ def test_the_same_again_is_no_mistake_and_another_is(citychain: Any, town: Path)
     write(town / "maps/wards.geojson", MAP[:1])
     ran = citychain(*command, cwd=town)
     assert ran.code == 2
-    assert "wards.toml is there already and says something else" in ran.message
+    assert "wards.toml is there already and says something else: --replace" in ran.message
     assert {path: path.read_bytes() for path in town.glob("*.toml")} == files
     ran = citychain(*command, "--output", "less.toml", cwd=town)
-    assert 'add "less.toml" to cities_from' in ran.message
+    assert ran.code == 2
+    assert "w-01 is a city of another file of cities_from already: --prefix" in ran.message
+    assert {path: path.read_bytes() for path in town.glob("*.toml")} == files
+
+
+def test_an_import_can_be_written_anew_and_nothing_else_can(citychain: Any, town: Path) -> None:
+    config = town / "citychain.toml"
+    command = (*IMPORT, "--prefix", "w-")
+    assert citychain(*command, cwd=town).code == 0
+    before = config.read_bytes()
+    write(town / "maps/wards.geojson", MAP[:1])
+    assert citychain(*command, "--replace", cwd=town).code == 0
+    assert set(load_settings(config, environment={}).cities) == {"springfield", "w-01"}
+    ran = citychain(*command, "--output", "citychain.toml", "--replace", cwd=town)
+    assert ran.code == 2
+    assert config.read_bytes() == before
+    assert sorted(path.name for path in town.glob("*.toml*")) == ["citychain.toml", "wards.toml"]
+
+
+@pytest.mark.parametrize(
+    "old", ['["wards.toml"]', "[\n  'wards.toml', # the first\n]", "[\n  'wards.toml',\n]"]
+)
+def test_a_second_map_is_added_to_the_list(citychain: Any, town: Path, old: str) -> None:
+    config = town / "citychain.toml"
+    assert citychain(*IMPORT, "--prefix", "w-", cwd=town).code == 0
+    config.write_text(config.read_text().replace('["wards.toml"]', old))
+    before = config.read_text()
+    write(town / "maps/more.geojson", MAP)
+    more = ("cities", "import", "maps/more.geojson", *IMPORT[3:], "--prefix", "m-")
+    ran = citychain(*more, cwd=town)
+    if "#" in old:  # A comment would be lost: it is told what to do.
+        assert ran.code == 2
+        assert "more.toml is written, but no server reads it yet: add " in ran.message
+        assert '"more.toml" to the list cities_from at the top of ' in ran.message
+        assert config.read_text() == before
+        config.write_text(before.replace("[\n  'wards.toml',", "[ 'wards.toml', 'more.toml',"))
+        assert citychain(*more, cwd=town).code == 0
+    else:
+        assert ran.code == 0, ran.err
+        assert config.read_text() == before.replace(old, '["wards.toml", "more.toml"]')
+    slugs = load_settings(config, environment={}).cities
+    assert {"w-01", "w-04", "m-01", "m-04"} < set(slugs)
+
+
+def test_without_a_policy_there_is_no_place(citychain: Any, town: Path) -> None:
+    ran = citychain(*IMPORT, "--prefix", "w-", "--policy", "none", cwd=town)
+    assert ran.code == 0
+    assert "no place was written: with policy none nobody's presence is judged" in ran.err
+    settings = load_settings(town / "citychain.toml", environment={})
+    options = PohPopOptions.model_validate(settings.cities["w-01"].consensus_options)
+    assert (options.policy, options.place) == ("none", None)
+
+
+def test_features_without_a_code_are_counted(citychain: Any, town: Path) -> None:
+    write(town / "maps/wards.geojson", [*MAP, feature(6, code=None, name="no code")])
+    command = (*IMPORT, "--prefix", "w-")
+    assert "4 cities; 2 features left out: no code" in citychain(*command, cwd=town).err
+    assert citychain(*command, "--json", cwd=town).record["left_out"] == 2
 
 
 @pytest.mark.parametrize(
@@ -106,6 +166,8 @@ def test_the_same_again_is_no_mistake_and_another_is(citychain: Any, town: Path)
     [
         (MAP, (), "code '01' makes no slug: '01' is not 1 to 63 of"),
         (MAP, ("--code-property", "cod"), "no feature has a property 'cod'"),
+        (MAP, ("--prefix", "w-", "--name-property", "nam"), "no feature has a property 'nam'"),
+        (MAP, ("--prefix", "w-", *NAMES, "--name-property", "nam"), "has a property 'nam'"),
         ([feature(0, code="a b"), feature(1, code="a.b")], (), "both make the slug a-b"),
         ([feature(0, code="金沢")], (), "code '金沢' makes no slug"),
         ([{**feature(0, code="a"), "geometry": None}], (), "feature 0 (a): it has no geometry"),
