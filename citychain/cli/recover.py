@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from citychain.cli.exits import Exit
 from citychain.cli.options import DEFAULT_SERVER, DEFAULT_TIMEOUT, City, Server, Timeout, connect
 from citychain.cli.output import Json, print_json, say
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from citychain.client.transactions import SignedTransaction
     from citychain.crypto.signatures import SigningKey
     from citychain.genesis import Genesis
+    from citychain.ports import CommitteeStatus
     from citychain.types import Recovery, Seat
 
 __all__ = ["recover"]
@@ -35,6 +37,9 @@ def recover(
             "the stake is 1 if none is given. Repeat it for each.",
         ),
     ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where no round waits for its certificate.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     server: Server = DEFAULT_SERVER,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -46,6 +51,11 @@ def recover(
     later receipt shows that it was put in office by the operator, and from which round on. What is
     certified already stays as it is.
 
+    A committee that keeps no round waiting is replaced with `--force` alone. Repeating it with the
+    seats that a recovery put in office changes nothing; one that was broken off is completed.
+
+    Exit codes: 0 the seats are in office; 1 nothing changed.
+
     Examples:
 
         citychain recover --city kanazawa --operator-key operator.key --seat a.pub --seat b.pub:3
@@ -56,7 +66,9 @@ def recover(
 
     operator = load_key(operator_key)
     members = [_member(seat) for seat in seats]
-    asyncio.run(_Recovery(operator, members, yes=yes, json=json).run(server, city, timeout))
+    asyncio.run(
+        _Recovery(operator, members, force=force, yes=yes, json=json).run(server, city, timeout)
+    )
 
 
 class _Member(NamedTuple):
@@ -90,10 +102,17 @@ class _Recovery:
     """One recovery, from what the server says to what came of it."""
 
     def __init__(
-        self, operator: SigningKey, members: list[_Member], *, yes: bool, json: bool
+        self,
+        operator: SigningKey,
+        members: list[_Member],
+        *,
+        force: bool,
+        yes: bool,
+        json: bool,
     ) -> None:
         self._operator = operator
         self._members = members
+        self._force = force
         self._yes = yes
         self._json = json
 
@@ -104,8 +123,13 @@ class _Recovery:
         async with connect(server, city, timeout) as client:
             info = await client.info()
             self._check_operator(Genesis.from_bytes(info.genesis_file))
+            status = await client.committee()
+            if done := await self._done_before(client, status):
+                await self._submit(client, *done)
+                return
+            self._check_wait(status)
             recovery = await self._build(client, info)
-            await self._confirm(client, info, recovery)
+            self._confirm(recovery)
             transaction = sign_transaction(
                 self._operator, genesis=info.genesis, action=recovery, with_public_key=True
             )
@@ -125,6 +149,40 @@ class _Recovery:
                 f"{genesis.city} names, {genesis.operator_id.hex()}"
             )
 
+    async def _done_before(
+        self, client: CityClient, status: CommitteeStatus
+    ) -> tuple[SignedTransaction, Recovery] | None:
+        """The recovery that put these seats in office, if one did."""
+        from citychain._native.transactions import decode_batch
+        from citychain.client.transactions import SignedTransaction
+
+        wanted = {tuple(member.seat) for member in self._members}
+        if wanted != {(member.key_id, member.stake) for member in status.members}:
+            return None
+        handovers = await client.handovers()
+        if not handovers or not (envelope := handovers[-1].recovery):
+            return None
+        [transaction] = decode_batch([envelope])
+        recovery = transaction.recovery
+        if recovery is None or wanted != set(map(tuple, recovery.seats)):
+            return None
+        say(f"these seats are in office already, by a recovery from round {recovery.from_round} on")
+        signed = SignedTransaction(transaction.tx_id, envelope, self._operator.public_key)
+        return signed, recovery
+
+    def _check_wait(self, status: CommitteeStatus) -> None:
+        from citychain.waiting import wait_in_words
+
+        if status.round <= status.sealed_round:
+            say(wait_in_words(status))
+            return
+        well = f"no round waits: the committee approved all {status.sealed_round} rounds"
+        if self._force:
+            say(well)
+            return
+        say(f"{well}; --force replaces it all the same")
+        raise typer.Exit(Exit.NO)
+
     async def _build(self, client: CityClient, info: CityInfo) -> Recovery:
         """The recovery from the first round without a certificate on."""
         from citychain.types import Recovery
@@ -133,29 +191,28 @@ class _Recovery:
         previous = (await client.checkpoint(last)).checkpoint_hash if last else info.genesis
         return Recovery(last + 1, previous, tuple(member.seat for member in self._members))
 
-    async def _confirm(self, client: CityClient, info: CityInfo, recovery: Recovery) -> None:
-        from citychain.waiting import short, wait_in_words
+    def _confirm(self, recovery: Recovery) -> None:
+        from citychain.waiting import short
 
-        status = await client.committee()
-        if status.round <= info.head.round:
-            say(wait_in_words(status))
-        else:
-            say(f"no round waits: the committee approved all {status.round - 1} rounds")
         new = ", ".join(f"{short(seat.key_id)} with stake {seat.stake}" for seat in recovery.seats)
         say(f"from round {recovery.from_round} on, in its place: {new}")
-        if not self._yes:
-            typer.confirm("Replace the committee?", abort=True, err=True)
+        if not self._yes and not typer.confirm("Replace the committee?", err=True):
+            say("nothing changed")
+            raise typer.Exit(Exit.NO)
 
     async def _submit(
         self, client: CityClient, transaction: SignedTransaction, recovery: Recovery
     ) -> None:
-        """Bring the recovery into the ledger, from where the next rounds name its committee."""
+        """Bring the recovery into the ledger, from where the next rounds name its committee.
+
+        One that is there already stays as it is.
+        """
         from citychain.handler import Received
 
         [result] = await client.submit([transaction])
         if not isinstance(result, Received):
             say(f"its transaction was refused: {result.code}: {result.field} {result.detail}")
-            raise typer.Exit(1)
+            raise typer.Exit(Exit.NO)
         record = {
             "tx_id": transaction.tx_id,
             "state": result.state.name,

@@ -53,6 +53,14 @@ class Town:
         """Vote with these keys for each round that waits."""
         asyncio.run(self._vote(numbers))
 
+    def handovers(self) -> int:
+        """How often the committee has changed."""
+        return asyncio.run(self._handovers())
+
+    async def _handovers(self) -> int:
+        async with CityClient("hometown", ChannelFactory([self.server.address])) as client:
+            return len(await client.handovers())
+
     async def _vote(self, numbers: tuple[int, ...]) -> None:
         channels = ChannelFactory([self.server.address])
         async with CityClient("hometown", channels, timeout=timedelta(seconds=20)) as client:
@@ -94,6 +102,25 @@ def test_a_city_is_shown_with_its_committee_and_what_it_waits_for(voters: Town) 
     assert f"{voters.id(1)}  stake 2, voted for round 1\n" in shown
 
 
+def test_what_waits_for_the_committee_is_told_with_its_id(voters: Town) -> None:
+    submit = (
+        "submit", "--city", "hometown", "-k", "operator.key", "--wait", "approved", "--timeout", "3"
+    )  # fmt: skip
+    ran = voters.run(*submit, "--data", "x")
+    assert ran.code == 3
+    state, tx_id = ran.out.split()
+    assert state == "RECEIVED"
+    first, second = ran.err.splitlines()
+    assert first.startswith("received, not final yet: citychain watch --city hometown " + tx_id)
+    assert second.startswith("round 1 waits for its certificate: stake 0 of 3 signed, 2 needed; ")
+    assert voters.run("get", "--city", "hometown", tx_id).code == 0
+    lines = '{"data": "1"}\nnonsense\n{"data": "2"}\n'
+    many = voters.run(*submit, "--jsonl", "-", "--json", input=lines)
+    assert many.code == 3
+    assert [record["state"] for record in many.records] == ["REFUSED", "RECEIVED", "RECEIVED"]
+    assert many.err.startswith("received, 2 not all final yet: citychain watch --city hometown ")
+
+
 def test_an_operator_replaces_a_lost_committee(voters: Town) -> None:
     tx_id = voters.seal()
     seats = (
@@ -104,7 +131,8 @@ def test_an_operator_replaces_a_lost_committee(voters: Town) -> None:
     )
     recover = ("recover", "--city", "hometown", "--operator-key", "operator.key", *seats)
     refused = voters.run(*recover, input="n\n")
-    assert refused.code == 130
+    assert refused.code == 1
+    assert refused.err.endswith("nothing changed\n")
     assert "round 1 waits for its certificate: stake 0 of 3 signed" in refused.err
     assert f"from round 1 on, in its place: {voters.id(2)[:12]}… with stake 1, " in refused.err
     assert voters.id(0) in voters.run("cities", "hometown").out
@@ -116,6 +144,10 @@ def test_an_operator_replaces_a_lost_committee(voters: Town) -> None:
         {"key_id": voters.id(2), "stake": 1},
         {"key_id": voters.id(3), "stake": 3},
     ]
+    again = voters.run(*recover, "--json")
+    assert (again.code, again.record["tx_id"]) == (0, done.record["tx_id"])
+    assert "are in office already, by a recovery from round 1 on" in again.err
+    assert voters.handovers() == 1
     voters.vote(3)
     watched = voters.run("watch", "--city", "hometown", tx_id, "--json")
     assert watched.record["state"] == "APPROVED"
@@ -125,6 +157,50 @@ def test_an_operator_replaces_a_lost_committee(voters: Town) -> None:
         voters.vote(3)
     shown = voters.run("get", "--city", "hometown", done.record["tx_id"], "--json").record
     assert shown["state"] == "APPROVED"
+    later = voters.run(*recover, "--json")
+    assert (later.code, later.record["tx_id"]) == (0, done.record["tx_id"])
+    assert voters.handovers() == 1
+
+
+def test_a_recovery_that_was_broken_off_is_completed(
+    voters: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voters.seal()
+    recover = (
+        "recover", "--city", "hometown", "--operator-key", "operator.key", "--seat", "rep2.pub",
+    )  # fmt: skip
+
+    async def broken_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CityClient, "submit", broken_off)
+        assert voters.run(*recover, "--yes").code == 130
+    assert voters.id(2) in voters.run("cities", "hometown").out
+    done = voters.run(*recover, "--json")
+    assert (done.code, done.record["state"]) == (0, "RECEIVED"), done.err
+    assert voters.handovers() == 1
+    get = ("get", "--city", "hometown", done.record["tx_id"], "--json")
+    while voters.run(*get).record["state"] != "APPROVED":
+        voters.vote(2)
+
+
+def test_a_committee_that_keeps_nothing_waiting_is_replaced_by_force_alone(voters: Town) -> None:
+    voters.seal()
+    voters.vote(1)
+    recover = (
+        "recover", "--city", "hometown", "--operator-key", "operator.key", "--seat", "rep2.pub",
+        "--yes",
+    )  # fmt: skip
+    while (ran := voters.run("cities", "hometown", "--json")).record["approved_round"] < 1:
+        pass
+    refused = voters.run(*recover)
+    assert (refused.code, refused.out) == (1, "")
+    assert "no round waits" in refused.message
+    assert "--force replaces it all the same" in refused.message
+    assert (ran.code, voters.handovers()) == (0, 0)
+    assert voters.run(*recover, "--force").code == 0
+    assert voters.handovers() == 1
 
 
 @pytest.mark.parametrize(
