@@ -70,7 +70,8 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="ASSET=KEY:AMOUNT",
-            help="A first balance of a key, given by its file or its id. Can be repeated.",
+            help="A first balance of a key, given by its file, its public key file or its id. Can "
+            "be repeated.",
         ),
     ] = None,
     representative: Annotated[
@@ -154,7 +155,6 @@ def _committee(options: list[str], directory: Path) -> str:
 
 
 def _balances(options: list[str]) -> dict[str, dict[str, int]]:
-    from citychain.client.keys import load_key
     from citychain.crypto.keys import key_id
 
     balances: dict[str, dict[str, int]] = defaultdict(dict)
@@ -164,6 +164,17 @@ def _balances(options: list[str]) -> dict[str, dict[str, int]]:
             raise typer.BadParameter(f"{option!r} is not ASSET=KEY:AMOUNT", param_hint="--balance")
         asset, key, amount = match.groups()
         if not re.fullmatch(r"[0-9a-f]{64}", key):
-            key = key_id(load_key(Path(key)).public_key).hex()
+            key = key_id(_public_key(Path(key))).hex()
         balances[asset][key] = balances[asset].get(key, 0) + int(amount)
     return balances
+
+
+def _public_key(path: Path) -> bytes:
+    """The public key of a public key file, or of a key file."""
+    from citychain.client.keys import load_key, load_public_key
+    from citychain.errors import ConfigurationError
+
+    try:
+        return load_public_key(path)
+    except ConfigurationError:
+        return load_key(path).public_key

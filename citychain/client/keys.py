@@ -84,11 +84,14 @@ def load_key(path: Path | str) -> SigningKey:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationError(f"{path}: is no file")
+        content = os.read(descriptor, PUBLIC_FILE_BYTES_MAX)
+        if _parse_public(content) is not None:
+            raise ConfigurationError(f"{path}: is a public key; give the key file")
         if status.st_mode & 0o077:
             raise ConfigurationError(
                 f"{path}: others than its owner may use this key; run: chmod 600 {path}"
             )
-        return _parse(path, os.read(descriptor, FILE_BYTES_MAX))
+        return _parse(path, content[:FILE_BYTES_MAX])
     finally:
         os.close(descriptor)
 
@@ -119,16 +122,22 @@ def load_public_key(path: Path | str) -> bytes:
             content = file.read(PUBLIC_FILE_BYTES_MAX)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        public_key = bytes.fromhex(content.decode("ascii"))
-    except ValueError:
-        public_key = b""
-    if len(public_key) != PUBLIC_KEY_BYTES:
+    public_key = _parse_public(content)
+    if public_key is None:
         raise ConfigurationError(
             f"{path}: is no public key of {2 * PUBLIC_KEY_BYTES} hex digits; "
             "citychain keygen --public writes one"
         )
     return public_key
+
+
+def _parse_public(content: bytes) -> bytes | None:
+    """The public key in a file's content; ``None`` if it is something else."""
+    try:
+        public_key = bytes.fromhex(content.decode("ascii"))
+    except ValueError:
+        return None
+    return public_key if len(public_key) == PUBLIC_KEY_BYTES else None
 
 
 def _parse(path: Path, content: bytes) -> SigningKey:

@@ -44,10 +44,11 @@ def test_what_is_no_key_file_is_told_in_a_line(
 
 def test_init_makes_what_a_server_needs(process: Any, tmp_path: Path) -> None:
     alice = process("keygen", "alice.key", "--json", cwd=tmp_path).record["key_id"]
+    bob = process("keygen", "bob.key", "--public", "bob.pub", "--json", cwd=tmp_path)
     made = process(
         "init", "town", "--city", "springfield", "--network", "test-net",
         "--balance", "coin=alice.key:1000", "--balance", f"coin={'ab' * 32}:5",
-        "--json", cwd=tmp_path,
+        "--balance", "coin=bob.pub:7", "--json", cwd=tmp_path,
     )  # fmt: skip
     assert made.code == 0, made.err
     town = tmp_path / "town"
@@ -55,7 +56,7 @@ def test_init_makes_what_a_server_needs(process: Any, tmp_path: Path) -> None:
     genesis = Genesis.from_bytes((town / "data/genesis/springfield.json").read_bytes())
     assert genesis.id.hex() == made.record["genesis"]
     assert (genesis.network, genesis.city) == ("test-net", "springfield")
-    assert genesis.balances == {"coin": {alice: 1000, "ab" * 32: 5}}
+    assert genesis.balances == {"coin": {alice: 1000, "ab" * 32: 5, bob.record["key_id"]: 7}}
     assert process("plugins", cwd=town).code == 0
 
 
