@@ -20,6 +20,7 @@ from citychain import checkpoint as checkpoints
 from citychain._native.transactions import decode_batch
 from citychain.client.receipts import load_receipt, save_receipt
 from citychain.errors import InvalidReceipt, VerificationError
+from citychain.genesis import Genesis
 from citychain.receipt import ReceiptVerifier
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages import parse_receipt
@@ -325,5 +326,25 @@ def test_the_command_says_valid_or_the_check(
     assert "inclusion:" in lines[1]
     assert "form:" in lines[2]
     assert verifier.main([str(genesis), str(good)]) == 0
-    assert verifier.main([str(genesis), str(tmp_path / "none.json")]) == 2
+    capsys.readouterr()
+    assert verifier.main([str(genesis), str(tmp_path / "none.json"), str(good)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["UNREADABLE", "VALID"]
     assert verifier.main([str(genesis)]) == 2
+
+
+def test_the_command_says_whom_the_operator_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    genesis, path = tmp_path / "genesis.json", tmp_path / "recovered.json"
+    genesis.write_text(content("receipts")["genesis"][GOOD["recovered"]])
+    receipt = parse_receipt(case_bytes("receipts")["recovered"])
+    save_receipt(path, receipt)
+    ours = ReceiptVerifier(Genesis.from_bytes(genesis.read_bytes()))
+    ours.verify(receipt)
+    [round] = ours.recovered_rounds(receipt.round)
+    assert verifier.main([str(genesis), str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"VALID    {path}",
+        f"         the operator replaced the committee from round {round} on",
+    ]

@@ -4,7 +4,8 @@ It shares no code with citychain: hashlib, json, and ML-DSA-87 of pyca/cryptogra
 
     python verifier.py GENESIS RECEIPT...
 
-Each line says VALID, or INVALID and the check that failed first.
+Each line says VALID, or INVALID and the check that failed first, or UNREADABLE. Below a valid one
+stands from which rounds on the operator, not an election, put the committee in office.
 """
 
 from __future__ import annotations
@@ -197,7 +198,10 @@ def load_receipt(text):
 
 
 def verify_receipt(genesis, receipt):
-    """Check a receipt as `parse_receipt` or `load_receipt` gives it; Invalid names what fails."""
+    """Check a receipt as `parse_receipt` or `load_receipt` gives it; Invalid names what fails.
+
+    Returns the first rounds of the committees that the operator put in office, up to its round.
+    """
     check_form(receipt)
     require(receipt["genesis"] == genesis.id, "genesis", "another city's")
     check_transaction(receipt)
@@ -216,6 +220,7 @@ def verify_receipt(genesis, receipt):
         leaf = rejected_leaf(*place, rejection["code"], rejection["reason"])
     index, path = receipt["leafIndex"], receipt["inclusion"]
     check_inclusion(leaf, index, checkpoint["size"], path, checkpoint["root"])
+    return [term.first_round for term in terms if term.recovery]
 
 
 def check_form(receipt):
@@ -492,19 +497,23 @@ def main(arguments):
         return 2
     try:
         genesis = Genesis(Path(arguments[0]).read_bytes())
-        texts = {path: Path(path).read_bytes() for path in arguments[1:]}
     except (OSError, ValueError, KeyError) as error:
         print(f"cannot be read: {error}", file=sys.stderr)
         return 2
     worst = 0
-    for path, text in texts.items():
+    for path in arguments[1:]:
         try:
-            verify_receipt(genesis, load_receipt(text))
+            replaced = verify_receipt(genesis, load_receipt(Path(path).read_bytes()))
+        except OSError as error:
+            print(f"UNREADABLE  {path}  {error.strerror}")
+            worst = 2
         except Invalid as error:
             print(f"INVALID  {path}  {error}")
-            worst = 1
+            worst = max(worst, 1)
         else:
             print(f"VALID    {path}")
+            for round in replaced:
+                print(f"         the operator replaced the committee from round {round} on")
     return worst
 
 
