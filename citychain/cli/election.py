@@ -58,7 +58,8 @@ def show(
 
     With `--recompute` the rounds from the closing of candidacy to the last one are fetched and
     checked: certificate, hashes, proof of history, the candidates in the closing round's record.
-    Seed and seats are computed again. Exit code 1 says that something differs, and what.
+    Seed and seats are computed again. Exit code 1 says that something differs, and what. Of an
+    epoch that is not decided yet there is nothing to compute.
 
     Examples:
 
@@ -68,12 +69,14 @@ def show(
     import asyncio
 
     trusted = genesis.read_bytes() if genesis else None
-    genesis_id, found = asyncio.run(_ask(city, epoch, recompute, trusted, server, timeout))
-    record = _record(found) | {"genesis": genesis_id, "recomputed": recompute}
+    genesis_id, found, recomputed = asyncio.run(
+        _ask(city, epoch, recompute, trusted, server, timeout)
+    )
+    record = _record(found) | {"genesis": genesis_id, "recomputed": recomputed}
     if json:
         print_json(record)
     else:
-        _print(found, genesis_id, recompute=recompute)
+        _print(found, genesis_id, recomputed=recomputed)
 
 
 async def _ask(
@@ -83,9 +86,10 @@ async def _ask(
     trusted: bytes | None,
     server: str,
     timeout: float,
-) -> tuple[bytes, Election]:
+) -> tuple[bytes, Election, bool]:
+    """The genesis, the election, and whether it was computed again."""
     from citychain.client.elections import ElectionRule, check_election, read_election
-    from citychain.errors import VerificationError
+    from citychain.errors import NotFound, VerificationError
     from citychain.genesis import Genesis
 
     async with connect(server, city, timeout) as client:
@@ -96,8 +100,16 @@ async def _ask(
         if epoch is None:
             # That of the next round is not decided; the one before it is, if there is one.
             epoch = max(ElectionRule.of(genesis).epoch_of(info.head.certified_round + 1) - 1, 0)
-        ask = check_election if recompute else read_election
-        return genesis.id, await ask(client, genesis, epoch)
+        if recompute:
+            try:
+                return genesis.id, await check_election(client, genesis, epoch), True
+            except NotFound:
+                # Not decided yet, and so nothing to compute: unless the city tells of a result.
+                found = await read_election(client, genesis, epoch)
+                if found.decided:
+                    raise
+                return genesis.id, found, False
+        return genesis.id, await read_election(client, genesis, epoch), False
 
 
 def _record(found: Election) -> dict[str, Any]:
@@ -119,7 +131,7 @@ def _record(found: Election) -> dict[str, Any]:
     }
 
 
-def _print(found: Election, genesis: bytes, *, recompute: bool) -> None:
+def _print(found: Election, genesis: bytes, *, recomputed: bool) -> None:
     from rich.table import Table
 
     print(f"epoch {found.epoch}: candidacy closes after round {found.closing_round}, "
@@ -140,5 +152,5 @@ def _print(found: Election, genesis: bytes, *, recompute: bool) -> None:
         print("not decided yet")
     elif found.named is None:
         print("the committee stays as it was")
-    if recompute:
+    if recomputed:
         print("computed again: the same")
