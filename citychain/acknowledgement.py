@@ -168,7 +168,7 @@ def _verify_signature(genesis: Genesis, acknowledgement: Acknowledgement) -> Non
     if acknowledgement.genesis != genesis.id:
         raise InvalidAcknowledgement(
             "genesis",
-            f"of city {acknowledgement.genesis.hex()[:16]}…, not {genesis.id.hex()[:16]}…",
+            f"of city {acknowledgement.genesis.hex()}, not {genesis.id.hex()}",
         )
     operator = bytes.fromhex(genesis.operator)
     try:

@@ -60,7 +60,8 @@ def audit(
     With an acknowledgement also whether the transaction became final in time; if it did not, what
     is printed proves it to anybody.
 
-    Exit codes: 0 all of it holds; 1 something does not, or the promise was broken.
+    Exit codes: 0 all of it holds; 1 something does not, or the promise was broken or is due; 2 a
+    file cannot be used, such as an acknowledgement that is not this city's.
 
     Examples:
 
@@ -70,15 +71,18 @@ def audit(
     """
     import asyncio
 
-    from citychain.acknowledgement import from_json
     from citychain.cli.auditing import run_audit
+    from citychain.client.acknowledgements import load_acknowledgement
     from citychain.config import load_settings
-    from citychain.errors import InvalidRound
+    from citychain.errors import ConfigurationError, InvalidAcknowledgement, InvalidRound
     from citychain.genesis import Genesis
     from citychain.promise import PromiseState
 
     pinned = None if genesis is None else Genesis.from_bytes(genesis.read_bytes())
-    promised = None if acknowledgement is None else from_json(acknowledgement.read_bytes())
+    try:
+        promised = None if acknowledgement is None else load_acknowledgement(acknowledgement)
+    except InvalidAcknowledgement as error:
+        raise ConfigurationError(str(error)) from None
     try:
         result, promise = asyncio.run(
             run_audit(
@@ -95,6 +99,9 @@ def audit(
     except InvalidRound as error:
         _tell_failure(error, json)
         raise typer.Exit(Exit.NO) from None
+    except InvalidAcknowledgement as error:
+        # It promises nothing of this city, whose rounds say nothing of it.
+        raise ConfigurationError(f"{acknowledgement}: {error}") from None
     _tell(result, promise, from_round, json)
     if promise is not None and promise.state in (PromiseState.BROKEN, PromiseState.DUE):
         raise typer.Exit(Exit.NO)

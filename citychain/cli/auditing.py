@@ -13,7 +13,7 @@ from citychain.cli.options import connect
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_replay
-from citychain.errors import ConfigurationError, NotFound, VerificationError
+from citychain.errors import ConfigurationError, InvalidRequest, NotFound, VerificationError
 from citychain.following.audit import Audit, AuditResult
 from citychain.following.source import RoundSource, ServerSource, StorageSource
 from citychain.genesis import Genesis
@@ -41,12 +41,14 @@ async def run_audit(
 
     Raises:
         InvalidRound: the first thing that does not hold.
+        InvalidRequest: ``first`` is after the last round.
+        InvalidAcknowledgement: the promise is not the city's.
     """
     core = CoreContainer(settings=settings)
     async with core.compute(), _source(core, city, server, timeout) as (source, genesis):
         if given is not None and given.id != genesis.id:
             raise VerificationError(
-                f"genesis: the file is {given.id.hex()[:16]}…, the city's {genesis.id.hex()[:16]}…"
+                f"genesis: the file is {given.id.hex()}, the city's {genesis.id.hex()}"
             )
         state = MemoryState(genesis.initial_objects())
         check = None
@@ -54,6 +56,9 @@ async def run_audit(
             verify(genesis, promise)
             check = PromiseCheck(promise)
         sealed, _ = await source.last_round()
+        if first > max(sealed, 1):
+            detail = f"is {first}, and the city's last round is {sealed}"
+            raise InvalidRequest("--from-round", detail)
         async with open_replay(core, genesis, state, source.public_keys) as replay:
             with _progress(sealed, progress) as advance:
 

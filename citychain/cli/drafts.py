@@ -23,6 +23,7 @@ from citychain.cli.action_drafts import (
 )
 from citychain.client.actions import Action, Data
 from citychain.client.claims import PresenceForm
+from citychain.client.keys import load_public_key
 from citychain.errors import InvalidRequest
 
 __all__ = ["Draft", "from_options", "parse_line"]
@@ -137,6 +138,8 @@ def from_options(
     transfer: str | None,
     candidacy: str | None,
     withdrawal: str | None,
+    witness: Path | None,
+    revoke_witness: Path | None,
     depends_on: Sequence[str],
     reads: Sequence[str],
     writes: Sequence[str],
@@ -148,11 +151,13 @@ def from_options(
         data: Text, or ``@`` and the path of a file.
         transfer: ``ASSET:AMOUNT:TO``.
         candidacy: ``ASSET:AMOUNT``; ``withdrawal`` alike.
+        witness: A public key file; ``revoke_witness`` alike.
         reads: Each ``OBJECT@VERSION``; ``writes`` alike.
 
     Raises:
         InvalidRequest: names the option that is wrong.
         OSError: the file cannot be read.
+        ConfigurationError: it is no public key file.
     """
     fields: dict[str, Any] = {
         "content_type": content_type,
@@ -171,6 +176,11 @@ def from_options(
         fields["candidacy"] = _stake("--candidacy", candidacy)
     if withdrawal is not None:
         fields["withdrawal"] = _stake("--withdrawal", withdrawal)
+    if witness is not None and revoke_witness is not None:
+        raise InvalidRequest("--revoke-witness", "goes in a transaction of its own")
+    if (file := witness or revoke_witness) is not None:
+        public_key = load_public_key(file).hex()
+        fields["witness"] = {"public_key": public_key, "revoked": witness is None}
     return parse_line(json.dumps(fields))
 
 

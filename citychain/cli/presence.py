@@ -68,9 +68,13 @@ def make(
     from citychain.client.claims import Claim, save_claim
     from citychain.client.keys import load_key
     from citychain.crypto.keys import key_id
+    from citychain.errors import InvalidRequest
     from citychain.types import Presence
 
     latitude, longitude = parse_place(at)
+    if output.exists():
+        detail = f"{output} exists, and may have witnesses' signatures: name another file"
+        raise InvalidRequest("--output", detail)
     subject = key_id(load_key(key).public_key)
 
     async def ask() -> Claim:
@@ -100,7 +104,9 @@ def witness(
 ) -> None:
     """Sign a claim as a witness: the signature is added to the file.
 
-    What is signed is shown. Whether the key counts as a witness is for the city to say.
+    What is signed is shown. Whether the key counts as a witness is for the city to say: its
+    operator registers witnesses with `citychain submit --witness`. Nobody witnesses their own
+    claim.
 
     Examples:
 
@@ -109,19 +115,30 @@ def witness(
     from citychain.client.claims import load_claim, save_claim
     from citychain.client.keys import load_key
     from citychain.crypto.keys import key_id
+    from citychain.errors import InvalidRequest
 
     signer = load_key(key)
-    signed = load_claim(claim).witnessed(signer)
+    identity = key_id(signer.public_key)
+    before = load_claim(claim)
+    if identity == before.subject:
+        detail = "is the claimant's own, which never counts as a witness of the claim"
+        raise InvalidRequest("--key", detail)
+    repeated = any(witness.key_id == identity for witness in before.presence.witnesses)
+    signed = before.witnessed(signer)
     save_claim(claim, signed)
-    place, identity = signed.presence, key_id(signer.public_key)
+    place = signed.presence
     if json:
-        print_json({"file": claim, "witness": identity, "witnesses": len(place.witnesses)})
+        count = len(place.witnesses)
+        print_json({"file": claim, "witness": identity, "witnesses": count, "repeated": repeated})
         return
     say(
         f"signed: {signed.subject.hex()} was within {place.accuracy_m} m of "
         f"{degrees(place.latitude_e7)}, {degrees(place.longitude_e7)} after round "
-        f"{place.first_round}"
+        f"{place.first_round}, up to round {place.last_round}, for the city {signed.city} "
+        f"with the genesis {signed.genesis.hex()}"
     )
+    if repeated:
+        say("this key had signed it already: its signature takes the place of the earlier one")
     print(identity.hex())
 
 

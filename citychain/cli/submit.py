@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 
 import typer
@@ -22,7 +23,7 @@ from citychain.cli.options import (
     Timeout,
     connect,
 )
-from citychain.cli.output import Json, print_json
+from citychain.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
     from citychain.acknowledgement import Promise
@@ -62,6 +63,16 @@ def submit(
     withdrawal: Annotated[
         str | None, typer.Option(metavar="ASSET:AMOUNT", help="An amount out of one's own stake.")
     ] = None,
+    witness: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PUBLIC_KEY_FILE", help="Register a witness; the operator's key signs."
+        ),
+    ] = None,
+    revoke_witness: Annotated[
+        Path | None,
+        typer.Option(metavar="PUBLIC_KEY_FILE", help="Revoke a witness; the operator's key signs."),
+    ] = None,
     depends_on: Annotated[
         list[str] | None,
         typer.Option(metavar="TX_ID", help="Must be approved first. Can be repeated."),
@@ -88,7 +99,8 @@ def submit(
         Path | None,
         typer.Option(
             metavar="FILE|FOLDER",
-            help="Have the city sign what it received; with --jsonl a folder, a file for each.",
+            help="Have the city sign what it received, in a new file; with --jsonl a folder, a "
+            "file for each.",
         ),
     ] = None,
     server: Server = DEFAULT_SERVER,
@@ -111,13 +123,14 @@ def submit(
     and `citychain audit` can hold it to that. With `--jsonl` the files are `<tx_id>.json`.
 
     Exit codes: 0 all were received (and, with `--wait`, none was rejected); 1 some were refused
-    or rejected.
+    or rejected; 3 some were received, and did not come so far within `--timeout`.
 
     Examples:
 
         citychain submit --city kanazawa --key alice.key --data "hello" --wait approved
         citychain submit --city kanazawa --key alice.key --transfer coin:5:<key id>
         citychain submit --city kanazawa --key alice.key --data "deed" --acknowledgement deed.json
+        citychain submit --city kanazawa --key operator.key --witness bob.pub
         citychain submit --city kanazawa --key alice.key --jsonl - --json < many.jsonl
     """
     import asyncio
@@ -127,7 +140,10 @@ def submit(
     from citychain.errors import InvalidRequest
 
     signer = load_key(key)
-    single = (data, transfer, candidacy, withdrawal, depends_on, read, write, valid_for)
+    single = (
+        data, transfer, candidacy, withdrawal, witness, revoke_witness, depends_on, read, write,
+        valid_for,
+    )  # fmt: skip
     with ExitStack() as stack:
         drafts: Iterator[Draft | InvalidRequest]
         if jsonl is not None:
@@ -142,6 +158,8 @@ def submit(
                 transfer=transfer,
                 candidacy=candidacy,
                 withdrawal=withdrawal,
+                witness=witness,
+                revoke_witness=revoke_witness,
                 depends_on=depends_on or (),
                 reads=read or (),
                 writes=write or (),
@@ -160,11 +178,19 @@ def _check_place(path: Path, *, folder: bool) -> None:
     """Before anything is sent: what is signed then must find its place."""
     from citychain.errors import InvalidRequest
 
-    where = path if folder else path.parent
-    if not where.is_dir():
-        raise InvalidRequest("--acknowledgement", f"{where} is no folder: make it first")
-    if not folder and path.is_dir():
+    if folder:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InvalidRequest("--acknowledgement", f"{path} is no folder") from None
+        return
+    if not path.parent.is_dir():
+        raise InvalidRequest("--acknowledgement", f"{path.parent} is no folder: make it first")
+    if path.is_dir():
         raise InvalidRequest("--acknowledgement", f"{path} is a folder: name a file in it")
+    if path.exists():
+        detail = f"{path} exists, and a promise is never written over: name another file"
+        raise InvalidRequest("--acknowledgement", detail)
 
 
 def _lines(file: BinaryIO) -> Iterator[Any]:
@@ -207,7 +233,7 @@ class Work:
             while batch := await asyncio.to_thread(lambda: list(islice(drafts, LINES))):
                 signed = await asyncio.to_thread(self._sign, genesis, batch)
                 received |= await self._send(client, signed)
-            await self._wait(client, received)
+            await self._wait(client, city, received)
 
     def _sign(
         self, genesis: bytes, drafts: Sequence[Draft | Exception]
@@ -277,15 +303,28 @@ class Work:
         save_acknowledgement(path, promise)
         return path
 
-    async def _wait(self, client: CityClient, received: dict[bytes, dict[str, Any]]) -> None:
+    async def _wait(
+        self, client: CityClient, city: str, received: dict[bytes, dict[str, Any]]
+    ) -> None:
         """Wait for the state that was asked for, a batch at a time, and tell."""
+        from citychain.errors import CityUnavailable, ServerUnavailable
         from citychain.types import State
 
         if self.wait is Wait.RECEIVED:
             return
         ids = iter(received)
         while batch := list(islice(ids, LINES)):
-            reached = await client.wait(batch, State[self.wait.name])
+            try:
+                reached = await client.wait(batch, State[self.wait.name])
+            except (TimeoutError, CityUnavailable, ServerUnavailable) as error:
+                left = [*batch, *ids]
+                for tx_id in left:
+                    self._tell(received[tx_id])
+                self._tell_unreached(city, left)
+                if not isinstance(error, TimeoutError):
+                    raise
+                await _tell_wait(client)
+                raise typer.Exit(Exit.UNAVAILABLE) from None
             for tx_id in batch:
                 event = reached[tx_id]
                 record = received[tx_id] | {"state": event.state.name}
@@ -294,6 +333,19 @@ class Work:
                     record["code"] = event.code
                     self.all_well = False
                 self._tell(record)
+
+    def _tell_unreached(self, city: str, left: Sequence[bytes]) -> None:
+        """What was received is not lost, and is not to be signed again."""
+        state = "sealed" if self.wait is Wait.SEALED else "final"
+        if len(left) == 1:
+            command = f"citychain watch --city {quote(city)} {left[0].hex()}"
+            say(f"received, not {state} yet: {command} tells when, citychain get where it stands")
+        else:
+            command = f"citychain watch --city {quote(city)} TX_ID..."
+            say(
+                f"received, {len(left)} not all {state} yet: {command} tells when, "
+                "citychain get where each stands"
+            )
 
     def _refused(self, record: dict[str, Any], code: str, field: str, detail: str) -> None:
         self.all_well = False
@@ -319,3 +371,17 @@ class Work:
         if "detail" in record:
             parts.append(f"{record['field']}: {record['detail']}".removeprefix(": "))
         print("  ".join(parts), flush=True)
+
+
+async def _tell_wait(client: CityClient) -> None:
+    """What the city waits for, if its committee is what keeps it."""
+    from citychain.errors import CitychainError
+    from citychain.waiting import wait_in_words
+
+    try:
+        status = await client.committee()
+    except (CitychainError, TimeoutError):
+        # It takes no votes from elsewhere, or does not answer: there is nothing to add.
+        return
+    if status.round <= status.sealed_round:
+        say(wait_in_words(status))

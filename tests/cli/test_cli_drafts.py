@@ -52,6 +52,8 @@ NOTHING: dict[str, Any] = {
     "transfer": None,
     "candidacy": None,
     "withdrawal": None,
+    "witness": None,
+    "revoke_witness": None,
     "depends_on": (),
     "reads": (),
     "writes": (),

@@ -64,8 +64,21 @@ def test_a_claim_goes_from_hand_to_hand(server: Any, tmp_path: Path) -> None:
     assert server.run("keygen", tmp_path / "bob.key").code == 0
     signed = server.run("presence", "witness", path, "--key", tmp_path / "bob.key")
     assert signed.code == 0
-    assert "-33.9000000, 18.4000000" in signed.err
+    assert (
+        f"signed: {alice.hex()} was within 20 m of -33.9000000, 18.4000000 after round {first}, "
+        f"up to round {first + 7}, for the city hometown with the genesis {claim.genesis.hex()}\n"
+    ) == signed.err
     assert [w.key_id.hex() for w in load_claim(path).presence.witnesses] == [signed.out.strip()]
+    again = server.run("presence", "witness", path, "--key", tmp_path / "bob.key")
+    assert again.code == 0
+    assert "this key had signed it already" in again.err
+    assert len(load_claim(path).presence.witnesses) == 1
+    content = path.read_bytes()
+    own = server.run("presence", "witness", path, "--key", "alice.key")
+    assert (own.code, "is the claimant's own" in own.message) == (2, True)
+    over = make(server, path)
+    assert (over.code, "--output" in over.message, "exists" in over.message) == (2, True, True)
+    assert path.read_bytes() == content
 
     other = server.run("presence", "submit", path, "--key", tmp_path / "bob.key")
     assert other.code == 2

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from citychain.client.keys import load_public_key
+
 UNKNOWN = "ab" * 32
 
 
@@ -214,10 +216,9 @@ def test_submit_keeps_what_the_city_signed(server: Any, approved: str, tmp_path:
 
     folder = tmp_path / "deeds"
     lines = '{"data": "1"}\nnonsense\n{"data": "2"}\n'
-    missing = submit(server, "--jsonl", "-", "--acknowledgement", folder, input=lines)
-    assert (missing.code, missing.out) == (2, "")
-    assert "make it first" in missing.message
-    folder.mkdir()
+    under = submit(server, "--jsonl", "-", "--acknowledgement", kept / "deeds", input=lines)
+    assert (under.code, under.out) == (2, "")
+    assert "is no folder" in under.message
     ran = submit(server, "--jsonl", "-", "--acknowledgement", folder, input=lines)
     received = [record for record in ran.records if record["state"] == "RECEIVED"]
     assert len(received) == 2
@@ -225,10 +226,75 @@ def test_submit_keeps_what_the_city_signed(server: Any, approved: str, tmp_path:
     assert {path.name for path in folder.iterdir()} == names
     wrong = submit(server, "--data", "a", "--acknowledgement", folder)
     assert (wrong.code, wrong.out) == (2, "")
-    told = server.run(
-        "submit", "--city", "hometown", "-k", "alice.key", "--data", "b", "--acknowledgement", kept
-    )
-    assert f"acknowledgement {kept}" in told.out
+    missing = submit(server, "--data", "a", "--acknowledgement", tmp_path / "none" / "a.json")
+    assert (missing.code, missing.out) == (2, "")
+    assert "make it first" in missing.message
+    options = ("submit", "--city", "hometown", "-k", "alice.key", "--data", "b")
+    promise = kept.read_bytes()
+    again = server.run(*options, "--acknowledgement", kept)
+    assert (again.code, again.out) == (2, "")
+    assert "never written over" in again.message
+    assert kept.read_bytes() == promise
+    told = server.run(*options, "--acknowledgement", tmp_path / "other.json")
+    assert f"acknowledgement {tmp_path / 'other.json'}" in told.out
+
+
+def test_a_witness_is_registered_and_revoked(server: Any, tmp_path: Path) -> None:
+    public = tmp_path / "bob.pub"
+    assert server.run("keygen", tmp_path / "bob.key", "--public", public).code == 0
+    base = ("submit", "--city", "hometown", "--key", "operator.key")
+    for option, revoked in (("--witness", False), ("--revoke-witness", True)):
+        sent = server.run(*base, option, public, "--json")
+        assert sent.code == 0, sent.err
+        shown = server.run("get", "--city", "hometown", sent.record["tx_id"], "--json").record
+        assert shown["witness"]["revoked"] is revoked
+        assert load_public_key(public).hex() in json.dumps(shown)
+    both = server.run(*base, "--witness", public, "--revoke-witness", public)
+    assert (both.code, "of its own" in both.message) == (2, True)
+    secret = server.run(*base, "--witness", tmp_path / "bob.key")
+    assert (secret.code, "is no public key" in secret.message) == (2, True)
+    swapped = server.run("submit", "--city", "hometown", "--key", public, "--data", "a")
+    assert swapped.code == 2
+    assert swapped.message.endswith(f"{public}: is a public key; give the key file")
+
+
+# --- audit
+
+
+def audit(server: Any, *options: str | Path) -> Any:
+    return server.run("audit", "--city", "hometown", "--json", *options)
+
+
+def test_an_audit_names_the_file_that_it_cannot_use(
+    server: Any, approved: str, tmp_path: Path
+) -> None:
+    kept, other = tmp_path / "deed.json", tmp_path / "other.json"
+    assert submit(server, "--data", "a", "--acknowledgement", kept, "--wait", "approved").code == 0
+    ran = audit(server, "--acknowledgement", kept)
+    assert (ran.code, ran.record["promise"]["state"]) == (0, "kept")
+    promise = json.loads(kept.read_text())
+    last = "0" if promise["genesis"][-1] != "0" else "1"
+    wrong = promise["genesis"][:-1] + last
+    other.write_text(json.dumps(promise | {"genesis": wrong}))
+    ran = audit(server, "--acknowledgement", other)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{other}: genesis: of city {wrong}, not {promise['genesis']}" in ran.message
+    other.write_text("{}")
+    ran = audit(server, "--acknowledgement", other)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{other}: " in ran.message
+    genesis = tmp_path / "genesis.json"
+    assert server.run("cities", "hometown", "--save-genesis", genesis).code == 0
+    genesis.write_bytes(genesis.read_bytes() + b" ")
+    ran = audit(server, "--genesis", genesis)
+    assert ran.code == 1
+    assert f"the city's {promise['genesis']}" in ran.message
+
+
+def test_an_audit_from_a_round_that_is_not_there_is_refused(server: Any, approved: str) -> None:
+    ran = audit(server, "--from-round", "1000000")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--from-round: is 1000000, and the city's last round is " in ran.message
 
 
 # --- get, watch
