@@ -113,7 +113,9 @@ def test_without_a_region_in_the_genesis_the_map_is_needed(found: Found, tmp_pat
 
 
 def test_a_genesis_of_another_step_helps_nobody(found: Found, tmp_path: Path) -> None:
-    found("", "solo")
+    found()
+    file = tmp_path / "data/genesis/uji.json"
+    file.write_text(file.read_text().replace("poh-pop/1", "poh-pop/2"))
     (tmp_path / "map.geojson").unlink()
     with pytest.raises(ConfigurationError, match=r"map\.geojson cannot be read"):
         found()

@@ -114,8 +114,10 @@ def test_an_import_can_be_written_anew_and_nothing_else_can(citychain: Any, town
     write(town / "maps/wards.geojson", MAP[:1])
     assert citychain(*command, "--replace", cwd=town).code == 0
     assert set(load_settings(config, environment={}).cities) == {"springfield", "w-01"}
-    ran = citychain(*command, "--output", "citychain.toml", "--replace", cwd=town)
+    other = (*IMPORT, "--prefix", "x-", "--output", "citychain.toml", "--replace")
+    ran = citychain(*other, cwd=town)
     assert ran.code == 2
+    assert "citychain.toml is there already and no file of an import" in ran.message
     assert config.read_bytes() == before
     assert sorted(path.name for path in town.glob("*.toml*")) == ["citychain.toml", "wards.toml"]
 
