@@ -62,7 +62,7 @@ from citychain.ports import (
     StateView,
     StorageBackend,
     StorageContext,
-    SupportsVotes,
+    takes_votes,
 )
 from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.types import ConflictingVotes, Equivocation
@@ -441,7 +441,7 @@ class _Opener:
                     real = await stack.enter_async_context(real)
                 built = _replaced(replacement, part, real)
             provider.override(providers.Object(built))
-            if part == "consensus" and isinstance(built, SupportsVotes):
+            if part == "consensus" and takes_votes(built):
                 votes = bool(container.context().representatives)
         if votes:
             replay = await stack.enter_async_context(

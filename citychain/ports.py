@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from citychain._native.transactions import Transaction
@@ -67,6 +67,7 @@ __all__ = [
     "StorageContext",
     "StoredRound",
     "SupportsVotes",
+    "takes_votes",
 ]
 
 T = TypeVar("T")
@@ -446,6 +447,15 @@ class CommitteeStatus:
     """All rounds up to this one have certificates that are durable."""
     conflicting: Sequence[ConflictingVotes] = ()
     """Proofs that a key signed two checkpoints of one round."""
+
+
+def takes_votes(step: ConsensusStep) -> SupportsVotes | None:
+    """The step if it is a `SupportsVotes` too.
+
+    It is asked, not inspected: what stands in front of a step for a test answers for it.
+    """
+    offered = (getattr(step, name, None) for name in ("cast", "object", "recover", "committee"))
+    return cast("SupportsVotes", step) if all(map(callable, offered)) else None
 
 
 @runtime_checkable

@@ -45,6 +45,7 @@ from citychain.ports import (
     DagHandler,
     StoredRound,
     SupportsVotes,
+    takes_votes,
 )
 from citychain.receipt import Receipt
 from citychain.types import ConflictingVotes, Handover, Head, SealedNode, SealedRound, State
@@ -272,7 +273,7 @@ class City:
     @property
     def voting(self) -> SupportsVotes | None:
         """See `CityHandler.voting`."""
-        return self._consensus if isinstance(self._consensus, SupportsVotes) else None
+        return takes_votes(self._consensus)
 
     async def head(self) -> Head:
         """See `CityHandler.head`."""
