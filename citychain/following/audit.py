@@ -41,8 +41,6 @@ class AuditResult:
     approved: int = 0
     certified_round: int = 0
     """All rounds up to this one have a certificate that holds."""
-    time_ms: int = 0
-    """Of the last round."""
     checkpoint_hash: bytes = b""
     """Of the last round."""
     seconds: float = 0.0
@@ -134,7 +132,6 @@ class Audit:
         result.rounds = sealed.round
         result.transactions += len(sealed.verdicts)
         result.approved += sum(verdict is None for verdict in sealed.verdicts)
-        result.time_ms = sealed.time_ms
         result.checkpoint_hash = sealed.checkpoint_hash
         if self._seen is not None:
             self._seen(published, result.certified_round == sealed.round)

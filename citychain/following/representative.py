@@ -102,10 +102,6 @@ class Representative:
         self._timeliness = Timeliness(clock)
         self._chain = CommitteeChain(genesis)
 
-    async def kept_rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
-        """Rounds that it has checked."""
-        return await self._storage.rounds(first, limit)
-
     async def run(self) -> None:
         """Follow and vote until cancelled."""
         async with asyncio.TaskGroup() as group:

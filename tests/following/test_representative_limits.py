@@ -161,7 +161,7 @@ async def test_another_history_of_the_same_city_gets_no_vote(
             status = await city.committee()
             assert (status.round, status.stake_for) == (1, 0)
             assert not status.conflicting
-            kept = [stored.checkpoint_hash for stored in await honest.kept_rounds(1, 100)]
+            kept = [stored.checkpoint_hash for stored in await honest._storage.rounds(1, 100)]
             assert kept == [stored.checkpoint_hash for stored in first]
 
 
