@@ -7,14 +7,22 @@ async context managers: they work under pytest-asyncio and anyio alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from citychain.testing.server import CityClientFactory, CityServerFactory, TransactionFactory
 
-__all__ = ["city_client", "city_server", "signed_transactions"]
+__all__ = ["ELSEWHERE", "city_client", "city_server", "signed_transactions"]
+
+ELSEWHERE: Final = "--citychain-elsewhere"
+"""By this option a conformance suite tells its run in another process where the result goes."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption(ELSEWHERE, metavar="FILE", help="used by citychain's suites themselves")
 
 
 @pytest.fixture

@@ -2,28 +2,50 @@
 
 A part passes when its tests do::
 
-    class TestMyStorage(StorageSuite):
+    import pytest
+    from citychain.testing.conformance import DagSuite
+    from citychain_nara import RULE
+
+    class TestRule(DagSuite):
         @pytest.fixture
-        def storage_backend_factory(self, storage_context):
-            return lambda: MyBackend(MyOptions(), storage_context)
+        def definition(self):
+            return RULE
 
-================================================ =================================
-`citychain.testing.conformance.storage`          storage backends
-`citychain.testing.conformance.ledger`           plausible ledgers to fill them with
-================================================ =================================
+================== ==================================
+`StorageSuite`     storage backends
+`DagSuite`         DAG handlers
+`ConsensusSuite`   consensus steps
+`CitySuite`        whole cities, through a server
+================== ==================================
 
-The suites need pytest, pytest-asyncio (``asyncio_mode = "auto"``) and hypothesis.
+Fixtures are overridden, tests are not: a subclass that replaces a standard test is refused,
+unless the replacement is marked ``xfail`` with a reason.
+
+The suites need what ``pip install citychain[testing]`` brings: pytest, pytest-asyncio, hypothesis.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-__all__: list[str] = []
+from citychain._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from citychain.testing.conformance.storage import StorageSuite as StorageSuite
+
+_HOME: Final = {
+    "StorageSuite": "testing.conformance.storage",
+}
+
+__all__ = sorted(_HOME)
+
+__getattr__, __dir__ = lazy_names(globals(), _HOME)
 
 # Before the modules are imported, so that their failures show values.
 pytest.register_assert_rewrite(
-    f"{__name__}.ledger",
-    f"{__name__}._storage_intake",
-    f"{__name__}._storage_machine",
-    f"{__name__}._storage_rounds",
-    f"{__name__}._storage_whole",
+    *(f"{__name__}.{path.stem}" for path in Path(__file__).parent.glob("[!_]*.py")),
+    *(f"{__name__}.{path.stem}" for path in Path(__file__).parent.glob("_[!_]*.py")),
 )

@@ -34,11 +34,12 @@ from citychain.testing.conformance._storage_notes import NoteTests
 from citychain.testing.conformance._storage_rounds import RoundTests
 from citychain.testing.conformance._storage_session import Factory, Session
 from citychain.testing.conformance._storage_whole import WholeTests
+from citychain.testing.conformance._suite import Suite
 
 __all__ = ["StorageSuite"]
 
 
-class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests):
+class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
     """Inherit it as ``Test...`` and override `storage_backend_factory`."""
 
     durable: ClassVar[bool] = True
