@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from citychain.ports import StorageContext
-from citychain.storage.memory import MemoryBackend
-from citychain.testing.conformance.storage import StorageSuite
+from citychain.hooks.definitions import StorageDefinition
+from citychain.storage.builtin import citychain_storage_backends
+from citychain.testing.conformance import StorageSuite
 
 
 class TestMemoryStorage(StorageSuite):
-    durable = False
-
     @pytest.fixture
-    def storage_backend_factory(
-        self, storage_context: StorageContext
-    ) -> Callable[[], MemoryBackend]:
-        return lambda: MemoryBackend(storage_context)
+    def definition(self) -> StorageDefinition:
+        [memory] = [d for d in citychain_storage_backends() if d.name == "memory"]
+        return memory

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import apsw
 import pytest
 from pydantic import ValidationError
 
 import citychain.storage._sqlite_writer as writer
+from citychain.hooks.definitions import StorageDefinition
 from citychain.ports import StorageContext
 from citychain.storage._sqlite_schema import DATABASE_NAME
+from citychain.storage.builtin import citychain_storage_backends
 from citychain.storage.sqlite import SqliteBackend, SqliteOptions
+from citychain.testing.conformance import StorageSuite
 from citychain.testing.conformance.ledger import Ledger
-from citychain.testing.conformance.storage import StorageSuite
 from citychain.types import ObjectWrite
 
 
 class TestSqliteStorage(StorageSuite):
     @pytest.fixture
-    def storage_backend_factory(
-        self, storage_context: StorageContext
-    ) -> Callable[[], SqliteBackend]:
-        return lambda: SqliteBackend(SqliteOptions(), storage_context)
+    def definition(self) -> StorageDefinition:
+        [sqlite] = [d for d in citychain_storage_backends() if d.name == "sqlite"]
+        return sqlite
 
     async def test_overlapping_writes_of_all_cities_share_transactions(
         self, storage_context: StorageContext

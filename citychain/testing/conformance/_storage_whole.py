@@ -18,7 +18,6 @@ class WholeTests:
     """Part of `StorageSuite`."""
 
     big_batch: ClassVar[int]
-    durable: ClassVar[bool]
 
     async def test_what_was_read_before_closing_is_read_after(self, session: Session) -> None:
         ledger = Ledger(90, [ObjectWrite("a", 1, b"1")])

@@ -1,25 +1,22 @@
-"""What every storage backend must do: inherit `StorageSuite` and supply a factory.
+"""What every storage backend must do: inherit `StorageSuite` and name the backend.
 
 ::
 
     import pytest
-    from citychain.testing.conformance.storage import StorageSuite
+    from citychain.testing.conformance import StorageSuite
+    from citychain_mystorage import STORAGE
 
     class TestMyStorage(StorageSuite):
         @pytest.fixture
-        def storage_backend_factory(self, storage_context):
-            return lambda: MyBackend(MyOptions(), storage_context)
-
-Each call of the factory makes a backend, not entered yet, over the same storage;
-the suite has one open at a time. Tests use cities of their own, so storage may
-be shared by all tests of a run.
+        def definition(self):
+            return STORAGE
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,6 +24,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from citychain.clock import SystemClock
 from citychain.compute import Executor
+from citychain.hooks.definitions import FOLDER, StorageDefinition
 from citychain.ports import StorageContext
 from citychain.testing.conformance._storage_intake import IntakeTests
 from citychain.testing.conformance._storage_machine import StorageMachine
@@ -40,42 +38,72 @@ __all__ = ["StorageSuite"]
 
 
 class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
-    """Inherit it as ``Test...`` and override `storage_backend_factory`."""
+    """Inherit it as ``Test...`` and override the fixture `definition`.
 
-    durable: ClassVar[bool] = True
-    """False for a backend whose storage goes with it: it is not reopened."""
+    What the definition says decides which tests apply: a backend that is not
+    ``durable`` is not reopened.
+
+    Tests use cities of their own, so storage may be shared by all tests of a run.
+    """
+
     big_batch: ClassVar[int] = 10_000
     """Transactions of the largest append and round."""
     examples: ClassVar[int] = 30
     """Runs of the state machine, each in a city of its own."""
 
     @pytest.fixture
-    async def storage_context(self, tmp_path: Path) -> AsyncIterator[StorageContext]:
+    def definition(self) -> StorageDefinition:
+        """Override: the backend."""
+        pytest.fail(
+            f"override the fixture `definition` in {type(self).__name__}: "
+            "it returns the backend's StorageDefinition"
+        )
+
+    @pytest.fixture
+    def options(self) -> Mapping[str, Any]:
+        """The backend's options, as in ``storage_options`` of citychain.toml."""
+        return {}
+
+    @pytest.fixture
+    def storage_directory(self, tmp_path: Path) -> Path:
+        """The directory that the framework gives to the backend."""
+        return tmp_path / "storage"
+
+    @pytest.fixture
+    async def storage_context(self, storage_directory: Path) -> AsyncIterator[StorageContext]:
         """What the framework gives to a backend's factory."""
         async with Executor(4) as compute:
-            yield StorageContext(tmp_path / "storage", compute, SystemClock())
+            yield StorageContext(storage_directory, compute, SystemClock())
 
     @pytest.fixture
-    def storage_backend_factory(self, storage_context: StorageContext) -> Factory:
-        """Override: returns a function that makes backends over one storage."""
-        raise NotImplementedError("override the fixture storage_backend_factory")
+    def backends(
+        self,
+        definition: StorageDefinition,
+        options: Mapping[str, Any],
+        storage_context: StorageContext,
+    ) -> Factory:
+        """Makes backends, not entered yet, over one storage."""
+        folder = {FOLDER: storage_context.directory.parent}
+        validated = definition.options.model_validate(dict(options), context=folder)
+        return lambda: definition.factory(validated, storage_context)
 
     @pytest.fixture
-    async def session(self, storage_backend_factory: Factory) -> AsyncIterator[Session]:
-        session = Session(storage_backend_factory, self.durable)
+    async def session(
+        self, definition: StorageDefinition, backends: Factory
+    ) -> AsyncIterator[Session]:
+        session = Session(backends, definition.durable)
         await session.open()
         try:
             yield session
         finally:
             await session.close()
 
-    def test_any_sequence_of_calls(self, storage_backend_factory: Factory) -> None:
+    def test_any_sequence_of_calls(self, definition: StorageDefinition, backends: Factory) -> None:
         """A state machine makes calls, and compares with the ledger after each."""
-        durable = self.durable
 
         class Machine(StorageMachine):
             def session(self) -> Session:
-                return Session(storage_backend_factory, durable)
+                return Session(backends, definition.durable)
 
         run_state_machine_as_test(
             Machine,
