@@ -252,16 +252,17 @@ class CityStorage(StateView, Protocol):
     async def commit(self, sealed: SealedRound) -> None:
         """Make a round durable: everything in it, or nothing, exactly once.
 
-        Rounds come in order without gaps. The record, unique on (city, round),
-        is what commits; a backend without transactions across its collections
-        writes it first and redoes the rest from it when it next opens the city
-        or reads behind it.
+        Rounds come in order without gaps, each from the log's size on. The record,
+        unique on (city, round), is what commits; a backend without transactions
+        across its collections writes it first and redoes the rest from it when it
+        next opens the city or reads behind it.
 
         Raises:
             RoundTaken: this round exists already.
             LeaseLost: a newer lease epoch than the round's exists.
             StorageError: whether it is committed is unknown: ask `head`. Also for a round
-                that does not follow the latest one, which is not committed.
+                that does not follow the latest one, by its number or its `first_index`;
+                that is not committed.
         """
 
     async def head(self) -> Head:
@@ -273,7 +274,8 @@ class CityStorage(StateView, Protocol):
         """Store certificates of committed rounds; repeating one changes nothing.
 
         Raises:
-            StorageError: nothing of the call may be assumed stored.
+            StorageError: nothing of the call may be assumed stored. Also for the certificate
+                of a round that is not committed.
         """
 
     async def keep(self, notes: Mapping[str, bytes]) -> None:
@@ -293,6 +295,12 @@ class CityStorage(StateView, Protocol):
 
     async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
         """Committed rounds from ``first`` on, in order, at most ``limit``."""
+
+    async def round_of_size(self, size: int) -> StoredRound | None:
+        """The first round after which the log had ``size`` leaves; ``None`` if none ended there.
+
+        Since api_version 2.
+        """
 
     async def nodes(self, node_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
         """Linked nodes by node id."""

@@ -129,19 +129,11 @@ class ProofMaker:
         )
 
     async def _round_of_size(self, size: int) -> checkpoint.Checkpoint:
-        """The checkpoint of the round after which the log had this size, by bisection."""
-        head = await self._storage.head()
-        low, high = 1, head.round
-        while low <= high:
-            middle = (low + high) // 2
-            [stored] = await self._storage.rounds(middle, 1)
-            if stored.size == size:
-                return checkpoint.decode(stored.checkpoint)
-            if stored.size < size:
-                low = middle + 1
-            else:
-                high = middle - 1
-        raise NotFound("log size", str(size))
+        """The checkpoint of the round after which the log had this size."""
+        stored = await self._storage.round_of_size(size)
+        if stored is None:
+            raise NotFound("log size", str(size))
+        return checkpoint.decode(stored.checkpoint)
 
 
 class _LogReader:

@@ -28,6 +28,7 @@ from citychain.hooks.definitions import (
     Disc,
     StorageDefinition,
 )
+from citychain.hooks.versions import OLDEST_VERSION, adapted
 from citychain.nearest import did_you_mean
 
 __all__ = [
@@ -165,7 +166,7 @@ def _check_signature(hook: str, function: Callable[..., Any], given: Iterable[st
 
 
 def offers(hook: str, function: Callable[[], Any]) -> list[Any]:
-    """Call a hook that lists something; return the checked descriptors."""
+    """Call a hook that lists something; return the checked descriptors, of the present version."""
     with guarded(hook):
         answer = function()
         if not isinstance(answer, Iterable) or isinstance(answer, str):
@@ -179,7 +180,7 @@ def offers(hook: str, function: Callable[[], Any]) -> list[Any]:
             )
         for descriptor in listed:
             _CHECKS[hook](hook, descriptor)
-    return listed
+    return [adapted(offer) for offer in listed] if hook in _PARTS else listed
 
 
 def check_city(hook: str, descriptor: object) -> CityDefinition:
@@ -218,10 +219,11 @@ def _check_part(hook: str, descriptor: object) -> None:
     part = _is_a(_PARTS[hook], hook, descriptor)
     _check_name(hook, part.name)
     what = f"{hook}: {part.name}"
-    if part.api_version != API_VERSION:
+    known = range(OLDEST_VERSION, API_VERSION + 1)
+    if not isinstance(part.api_version, int) or part.api_version not in known:
         raise PluginError(
-            f"{what}: made for api_version {part.api_version}, this citychain has {API_VERSION}; "
-            "install matching versions of both"
+            f"{what}: made for api_version {part.api_version}, and this citychain has "
+            f"{OLDEST_VERSION} to {API_VERSION}; install matching versions of both"
         )
     if not isinstance(version := getattr(part, "version", 1), int) or version < 1:
         raise PluginError(f"{what}: version must be an integer from 1 on")

@@ -30,8 +30,12 @@ __all__ = [
     "StorageDefinition",
 ]
 
-API_VERSION: Final = 1
-"""Version of the contract in `citychain.ports`, `citychain.types` and these descriptors."""
+API_VERSION: Final = 2
+"""Version of the contract in `citychain.ports`, `citychain.types` and these descriptors. What
+changed from one to the next, and for how long both work: docs/plugins.md."""
+
+FIRST_VERSION: Final = 1
+"""That of a definition that says nothing: an old plugin must not become a new one by itself."""
 
 FOLDER: Final = "folder"
 """Options are validated with a context that has the folder of ``citychain.toml`` under this key: a
@@ -91,7 +95,8 @@ class StorageDefinition:
     factory: Callable[[Any, StorageContext], StorageBackend]
     """Called with validated options; must not do I/O before ``__aenter__``."""
     options: type[BaseModel] = NoOptions
-    api_version: int = API_VERSION
+    api_version: int = FIRST_VERSION
+    """The contract that the part was written for."""
     shared: bool = False
     """Several servers may use the same storage at once."""
     durable: bool = True
@@ -110,7 +115,8 @@ class DagDefinition:
     version: int = 1
     """Part, with the name, of the rule that a genesis pins and every node id contains.
     Raise it when the same input begins to give another result."""
-    api_version: int = API_VERSION
+    api_version: int = FIRST_VERSION
+    """The contract that the part was written for."""
 
     @property
     def rule(self) -> str:
@@ -132,7 +138,8 @@ class ConsensusDefinition:
     to give another result."""
     quorum: Quorum = "two-thirds"
     """How much of the committee's stake makes a certificate; pinned by the genesis."""
-    api_version: int = API_VERSION
+    api_version: int = FIRST_VERSION
+    """The contract that the part was written for."""
 
     @property
     def step(self) -> str:

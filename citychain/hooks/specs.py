@@ -100,6 +100,7 @@ def citychain_storage_backends() -> Iterable[StorageDefinition]:  # type: ignore
                 name="scratch",
                 factory=lambda options, context: MemoryBackend(context),
                 durable=False,
+                api_version=2,
             )
     """
 
@@ -123,6 +124,7 @@ def citychain_dag_handlers() -> Iterable[DagDefinition]:  # type: ignore[empty-b
             yield DagDefinition(
                 name="no-empty-content",
                 factory=lambda options, city: NoEmptyContent(city),
+                api_version=2,
             )
     """
 
@@ -147,6 +149,7 @@ def citychain_consensus_steps() -> Iterable[ConsensusDefinition]:  # type: ignor
                 name="deliberate",
                 factory=lambda options, city: Deliberate(options, city),
                 options=SoloOptions,
+                api_version=2,
             )
     """
 

@@ -49,6 +49,7 @@ __all__ = [
     "objects",
     "raw",
     "round_nodes",
+    "round_of_size",
     "rounds",
     "sealed_ids",
     "subtree_hashes",
@@ -259,6 +260,26 @@ def rounds(connection: Connection, city: int, first: int, limit: int) -> list[St
         )
         for *columns, hash, votes in rows
     ]
+
+
+_ROUND_OF_SIZE: Final = """
+    WITH RECURSIVE search(low, high) AS (
+        SELECT 1, 1 + coalesce((SELECT max(round) FROM rounds WHERE city = ?1), 0)
+        UNION ALL
+        SELECT iif(size < ?2, round + 1, low), iif(size < ?2, high, round)
+        FROM search JOIN rounds ON city = ?1 AND round = (low + high) / 2
+        WHERE low < high
+    )
+    SELECT low FROM search WHERE low = high
+"""
+"""By bisection, since sizes grow with rounds."""
+
+
+def round_of_size(connection: Connection, city: int, size: int) -> StoredRound | None:
+    """The first round after which the log had a size."""
+    round = connection.execute(_ROUND_OF_SIZE, (city, min(size, _INT_MAX))).get
+    found = rounds(connection, city, round, 1)
+    return found[0] if found and found[0].size == size else None
 
 
 def _votes(packed: bytes) -> tuple[Vote, ...]:

@@ -9,6 +9,7 @@ every read consistent.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -230,6 +231,12 @@ class MemoryCity:
         """See `CityStorage.rounds`."""
         begin = max(first - 1, 0)
         return self._rounds[begin : begin + limit]
+
+    async def round_of_size(self, size: int) -> StoredRound | None:
+        """See `CityStorage.round_of_size`."""
+        index = bisect_left(self._rounds, size, key=lambda stored: stored.size)
+        found = self._rounds[index : index + 1]
+        return found[0] if found and found[0].size == size else None
 
     async def nodes(self, node_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
         """See `CityStorage.nodes`."""

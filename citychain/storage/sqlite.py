@@ -271,6 +271,10 @@ class SqliteCity:
         """See `CityStorage.rounds`."""
         return await self._read(reads.rounds, first, limit)
 
+    async def round_of_size(self, size: int) -> StoredRound | None:
+        """See `CityStorage.round_of_size`."""
+        return await self._read(reads.round_of_size, size)
+
     async def nodes(self, node_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
         """See `CityStorage.nodes`."""
         return await self._read(reads.nodes, node_ids)

@@ -37,6 +37,23 @@ class RoundTests:
             await commit(city, ledger, [], held=[batch[-1].tx_id])
             await ledger.check(city)
 
+    async def test_a_round_is_found_by_the_size_it_left(self, session: Session) -> None:
+        ledger = Ledger(61)
+        city = await session.city(ledger)
+        assert await city.round_of_size(0) is None, "there is no round yet"
+        for count in (2, 0, 1, 0, 0, 5):
+            batch = ledger.transactions(count)
+            await city.append(batch, {})
+            ledger.receive(batch)
+            await commit(city, ledger, batch)
+        first_by_size = {stored.size: stored for stored in reversed(ledger.rounds)}
+        for size in range(-1, ledger.head.size + 2):
+            assert await city.round_of_size(size) == first_by_size.get(size), (
+                f"round_of_size({size}) is the first round after which the log has that size, "
+                "or None where no round ended there"
+            )
+        assert await city.round_of_size(1 << 70) is None
+
     async def test_the_latest_node_is_the_authors_last_linked_one(self, session: Session) -> None:
         ledger = Ledger(62)
         city = await session.city(ledger)

@@ -13,4 +13,4 @@ __all__ = ["citychain_consensus_steps"]
 @hookimpl
 def citychain_consensus_steps() -> Iterable[ConsensusDefinition]:
     """``council``."""
-    yield ConsensusDefinition("council", Council, CouncilOptions, quorum="majority")
+    yield ConsensusDefinition("council", Council, CouncilOptions, quorum="majority", api_version=2)

@@ -24,5 +24,9 @@ def citychain_cities() -> Iterable[CityDefinition]:
 def citychain_dag_handlers() -> Iterable[DagDefinition]:
     """The rule; a change of what it approves is a new ``version``."""
     yield DagDefinition(
-        name="kanazawa-districts", factory=Districts, options=DistrictOptions, version=1
+        name="kanazawa-districts",
+        factory=Districts,
+        options=DistrictOptions,
+        version=1,
+        api_version=2,
     )

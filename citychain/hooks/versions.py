@@ -1,0 +1,92 @@
+"""Parts of an earlier api_version, made to serve as parts of the present one.
+
+Each version differs from the one before by what stands here, and nowhere else: the rest of
+citychain knows the present version only.
+
+====== =======================================
+2      added `CityStorage.round_of_size`
+====== =======================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar, cast
+
+from citychain.hooks.definitions import (
+    API_VERSION,
+    ConsensusDefinition,
+    DagDefinition,
+    StorageDefinition,
+)
+from citychain.ports import CityStorage, StorageBackend, StorageContext, StoredRound
+from citychain.types import ObjectWrite
+
+__all__ = ["OLDEST_VERSION", "adapted"]
+
+OLDEST_VERSION: Final = 1
+"""The oldest api_version that still works."""
+
+Definition = TypeVar("Definition", StorageDefinition, DagDefinition, ConsensusDefinition)
+
+
+def adapted(definition: Definition) -> Definition:
+    """The definition of the same part for the present api_version.
+
+    Args:
+        definition: Of `OLDEST_VERSION` or newer, and not newer than the present one.
+    """
+    if definition.api_version < 2 and isinstance(definition, StorageDefinition):
+        definition = replace(definition, factory=_Version1(definition.factory))
+    return replace(definition, api_version=API_VERSION)
+
+
+class _Version1:
+    """The factory of a backend of version 1."""
+
+    def __init__(self, factory: Callable[[Any, StorageContext], StorageBackend]) -> None:
+        self._factory = factory
+
+    def __call__(self, options: Any, context: StorageContext) -> StorageBackend:
+        return _Backend(self._factory(options, context))
+
+
+class _Backend:
+    def __init__(self, backend: StorageBackend) -> None:
+        self._backend = backend
+
+    async def __aenter__(self) -> _Backend:
+        self._backend = await self._backend.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._backend.__aexit__(*exc_info)
+
+    async def city(
+        self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
+    ) -> CityStorage:
+        """The city as of version 1, and what version 2 asks besides."""
+        city = await self._backend.city(genesis, genesis_file, initial)
+        return cast("CityStorage", _City(city))
+
+
+class _City:
+    def __init__(self, city: CityStorage) -> None:
+        self._city = city
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._city, name)
+
+    async def round_of_size(self, size: int) -> StoredRound | None:
+        """Found by bisection over whole rounds, since sizes grow with rounds."""
+        low, high = 1, (await self._city.head()).round
+        found = None
+        while low <= high:
+            middle = (low + high) // 2
+            [stored] = await self._city.rounds(middle, 1)
+            if stored.size >= size:
+                found, high = stored, middle - 1
+            else:
+                low = middle + 1
+        return found if found is not None and found.size == size else None
