@@ -1,4 +1,5 @@
-"""What all suites have in common: they stay whole, and can run in another process.
+"""What all suites have in common: they are told what to test, stay whole, and can run in
+another process.
 
 An author inherits a suite and overrides fixtures. A standard test that a subclass replaces no
 longer says what it says for everybody, so `Suite` refuses the class, unless the replacement is
@@ -7,11 +8,14 @@ marked ``xfail`` with a reason: then the report shows the gap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from citychain.hooks.definitions import FOLDER
 from citychain.testing.conformance._elsewhere import Elsewhere
 
 __all__ = ["Suite"]
@@ -54,6 +58,48 @@ class Suite:
                     "replacement and override fixtures instead, or, where the part cannot pass, "
                     'mark it with @pytest.mark.xfail(reason="why") and call super()'
                 )
+
+    @pytest.fixture(autouse=True)
+    def _asyncio_mode_is_auto(self, pytestconfig: pytest.Config) -> None:
+        """Without it pytest would say of each test, at length, that it cannot await."""
+        if not pytestconfig.pluginmanager.has_plugin("asyncio"):
+            pytest.fail("the suites need pytest-asyncio: install citychain[testing]", pytrace=False)
+        mode = pytestconfig.getoption("asyncio_mode") or pytestconfig.getini("asyncio_mode")
+        if mode != "auto":
+            pytest.fail(
+                'the suites need pytest-asyncio\'s auto mode: write asyncio_mode = "auto" under '
+                "[tool.pytest.ini_options] in pyproject.toml",
+                pytrace=False,
+            )
+
+    @pytest.fixture
+    def definition(self) -> Any:
+        """Override: the definition of the part that is tested."""
+        pytest.fail(
+            f"{type(self).__name__} does not say which part it tests: override the fixture "
+            "`definition`, returning what the plugin's hook yields",
+            pytrace=False,
+        )
+
+    @pytest.fixture
+    def options(self) -> Mapping[str, Any]:
+        """The part's options, as in citychain.toml. Override for a part that needs some."""
+        return {}
+
+    @pytest.fixture
+    def validated_options(
+        self, definition: Any, options: Mapping[str, Any], tmp_path: Path
+    ) -> BaseModel:
+        """The options as the part's factory gets them; paths in them are relative to
+        ``tmp_path``."""
+        model: type[BaseModel] = definition.options
+        try:
+            return model.model_validate(dict(options), context={FOLDER: tmp_path})
+        except ValidationError as error:
+            pytest.fail(
+                f"the part does not take these options: override the fixture `options`\n{error}",
+                pytrace=False,
+            )
 
     @pytest.fixture
     def elsewhere(self, request: pytest.FixtureRequest) -> Elsewhere:

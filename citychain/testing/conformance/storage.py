@@ -14,17 +14,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
+from pydantic import BaseModel
 
 from citychain.clock import SystemClock
 from citychain.compute import Executor
-from citychain.hooks.definitions import FOLDER, StorageDefinition
+from citychain.hooks.definitions import StorageDefinition
 from citychain.ports import StorageContext
 from citychain.testing.conformance._storage_intake import IntakeTests
 from citychain.testing.conformance._storage_machine import StorageMachine
@@ -52,19 +53,6 @@ class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
     """Runs of the state machine, each in a city of its own."""
 
     @pytest.fixture
-    def definition(self) -> StorageDefinition:
-        """Override: the backend."""
-        pytest.fail(
-            f"override the fixture `definition` in {type(self).__name__}: "
-            "it returns the backend's StorageDefinition"
-        )
-
-    @pytest.fixture
-    def options(self) -> Mapping[str, Any]:
-        """The backend's options, as in ``storage_options`` of citychain.toml."""
-        return {}
-
-    @pytest.fixture
     def storage_directory(self, tmp_path: Path) -> Path:
         """The directory that the framework gives to the backend."""
         return tmp_path / "storage"
@@ -79,13 +67,11 @@ class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
     def backends(
         self,
         definition: StorageDefinition,
-        options: Mapping[str, Any],
+        validated_options: BaseModel,
         storage_context: StorageContext,
     ) -> Factory:
         """Makes backends, not entered yet, over one storage."""
-        folder = {FOLDER: storage_context.directory.parent}
-        validated = definition.options.model_validate(dict(options), context=folder)
-        return lambda: definition.factory(validated, storage_context)
+        return lambda: definition.factory(validated_options, storage_context)
 
     @pytest.fixture
     async def session(

@@ -1,0 +1,74 @@
+"""What the conformance suites say to an author who has not set them up."""
+
+from __future__ import annotations
+
+import pytest
+
+import citychain._native  # noqa: F401 - the runs within forget what they import
+
+pytest_plugins = ["pytester"]
+
+NAMED = """
+from citychain.storage.builtin import citychain_storage_backends
+from citychain.testing.conformance import StorageSuite
+import pytest
+
+class TestMine(StorageSuite):
+    @pytest.fixture
+    def definition(self):
+        return [d for d in citychain_storage_backends() if d.name == "memory"][0]
+"""
+
+UNNAMED = """
+from citychain.testing.conformance import StorageSuite
+
+class TestMine(StorageSuite):
+    pass
+"""
+
+WITH_OPTIONS = f"""{NAMED}
+    @pytest.fixture
+    def options(self):
+        return {{"colour": "red"}}
+"""
+
+REPLACED = f"""{NAMED}
+    async def test_a_new_city_is_empty(self):
+        pass
+"""
+
+KNOWN_GAP = f"""{NAMED}
+    @pytest.mark.xfail(reason="it is never empty")
+    async def test_a_new_city_is_empty(self, session):
+        await super().test_a_new_city_is_empty(session)
+        raise AssertionError
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "mode", "said"),
+    [
+        (UNNAMED, "auto", "*TestMine does not say which part it tests: override the fixture*"),
+        (NAMED, "strict", "*write asyncio_mode = ?auto? under *"),
+        (WITH_OPTIONS, "auto", "*override the fixture `options`*"),
+        (REPLACED, "auto", "*TestMine replaces the standard test test_a_new_city_is_empty*"),
+    ],
+)
+def test_what_is_missing_is_told_in_a_line(
+    pytester: pytest.Pytester, test: str, mode: str, said: str
+) -> None:
+    pytester.makepyfile(test)
+    result = pytester.runpytest_inprocess(
+        *("-p", "no:cacheprovider", "-k", "new_city_is_empty", f"--asyncio-mode={mode}")
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([said])
+
+
+def test_a_known_gap_is_shown(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(KNOWN_GAP)
+    result = pytester.runpytest_inprocess(
+        *("-p", "no:cacheprovider", "-rx", "-k", "new_city_is_empty", "--asyncio-mode=auto")
+    )
+    result.assert_outcomes(xfailed=1)
+    result.stdout.fnmatch_lines(["*it is never empty*"])
