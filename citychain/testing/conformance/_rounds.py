@@ -22,7 +22,7 @@ from citychain.client.actions import Action, Data, Transfer, put_action
 from citychain.client.transactions import CONTEXT
 from citychain.crypto import merkle
 from citychain.crypto.keys import SCHEME_ML_DSA_87, key_id
-from citychain.crypto.signatures import KeyCache, SigningKey
+from citychain.crypto.signatures import SIGNATURE_BYTES, KeyCache, SigningKey
 from citychain.genesis import Genesis, Representative
 from citychain.ports import (
     CityContext,
@@ -77,18 +77,16 @@ def id_of(key: SigningKey) -> bytes:
     return key_id(key.public_key)
 
 
-_PUBLIC_KEYS: Final = {id_of(key): key.public_key for key in (OPERATOR, *MEMBERS, *AUTHORS)}
-
-
 def ordinary(choose: random.Random) -> Action:
     """Data of a few bytes: what a part lets pass that asks nothing of content."""
     return Data(b"ordinary %d" % choose.randrange(1_000), "text/plain")
 
 
-def new_genesis(**fields: Any) -> Genesis:
-    """A city's genesis: ``sealed-rounds`` and ``solo``, held for 3 rounds, authors with funds.
+def new_genesis(authors: Sequence[SigningKey] = AUTHORS, **fields: Any) -> Genesis:
+    """A city's genesis: ``sealed-rounds`` and ``solo``, held for 3 rounds.
 
     Args:
+        authors: Those who have `FUNDS` at first.
         fields: Those of `Genesis` that differ.
     """
     operator = OPERATOR.public_key.hex()
@@ -102,7 +100,7 @@ def new_genesis(**fields: Any) -> Genesis:
             "num_hashes": 2,
             "hold_rounds": 3,
             "committee": (Representative(public_key=operator),),
-            "balances": {ASSET: {id_of(key).hex(): FUNDS for key in AUTHORS}},
+            "balances": {ASSET: {id_of(key).hex(): FUNDS for key in authors}},
             **fields,
         }
     )
@@ -140,12 +138,17 @@ class Signer:
         [transaction] = decode_batch([_envelope(signed, id_of(key), signature)])
         return transaction
 
-    def crowd(self, count: int, ordinary: Ordinary = ordinary) -> list[Transaction]:
+    def crowd(
+        self,
+        count: int,
+        ordinary: Ordinary = ordinary,
+        authors: Sequence[SigningKey] = AUTHORS,
+    ) -> list[Transaction]:
         """Very many, by all authors, with a signature that does not hold: a part cannot tell,
-        and signing takes minutes."""
+        and signing takes long."""
         choose = random.Random(count)
-        ids = [id_of(key) for key in AUTHORS]
-        signature = bytes(len(AUTHORS[0].sign(b"", CONTEXT)))
+        ids = [id_of(key) for key in authors]
+        signature = bytes(SIGNATURE_BYTES)
         crowd: list[Transaction] = []
         for start in range(0, count, ENVELOPES_MAX):
             batch = []
@@ -188,13 +191,19 @@ class Rounds:
     be asked about the same round.
 
     Args:
+        authors: Who signs transactions, besides the operator and the representatives.
         storage: Where it is kept; it is empty yet.
     """
 
     def __init__(
-        self, genesis: Genesis, compute: Compute, storage: MemoryCity | None = None
+        self,
+        genesis: Genesis,
+        compute: Compute,
+        authors: Sequence[SigningKey] = AUTHORS,
+        storage: MemoryCity | None = None,
     ) -> None:
         self.genesis = genesis
+        self.authors = authors
         self.sign = Signer(genesis.id)
         self.clock = FakeClock(START_MS)
         self.storage = storage or MemoryCity(self.clock, genesis.file, genesis.initial_objects())
@@ -207,6 +216,8 @@ class Rounds:
         self._poh = genesis.id
         self._checkpoint = genesis.id
         self._held: list[tuple[Transaction, int]] = []
+        keys = (OPERATOR, *MEMBERS, *authors)
+        self._keys = {id_of(key): key.public_key for key in keys}
 
     def context(
         self,
@@ -286,7 +297,7 @@ class Rounds:
             ConsensusError: a part breaks its contract.
         """
         raw = [RawTransaction(item.tx_id, item.author, item.envelope) for item in new]
-        await self.storage.append(raw, await _public_keys([item.author for item in new]))
+        await self.storage.append(raw, await self._public_keys([item.author for item in new]))
         context, candidates = self.round, self.candidates(new)
         sealed = await seal_round(await self.draft(dag, consensus, new), self._poh, consensus)
         await self.storage.commit(sealed)
@@ -318,7 +329,7 @@ class Rounds:
             state=state,
             compute=self._compute,
             keys=KeyCache(),
-            public_keys=_public_keys,
+            public_keys=self._public_keys,
         )
         for played in self.played:
             sealed = played.sealed
@@ -329,9 +340,8 @@ class Rounds:
             replay.advance(repeated)
             state.apply(repeated)
 
-
-async def _public_keys(key_ids: Sequence[bytes]) -> Mapping[bytes, bytes]:
-    return {id: _PUBLIC_KEYS[id] for id in key_ids if id in _PUBLIC_KEYS}
+    async def _public_keys(self, key_ids: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        return {id: self._keys[id] for id in key_ids if id in self._keys}
 
 
 class Traffic:
@@ -372,7 +382,7 @@ class Traffic:
         choose, now = self._choose, self._rounds.time_ms
         action = self._ordinary(choose)
         if choose.random() < 0.4:
-            payee = choose.choice(AUTHORS)
+            payee = choose.choice(self._rounds.authors)
             action = Transfer(ASSET, id_of(payee), choose.choice((1, 7, 40, 90, FUNDS * 10)))
         depends_on: list[bytes] = []
         while choose.random() < 0.35 and len(depends_on) < 3:
@@ -383,7 +393,7 @@ class Traffic:
                 depends_on.append(wanted)
         versions = {f"object {choose.randrange(3)}": choose.randrange(3) for _ in range(2)}
         return self._rounds.sign(
-            choose.choice(AUTHORS),
+            choose.choice(self._rounds.authors),
             action,
             depends_on=depends_on,
             reads=versions if choose.random() < 0.1 else None,
