@@ -39,8 +39,9 @@ test-plugins: ready ## Run the tests of each plugin
 test-rust: ready ## Run the tests of the Rust code
 	$(CARGO) test $(WORKSPACE) --workspace --exclude citychain-native --release $(CHECKED) --quiet
 
-test-packages: ready ## Build the sdist and the wheel, install and use them (slow)
-	$(BIN)/pytest tests/test_packaging.py -m slow
+test-packages: ready ## Build all packages; test them in fresh environments (slow)
+	@$(BIN)/python -m pip install --quiet --group packages
+	$(BIN)/pytest tests/packages -m slow
 
 lint: ready $(VENV)-build/made ## Run all linters and type checkers
 	@$(BIN)/python -m pip install --quiet --group lint

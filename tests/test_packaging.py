@@ -1,48 +1,25 @@
 """Set-up, build and packages: what stands between a clone and a running citychain.
 
-The tests marked slow build the packages and install them where there is no Rust: `make
-test-packages`.
+Building packages, and installing them where there is no Rust, is in tests/packages.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-import tarfile
 import tomllib
-import zipfile
-from collections.abc import Callable, Mapping
-from email.parser import HeaderParser
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 from textwrap import dedent
 
 import pytest
+from building import LIBRARY, TREE, run, rust_variables
 
 from citychain import _native
 
-TREE = Path(__file__).resolve().parents[1]
-LIBRARY = "_native.abi3.so"
 POSIX_TOOLS = ("sh", "cat", "cksum", "date", "mktemp", "rm", "sed")
-
-
-def run(
-    *command: str | Path, cwd: Path, path: Path | str | None = None, **variables: str
-) -> CompletedProcess[str]:
-    """Run a command with little more of the environment than PATH, and return what it printed."""
-    environment = {"PATH": str(path or os.environ["PATH"]), "TMPDIR": str(cwd), **variables}
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def script(path: Path, text: str) -> None:
@@ -265,12 +242,6 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))[:2]
 
 
-def rust_variables() -> dict[str, str]:
-    """What cargo needs of this environment; also the target folder, so that it is shared."""
-    kept = ("HOME", "PIP_", "CARGO", "RUST", "PYO3_", "PYENV_", "SSL_", "HTTP", "LANG")
-    return {name: value for name, value in os.environ.items() if name.upper().startswith(kept)}
-
-
 @pytest.fixture
 def tree_with_library(tmp_path: Path) -> Path:
     """A source tree with the extension that is loaded here, which was built from these sources."""
@@ -320,134 +291,3 @@ def test_an_installed_extension_has_no_sources_to_compare(tree_with_library: Pat
     assert load_extension(tree_with_library).stderr == ""
     shutil.rmtree(tree_with_library / "native")
     assert load_extension(tree_with_library).stderr == ""
-
-
-def shared() -> dict[str, str]:
-    """The same, with the target folder of this tree, so that dependencies are compiled once."""
-    return {"CARGO_TARGET_DIR": str(TREE / "native" / "target"), **rust_variables()}
-
-
-@pytest.fixture(scope="module")
-def littered_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This tree as git sees it, with what earlier builds may have left in it."""
-    tree = tmp_path_factory.mktemp("tree")
-    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TREE)
-    assert listed.returncode == 0, listed.stderr
-    for name in listed.stdout.splitlines():
-        if (TREE / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TREE / name, tree / name)
-    for left in (
-        f"citychain/{LIBRARY}",
-        f"citychain/{LIBRARY}~",
-        "citychain/_native.cpython-310-x86_64-linux-gnu.so",
-        "citychain/__pycache__/ghost.cpython-311.pyc",
-        f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/ghost.py",
-        f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/{LIBRARY}",
-        "native/target/release/ghost.rs",
-    ):
-        (tree / left).parent.mkdir(parents=True, exist_ok=True)
-        (tree / left).write_bytes(b"stale")
-    return tree
-
-
-BUILD_OPTIONS = {"--release", "--locked"}
-
-
-@pytest.fixture(scope="module")
-def packages(littered_tree: Path) -> Mapping[str, Path]:
-    """The sdist, the wheel built from it, and a wheel built from the tree."""
-    for arguments in (("--outdir=dist",), ("--wheel", "--outdir=direct")):
-        built = run(sys.executable, "-m", "build", *arguments, cwd=littered_tree, **shared())
-        assert built.returncode == 0, built.stdout + built.stderr
-        assert set((built.stdout + built.stderr).split()) >= BUILD_OPTIONS
-    return {
-        "sdist": next(littered_tree.glob("dist/*.tar.gz")),
-        "wheel": next(littered_tree.glob("dist/*.whl")),
-        "direct wheel": next(littered_tree.glob("direct/*.whl")),
-    }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("which", ["wheel", "direct wheel"])
-def test_a_wheel_holds_the_package_and_nothing_that_was_left_in_the_tree(
-    packages: Mapping[str, Path], littered_tree: Path, which: str
-) -> None:
-    assert "-cp311-abi3-" in packages[which].name
-    with zipfile.ZipFile(packages[which]) as wheel:
-        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-        library = wheel.read(f"citychain/{LIBRARY}")
-        metadata = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-        headers = HeaderParser().parsestr(wheel.read(metadata).decode())
-        assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
-    sources = {
-        path.relative_to(littered_tree).as_posix()
-        for path in (littered_tree / "citychain").rglob("*")
-        if path.is_file() and path.suffix not in {".so", ".so~", ".pyc"}
-    }
-    assert names == sources | {f"citychain/{LIBRARY}"}
-    assert {"citychain/py.typed", "citychain/_native/signatures.pyi"} <= names
-    assert library.startswith(b"\x7fELF") or sys.platform != "linux"
-    assert headers["License-Expression"] == "Apache-2.0"
-
-
-@pytest.mark.slow
-def test_the_sdist_holds_what_a_build_needs(packages: Mapping[str, Path]) -> None:
-    with tarfile.open(packages["sdist"]) as sdist:
-        names = {member.name.partition("/")[2] for member in sdist.getmembers()}
-    assert {
-        "native/Cargo.lock",
-        "native/build.rs",
-        "native/core/src/lib.rs",
-        "proto/buf.yaml",
-        "LICENSE",
-        "setup.py",
-    } <= names
-    left = [name for name in names if "ghost" in name or name.endswith((".so", ".so~", ".pyc"))]
-    assert left == []
-    assert not any(name.startswith(("tests", "native/fuzz", "native/target")) for name in names)
-
-
-@pytest.mark.slow
-def test_an_editable_install_replaces_a_library_that_was_left(
-    littered_tree: Path, tmp_path: Path
-) -> None:
-    assert run(sys.executable, "-m", "venv", "venv", cwd=tmp_path).returncode == 0
-    python = tmp_path / "venv" / "bin" / "python"
-    pip = ("-m", "pip", "install", "-v", "--no-deps", "--editable", littered_tree)
-    installed = run(python, *pip, cwd=tmp_path, **shared())
-    assert installed.returncode == 0, installed.stdout + installed.stderr
-    assert set((installed.stdout + installed.stderr).split()) >= BUILD_OPTIONS
-    located = "from citychain import _native; print(_native.__file__)"
-    loaded = run(python, "-c", located, cwd=tmp_path)
-    assert loaded.stdout == f"{littered_tree}/citychain/{LIBRARY}\n", loaded.stderr
-
-
-SIGNS = """
-from citychain import _native
-from citychain.crypto.signatures import SigningKey, verify
-assert "site-packages" in _native.__file__, _native.__file__
-key = SigningKey(bytes(32))
-verify(key.public_key, b"message", b"context", key.sign(b"message", b"context"))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", ["3.11", "3.13"])
-def test_the_wheel_works_without_rust(
-    packages: Mapping[str, Path], tmp_path: Path, version: str
-) -> None:
-    found = run("sh", TREE / ".ci" / "pythons", cwd=tmp_path, **rust_variables()).stdout
-    pythons = dict(line.split(" ", 1) for line in found.splitlines())
-    if version not in pythons:
-        pytest.skip(f"there is no Python {version} here")
-    assert run(pythons[version], "-m", "venv", "venv", cwd=tmp_path).returncode == 0
-    programs = tmp_path / "venv" / "bin"
-    pip = ("-m", "pip", "install", "--only-binary=:all:", packages["wheel"])
-    installed = run(programs / "python", *pip, cwd=tmp_path, path=programs, **rust_variables())
-    assert installed.returncode == 0, installed.stdout + installed.stderr
-    result = run(programs / "python", "-c", SIGNS, cwd=tmp_path, path=programs)
-    assert result.returncode == 0, result.stderr
-    helped = run(programs / "citychain", "--help", cwd=tmp_path, path=programs)
-    assert helped.returncode == 0, helped.stderr
-    assert "demo" in helped.stdout
