@@ -78,6 +78,70 @@ def test_everything_comes_to_what_it_must(
     assert (tmp_path / "here" / "citychain.toml").exists()
 
 
+PARTS_OF_ITS_OWN = """
+from citychain import ConsensusDefinition, StorageDefinition
+from citychain.consensus.solo import Solo, SoloOptions
+from citychain.dag.dependencies_only import DependenciesOnly
+from citychain.storage.sqlite import SqliteBackend, SqliteOptions
+
+@hookimpl
+def citychain_storage_backends():
+    yield StorageDefinition("cellar", SqliteBackend, SqliteOptions, api_version=2)
+
+@hookimpl
+def citychain_consensus_steps():
+    yield ConsensusDefinition("stamp", Solo, SoloOptions, api_version=2)
+
+class Loose(DependenciesOnly):
+    def __init__(self, options, city):
+        super().__init__(city)
+
+@hookimpl
+def citychain_dag_handlers():
+    yield DagDefinition("no-fables", lambda options, city: NoFables(city), api_version=2)
+    yield DagDefinition("loose", Loose, api_version=2)
+
+@hookimpl
+def citychain_cities():
+    yield CityDefinition(slug="kanazawa", dag="no-fables")
+    yield CityDefinition(slug="kyoto", dag="random-tips")
+    yield CityDefinition(slug="osaka-jp")
+    yield CityDefinition(slug="harbour", storage="cellar", dag="loose", consensus="stamp")
+"""
+
+
+def test_a_plugins_city_runs_beside_the_others_with_parts_of_its_own(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    env = stand_in(STAND_IN + PARTS_OF_ITS_OWN)
+    options = ("--transactions", "100", "--city", "harbour", "--json", "--dir", "here")
+    ran = process("demo", *options, cwd=tmp_path, env=env)
+    assert ran.code == 0, ran.err
+    harbour = ran.record["cities"][-1]
+    assert (harbour["city"], harbour["dag"], harbour["sent"]) == ("harbour", "loose", 20)
+    assert harbour["receipts_valid"] == harbour["log_size"] == harbour["acknowledged"] - 1
+    assert (tmp_path / "here" / "data" / "cellar").is_dir()
+
+
+def test_a_city_that_nobody_has_is_told(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    options = ("--transactions", "100", "--city", "kyotto")
+    ran = process("demo", *options, cwd=tmp_path, env=stand_in())
+    assert ran.code == 2
+    assert "--city kyotto: no installed plugin has this city" in ran.message
+    assert "kyoto" in ran.message
+
+
+def test_five_cities_need_more_than_four(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    options = ("--transactions", "80", "--city", "harbour")
+    ran = process("demo", *options, cwd=tmp_path, env=stand_in())
+    assert ran.code == 2
+    assert "5 cities need at least 100" in ran.err
+
+
 def test_a_city_that_breaks_its_rule_makes_it_fail(
     process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from citychain.cli.demo.plan import BALANCE, TRANSACTIONS_MIN, CityPlan, Transfer, plan
+from citychain.cli.demo.plan import BALANCE, CITIES, SHARE_MIN, CityPlan, Transfer, plan
 
-transactions = st.integers(TRANSACTIONS_MIN, 1_000)
+FEWEST = SHARE_MIN * len(CITIES)
+transactions = st.integers(FEWEST, 1_000)
 seeds = st.integers(0, 1 << 32)
 
 
@@ -88,7 +89,7 @@ def test_outcomes_follow_from_the_order_of_the_chunks(count: int, seed: int) -> 
         assert outcome == {s.number: s.outcome for s in city.steps if s.repeats is None}
 
 
-@pytest.mark.parametrize("count", [TRANSACTIONS_MIN, 2_000])
+@pytest.mark.parametrize("count", [FEWEST, 2_000])
 def test_each_fault_is_in_each_city(count: int) -> None:
     faults = {
         "REFUSED BAD_SIGNATURE",

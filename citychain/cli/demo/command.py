@@ -26,8 +26,16 @@ TRANSACTIONS = 2_000
 
 def demo(
     transactions: Annotated[
-        int, typer.Option(min=80, help="How many are sent, to four cities in all.")
+        int, typer.Option(min=1, help="How many are sent, to all cities together.")
     ] = TRANSACTIONS,
+    city: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SLUG",
+            help="Beside the four, one of an installed plugin, with the parts that it chooses; "
+            "they must approve ordinary notes and transfers.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides what is sent in which order.")] = 1,
     directory: Annotated[
         Path | None,
@@ -54,15 +62,24 @@ def demo(
 
         citychain demo
         citychain demo --transactions 20000 --json
+        citychain demo --city harbour
     """
     import asyncio
     from dataclasses import asdict
 
     from citychain.cli.demo.check import check
-    from citychain.cli.demo.plan import plan
+    from citychain.cli.demo.plan import CITIES, SHARE_MIN, City, plan
     from citychain.cli.demo.table import draw, record
 
-    plans = plan(transactions, seed)
+    known = {town.slug for town in CITIES}
+    more = [City(slug) for slug in dict.fromkeys(city or ()) if slug not in known]
+    towns = (*CITIES, *more)
+    if transactions < SHARE_MIN * len(towns):
+        raise typer.BadParameter(
+            f"{len(towns)} cities need at least {SHARE_MIN * len(towns)}",
+            param_hint="--transactions",
+        )
+    plans = plan(transactions, seed, towns)
     place = directory or Path(tempfile.mkdtemp(prefix="citychain-demo-"))
     keep = keep or directory is not None
     try:

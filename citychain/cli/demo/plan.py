@@ -18,7 +18,7 @@ __all__ = [
     "BALANCE",
     "CITIES",
     "RESIDENTS",
-    "TRANSACTIONS_MIN",
+    "SHARE_MIN",
     "UNKNOWN_ANSWER",
     "UNKNOWN_CITY",
     "City",
@@ -38,8 +38,8 @@ FAULT_SHARE: Final = 40
 """One unit of each faulty kind for so many transactions."""
 
 APPROVED: Final = "APPROVED"
-TRANSACTIONS_MIN: Final = 80
-"""Below, not every city can have every fault."""
+SHARE_MIN: Final = 20
+"""Transactions of one city; with fewer it could not have every fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +88,21 @@ class City:
     """A city of the demonstration."""
 
     slug: str
-    distribution: str | None
-    """The package that brings it; ``None`` for one that is only configured."""
+    distribution: str | None = None
+    """The package that must bring it, if one must."""
     dag: str | None = None
-    """The DAG handler to configure, instead of the package's choice."""
+    """The DAG handler to configure, instead of its plugin's choice."""
+    consensus: str | None = None
+    """The consensus step, likewise."""
     breach: Data | None = None
     """What its own rule rejects with the code ``RULE``, if it has one."""
 
 
 CITIES: Final = (
-    City("kanazawa", "citychain-kanazawa", breach=ASTRAY),
-    City("kyoto", "citychain-kyoto"),
-    City("osaka-jp", "citychain-world"),
-    City("springfield", None, dag="dependencies-only"),
+    City("kanazawa", "citychain-kanazawa", consensus="poh-pop", breach=ASTRAY),
+    City("kyoto", "citychain-kyoto", consensus="poh-pop"),
+    City("osaka-jp", "citychain-world", consensus="poh-pop"),
+    City("springfield", dag="dependencies-only", consensus="poh-pop"),
 )
 UNKNOWN_CITY: Final = "kanazwa"
 UNKNOWN_ANSWER: Final = "NOT_FOUND, did you mean kanazawa?"

@@ -1,4 +1,4 @@
-"""The directory of a demonstration: keys, and a configuration of the four cities."""
+"""The directory of a demonstration: keys, and a configuration of its cities."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citychain.cli.demo.plan import ASSET, BALANCE, RESIDENTS, City
+from citychain.cli.demo.plan import ASSET, BALANCE, CITIES, RESIDENTS, City
 from citychain.errors import ConfigurationError
+from citychain.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from citychain.crypto.signatures import SigningKey
@@ -37,9 +38,10 @@ def make_directory(directory: Path, cities: Sequence[City]) -> list[SigningKey]:
     balances = "".join(f'"{key_id(key.public_key).hex()}" = {BALANCE}\n' for key in residents)
     text = CONFIGURATION
     for city in cities:
-        text += f'\n[cities.{city.slug}]\nconsensus = "poh-pop"\n'
-        if city.distribution is None:
-            text += f'dag = "{city.dag}"\n'
+        text += f"\n[cities.{city.slug}]\n"
+        for part, name in (("dag", city.dag), ("consensus", city.consensus)):
+            if name is not None:
+                text += f'{part} = "{name}"\n'
         # Long enough for a dependency to be sent again after the server was away.
         text += f"hold_rounds = 100\n[cities.{city.slug}.balances.{ASSET}]\n{balances}"
     (directory / "citychain.toml").write_text(text)
@@ -61,13 +63,21 @@ def check_setup(directory: Path, cities: Sequence[City]) -> None:
             raise ConfigurationError(f"CITYCHAIN_{name} is set: unset it for the demonstration")
     plugins = settings.plugins
     registry = load_plugins(allow=plugins.allow, disabled=plugins.disabled)
+    found = {city.slug for city in cities if registry.find_city(city.slug) is not None}
     missing = [
         city.distribution
         for city in cities
-        if city.distribution is not None and registry.find_city(city.slug) is None
+        if city.distribution is not None and city.slug not in found
     ]
     if missing:
         raise ConfigurationError(
             f"the demonstration needs plugins: pip install {' '.join(missing)} "
             "(or see with `citychain plugins` why they are not active)"
         )
+    for city in cities:
+        if city not in CITIES and city.slug not in found:
+            raise ConfigurationError(
+                f"--city {city.slug}: no installed plugin has this city"
+                f"{did_you_mean(city.slug, registry.cities)} (or see with `citychain plugins` why "
+                "it is not active)"
+            )
