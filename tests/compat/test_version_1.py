@@ -13,9 +13,10 @@ import pytest
 from citychain.crypto import merkle
 from citychain.errors import NotFound
 from citychain.genesis import Genesis
-from citychain.hooks import API_VERSION
+from citychain.hooks import API_VERSION, StorageDefinition
 from citychain.hooks.registry import Registry, load_plugins
 from citychain.receipt import ReceiptVerifier
+from citychain.testing.conformance import StorageSuite
 from citychain.testing.server import CityClientFactory, TransactionFactory
 from citychain.types import State
 
@@ -43,6 +44,15 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
     for name in MODULES:
         sys.modules.pop(name.removesuffix(".py"), None)
+
+
+class TestItsStorage(StorageSuite):
+    @pytest.fixture
+    def definition(self, installed: None) -> StorageDefinition:
+        from old_plugin import citychain_storage_backends
+
+        [found] = citychain_storage_backends()
+        return found
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.hooks.definitions import StorageDefinition
+from citychain.hooks.versions import adapted
 from citychain.ports import StorageContext
 from citychain.testing.conformance._storage_intake import IntakeTests
 from citychain.testing.conformance._storage_machine import StorageMachine
@@ -70,8 +71,9 @@ class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
         validated_options: BaseModel,
         storage_context: StorageContext,
     ) -> Factory:
-        """Makes backends, not entered yet, over one storage."""
-        return lambda: definition.factory(validated_options, storage_context)
+        """Makes backends, not entered yet, over one storage, as citychain does."""
+        present = adapted(definition)
+        return lambda: present.factory(validated_options, storage_context)
 
     @pytest.fixture
     async def session(
