@@ -30,6 +30,7 @@ from citychain.cli import (
 from citychain.cli.bench import command as bench
 from citychain.cli.demo import command as demo
 from citychain.cli.exits import Exit, failure
+from citychain.cli.new_plugin import command as new_plugin
 from citychain.cli.output import say
 from citychain.cli.plugin_commands import plugin_commands
 from citychain.cli.presence import presence
@@ -75,6 +76,7 @@ for command in (
     init.init,
     serve.serve,
     plugins.plugins,
+    new_plugin.new_plugin,
     keygen.keygen,
     cities.cities,
     cities_import.cities_import,

@@ -54,4 +54,5 @@ def failure(error: BaseException) -> tuple[Exit, str]:
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     hint = f" (see '{context.command_path} --help')" if context is not None else ""
-    return f"{error.format_message().rstrip('.')}{hint}"
+    message = " ".join(error.format_message().split())  # Choices come a line each.
+    return f"{message.rstrip('.')}{hint}"
