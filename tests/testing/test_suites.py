@@ -53,6 +53,7 @@ KNOWN_GAP = f"""{NAMED}
         (WITH_OPTIONS, "auto", "*override the fixture `options`*"),
         (REPLACED, "auto", "*TestMine replaces the standard test test_a_new_city_is_empty*"),
     ],
+    ids=["no part", "strict mode", "unknown options", "replaced test"],
 )
 def test_what_is_missing_is_told_in_a_line(
     pytester: pytest.Pytester, test: str, mode: str, said: str

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,6 +44,7 @@ class Elsewhere:
             *(sys.executable, "-m", "pytest", self._test, "--rootdir", str(self._folder)),
             *settings,
             *("-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "--quiet"),
+            "--assert=plain",  # To rewrite the suite's asserts takes longer than to run them.
             f"{ELSEWHERE}={place}",
         ]
 
@@ -71,3 +74,25 @@ class Elsewhere:
                 assert place.exists(), f"in another process the test failed:\n{ran.stdout[-4000:]}"
                 other = place.read_text()
                 assert other == result, f"a process with hash seed {seed} got another result"
+
+    @contextmanager
+    def running(self, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Start this test in another process, which finds ``place``; it is killed at the end.
+
+        What pytest prints there goes into the file ``place`` with ``.out`` added.
+        """
+        with (
+            place.with_name(f"{place.name}.out").open("wb") as output,
+            subprocess.Popen(
+                self.command(place),
+                cwd=self._folder,
+                env=self.environment(0),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.kill()

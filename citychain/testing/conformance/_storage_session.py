@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final, TypeAlias
 
+import pytest
+
+from citychain.hooks.definitions import StorageDefinition
 from citychain.ports import CityStorage, StorageBackend
 from citychain.testing.conformance.ledger import Ledger
 from citychain.types import ObjectWrite, RawTransaction
@@ -21,14 +25,12 @@ TTL: Final = timedelta(seconds=30)
 class Session:
     """An entered backend, and the way to leave it and enter the next."""
 
-    def __init__(self, factory: Factory, durable: bool) -> None:
+    def __init__(self, factory: Factory, definition: StorageDefinition) -> None:
         self._factory = factory
-        self._durable = durable
-        self._ledgers: list[Ledger] = []
+        self._definition = definition
 
     async def open(self) -> None:
-        self.backend = self._factory()
-        await self.backend.__aenter__()
+        self.backend = await self._factory().__aenter__()
 
     async def close(self) -> None:
         await self.backend.__aexit__(None, None, None)
@@ -38,9 +40,27 @@ class Session:
 
     async def reopen(self) -> None:
         """Leave the backend and enter a new one; a backend that forgets stays as it is."""
-        if self._durable:
+        if self._definition.durable:
             await self.close()
             await self.open()
+
+    async def settle(self, ledger: Ledger) -> CityStorage:
+        """The city when no write that was cut short is under way any more."""
+        await self.reopen()
+        return await self.city(ledger)
+
+    def need_durable(self) -> None:
+        """Skip the test if what the backend keeps goes with it."""
+        if not self._definition.durable:
+            pytest.skip(f"the storage {self._definition.name!r} says durable=False")
+
+    @asynccontextmanager
+    async def second(self) -> AsyncIterator[StorageBackend]:
+        """Another server's backend over the same storage; skips the test if it may not be."""
+        if not self._definition.shared:
+            pytest.skip(f"the storage {self._definition.name!r} says shared=False")
+        async with self._factory() as backend:
+            yield backend
 
 
 async def commit(

@@ -8,9 +8,9 @@ verifies none of them. What the backend is told, the ledger is told too, and
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from citychain.ports import StoredRound
 from citychain.types import (
@@ -31,16 +31,20 @@ if TYPE_CHECKING:
     from citychain._native.transactions import Transaction
     from citychain.ports import CityStorage
 
-__all__ = ["Ledger"]
+__all__ = ["LEVEL", "Ledger", "pending"]
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 LEVEL = 8
+"""The level of subtrees that a `Ledger` makes."""
 
 
 class Ledger:
     """One city: what is stored in it, in plain lists and dicts.
 
     Methods named as a noun make something and change nothing; `receive`,
-    `commit` and `certify` tell the ledger what the backend has been told.
+    `commit`, `certify` and `keep` tell the ledger what the backend has been told.
     """
 
     def __init__(self, seed: int, initial: Sequence[ObjectWrite] = ()) -> None:
@@ -58,6 +62,7 @@ class Ledger:
         self.leaf_hashes = b""
         self.subtrees: list[bytes] = []
         """Hashes at level 8."""
+        self.notes: dict[str, bytes] = {}
         self.epoch = 0
         self._authors = [self.random.randbytes(32) for _ in range(20)]
 
@@ -181,6 +186,10 @@ class Ledger:
             if stored.certificate is None:
                 self.rounds[certificate.round - 1] = replace(stored, certificate=certificate)
 
+    def keep(self, notes: Mapping[str, bytes]) -> None:
+        """Note notes."""
+        self.notes.update(notes)
+
     # What follows from it
 
     @property
@@ -223,38 +232,62 @@ class Ledger:
         """Nodes that name the parent, in order of place."""
         return [node for node in self.linked if parent in node.parents]
 
-    async def check(self, city: CityStorage, sample: int = 50) -> None:
+    async def check(self, city: CityStorage, sample: int = 50, ids: int | None = None) -> None:
         """Assert that the backend answers as the ledger does.
 
-        Children, and the ranges of hashes, are asked for ``sample`` times.
+        Children, and the ranges of hashes, are asked for ``sample`` times; of ids, ``ids`` of
+        each kind, or all.
         """
         absent = self.random.randbytes(32)
         linked = self.linked
         size = self.head.size
-        assert await city.head() == self.head
-        assert list(await city.rounds(1, len(self.rounds) + 1)) == self.rounds
+        last = len(self.rounds)
+
+        def some(known: Mapping[Key, Value]) -> dict[Key, Value]:
+            if ids is None or len(known) <= ids:
+                return dict(known)
+            return {key: known[key] for key in self.random.sample(list(known), ids)}
+
+        _same("head()", await city.head(), self.head)
+        _same("rounds()", list(await city.rounds(1, last + 1)), self.rounds)
         for number, nodes in enumerate(self.nodes, start=1):
-            assert list(await city.round_nodes(number)) == nodes
-        assert list(await city.round_nodes(len(self.nodes) + 1)) == []
-        assert await city.find([*self.sealed, absent]) == self.sealed
-        by_id = {node.node_id: node for node in linked}
-        assert await city.nodes([*(n.ref.node_id for n in linked), absent]) == by_id
-        authors = {transaction.author for transaction in self.received.values()}
+            _same(f"round_nodes({number})", list(await city.round_nodes(number)), nodes)
+        _same("round_nodes() of no round", list(await city.round_nodes(last + 1)), [])
+        hashes = {stored.round: stored.checkpoint_hash for stored in self.rounds}
+        _same("checkpoint_hashes()", await city.checkpoint_hashes([*hashes, last + 1]), hashes)
+        sealed = some(self.sealed)
+        _same("find()", await city.find([*sealed, absent]), sealed)
+        by_id = some({node.ref.node_id: node for node in linked})
+        _same("nodes()", await city.nodes([*by_id, absent]), by_id)
         latest = {node.author: node.ref for node in linked}
-        assert await city.latest([*authors, *latest, absent]) == latest
-        assert list(await city.tips()) == self.tips
-        assert await city.objects([*self.objects, absent.hex()]) == self.objects
-        assert await city.keys([*self.keys, absent]) == self.keys
-        assert await city.raw([*self.received, absent]) == self.received
-        assert await pending(city, limit=len(self.received) // 3 + 1) == self.pending
-        assert await city.leaf_hashes(0, size) == self.leaf_hashes
-        assert await city.subtree_hashes(LEVEL, 0, size) == b"".join(self.subtrees)
+        authors = {transaction.author for transaction in self.received.values()}
+        _same("latest()", await city.latest([*authors, *latest, absent]), latest)
+        _same("tips()", list(await city.tips()), self.tips)
+        objects = some(self.objects)
+        _same("objects()", await city.objects([*objects, absent.hex()]), objects)
+        _same("keys()", await city.keys([*self.keys, absent]), self.keys)
+        raw = some(self.received)
+        _same("raw()", await city.raw([*raw, absent]), raw)
+        waiting = await pending(city, limit=len(self.received) // 3 + 1)
+        _same("pending(), page by page,", waiting, self.pending)
+        notes = await city.notes("")
+        _same("notes('')", notes, self.notes)
+        _same("the order of notes('')", list(notes), sorted(self.notes, key=str.encode))
+        _same("leaf_hashes()", await city.leaf_hashes(0, size), self.leaf_hashes)
+        subtrees = await city.subtree_hashes(LEVEL, 0, size)
+        _same("subtree_hashes()", subtrees, b"".join(self.subtrees))
         for _ in range(sample if size else 0):
             begin, end = sorted(self.random.choices(range(size + 1), k=2))
-            assert await city.leaf_hashes(begin, end) == self.leaf_hashes[32 * begin : 32 * end]
+            found = await city.leaf_hashes(begin, end)
+            _same(f"leaf_hashes({begin}, {end})", found, self.leaf_hashes[32 * begin : 32 * end])
         for parent in [NodeRef(0, 0, self.genesis), *(n.ref for n in linked)][:sample]:
             expected = self.children(parent)
-            assert list(await city.children(parent, (0, 0), len(expected) + 1)) == expected
+            children = list(await city.children(parent, (0, 0), len(expected) + 1))
+            _same(f"children() of {parent.round}/{parent.seq}", children, expected)
+
+
+def _same(what: str, got: object, expected: object) -> None:
+    assert got == expected, f"{what} must answer what was stored (right side), and answers other"
 
 
 async def pending(city: CityStorage, limit: int = 1000) -> list[RawTransaction]:
@@ -263,10 +296,11 @@ async def pending(city: CityStorage, limit: int = 1000) -> list[RawTransaction]:
     cursor = None
     while True:
         page = await city.pending(cursor, limit)
-        assert len(page.transactions) <= limit
+        assert len(page.transactions) <= limit, "a page of pending() is longer than its limit"
         found += page.transactions
-        assert len({t.tx_id for t in found}) == len(found)
+        once = len({t.tx_id for t in found}) == len(found)
+        assert once, "pending() gives a transaction twice: a page begins after its cursor"
         if page.cursor is None:
             return found
-        assert page.cursor != cursor
+        assert page.cursor != cursor, "the cursor of a page of pending() must lead on"
         cursor = page.cursor

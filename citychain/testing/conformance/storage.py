@@ -28,7 +28,11 @@ from citychain.compute import Executor
 from citychain.hooks.definitions import StorageDefinition
 from citychain.hooks.versions import adapted
 from citychain.ports import StorageContext
+from citychain.testing.conformance._elsewhere import Elsewhere
+from citychain.testing.conformance._storage_cut import FailingCompute
 from citychain.testing.conformance._storage_intake import IntakeTests
+from citychain.testing.conformance._storage_interrupted import InterruptedTests
+from citychain.testing.conformance._storage_killed import KilledTests
 from citychain.testing.conformance._storage_machine import StorageMachine
 from citychain.testing.conformance._storage_notes import NoteTests
 from citychain.testing.conformance._storage_rounds import RoundTests
@@ -39,7 +43,9 @@ from citychain.testing.conformance._suite import Suite
 __all__ = ["StorageSuite"]
 
 
-class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
+class StorageSuite(
+    IntakeTests, RoundTests, NoteTests, WholeTests, InterruptedTests, KilledTests, Suite
+):
     """Inherit it as ``Test...`` and override the fixture `definition`.
 
     What the definition says decides which tests apply: a backend that is not
@@ -50,19 +56,33 @@ class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
 
     big_batch: ClassVar[int] = 10_000
     """Transactions of the largest append and round."""
+    kills: ClassVar[int] = 3
+    """Processes that are killed while they write; each takes a second or two to start."""
     examples: ClassVar[int] = 30
     """Runs of the state machine, each in a city of its own."""
 
     @pytest.fixture
-    def storage_directory(self, tmp_path: Path) -> Path:
-        """The directory that the framework gives to the backend."""
-        return tmp_path / "storage"
+    def storage_directory(self, tmp_path: Path, elsewhere: Elsewhere) -> Path:
+        """The directory that the framework gives to the backend.
+
+        A backend that keeps its data elsewhere (in a database server, say) is given `options`
+        that are made from this path: a test that kills a process opens what that left.
+        """
+        folder = tmp_path if elsewhere.place is None else elsewhere.place.parent
+        return folder / "storage"
 
     @pytest.fixture
-    async def storage_context(self, storage_directory: Path) -> AsyncIterator[StorageContext]:
-        """What the framework gives to a backend's factory."""
+    async def storage_compute(self) -> AsyncIterator[FailingCompute]:
+        """The framework's executor."""
         async with Executor(4) as compute:
-            yield StorageContext(storage_directory, compute, SystemClock())
+            yield FailingCompute(compute)
+
+    @pytest.fixture
+    def storage_context(
+        self, storage_directory: Path, storage_compute: FailingCompute
+    ) -> StorageContext:
+        """What the framework gives to a backend's factory."""
+        return StorageContext(storage_directory, storage_compute, SystemClock())
 
     @pytest.fixture
     def backends(
@@ -79,7 +99,7 @@ class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
     async def session(
         self, definition: StorageDefinition, backends: Factory
     ) -> AsyncIterator[Session]:
-        session = Session(backends, definition.durable)
+        session = Session(backends, definition)
         await session.open()
         try:
             yield session
@@ -91,7 +111,7 @@ class StorageSuite(IntakeTests, RoundTests, NoteTests, WholeTests, Suite):
 
         class Machine(StorageMachine):
             def session(self) -> Session:
-                return Session(backends, definition.durable)
+                return Session(backends, definition)
 
         run_state_machine_as_test(
             Machine,
