@@ -1,4 +1,4 @@
-"""What `citychain new-plugin` of the wheel writes, installed with pip where there is nothing else."""
+"""What `citychain new-plugin` of the wheel writes, installed with pip where nothing else is."""
 
 from __future__ import annotations
 
