@@ -34,9 +34,11 @@ import pytest
 from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from citychain.testing.conformance.dag import DagSuite as DagSuite
     from citychain.testing.conformance.storage import StorageSuite as StorageSuite
 
 _HOME: Final = {
+    "DagSuite": "testing.conformance.dag",
     "StorageSuite": "testing.conformance.storage",
 }
 

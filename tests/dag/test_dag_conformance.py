@@ -1,0 +1,44 @@
+"""The built-in rules do what every rule must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from citychain.dag.builtin import citychain_dag_handlers
+from citychain.hooks.definitions import DagDefinition
+from citychain.testing.conformance import DagSuite
+
+RULES = {definition.name: definition for definition in citychain_dag_handlers()}
+
+
+class TestSealedRounds(DagSuite):
+    @pytest.fixture
+    def definition(self) -> DagDefinition:
+        return RULES["sealed-rounds"]
+
+
+class TestDependenciesOnly(DagSuite):
+    @pytest.fixture
+    def definition(self) -> DagDefinition:
+        return RULES["dependencies-only"]
+
+
+class TestRandomTips(DagSuite):
+    @pytest.fixture
+    def definition(self) -> DagDefinition:
+        return RULES["random-tips"]
+
+
+class TestRandomTipsWide(DagSuite):
+    big_batch = 5_000
+
+    @pytest.fixture
+    def definition(self) -> DagDefinition:
+        return RULES["random-tips"]
+
+    @pytest.fixture
+    def options(self) -> Mapping[str, Any]:
+        return {"tips": 4, "window": 16}
