@@ -12,9 +12,9 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.engines import StorageEngines
 from citychain.city.founding import found_city, keep_genesis
+from citychain.city.overrides import NOTHING_REPLACED, Overrides, read_overrides
 from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan
 from citychain.city.pool import PoolLimits
@@ -51,6 +52,7 @@ from citychain.errors import (
 )
 from citychain.following.representative import Representative
 from citychain.genesis import Genesis
+from citychain.genesis import Representative as CommitteeMember
 from citychain.handler import CityHandler
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
@@ -85,13 +87,6 @@ BUILTIN: Final = (
     citychain.dag.builtin,
     citychain.consensus.builtin,
 )
-
-Overrides = Mapping[str, Any]
-"""For tests. By city: a whole `CityHandler`, or replacements of parts by the part's name
-(`CITY_PARTS`): an object, or a function that is given the real part and returns what
-stands in for it."""
-
-CITY_PARTS: Final = ("storage", "dag", "consensus")
 
 
 class CoreContainer(containers.DeclarativeContainer):
@@ -158,14 +153,18 @@ class CityContainer(containers.DeclarativeContainer):
     plan = providers.Dependency(instance_of=CityPlan)
     genesis = providers.Dependency(instance_of=Genesis)
     storage: providers.Dependency[CityStorage] = providers.Dependency()
+    # By names of the city's own, so that a test can replace them for one city alone.
+    clock = core.clock
+    operator = core.operator
+    representatives = providers.Callable(_representatives, plan, genesis, operator)
     context = providers.Singleton(
         CityContext,
         slug=plan.provided.slug,
         genesis=genesis,
         compute=core.compute,
-        clock=core.clock,
-        operator=core.operator,
-        representatives=providers.Callable(_representatives, plan, genesis, core.operator),
+        clock=clock,
+        operator=operator,
+        representatives=representatives,
         storage=storage,
     )
     dag = providers.Singleton(
@@ -191,9 +190,9 @@ class CityContainer(containers.DeclarativeContainer):
         state=state,
         replay=replay,
         compute=core.compute,
-        clock=core.clock,
+        clock=clock,
         keys=core.keys,
-        operator=core.operator,
+        operator=operator,
         pool_limits=providers.Factory(
             PoolLimits,
             transactions=plan.provided.limits.pending_transactions,
@@ -204,7 +203,7 @@ class CityContainer(containers.DeclarativeContainer):
         final_within_ms=plan.provided.limits.final_within_ms,
         pacer=plan.provided.pacer,
         accusation=providers.Factory(
-            functools.partial, _accusation, genesis, core.operator, core.compute
+            functools.partial, _accusation, genesis, operator, core.compute
         ),
         holder=providers.Factory(lambda: f"{socket.gethostname()}:{os.getpid()}"),
         on_sealed=core.events.provided.sealed,
@@ -224,9 +223,16 @@ class RunningServer:
 
 @asynccontextmanager
 async def open_server(
-    settings: Settings, overrides: Overrides | None = None, clock: Clock | None = None
+    settings: Settings,
+    overrides: Overrides | None = None,
+    clock: Clock | None = None,
+    operator: SigningKey | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Run a server; leaving finishes calls and rounds within the drain time, then closes.
+
+    Args:
+        overrides: For tests, as the two below.
+        operator: Instead of the key in the file that the settings name.
 
     Raises:
         ConfigurationError: a setting, or an override, is wrong.
@@ -234,6 +240,8 @@ async def open_server(
     core = CoreContainer(settings=settings)
     if clock is not None:
         core.clock.override(providers.Object(clock))
+    if operator is not None:
+        core.operator.override(providers.Object(operator))
     registry = core.registry()
     core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
@@ -401,59 +409,66 @@ class _Opener:
 
     def __init__(self, core: CoreContainer, overrides: Overrides) -> None:
         self._core = core
-        self._overrides = overrides
-        for slug, replacement in overrides.items():
-            if isinstance(replacement, Mapping) and (
-                unknown := replacement.keys() - set(CITY_PARTS)
-            ):
-                raise ConfigurationError(
-                    f"override of {slug}: no part {min(unknown)!r}; "
-                    f"the parts are {', '.join(CITY_PARTS)}"
-                )
+        self._replaced = read_overrides(overrides)
 
     async def open_city(self, slug: str, stack: AsyncExitStack) -> CityHandler:
         """Build and enter a city's parts and its handler."""
         core = self._core
-        replacement = self._overrides.get(slug, {})
-        if not isinstance(replacement, Mapping):
-            handler: CityHandler = replacement
+        replaced = self._replaced.get(slug, NOTHING_REPLACED)
+        handler: CityHandler
+        if not replaced.wants("handler"):
+            handler = replaced("handler")
             return handler
         compute = core.compute()
         plan: CityPlan = await compute(core.catalogue().plan, slug)
+        container = CityContainer(core=core)
+        for name in ("clock", "operator"):
+            if name in replaced:
+                real = getattr(core, name)()
+                getattr(container, name).override(providers.Object(replaced(name, real)))
+        if not replaced.wants("representatives"):
+            plan = _with_committee(plan, replaced("representatives"))
+        container.plan.override(providers.Object(plan))
         genesis: Genesis = await compute(
             found_city,
             core.settings().data_dir,
             core.settings().network,
             plan,
-            core.operator().public_key,
+            container.operator().public_key,
         )
-        backend: StorageBackend = await core.engines().backend(plan.storage)
-        storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
-        container = CityContainer(core=core, plan=plan, genesis=genesis, storage=storage)
-        container.storage.override(providers.Object(_replaced(replacement, "storage", storage)))
-        votes = False
+        container.genesis.override(providers.Object(genesis))
+        if "representatives" in replaced:
+            voters = replaced("representatives", container.representatives())
+            container.representatives.override(providers.Object(voters))
+        storage: CityStorage | None = None
+        if replaced.wants("storage"):
+            backend: StorageBackend | None = None
+            if replaced.wants("backend"):
+                backend = await core.engines().backend(plan.storage)
+            backend = replaced("backend", backend)
+            storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        storage = replaced("storage", storage)
+        container.storage.override(providers.Object(storage))
         for part in ("dag", "consensus"):
             provider = getattr(container, part)
-            built = replacement.get(part)
-            if built is None or callable(built):
-                real = provider()
-                if isinstance(real, AbstractAsyncContextManager):
-                    real = await stack.enter_async_context(real)
-                built = _replaced(replacement, part, real)
-            provider.override(providers.Object(built))
-            if part == "consensus" and takes_votes(built):
-                votes = bool(container.context().representatives)
-        if votes:
+            built = None
+            if replaced.wants(part):
+                built = provider()
+                if isinstance(built, AbstractAsyncContextManager):
+                    built = await stack.enter_async_context(built)
+            provider.override(providers.Object(replaced(part, built)))
+        if takes_votes(container.consensus()) and container.context().representatives:
             replay = await stack.enter_async_context(
                 open_replay(core, genesis, container.state(), storage.keys)
             )
             container.replay.override(providers.Object(replay))
         await compute(keep_genesis, core.settings().data_dir, plan, genesis)
-        return await stack.enter_async_context(container.handler())
+        handler = await stack.enter_async_context(container.handler())
+        handler = replaced("handler", handler)
+        return handler
 
 
-def _replaced(replacements: Mapping[str, Any], part: str, real: Any) -> Any:
-    if part not in replacements:
-        return real
-    replacement = replacements[part]
-    return replacement(real) if callable(replacement) else replacement
+def _with_committee(plan: CityPlan, representatives: Sequence[SigningKey]) -> CityPlan:
+    """A plan whose first committee is who votes inside the server, if it names no other."""
+    members = (CommitteeMember(public_key=key.public_key.hex()) for key in representatives)
+    return plan if plan.committee else replace(plan, committee=tuple(members))

@@ -59,7 +59,10 @@ def explain(
         if fault["type"] in ("list_type", "tuple_type", "dict_type", "model_type"):
             message += "; in the environment, write it as JSON"
         elif fault["type"] == "extra_forbidden":
-            message = "unknown key" + did_you_mean(str(loc[-1]), _known_keys(model, loc[:-1]))
+            known = _known_keys(model, loc[:-1])
+            message = "unknown key" + did_you_mean(str(loc[-1]), known)
+            if known and message == "unknown key":  # Nothing is near: whatever there is.
+                message += f"; there are {', '.join(known)}"
         key = (*table, *loc)
         where = key
         while len(where) > len(table) and not any(source.has(where) for source in sources):

@@ -8,13 +8,14 @@ while; the others know nothing of it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol
 
 from citychain.city.listing import CityListing, CityState
 from citychain.city.retry import pause_seconds
@@ -47,20 +48,16 @@ class CityCatalogue(Protocol):
         """Listed cities of which some name begins with ``query``, by slug, after a slug."""
 
 
-@runtime_checkable
-class SupportsDrain(Protocol):
-    """A handler that can finish what it accepted."""
+def _offered(
+    handler: CityHandler, method: Literal["drain", "ended"]
+) -> Callable[[], Awaitable[None]] | None:
+    """What a handler may offer besides `CityHandler`: ``drain`` returns when it has finished what
+    it accepted, ``ended`` when its work has ended by itself.
 
-    async def drain(self) -> None:
-        """Return when it has."""
-
-
-@runtime_checkable
-class SupportsEnded(Protocol):
-    """A handler whose work can end by itself."""
-
-    async def ended(self) -> None:
-        """Return when it has."""
+    It is asked, not inspected: what stands in front of a handler for a test answers for it.
+    """
+    offered = getattr(handler, method, None)
+    return offered if inspect.iscoroutinefunction(offered) else None
 
 
 @dataclass(slots=True)
@@ -120,9 +117,9 @@ class CityDirectory:
         self._closing = True
         await asyncio.gather(
             *(
-                handler.drain()
+                drain()
                 for handler in self.open_cities().values()
-                if isinstance(handler, SupportsDrain)
+                if (drain := _offered(handler, "drain")) is not None
             )
         )
 
@@ -205,15 +202,15 @@ class CityDirectory:
         else:
             entry.handler, entry.stack = handler, stack
             entry.failure, entry.failures = "", 0
-            if isinstance(handler, SupportsEnded):
-                entry.watching = asyncio.create_task(self._reopen(slug, entry, handler))
+            if (ended := _offered(handler, "ended")) is not None:
+                entry.watching = asyncio.create_task(self._reopen(slug, entry, ended))
             return handler
         finally:
             entry.opening = None
 
-    async def _reopen(self, slug: str, entry: _Entry, handler: SupportsEnded) -> None:
+    async def _reopen(self, slug: str, entry: _Entry, ended: Callable[[], Awaitable[None]]) -> None:
         """Open a city again whose work ended: what it acknowledged waits to be sealed."""
-        await handler.ended()
+        await ended()
         await self._close_handler(entry)
         while not self._closing:
             try:

@@ -7,6 +7,7 @@ Installing citychain gives pytest the fixtures of `citychain.testing.plugin`:
 `FailingStorage`, `StallingStorage`  parts that fail or stall at a chosen call, to be
 and the same for ``Dag`` and         given as overrides (`citychain.testing.faults`)
 ``Consensus``
+`Recording`                          in front of any part: tells which calls it got
 `FakeClock`                          a clock that a test moves
 `citychain.testing.conformance`      suites that a part must pass
 ==================================== ==================================================
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from citychain.testing.faults import StallingConsensus as StallingConsensus
     from citychain.testing.faults import StallingDag as StallingDag
     from citychain.testing.faults import StallingStorage as StallingStorage
+    from citychain.testing.recording import Recording as Recording
 
 _HOME: Final = {
     "FakeClock": "testing.clock",
@@ -37,6 +39,7 @@ _HOME: Final = {
     "StallingConsensus": "testing.faults",
     "StallingDag": "testing.faults",
     "StallingStorage": "testing.faults",
+    "Recording": "testing.recording",
 }
 
 __all__ = sorted(_HOME)

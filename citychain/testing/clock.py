@@ -26,6 +26,11 @@ class FakeClock:
         """Milliseconds since 1970 UTC."""
         return self._start_ms + round(self._now * 1_000)
 
+    def jump(self, seconds: float) -> None:
+        """Set the time of day forwards or, with a negative number, back, as by hand: who sleeps
+        does not notice."""
+        self._start_ms += round(seconds * 1_000)
+
     def monotonic(self) -> float:
         """Seconds since the beginning."""
         return self._now

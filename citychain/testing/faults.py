@@ -6,22 +6,20 @@ the city::
     async with city_server(overrides={"tokyo": {"storage": FailingStorage("commit", times=2)}}):
         ...
 
-`calls` counts what the part was asked, by method, so that a test can also just look.
+They are recordings: `calls` tells what the part was asked, ``calls["commit"]`` how often.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
-from collections import Counter
-from typing import Any, Self
+from typing import Any, ClassVar, Final
 
 from citychain.errors import ConsensusError, StorageError
-from citychain.nearest import did_you_mean
 from citychain.ports import CityStorage, ConsensusStep, DagHandler
+from citychain.testing.recording import Call, Recording
 
 __all__ = [
+    "EVERY",
     "FailingConsensus",
     "FailingDag",
     "FailingStorage",
@@ -30,50 +28,33 @@ __all__ = [
     "StallingStorage",
 ]
 
+EVERY: Final = "*"
+"""Instead of a method's name: all of them."""
 
-class _InFront:
-    """Forwards everything to the real part, and gets in the way of one method."""
 
-    _port: type
+class _InTheWay(Recording):
+    """Gets in the way of one method, or of every one."""
 
-    def __init__(self, method: str) -> None:
-        if not hasattr(self._port, method):
-            known = [name for name in dir(self._port) if not name.startswith("_")]
-            raise ValueError(
-                f"{self._port.__name__} has no method {method!r}{did_you_mean(method, known)}"
-            )
+    def __init__(self, method: str, first: int) -> None:
+        super().__init__()
+        if method != EVERY:
+            self._check(method)
         self._method = method
-        self._real: Any = None
-        self.calls: Counter[str] = Counter()
-        """Calls so far, by method."""
+        self._first = first
 
-    def __call__(self, real: Any) -> Self:
-        """Stand in front of ``real``."""
-        self._real = real
-        return self
+    def _place(self, call: Call) -> int:
+        """Which of the calls that it is about this one is, from 1; 0 for none of them."""
+        if self._method == EVERY:
+            return call.number
+        return call.nth if call.name == self._method else 0
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or self.__dict__.get("_real") is None:
-            raise AttributeError(name)
-        attribute = getattr(self._real, name)
-        if not inspect.iscoroutinefunction(attribute):
-            return attribute
-
-        @functools.wraps(attribute)
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            self.calls[name] += 1
-            if name == self._method:
-                await self._before(self.calls[name])
-            return await attribute(*args, **kwargs)
-
-        return call
-
-    async def _before(self, call: int) -> None:
-        raise NotImplementedError
+    @property
+    def _so_far(self) -> int:
+        return self._counts.total() if self._method == EVERY else self._counts[self._method]
 
 
-class _Failing(_InFront):
-    _error: type[Exception]
+class _Failing(_InTheWay):
+    _error: ClassVar[type[Exception]]
 
     def __init__(
         self,
@@ -86,25 +67,35 @@ class _Failing(_InFront):
         """Fail a method.
 
         Args:
+            method: Its name, or `EVERY`.
             first: The call, counted from 1, that fails first.
-            times: How many calls fail from there on; ``None`` for all.
+            times: How many calls fail from there on; ``None`` for all until `mend`.
             error: What is raised, instead of the part's usual error.
         """
-        super().__init__(method)
-        self._first = first
+        super().__init__(method, first)
         self._times = times
-        self._raised = error or self._error(f"{method} fails on purpose")
+        self._raised = error or self._error(
+            f"{'it' if method == EVERY else method} fails on purpose"
+        )
 
-    async def _before(self, call: int) -> None:
-        if call >= self._first and (self._times is None or call < self._first + self._times):
+    def fail(self, times: int | None = None) -> None:
+        """Fail from the next call on, so many times or until `mend`."""
+        self._first, self._times = self._so_far + 1, times
+
+    def mend(self) -> None:
+        """Fail no more."""
+        self._times = 0
+
+    async def _before(self, call: Call) -> None:
+        failed = self._place(call) - self._first
+        if failed >= 0 and (self._times is None or failed < self._times):
             raise self._raised
 
 
-class _Stalling(_InFront):
+class _Stalling(_InTheWay):
     def __init__(self, method: str, *, first: int = 1) -> None:
         """Hold a method's calls, from the ``first`` on, until `release`."""
-        super().__init__(method)
-        self._first = first
+        super().__init__(method, first)
         self._released = asyncio.Event()
         self._reached = asyncio.Event()
 
@@ -116,8 +107,8 @@ class _Stalling(_InFront):
         """Wait until a call is held."""
         await self._reached.wait()
 
-    async def _before(self, call: int) -> None:
-        if call >= self._first:
+    async def _before(self, call: Call) -> None:
+        if self._place(call) >= self._first:
             self._reached.set()
             await self._released.wait()
 

@@ -10,11 +10,13 @@ name them all. A lie is told as soon as a round gives the occasion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from citychain.ports import Judgement
+from citychain.nearest import unknown
+from citychain.ports import ConsensusStep, DagHandler, Judgement
+from citychain.testing.recording import Call, Recording
 from citychain.types import Decision, NodeRef, ObjectWrite, Parent, PohEntry, Rejection, Seat
 
 __all__ = ["CONSENSUS_LIES", "DAG_LIES", "LyingConsensus", "LyingDag"]
@@ -139,28 +141,39 @@ DAG_LIES: Final[Mapping[str, Change]] = {
 """What a lying DAG handler can do, by name."""
 
 
-class LyingDag:
-    """A DAG handler whose decisions are bent, whenever they can be."""
+class _Lying(Recording):
+    """Bends what a part says, and counts how often."""
 
-    def __init__(self, lie: str) -> None:
-        self._change = DAG_LIES[lie]
-        self._real: Any = None
+    def __init__(self, lie: str, lies: Collection[str]) -> None:
+        if lie not in lies:
+            raise ValueError(unknown("lie", lie, lies))
+        super().__init__()
         self.told = 0
         """How many rounds held the lie."""
 
-    def __call__(self, real: Any) -> Self:
-        """Stand in front of ``real``."""
-        self._real = real
-        return self
-
-    async def decide(self, *args: Any, **kwargs: Any) -> Decision:
-        """The real decision, bent."""
-        decision: Decision = await self._real.decide(*args, **kwargs)
-        bent = self._change(decision)
-        if bent is None:
-            return decision
+    def _after(self, call: Call, result: Any) -> Any:
+        bent = self._bent(call.name, result)
+        if bent is None or bent == result:
+            return result
         self.told += 1
         return bent
+
+    def _bent(self, method: str, said: Any) -> Any:
+        """Something else than what a method said; ``None`` where it is no occasion."""
+        raise NotImplementedError
+
+
+class LyingDag(_Lying):
+    """A DAG handler whose decisions are bent, whenever they can be."""
+
+    _port = DagHandler
+
+    def __init__(self, lie: str) -> None:
+        super().__init__(lie, DAG_LIES)
+        self._change = DAG_LIES[lie]
+
+    def _bent(self, method: str, said: Any) -> Any:
+        return self._change(said) if method == "decide" else None
 
 
 def _forget_refusals(judgement: Judgement) -> Judgement:
@@ -191,39 +204,16 @@ CONSENSUS_LIES: Final[Sequence[str]] = (*JUDGEMENT_LIES, *SEAL_LIES)
 """What a lying consensus step can do, by name."""
 
 
-class LyingConsensus:
+class LyingConsensus(_Lying):
     """A consensus step whose judgement or sealing is bent, whenever it can be."""
 
+    _port = ConsensusStep
+
     def __init__(self, lie: str) -> None:
+        super().__init__(lie, CONSENSUS_LIES)
         self._judgement_lie = JUDGEMENT_LIES.get(lie)
         self._seal_lie = SEAL_LIES.get(lie)
-        self._real: Any = None
-        self.told = 0
-        """How many rounds held the lie."""
 
-    def __call__(self, real: Any) -> Self:
-        """Stand in front of ``real``."""
-        self._real = real
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or self.__dict__.get("_real") is None:
-            raise AttributeError(name)
-        return getattr(self._real, name)
-
-    async def judge(self, *args: Any, **kwargs: Any) -> Judgement:
-        """The real judgement, or a bent one."""
-        judgement: Judgement = await self._real.judge(*args, **kwargs)
-        if self._judgement_lie is None:
-            return judgement
-        bent = self._judgement_lie(judgement)
-        self.told += bent != judgement
-        return bent
-
-    async def seal(self, previous_poh: bytes, mixin: bytes) -> PohEntry:
-        """The real entry, or a bent one."""
-        entry: PohEntry = await self._real.seal(previous_poh, mixin)
-        if self._seal_lie is None:
-            return entry
-        self.told += 1
-        return self._seal_lie(entry)
+    def _bent(self, method: str, said: Any) -> Any:
+        lie = {"judge": self._judgement_lie, "seal": self._seal_lie}.get(method)
+        return lie and lie(said)

@@ -7,11 +7,14 @@ async context managers: they work under pytest-asyncio and anyio alike.
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from citychain.testing.server import CityClientFactory, CityServerFactory, TransactionFactory
 
 __all__ = ["ELSEWHERE", "city_client", "city_server", "signed_transactions"]
@@ -26,18 +29,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def city_server(tmp_path_factory: pytest.TempPathFactory) -> CityServerFactory:
+def city_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CityServerFactory]:
     """Starts a real server in this process, on a free port of the loopback::
 
         async def test_a_full_disk_is_told(city_server):
             async with city_server(overrides={"tokyo": {"storage": FailingStorage()}}) as server:
                 ...
 
-    See `citychain.testing.server.CityServerFactory` for what it takes.
+    See `citychain.testing.server.CityServerFactory` for what it takes. Its data are removed
+    after the test, unless they are in a ``directory`` of the test's own.
     """
     from citychain.testing.server import CityServerFactory
 
-    return CityServerFactory(tmp_path_factory.mktemp("city-server"))
+    directory = tmp_path_factory.mktemp("city-server")
+    yield CityServerFactory(directory)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from citychain.city.overrides import CITY_PARTS, Overrides, check_names
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.client.keys import create_key
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.config import Settings
-from citychain.containers import Overrides, open_server
+from citychain.containers import CoreContainer, open_representative, open_server
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import ConfigurationError
+from citychain.errors import ConfigurationError, InvalidRound
+from citychain.explain import Source, explain
+from citychain.following.representative import Representative
+from citychain.genesis import Genesis
+from citychain.nearest import unknown
 from citychain.ports import Clock
 
 __all__ = ["CityClientFactory", "CityServer", "CityServerFactory", "TransactionFactory"]
@@ -26,6 +35,10 @@ SLUG: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 OPERATOR_KEY: Final = "operator.key"
 FAST_PACER: Final = {"min_seconds": 0.01, "max_seconds": 0.05}
 """Tests do not wait for rounds."""
+CITY_TABLE: Final = "settings"
+"""Among a city's overrides: its table, as in ``[cities.NAME]``."""
+ARGUMENTS: Final = ("cities", "overrides", "clock", "operator", "directory")
+"""Of `CityServerFactory`, besides the names of settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +47,55 @@ class CityServer:
 
     address: str
     """Host and port."""
+    _settings: Settings
+    _directory: Path
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def client(self, city: str) -> CityClient:
-        """A client of one of its cities; enter it to use it."""
-        return CityClient(city, ChannelFactory([self.address]))
+    def client(self, city: str, *, timeout: timedelta = timedelta(seconds=30)) -> CityClient:
+        """A client of one of its cities; enter it to use it.
+
+        Args:
+            timeout: How long a call is repeated while the server refuses it for the moment.
+                What a server tells at once is told at once with a second: it asks for longer
+                waits than that.
+        """
+        return CityClient(city, ChannelFactory([self.address]), timeout=timeout)
+
+    @asynccontextmanager
+    async def representative(
+        self,
+        city: str,
+        key: SigningKey,
+        *,
+        objected: Callable[[InvalidRound], None] | None = None,
+    ) -> AsyncIterator[Representative]:
+        """An honest representative elsewhere, at work until this is left.
+
+        It follows the city through the server, computes each round anew with parts of its own,
+        and votes, or objects.
+
+        Args:
+            key: It votes once this has a seat in the committee.
+            objected: Told of the round that it refuses, once.
+        """
+        core = CoreContainer(settings=self._settings)
+        directory = self._directory / f"representative-{next(self._numbers)}"
+        async with core.compute(), self.client(city) as client:
+            genesis = Genesis.from_bytes((await client.info()).genesis_file)
+            async with open_representative(
+                core,
+                genesis=genesis,
+                key=key,
+                client=client,
+                directory=directory,
+                objected=objected,
+            ) as representative:
+                work = asyncio.create_task(representative.run())
+                try:
+                    yield representative
+                finally:
+                    work.cancel()
+                    await asyncio.gather(work, return_exceptions=True)
 
 
 class CityServerFactory:
@@ -57,6 +115,7 @@ class CityServerFactory:
         overrides: Overrides | None = None,
         *,
         clock: Clock | None = None,
+        operator: SigningKey | None = None,
         directory: Path | None = None,
         **settings: Any,
     ) -> AbstractAsyncContextManager[CityServer]:
@@ -66,57 +125,106 @@ class CityServerFactory:
             cities: Those that the configuration defines, or changes, beside those that
                 installed plugins offer: names, or tables as in ``[cities.NAME]``. Where
                 nothing else is said they are kept in memory. Those of ``overrides`` are added.
-            overrides: By city a whole handler, or replacements of its parts, by name
-                (``storage``, ``dag``, ``consensus``): an object, or a function that is
-                given the real part and returns what stands in for it.
-            clock: Instead of the real one.
-            directory: With the data of an earlier server, to go on with it.
+            overrides: By city a whole handler, or a table of what is replaced:
+
+                - ``storage``, ``dag``, ``consensus``, ``backend`` (the storage backend),
+                  ``handler``, ``clock``, ``operator`` (its `SigningKey`) and
+                  ``representatives`` (keys that vote inside the server; the first committee
+                  too, if the city's table names none): an object, or a function that is
+                  given the real one and returns what stands in for it. An object must be
+                  ready for use: nobody enters it.
+                - ``settings``: what is laid over the city's table.
+            clock: Of the whole server, instead of the real one.
+            operator: Key of the whole server, instead of a new one.
+            directory: With the data of an earlier server, to go on with it; stays after the
+                test.
             settings: Other tables of citychain.toml: ``pacer={"max_tx": 10}``.
 
         Raises:
-            ConfigurationError: a setting is wrong, or an override names no part.
+            ConfigurationError: a setting is wrong, or a name is unknown.
         """
         if directory is None:
             directory = self._directory / str(next(self._numbers))
-        if not (directory / OPERATOR_KEY).exists():
+        if operator is None and not (directory / OPERATOR_KEY).exists():
             directory.mkdir(parents=True, exist_ok=True)
             create_key(directory / OPERATOR_KEY)
-        tables = dict(cities) if isinstance(cities, Mapping) else {name: {} for name in cities}
-        # A name in another script is an alias: a plugin says whose.
-        tables = {name: table for name, table in tables.items() if SLUG.fullmatch(name)}
-        for name in overrides or {}:
-            if cities and name not in tables:
-                raise ConfigurationError(
-                    f"override of {name}: this server's cities are {', '.join(tables) or 'none'}; "
-                    "an override names its city by slug"
-                )
-            tables.setdefault(name, {})
-        return _serve(
-            directory,
-            {
-                "pacer": FAST_PACER,
-                "cities": {name: {"storage": "memory", **table} for name, table in tables.items()},
-                **settings,
-            },
-            overrides,
-            clock,
-        )
+        tables, parts = _laid_over(_tables(cities), overrides or {})
+        values = {
+            "data_dir": directory / "data",
+            "operator_key": directory / OPERATOR_KEY,
+            "server": {"listen": "127.0.0.1:0", "drain_seconds": 1},
+            "pacer": FAST_PACER,
+            "cities": {name: {"storage": "memory", **table} for name, table in tables.items()},
+            **settings,
+        }
+        return _serve(directory, _settings(values), parts, clock, operator)
+
+
+def _tables(
+    cities: Iterable[str] | Mapping[str, Mapping[str, Any]],
+) -> dict[str, Mapping[str, Any]]:
+    tables = dict(cities) if isinstance(cities, Mapping) else {name: {} for name in cities}
+    # A name in another script is an alias: a plugin says whose.
+    return {name: table for name, table in tables.items() if SLUG.fullmatch(name)}
+
+
+def _laid_over(
+    tables: Mapping[str, Mapping[str, Any]], overrides: Overrides
+) -> tuple[dict[str, Mapping[str, Any]], Overrides]:
+    """The cities' tables with those of the overrides over them, and the other overrides.
+
+    Raises:
+        ConfigurationError: naming the override that is for no city, or no part.
+    """
+    laid, parts = dict(tables), dict(overrides)
+    for slug, override in overrides.items():
+        if not SLUG.fullmatch(slug):
+            raise ConfigurationError(
+                f"override of {slug!r}: an override names its city by slug, such as tokyo"
+            )
+        if tables and slug not in tables:
+            raise ConfigurationError(f"override: {unknown('city', slug, tables, 'cities')}")
+        table: Mapping[str, Any] = {}
+        if isinstance(override, Mapping):
+            check_names(slug, override, (*CITY_PARTS, CITY_TABLE))
+            table = override.get(CITY_TABLE, {})
+            parts[slug] = {name: item for name, item in override.items() if name != CITY_TABLE}
+        laid[slug] = {**tables.get(slug, {}), **table}
+    return laid, parts
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    """Like `load_settings`, of nothing but these values."""
+    for name in values:
+        if name not in Settings.model_fields:
+            known = (*ARGUMENTS, *Settings.model_fields)
+            raise ConfigurationError(
+                f"city_server: {unknown('setting', name, dict.fromkeys(known))}"
+            )
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        source = Source(values, lambda key: "")
+        raise ConfigurationError(explain(error, Settings, (source,))) from None
 
 
 @asynccontextmanager
 async def _serve(
-    directory: Path, settings: Mapping[str, Any], overrides: Overrides | None, clock: Clock | None
+    directory: Path,
+    settings: Settings,
+    overrides: Overrides,
+    clock: Clock | None,
+    operator: SigningKey | None,
 ) -> AsyncIterator[CityServer]:
-    full = Settings(
-        **{
-            "data_dir": directory / "data",
-            "operator_key": directory / OPERATOR_KEY,
-            "server": {"listen": "127.0.0.1:0", "drain_seconds": 1},
-            **settings,
-        }
-    )
-    async with open_server(full, overrides, clock) as running:
-        yield CityServer(running.address)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "city_server runs on asyncio alone; with anyio, let the fixture anyio_backend "
+            'return "asyncio"'
+        ) from None
+    async with open_server(settings, overrides, clock, operator) as running:
+        yield CityServer(running.address, settings, directory)
 
 
 class CityClientFactory:

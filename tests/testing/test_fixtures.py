@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from citychain.errors import CityUnavailable, ConfigurationError
+from citychain.errors import CityUnavailable
 from citychain.handler import Received
 from citychain.testing import FailingStorage, FakeClock, StallingConsensus
 from citychain.types import State
@@ -46,20 +46,6 @@ async def test_a_whole_handler_is_replaced(city_server: Any) -> None:
         server.client("tokyo") as city,
     ):
         assert await city.submit([b"anything"]) == [Received(bytes(32), State.APPROVED, False)]
-
-
-async def test_an_unknown_part_is_refused_with_the_known_ones(city_server: Any) -> None:
-    with pytest.raises(ConfigurationError, match="the parts are storage, dag, consensus"):
-        async with city_server(overrides={"tokyo": {"consensu": object()}}):
-            pass
-
-
-async def test_a_misspelt_city_or_method_is_told_at_once(city_client: Any) -> None:
-    with pytest.raises(ConfigurationError, match="this server's cities are lviv"):
-        async with city_client("lviv", overrides={"lviiv": {"storage": FailingStorage()}}):
-            pass
-    with pytest.raises(ValueError, match=r"no method 'comit'.*commit"):
-        FailingStorage("comit")
 
 
 async def test_a_fake_clock_decides_when_rounds_close(

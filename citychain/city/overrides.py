@@ -1,0 +1,110 @@
+"""What a test puts in the place of a city's parts, by the part's name.
+
+Each replacement is an object, or a function that is given the real part and returns
+what stands in for it. What is given as an object is ready: nobody enters or closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+from citychain.errors import ConfigurationError
+from citychain.nearest import unknown
+
+__all__ = [
+    "CITY_PARTS",
+    "NOTHING_REPLACED",
+    "Overrides",
+    "Replacements",
+    "check_names",
+    "read_overrides",
+]
+
+CITY_PARTS: Final = (
+    "storage",
+    "dag",
+    "consensus",
+    "backend",
+    "handler",
+    "clock",
+    "operator",
+    "representatives",
+)
+"""What can be replaced in a city: its three parts; the storage backend that gives it its storage;
+its whole handler; its clock; the key that signs; the keys that vote inside the server."""
+
+Overrides = Mapping[str, Any]
+"""For tests. By city a whole `CityHandler`, or replacements by the names of `CITY_PARTS`."""
+
+
+class Replacements:
+    """Those of one city.
+
+    Args:
+        objects: Stand in the place of a part, which is not built.
+        functions: Are given the part.
+    """
+
+    def __init__(
+        self, objects: Mapping[str, Any], functions: Mapping[str, Callable[[Any], Any]]
+    ) -> None:
+        self._objects = objects
+        self._functions = functions
+
+    def __contains__(self, part: str) -> bool:
+        return part in self._objects or part in self._functions
+
+    def wants(self, part: str) -> bool:
+        """Whether the real part is needed."""
+        return part not in self._objects
+
+    def __call__(self, part: str, real: Any = None) -> Any:
+        """What is used: a replacement, or the real part."""
+        if part in self._objects:
+            return self._objects[part]
+        if part not in self._functions:
+            return real
+        built = self._functions[part](real)
+        if built is None:
+            raise ConfigurationError(
+                f"override of {part}: the function returned nothing; return what stands in "
+                "for the real one"
+            )
+        return built
+
+
+NOTHING_REPLACED: Final = Replacements({}, {})
+
+
+def read_overrides(overrides: Overrides) -> dict[str, Replacements]:
+    """Replacements by city.
+
+    Raises:
+        ConfigurationError: an override names no part.
+    """
+    return {slug: _replacements(slug, override) for slug, override in overrides.items()}
+
+
+def check_names(slug: str, names: Iterable[str], known: Collection[str]) -> None:
+    """See that a city's overrides name what there is.
+
+    Raises:
+        ConfigurationError: with the known names, and the nearest.
+    """
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"override of {slug}: {unknown('part', name, known)}")
+
+
+def _replacements(slug: str, override: Any) -> Replacements:
+    if not isinstance(override, Mapping):
+        # A handler may be callable too, as a mock object is.
+        whole = {"handler": override}
+        is_function = callable(override) and not hasattr(override, "submit")
+        return Replacements({}, whole) if is_function else Replacements(whole, {})
+    check_names(slug, override, CITY_PARTS)
+    functions = {name: part for name, part in override.items() if callable(part)}
+    return Replacements(
+        {name: part for name, part in override.items() if name not in functions}, functions
+    )
