@@ -119,6 +119,8 @@ class Writer:
         Raises:
             StorageError: it is not written.
         """
+        if asyncio.get_running_loop() is not self._loop:
+            raise StorageError("the storage engine belongs to another event loop")
         request.done = self._loop.create_future()
         async with self._turn:  # First come, first queued: also those that wait for room.
             size = request.size

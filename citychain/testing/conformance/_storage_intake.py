@@ -84,17 +84,44 @@ class IntakeTests:
             await session.reopen()
             city = await session.city(ledger)
 
+    @pytest.mark.parametrize("handles", [1, 2])
     async def test_overlapping_appends_of_one_transaction_store_it_once(
+        self, session: Session, handles: int
+    ) -> None:
+        """Also when the city was asked for twice."""
+        ledger = Ledger(7)
+        cities = [await session.city(ledger) for _ in range(handles)]
+        pool = ledger.transactions(40)
+        batches = [ledger.random.sample(pool, 15) for _ in range(60)]
+        envelopes = [
+            [replace(t, envelope=b"%d" % turn) for t in batch] for turn, batch in enumerate(batches)
+        ]
+        await asyncio.gather(
+            *(cities[turn % handles].append(batch, {}) for turn, batch in enumerate(envelopes))
+        )
+        for batch in envelopes:
+            ledger.receive(batch)
+        for city in cities:
+            await ledger.check(city)
+        await session.reopen()
+        await ledger.check(await session.city(ledger))
+
+    async def test_what_is_sealed_while_it_is_appended_again_stays_sealed(
         self, session: Session
     ) -> None:
-        ledger = Ledger(7)
+        ledger = Ledger(10)
         city = await session.city(ledger)
-        pool = ledger.transactions(40)
-        batches = [ledger.random.sample(pool, 15) for _ in range(30)]
-        await asyncio.gather(*(city.append(batch, {}) for batch in batches))
-        for batch in batches:
+        for _ in range(10):
+            batch = ledger.transactions(12)
+            await city.append(batch, {})
             ledger.receive(batch)
-        await ledger.check(city)
+            sealed = ledger.round(batch, [0, 5])
+            again = [city.append(ledger.random.sample(batch, 6), {}) for _ in range(6)]
+            await asyncio.gather(*again[:3], city.commit(sealed), *again[3:])
+            ledger.commit(sealed)
+            await ledger.check(city, sample=2)
+        await session.reopen()
+        await ledger.check(await session.city(ledger))
 
     async def test_arrival_order_is_the_order_of_the_calls(self, session: Session) -> None:
         ledger = Ledger(8)

@@ -38,9 +38,14 @@ class StorageMachine(RuleBasedStateMachine):
     def open_city(self, seed: int, initial: bool) -> None:
         self.ledger = Ledger(seed, [ObjectWrite("object 0", 1, b"")] if initial else [])
         self.ledger.genesis = os.urandom(32)  # Also a replayed run has a new city.
+        self.leases: list[int] = []
+        self.cursor: bytes | None = None
+        """After which pending transactions are read on."""
+        self.read_up_to = b""
         self._open()
 
     def _open(self) -> None:
+        self.cursor = None
         self.city = self._runner.run(self._session.city(self.ledger))
 
     @rule(new=st.integers(0, 12), again=st.integers(0, 3), with_key=st.booleans())
@@ -78,17 +83,81 @@ class StorageMachine(RuleBasedStateMachine):
         self._runner.run(self.city.certify(certificates))
         self.ledger.certify(certificates)
 
+    @rule(
+        notes=st.dictionaries(
+            st.sampled_from(["a", "a/1", "a/2", "b", "金"]), st.binary(max_size=20), max_size=3
+        )
+    )
+    def keep(self, notes: dict[str, bytes]) -> None:
+        self._runner.run(self.city.keep(notes))
+        self.ledger.keep(notes)
+
     @rule()
     def take_the_lease(self) -> None:
         epoch = self._runner.run(self.city.acquire_lease("me", TTL))
-        assert epoch is not None
-        assert epoch > self.ledger.epoch
+        assert epoch is not None, "who holds the lease may acquire it again"
+        assert epoch > self.ledger.epoch, "epochs must grow by each acquisition"
+        for lost in self.leases:
+            with pytest.raises(LeaseLost):
+                self._runner.run(self.city.renew_lease(lost, TTL))
         with pytest.raises(LeaseLost):
             self._runner.run(self.city.commit(self.ledger.round([], epoch=epoch - 1)))
+        self.leases.append(epoch)
         self.ledger.epoch = epoch
         sealed = self.ledger.round([])
         self._runner.run(self.city.commit(sealed))
         self.ledger.commit(sealed)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def keep_or_give_up_a_lease(self, data: st.DataObject) -> None:
+        epoch = data.draw(st.sampled_from(self.leases))
+        if epoch == self.leases[-1]:
+            self._runner.run(self.city.renew_lease(epoch, TTL))
+        else:  # A lost one: does nothing.
+            self._runner.run(self.city.release_lease(epoch))
+
+    @rule(limit=st.integers(1, 7))
+    def begin_to_read_pending(self, limit: int) -> None:
+        page = self._runner.run(self.city.pending(None, limit))
+        expected = self.ledger.pending
+        assert list(page.transactions) == expected[:limit], "the first page is of the first ones"
+        assert (page.cursor is None) == (len(expected) <= limit), "a cursor leads to what is left"
+        self.cursor = page.cursor
+        self.read_up_to = page.transactions[-1].tx_id if page.transactions else b""
+
+    @precondition(lambda self: self.cursor is not None)
+    @rule(limit=st.integers(1, 7))
+    def go_on_reading_pending(self, limit: int) -> None:
+        """Whatever was appended and sealed meanwhile."""
+        page = self._runner.run(self.city.pending(self.cursor, limit))
+        later = list(self.ledger.received)
+        later = later[later.index(self.read_up_to) + 1 :]
+        expected = [self.ledger.received[i] for i in later if i not in self.ledger.sealed]
+        assert list(page.transactions) == expected[:limit], (
+            "a page goes on after the last transaction of the one before, sealed or not"
+        )
+        self.cursor = page.cursor
+        if page.transactions:
+            self.read_up_to = page.transactions[-1].tx_id
+
+    @precondition(lambda self: self.ledger.linked)
+    @rule(data=st.data(), limit=st.integers(1, 5))
+    def read_pages(self, data: st.DataObject, limit: int) -> None:
+        first = data.draw(st.integers(0, len(self.ledger.rounds) + 1))
+        rounds = self._runner.run(self.city.rounds(first, limit))
+        assert list(rounds) == self.ledger.rounds[max(first - 1, 0) :][:limit], (
+            "rounds() gives `limit` rounds from `first` on"
+        )
+        node = data.draw(st.sampled_from(self.ledger.linked))
+        parent = data.draw(st.sampled_from(node.parents))
+        after = data.draw(st.sampled_from([(0, 0), (node.round, node.seq), (node.round, 0)]))
+        expected = [n for n in self.ledger.children(parent) if (n.round, n.seq) > after]
+        children = self._runner.run(self.city.children(parent, after, limit))
+        assert list(children) == expected[:limit], "children() go on after a place, in order"
+        prefix = data.draw(st.sampled_from(["", "a", "a/", "b", "金"]))
+        notes = {n: note for n, note in self.ledger.notes.items() if n.startswith(prefix)}
+        assert self._runner.run(self.city.notes(prefix)) == notes, "notes() are those of a prefix"
 
     @precondition(lambda self: self.ledger.rounds)
     @rule()

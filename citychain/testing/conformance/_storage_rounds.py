@@ -8,9 +8,17 @@ from dataclasses import replace
 import pytest
 
 from citychain.errors import LeaseLost, RoundTaken, StorageError
+from citychain.ports import CityStorage
 from citychain.testing.conformance._storage_session import TTL, Session, commit, fill
 from citychain.testing.conformance.ledger import LEVEL, Ledger, pending
-from citychain.types import NodeRef, ObjectState, ObjectWrite, RawTransaction, SealedNode
+from citychain.types import (
+    NodeRef,
+    ObjectState,
+    ObjectWrite,
+    RawTransaction,
+    SealedNode,
+    SealedRound,
+)
 
 __all__ = ["RoundTests"]
 
@@ -198,12 +206,29 @@ class RoundTests:
         await fill(city, ledger, rounds=1, per_round=3)
         second = ledger.round(ledger.transactions(2))
         for round in (3, 4, 1000):
-            with pytest.raises(StorageError) as refused:
-                await city.commit(replace(second, round=round))
-            assert not isinstance(refused.value, RoundTaken | LeaseLost)
+            await _is_refused(city, replace(second, round=round))
         await ledger.check(city)
         await city.commit(second)
         ledger.commit(second)
+        await ledger.check(city)
+
+    async def test_a_round_begins_where_the_log_ends(self, session: Session) -> None:
+        ledger = Ledger(76)
+        city = await session.city(ledger)
+        first = ledger.round(ledger.transactions(3))
+        for first_index in (1, 3):
+            await _is_refused(city, replace(first, first_index=first_index))
+        await ledger.check(city)
+        await fill(city, ledger, rounds=2, per_round=3)
+        third = ledger.round(ledger.pending)
+        for first_index in (0, third.first_index - 1, third.first_index + 1, 1 << 40):
+            await _is_refused(city, replace(third, first_index=first_index))
+        await ledger.check(city)
+        await session.reopen()
+        city = await session.city(ledger)
+        await ledger.check(city)
+        await city.commit(third)
+        ledger.commit(third)
         await ledger.check(city)
 
     async def test_lease_epochs_grow(self, session: Session) -> None:
@@ -294,3 +319,38 @@ class RoundTests:
         await asyncio.gather(*(city.certify([certificate]) for certificate in certificates))
         ledger.certify(certificates)
         await ledger.check(city, sample=2)
+
+    async def test_a_certificate_of_no_round_is_refused(self, session: Session) -> None:
+        ledger = Ledger(82)
+        city = await session.city(ledger)
+        await fill(city, ledger, rounds=3, per_round=2)
+        certificates = [ledger.certificate(round) for round in (1, 2, 3)]
+        early = replace(certificates[2], round=4)
+        for batch in ([early], [certificates[0], early], [replace(early, round=0)]):
+            with pytest.raises(StorageError):  # Of a round that is not committed.
+                await city.certify(batch)
+        assert (await city.head()).certified_round <= 1, "more is certified than was asked for"
+        await fill(city, ledger, rounds=1, per_round=2)
+        [fourth] = await city.rounds(4, 1)
+        assert fourth.certificate is None, "the refused certificate came back with its round"
+        await city.certify(certificates)
+        ledger.certify(certificates)
+        await ledger.check(city)
+        await session.reopen()
+        await ledger.check(await session.city(ledger))
+
+
+async def _is_refused(city: CityStorage, sealed: SealedRound) -> None:
+    """Of a round that does not follow the latest one."""
+    refused = None
+    try:
+        await city.commit(sealed)
+    except StorageError as error:
+        refused = error
+    assert refused is not None, (
+        f"commit took round {sealed.round} from leaf {sealed.first_index}, which does not follow "
+        "the latest round: StorageError must be raised"
+    )
+    assert not isinstance(refused, RoundTaken | LeaseLost), (
+        f"{refused!r} says that another server is ahead; a gap is a plain StorageError"
+    )

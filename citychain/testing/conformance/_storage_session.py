@@ -28,6 +28,7 @@ class Session:
     def __init__(self, factory: Factory, definition: StorageDefinition) -> None:
         self._factory = factory
         self._definition = definition
+        self.durable = definition.durable
 
     async def open(self) -> None:
         self.backend = await self._factory().__aenter__()
@@ -40,7 +41,7 @@ class Session:
 
     async def reopen(self) -> None:
         """Leave the backend and enter a new one; a backend that forgets stays as it is."""
-        if self._definition.durable:
+        if self.durable:
             await self.close()
             await self.open()
 
@@ -51,7 +52,7 @@ class Session:
 
     def need_durable(self) -> None:
         """Skip the test if what the backend keeps goes with it."""
-        if not self._definition.durable:
+        if not self.durable:
             pytest.skip(f"the storage {self._definition.name!r} says durable=False")
 
     @asynccontextmanager

@@ -33,10 +33,13 @@ from citychain.testing.conformance._storage_cut import FailingCompute
 from citychain.testing.conformance._storage_intake import IntakeTests
 from citychain.testing.conformance._storage_interrupted import InterruptedTests
 from citychain.testing.conformance._storage_killed import KilledTests
+from citychain.testing.conformance._storage_loops import LoopTests
 from citychain.testing.conformance._storage_machine import StorageMachine
 from citychain.testing.conformance._storage_notes import NoteTests
 from citychain.testing.conformance._storage_rounds import RoundTests
 from citychain.testing.conformance._storage_session import Factory, Session
+from citychain.testing.conformance._storage_shared import SharedTests
+from citychain.testing.conformance._storage_views import ViewTests
 from citychain.testing.conformance._storage_whole import WholeTests
 from citychain.testing.conformance._suite import Suite
 
@@ -44,7 +47,16 @@ __all__ = ["StorageSuite"]
 
 
 class StorageSuite(
-    IntakeTests, RoundTests, NoteTests, WholeTests, InterruptedTests, KilledTests, Suite
+    IntakeTests,
+    RoundTests,
+    NoteTests,
+    ViewTests,
+    WholeTests,
+    InterruptedTests,
+    LoopTests,
+    SharedTests,
+    KilledTests,
+    Suite,
 ):
     """Inherit it as ``Test...`` and override the fixture `definition`.
 
