@@ -83,7 +83,6 @@ class AccountTests:
     # --- dependencies
 
     async def test_a_rejected_dependency_rejects_its_dependants(self, city: DagCity) -> None:
-        await city.needs(city.note(valid_until_ms=city.rounds.time_ms), "one that may expire")
         expired = city.note(valid_until_ms=city.rounds.time_ms - 1)
         fine = city.note(1)
         chain = [city.note(1, depends_on=[fine.tx_id, expired.tx_id])]
@@ -116,7 +115,6 @@ class AccountTests:
 
     async def test_validity_ends_by_the_round_s_time(self, city: DagCity) -> None:
         now = city.rounds.time_ms
-        await city.needs(city.note(valid_until_ms=now + 60_000), "one that may expire")
         ended, last, long = (city.note(valid_until_ms=now + more) for more in (-1, 0, 60_000))
         async with city.rule() as rule:
             decision = await city.seal(rule, [ended, last, long])

@@ -23,7 +23,7 @@ from citychain.ports import (
     StateView,
     StoredRound,
 )
-from citychain.testing.conformance._dag_ledger import LedgerModel, Question
+from citychain.testing.conformance._dag_ledger import LedgerModel, Question, place_of
 from citychain.testing.conformance._dag_view import Clockless, View
 from citychain.testing.conformance._rounds import (
     AUTHORS,
@@ -34,7 +34,7 @@ from citychain.testing.conformance._rounds import (
     Traffic,
     new_genesis,
 )
-from citychain.types import Certificate, Decision, Rejection, Verdict
+from citychain.types import Certificate, Decision, ObjectWrite, Rejection, Verdict
 
 __all__ = ["HELD", "REFUSAL", "DagCity", "Part", "difference", "entered"]
 
@@ -254,10 +254,19 @@ def difference(first: Decision, second: Decision) -> str | None:
     for name in ("order", "verdicts", "parents", "held", "writes"):
         one, other = list(getattr(first, name)), list(getattr(second, name))
         if name in ("order", "held"):
-            one, other = ([item.tx_id.hex()[:12] for item in items] for items in (one, other))
+            one, other = ([item.tx_id for item in items] for items in (one, other))
         if one != other:
             for index, (here, there) in enumerate(zip(one, other, strict=False)):
                 if here != there:
-                    return f"{name}[{index}] was {here!r} and then {there!r}"
+                    return f"{name}[{index}] was {_shown(here)} and then {_shown(there)}"
             return f"`{name}` had {len(one)} entries and then {len(other)}"
     return None
+
+
+def _shown(entry: object) -> str:
+    """An entry of a decision, short."""
+    if isinstance(entry, bytes):
+        return f"transaction {entry.hex()[:12]}"
+    if isinstance(entry, tuple) and not isinstance(entry, (Rejection, ObjectWrite)):
+        return f"[{', '.join(map(place_of, entry))}]"
+    return repr(entry)

@@ -17,7 +17,7 @@ from citychain.genesis import Genesis, balance_object
 from citychain.ports import RoundContext
 from citychain.types import Decision, NodeRef, Parent, Rejection, SealedNode, SealedRound
 
-__all__ = ["LedgerModel", "Question", "name_of"]
+__all__ = ["LedgerModel", "Question", "place_of"]
 
 PARENTS_MAX: Final = 8
 CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
@@ -34,9 +34,16 @@ class Question:
     refused: Mapping[int, Rejection]
 
 
-def name_of(transaction: Transaction) -> str:
+def _name_of(transaction: Transaction) -> str:
     """How messages speak of it."""
     return f"transaction {transaction.tx_id.hex()[:12]}"
+
+
+def place_of(parent: object) -> str:
+    """How messages speak of a parent."""
+    if isinstance(parent, NodeRef):
+        return f"({parent.round}, {parent.seq}, {parent.node_id.hex()[:12]})"
+    return repr(parent)
 
 
 class LedgerModel:
@@ -74,11 +81,11 @@ class LedgerModel:
         for index, candidate in enumerate(asked.candidates):
             count = placed.pop(candidate.tx_id, 0)
             assert count > 0, (
-                f"the rule lost candidates[{index}] ({name_of(candidate)}, held since round "
+                f"the rule lost candidates[{index}] ({_name_of(candidate)}, held since round "
                 f"{asked.held_since[index]}): each candidate must be in `order` or in `held`"
             )
             assert count == 1, (
-                f"the rule placed candidates[{index}] ({name_of(candidate)}) {count} times: each "
+                f"the rule placed candidates[{index}] ({_name_of(candidate)}) {count} times: each "
                 "candidate must be in `order` or in `held`, once"
             )
         assert not placed, f"the rule made up {len(placed)} transactions that are no candidates"
@@ -91,7 +98,7 @@ class LedgerModel:
         for transaction in decision.held:
             since = since_by_id[transaction.tx_id]
             assert since == 0 or asked.round.round < since + self._hold_rounds, (
-                f"the rule holds {name_of(transaction)} in round {asked.round.round}, since round "
+                f"the rule holds {_name_of(transaction)} in round {asked.round.round}, since round "
                 f"{since}: it must be sealed, if need be rejected, by round "
                 f"{since + self._hold_rounds} (Genesis.hold_rounds is {self._hold_rounds})"
             )
@@ -104,11 +111,11 @@ class LedgerModel:
         for index, refusal in asked.refused.items():
             refused = asked.candidates[index]
             assert refused.tx_id in verdicts, (
-                f"the rule holds {name_of(refused)}, which the consensus step refused: it must be "
+                f"the rule holds {_name_of(refused)}, which the consensus step refused: it must be "
                 "rejected in this round"
             )
             assert verdicts[refused.tx_id] == refusal, (
-                f"the consensus step refused {name_of(refused)} with {refusal!r}; the rule says "
+                f"the consensus step refused {_name_of(refused)} with {refusal!r}; the rule says "
                 f"{verdicts[refused.tx_id]!r}: a refusal must stand as it is"
             )
         for verdict in verdicts.values():
@@ -126,7 +133,7 @@ class LedgerModel:
 
     def _check_parents(self, asked: Question, decision: Decision) -> None:
         for seq, parents in enumerate(decision.parents):
-            node = f"{name_of(decision.order[seq])} at seq {seq}"
+            node = f"{_name_of(decision.order[seq])} at seq {seq}"
             if decision.verdicts[seq] is not None:
                 assert not parents, f"{node} is rejected and has parents: it must have none, ()"
                 continue
@@ -137,7 +144,7 @@ class LedgerModel:
             assert len(set(parents)) == len(parents), f"{node} has the same parent twice"
             for parent in parents:
                 wrong = self._wrong_parent(parent, seq, decision)
-                assert wrong is None, f"{node} has the parent {parent!r}, {wrong}"
+                assert wrong is None, f"{node} has the parent {place_of(parent)}, {wrong}"
 
     def _wrong_parent(self, parent: Parent, seq: int, decision: Decision) -> str | None:
         if isinstance(parent, NodeRef):
@@ -159,7 +166,7 @@ class LedgerModel:
         for transaction, verdict in zip(decision.order, decision.verdicts, strict=True):
             if verdict is None:
                 against = self._apply(transaction, asked.round.time_ms, approved, changed)
-                assert against is None, f"{name_of(transaction)} was approved, though {against}"
+                assert against is None, f"{_name_of(transaction)} was approved, though {against}"
             approved[transaction.tx_id] = verdict is None
         return changed
 

@@ -36,6 +36,8 @@ ENVIRONMENT: Final = os._Environ.__getitem__.__code__
 
 INNOCENT: Final = ("asyncio", "concurrent", "logging", "threading", "selectors", "importlib")
 """Packages of the library whose own look at a clock says nothing of the rule."""
+THROUGH: Final = ("os", "collections", "_collections_abc", "random", "secrets", "uuid")
+"""Those that only pass on what was called."""
 
 
 class InTurn:
@@ -62,10 +64,13 @@ def impurities() -> Iterator[list[str]]:
             caller: FrameType | None = frame
         elif event == "call" and frame.f_code is ENVIRONMENT:
             name, caller = "os.environ", frame.f_back
-        if name is not None and caller is not None:
+        while name is not None and caller is not None:
             module = str(caller.f_globals.get("__name__"))
-            if module.partition(".")[0] not in INNOCENT:
-                found.append(f"{name} (in {caller.f_code.co_qualname} of {module})")
+            if (package := module.partition(".")[0]) not in THROUGH:
+                if package not in INNOCENT:
+                    found.append(f"{name} (in {caller.f_code.co_qualname} of {module})")
+                break
+            caller = caller.f_back
 
     before, collecting = sys.getprofile(), gc.isenabled()
     # Who times the collector, as hypothesis does, is called in the middle of anything.
