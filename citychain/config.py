@@ -51,6 +51,7 @@ from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Key, Source, explain, toml_place
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
 from citychain.hooks.definitions import CityDefinition
+from citychain.hooks.loading import LOAD_SECONDS
 from citychain.nearest import did_you_mean
 
 __all__ = [
@@ -155,6 +156,8 @@ class PluginsSettings(_Table):
     """Only these are loaded; absent for all that are installed."""
     disabled: tuple[str, ...] = ()
     """These are not loaded, nor imported."""
+    load_seconds: Annotated[float, Field(gt=0, le=3_600)] = LOAD_SECONDS
+    """Time for the import and the hooks of each; one that takes longer is left out."""
 
 
 class PacerSettings(_Table):

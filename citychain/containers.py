@@ -100,6 +100,7 @@ class CoreContainer(containers.DeclarativeContainer):
         builtin=providers.Object(BUILTIN),
         allow=settings.provided.plugins.allow,
         disabled=settings.provided.plugins.disabled,
+        load_seconds=settings.provided.plugins.load_seconds,
     )
     events = providers.Singleton(RoundEvents, registry)
     catalogue = providers.Singleton(Catalogue, registry, settings)
@@ -242,7 +243,8 @@ async def open_server(
         core.clock.override(providers.Object(clock))
     if operator is not None:
         core.operator.override(providers.Object(operator))
-    registry = core.registry()
+    # In a thread: a plugin may take its time, and signals are heeded meanwhile.
+    registry = await asyncio.to_thread(core.registry)
     core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
     async with open_directory(core, overrides) as directory:

@@ -19,7 +19,7 @@ from typing import Final, Literal, Protocol
 
 from citychain.city.listing import CityListing, CityState
 from citychain.city.retry import pause_seconds
-from citychain.errors import CityUnavailable, ConfigurationError, NotFound
+from citychain.errors import CityUnavailable, ConfigurationError, NotFound, PluginError
 from citychain.handler import CityHandler
 from citychain.ports import Clock, Compute
 
@@ -96,6 +96,8 @@ class CityDirectory:
         self._compute = compute
         self._resolved: dict[str, CityListing] = {}
         self._entries: dict[str, _Entry] = {}
+        self._contested: dict[str, str] = {}
+        """Error ids by why nobody has a city."""
         self._room = asyncio.Semaphore(OPENING_MAX)
         self._closing = False
 
@@ -149,6 +151,7 @@ class CityDirectory:
 
         Raises:
             NotFound: no city has this name; suggests near ones.
+            CityUnavailable: several plugins claim it.
         """
         return self._with_state(await self._resolve(name))
 
@@ -156,13 +159,27 @@ class CityDirectory:
         """Look a name up once; after that it costs a dictionary's look-up."""
         if (known := self._resolved.get(name)) is not None:
             return known
-        found = await self._compute(self._catalogue.find, name)
+        try:
+            found = await self._compute(self._catalogue.find, name)
+        except PluginError as error:
+            raise self._unavailable(name, error) from error
         if found is None:
             raise NotFound("city", name, self._catalogue.suggestions(name))
         if len(self._resolved) >= RESOLVED_MAX:
             self._resolved.clear()
         self._resolved[name] = found
         return found
+
+    def _unavailable(self, name: str, error: PluginError) -> CityUnavailable:
+        """A city that exists, but for the plugins that contradict each other about it."""
+        reason = str(error)
+        if reason not in self._contested:
+            # Told once: it stays so, and everybody may ask.
+            self._contested[reason] = secrets.token_hex(4)
+            logger.error(
+                "%s could not be opened (error id %s): %s", name, self._contested[reason], reason
+            )
+        return CityUnavailable(name, self._contested[reason], timedelta(seconds=RETRY_SECONDS[1]))
 
     def listings(self, query: str, after: str, limit: int) -> Sequence[CityListing]:
         """Listed cities of which some name begins with ``query``, by slug, after a slug."""
@@ -190,13 +207,13 @@ class CityDirectory:
             entry.failure = secrets.token_hex(4)
             pause = pause_seconds(entry.failures, *RETRY_SECONDS)
             entry.retry_at = self._clock.monotonic() + pause
-            # A wrong setting says it all in its message; a fault needs its traceback.
+            # What the operator can mend says it all in its message; a fault needs its traceback.
             logger.error(
                 "%s could not be opened (error id %s): %s",
                 slug,
                 entry.failure,
                 error,
-                exc_info=None if isinstance(error, ConfigurationError) else error,
+                exc_info=None if isinstance(error, ConfigurationError | PluginError) else error,
             )
             raise CityUnavailable(slug, entry.failure, timedelta(seconds=pause)) from error
         else:

@@ -116,9 +116,7 @@ def init(
     try:
         # The file alone: the environment of this moment is no part of the genesis.
         settings = load_settings(config, environment={})
-        registry = load_plugins(
-            builtin=BUILTIN, allow=settings.plugins.allow, disabled=settings.plugins.disabled
-        )
+        registry = load_plugins(builtin=BUILTIN, **settings.plugins.model_dump())
         plan = plan_city(city, settings, registry)
         operator = create_key(operator_key)
     except BaseException:

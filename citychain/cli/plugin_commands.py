@@ -33,9 +33,7 @@ def plugin_commands() -> dict[str, Any]:
         # Which plugins may be loaded is not known then.
         logger.warning("no sub-commands of plugins: %s", error)
         return {}
-    registry = load_plugins(
-        allow=settings.allow, disabled=settings.disabled, entry_points=entry_points
-    )
+    registry = load_plugins(entry_points=entry_points, **settings.model_dump())
     commands = {}
     for name, definition in sorted(registry.commands.items()):
         try:

@@ -36,9 +36,7 @@ def plugins(
     from citychain.hooks.registry import load_plugins
 
     settings = load_settings(config).plugins
-    records = load_plugins(
-        builtin=BUILTIN, allow=settings.allow, disabled=settings.disabled
-    ).records
+    records = load_plugins(builtin=BUILTIN, **settings.model_dump()).records
     if json:
         for record in records:
             print_json(

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -28,6 +27,7 @@ from citychain.hooks.definitions import (
     Disc,
     StorageDefinition,
 )
+from citychain.hooks.loading import guarded
 from citychain.hooks.versions import OLDEST_VERSION, adapted
 from citychain.nearest import did_you_mean
 
@@ -36,7 +36,6 @@ __all__ = [
     "check_city",
     "check_functions",
     "check_requirements",
-    "guarded",
     "offers",
 ]
 
@@ -57,27 +56,6 @@ KINDS: Final[Mapping[str, str]] = {
     "citychain_interceptors": "interceptor",
 }
 """The hooks that list something, and what."""
-
-
-@contextmanager
-def guarded(doing: str) -> Iterator[None]:
-    """Run a plugin's code; whatever it raises becomes a `PluginError`.
-
-    ``sys.exit`` in a plugin must not stop the server either; only the
-    operator's Ctrl-C passes.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, PluginError):
-        raise
-    except ModuleNotFoundError as error:
-        raise PluginError(
-            f"{doing} failed: there is no module {error.name!r}; install what provides it"
-        ) from error
-    except BaseException as error:
-        raise PluginError(
-            f"{doing} failed: {type(error).__name__}: {error}; mend or disable the plugin"
-        ) from error
 
 
 def check_requirements(

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
 from importlib import metadata
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import pluggy
 from packaging.utils import canonicalize_name
@@ -28,15 +26,7 @@ from packaging.utils import canonicalize_name
 from citychain.city.names import normalise
 from citychain.errors import ConfigurationError, PluginError
 from citychain.hooks import specs
-from citychain.hooks.checks import (
-    KINDS,
-    SLUG,
-    check_city,
-    check_functions,
-    check_requirements,
-    guarded,
-    offers,
-)
+from citychain.hooks.checks import KINDS, SLUG, check_city
 from citychain.hooks.definitions import (
     CityDefinition,
     CommandDefinition,
@@ -44,6 +34,8 @@ from citychain.hooks.definitions import (
     DagDefinition,
     StorageDefinition,
 )
+from citychain.hooks.loading import LOAD_SECONDS, guarded
+from citychain.hooks.plugin import BUILTIN, Plugin, PluginRecord, load, load_builtin, record_of
 from citychain.nearest import did_you_mean
 from citychain.ports import StoredRound
 from citychain.types import SealedRound
@@ -53,48 +45,10 @@ __all__ = ["ENTRY_POINT_GROUP", "PluginRecord", "Registry", "load_plugins"]
 log = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP: Final = "citychain"
-BUILTIN: Final = "citychain"
-"""The distribution that built-in parts belong to."""
-
 FOUND_MAX: Final = 4096
 """Cities of catalogues that are remembered."""
 
 T = TypeVar("T")
-Status = Literal["active", "disabled", "failed", "conflict"]
-
-
-@dataclass(frozen=True, slots=True)
-class PluginRecord:
-    """What became of one entry point, or of one built-in module."""
-
-    name: str
-    """The entry point's name, or the module's."""
-    distribution: str
-    version: str
-    status: Status
-    hooks: tuple[str, ...] = ()
-    """The hooks that it implements, as far as it was looked at."""
-    reason: str = ""
-    """Why it is not active, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plugin:
-    """A plugin under way: its record so far, the module, and what it offers by hook."""
-
-    record: PluginRecord
-    module: object = None
-    offers: Mapping[str, list[Any]] = field(default_factory=dict)
-
-    def left_out(self, status: Status, reason: str, cause: BaseException | None = None) -> _Plugin:
-        if status != "disabled":
-            log.error("plugin %s is left out: %s", self.key, reason, exc_info=cause)
-        return _Plugin(replace(self.record, status=status, reason=reason))
-
-    @property
-    def key(self) -> str:
-        """Unique among plugins: two distributions may use one entry point name."""
-        return f"{self.record.distribution}:{self.record.name}"
 
 
 class Registry:
@@ -103,7 +57,7 @@ class Registry:
     def __init__(
         self,
         manager: pluggy.PluginManager,
-        plugins: Sequence[_Plugin],
+        plugins: Sequence[Plugin],
         contested: Mapping[tuple[str, str], str],
     ) -> None:
         self._hook = manager.hook
@@ -170,9 +124,17 @@ class Registry:
         if name not in parts:
             known = ", ".join(sorted(parts)) or "none"
             raise ConfigurationError(
-                f"no {kind} {name!r}; known: {known}{did_you_mean(name, parts)}"
+                f"no {kind} {name!r}; known: {known}{did_you_mean(name, parts)}{self._without}"
             )
         return parts[name]
+
+    @property
+    def _without(self) -> str:
+        """Who may have what is missed."""
+        failed = [key for key, plugin in self._plugins.items() if plugin.record.status == "failed"]
+        if not failed:
+            return ""
+        return f"; left out: {', '.join(failed)} (`citychain plugins` says why)"
 
     def interceptors(self) -> tuple[Any, ...]:
         """Interceptors (`grpc.aio.ServerInterceptor`) of all plugins, outermost first."""
@@ -283,6 +245,7 @@ def load_plugins(
     allow: Collection[str] | None = None,
     disabled: Collection[str] = (),
     entry_points: Iterable[metadata.EntryPoint] | None = None,
+    load_seconds: float = LOAD_SECONDS,
 ) -> Registry:
     """Register built-in parts and all installed plugins.
 
@@ -293,44 +256,38 @@ def load_plugins(
         allow: Entry point or distribution names that may be loaded; ``None`` for all.
         disabled: Entry point or distribution names that are not loaded, nor imported.
         entry_points: Instead of those of the installed distributions.
+        load_seconds: For the import and the hooks of each plugin; one that takes longer is
+            left out.
     """
     manager = pluggy.PluginManager("citychain")
     manager.add_hookspecs(specs)
-    plugins = [_load(manager, _builtin_record(part), part) for part in builtin]
+    plugins = [load_builtin(manager, part) for part in builtin]
     if entry_points is None:
         entry_points = metadata.entry_points(group=ENTRY_POINT_GROUP)
     # Not pluggy's own loader: it drops the second entry point of a name and stops at
     # the first that fails.
-    found = [(_record(entry), entry) for entry in entry_points]
+    found = [(record_of(entry), entry) for entry in entry_points]
     found.sort(key=lambda pair: (canonicalize_name(pair[0].distribution), pair[0].name))
     _warn_of_unknown("allow", allow or (), [record for record, _ in found])
     _warn_of_unknown("disabled", disabled, [record for record, _ in found])
-    version_of = cache(metadata.version)
-    for record, entry in found:
-        if _matches(record, disabled):
-            plugins.append(_Plugin(record).left_out("disabled", "it is in plugins.disabled"))
-        elif allow is not None and not _matches(record, allow):
-            plugins.append(_Plugin(record).left_out("disabled", "it is not in plugins.allow"))
-        else:
-            plugins.append(_load(manager, record, entry, version_of))
+    left_out = [_not_wanted(record, allow, disabled) for record, _ in found]
+    wanted = [pair for pair, out in zip(found, left_out, strict=True) if out is None]
+    loaded = iter(load(manager, wanted, load_seconds))
+    plugins += [next(loaded) if out is None else out for out in left_out]
     plugins, contested = _settle_conflicts(plugins)
     plugins = [_register(manager, plugin) for plugin in plugins]
     return Registry(manager, plugins, contested)
 
 
-def _builtin_record(part: object) -> PluginRecord:
-    name = str(getattr(part, "__name__", type(part).__name__))
-    try:
-        version = metadata.version(BUILTIN)
-    except metadata.PackageNotFoundError:
-        version = ""
-    return PluginRecord(name, BUILTIN, version, "active")
-
-
-def _record(entry: metadata.EntryPoint) -> PluginRecord:
-    if entry.dist is None:
-        return PluginRecord(entry.name, "", "", "active")
-    return PluginRecord(entry.name, entry.dist.name, entry.dist.version, "active")
+def _not_wanted(
+    record: PluginRecord, allow: Collection[str] | None, disabled: Collection[str]
+) -> Plugin | None:
+    """A plugin that the configuration leaves out, as such."""
+    if _matches(record, disabled):
+        return Plugin(record).left_out("disabled", "it is in plugins.disabled")
+    if allow is not None and not _matches(record, allow):
+        return Plugin(record).left_out("disabled", "it is not in plugins.allow")
+    return None
 
 
 def _matches(record: PluginRecord, names: Iterable[str]) -> bool:
@@ -346,32 +303,7 @@ def _warn_of_unknown(setting: str, names: Iterable[str], records: list[PluginRec
             log.warning("plugins.%s: no plugin %r is installed%s", setting, name, hint)
 
 
-def _load(
-    manager: pluggy.PluginManager,
-    record: PluginRecord,
-    part: metadata.EntryPoint | object,
-    version_of: Callable[[str], str] = metadata.version,
-) -> _Plugin:
-    """Import a plugin if need be, check it, and ask what it offers."""
-    try:
-        if isinstance(part, metadata.EntryPoint):
-            if part.dist is not None:
-                check_requirements(part.dist, part.extras, version_of)
-            with guarded("its import"):
-                part = part.load()
-        with guarded("reading its functions"):
-            functions = check_functions(manager, part)
-        record = replace(record, hooks=tuple(dict.fromkeys(hook for hook, _ in functions)))
-        offered: dict[str, list[Any]] = {}
-        for hook, function in functions:
-            if hook in KINDS:
-                offered.setdefault(hook, []).extend(offers(hook, function))
-    except PluginError as error:
-        return _Plugin(record).left_out("failed", str(error), error.__cause__)
-    return _Plugin(record, part, offered)
-
-
-def _register(manager: pluggy.PluginManager, plugin: _Plugin) -> _Plugin:
+def _register(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
     if plugin.record.status != "active":
         return plugin
     try:
@@ -383,10 +315,10 @@ def _register(manager: pluggy.PluginManager, plugin: _Plugin) -> _Plugin:
 
 
 def _settle_conflicts(
-    plugins: list[_Plugin],
-) -> tuple[list[_Plugin], dict[tuple[str, str], str]]:
+    plugins: list[Plugin],
+) -> tuple[list[Plugin], dict[tuple[str, str], str]]:
     """Leave out whoever claims what another claims; say which names nobody has now."""
-    claims: dict[tuple[str, str], list[_Plugin]] = {}
+    claims: dict[tuple[str, str], list[Plugin]] = {}
     for plugin in plugins:
         for hook, offered in plugin.offers.items():
             if hook != "citychain_interceptors":

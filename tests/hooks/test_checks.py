@@ -24,12 +24,6 @@ def test_exit_at_import_does_not_end_the_server(reason: Reason) -> None:
     assert "its import failed: SystemExit: 3" in reason("import sys; sys.exit(3)")
 
 
-def test_an_interrupt_passes(site: Site) -> None:
-    site.install("slow", "raise KeyboardInterrupt")
-    with pytest.raises(KeyboardInterrupt):
-        site.load()
-
-
 def test_an_entry_point_to_nothing_is_told(reason: Reason) -> None:
     assert "AttributeError" in reason("", target=":plugin")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from citychain.hooks.loading import LOAD_SECONDS
 from citychain.hooks.registry import ENTRY_POINT_GROUP, Registry, load_plugins
 
 PREAMBLE = "from citychain.hooks import *\n"
@@ -73,12 +74,14 @@ class Site:
         builtin: Sequence[object] = (),
         allow: Sequence[str] | None = None,
         disabled: Sequence[str] = (),
+        load_seconds: float = LOAD_SECONDS,
     ) -> Registry:
         """Load what is installed here, and nothing else."""
         return load_plugins(
             builtin=builtin,
             allow=allow,
             disabled=disabled,
+            load_seconds=load_seconds,
             entry_points=[
                 entry
                 for distribution in metadata.distributions(path=[str(self.folder)])

@@ -61,8 +61,7 @@ def check_setup(directory: Path, cities: Sequence[City]) -> None:
     for name, path in (("DATA_DIR", settings.data_dir), ("OPERATOR_KEY", settings.operator_key)):
         if path.parent != directory.absolute():
             raise ConfigurationError(f"CITYCHAIN_{name} is set: unset it for the demonstration")
-    plugins = settings.plugins
-    registry = load_plugins(allow=plugins.allow, disabled=plugins.disabled)
+    registry = load_plugins(**settings.plugins.model_dump())
     found = {city.slug for city in cities if registry.find_city(city.slug) is not None}
     missing = [
         city.distribution
