@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Each sets everything up on its first run.
 # PYTHON names the interpreter, VENV the environment's folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-plugins test-rust test-packages lint fmt fuzz bench proto \
+.PHONY: help demo test test-python test-plugins test-rust test-packages lint fmt fuzz bench docs proto \
 	ready clean
 
 export PYTHON
@@ -60,6 +60,12 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS
 bench: ready ## Run each measurement; each prints JSON
 	@for bench in bench/[!_]*.py; do echo "# $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
+docs: ready ## Build the documentation as a site, and check its links
+	@$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build -W --keep-going -n -E -q -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 proto: $(VENV)-build/made ## Generate the Python code of the wire contract again
 	$(VENV)-build/bin/python proto/generate.py
 
@@ -74,7 +80,7 @@ $(VENV)-build/made: pyproject.toml
 	@touch $@
 
 clean: ## Remove everything that was built
-	rm -rf .venv .venv-* .tools build dist *.egg-info plugins/*/*.egg-info plugins/*/build \
+	rm -rf .venv .venv-* .tools build dist docs/_build *.egg-info plugins/*/*.egg-info plugins/*/build \
 		native/target native/fuzz/target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f citychain/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -145,8 +145,9 @@ class ServerSettings(_Table):
     drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = DEFAULT_DRAIN_SECONDS
     """How long calls under way may take to finish at shutdown."""
     max_message_mib: Annotated[int, Field(ge=1, le=64)] = DEFAULT_MESSAGE_MIB_MAX
-    """Largest gRPC message, in MiB."""
+    """Largest gRPC message."""
     open: Opening = "lazy"
+    """When a city is opened: on first use, or when the server starts."""
 
 
 class PluginsSettings(_Table):
@@ -181,12 +182,13 @@ class LimitsSettings(_Table):
     """``[limits]``: bounds of one city's intake."""
 
     pending_transactions: Annotated[int, Field(ge=1)] = DEFAULT_PENDING_TRANSACTIONS
+    """Pending transactions of all authors."""
     pending_mib: Annotated[int, Field(ge=1)] = DEFAULT_PENDING_MIB
-    """MiB of pending transactions."""
+    """Size of all pending transactions."""
     author_pending: Annotated[int, Field(ge=1)] = DEFAULT_AUTHOR_PENDING
     """Pending transactions of one author."""
     body_kib: Annotated[int, Field(ge=1, le=1_024)] = DEFAULT_BODY_KIB
-    """Largest transaction body, in KiB."""
+    """Largest transaction body."""
     final_within_seconds: Annotated[int, Field(ge=1, le=366 * 86_400)] = (
         DEFAULT_FINAL_WITHIN_SECONDS
     )
@@ -224,6 +226,7 @@ class StorageSettings(_Table):
     model_config = ConfigDict(extra="allow")
 
     backend: PartName
+    """Name of a storage backend; all other keys of the table are its options."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -238,20 +241,25 @@ class CitySettings(_Table):
     """``[cities.SLUG]``: a city of its own, or what differs from a plugin's definition."""
 
     titles: dict[str, CityName] = Field(default_factory=dict)
-    """By language tag; added to the plugin's, tag by tag."""
+    """Title by BCP 47 language tag; added to the plugin's, tag by tag."""
     aliases: tuple[CityName, ...] | None = None
-    """Instead of the plugin's."""
+    """Other names that it resolves by, instead of the plugin's."""
     storage: PartName | None = None
     """A ``[storage.NAME]``, or a backend by its own name with its default options."""
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    """Options of the storage backend, over those of ``[storage.NAME]``."""
     dag: PartName | None = None
+    """The DAG handler, by name; of a new city ``sealed-rounds`` unless a plugin says another."""
     dag_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the DAG handler. The genesis pins them."""
     consensus: PartName | None = None
+    """The consensus step, by name; of a new city ``solo`` unless a plugin says another."""
     consensus_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the consensus step. The genesis pins them."""
     num_hashes: Annotated[int, Field(ge=1, le=1 << 32)] = DEFAULT_NUM_HASHES
-    """Of a new city: see `Genesis.num_hashes`."""
+    """Of a new city: sequential hashes that a round's proof-of-history entry takes."""
     hold_rounds: Annotated[int, Field(ge=1, le=1_000)] = DEFAULT_HOLD_ROUNDS
-    """Of a new city: see `Genesis.hold_rounds`."""
+    """Of a new city: rounds that a transaction waits for one that it depends on."""
     balances: dict[Asset, dict[KeyIdHex, Amount]] = Field(default_factory=dict)
     """First balances of a new city: asset, then key id in hexadecimal."""
     committee: tuple[CommitteeMember, ...] = ()
@@ -262,6 +270,7 @@ class CitySettings(_Table):
     genesis: Path | None = None
     """An existing genesis file, instead of a new one."""
     open: Opening | None = None
+    """When it is opened; absent for what ``[server]`` says."""
     pacer: PacerSettings | None = None
     """What is absent here is as in ``[pacer]``."""
     limits: LimitsSettings | None = None
@@ -296,6 +305,7 @@ class Settings(BaseSettings):
     network: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = DEFAULT_NETWORK
     """Stands in every genesis, so that a test city is not taken for a real one."""
     data_dir: Path = Path(DEFAULT_DATA_DIR)
+    """Folder of everything that the server keeps, genesis files among it."""
     operator_key: Path = Path(DEFAULT_OPERATOR_KEY)
     """File of the server's key."""
     server: ServerSettings = ServerSettings()

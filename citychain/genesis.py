@@ -42,6 +42,7 @@ class Representative(BaseModel):
     public_key: PublicKeyHex
     """ML-DSA-87, hexadecimal."""
     stake: Annotated[int, Field(ge=1, le=AMOUNT_MAX)] = 1
+    """Its weight among the committee's."""
 
     @cached_property
     def key_id(self) -> bytes:

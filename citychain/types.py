@@ -1,7 +1,7 @@
 """The model: what the three parts of a city hand to each other.
 
 Ids and hashes are 32 bytes. A transaction itself is the native
-`citychain.transaction.Transaction`: its bytes are opened once, in Rust.
+`citychain.Transaction`: its bytes are opened once, in Rust.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class RawTransaction:
-    """A transaction as received: what `StorageBackend.append` makes durable."""
+    """A transaction as received: what `CityStorage.append` makes durable."""
 
     tx_id: bytes
     author: bytes

@@ -125,6 +125,6 @@ def test_the_commands_for_representatives_run_as_they_stand(
 
 def test_every_document_it_names_exists() -> None:
     root = Path(__file__).parent.parent
-    named = re.findall(r"^- `([a-z./-]+)`", README, re.MULTILINE)
+    named = re.findall(r"(?:\]\(|`)((?:docs|plugins)/[\w./-]*)[)`]", README)
     assert len(named) >= 5
     assert [name for name in named if not (root / name).exists()] == []

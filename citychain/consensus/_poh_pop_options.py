@@ -71,6 +71,8 @@ class PohPopOptions(BaseModel):
     speed_max_mps: Annotated[int, Field(ge=1, le=1_000_000)] = 300
     """The fastest that a key can have travelled between two presences, in metres a second."""
     events: Annotated[tuple[Event, ...], Field(max_length=256)] = ()
+    """Occasions whose presences weigh more in an election: ``{ region, from_ms, until_ms,
+    factor_permille }``. Where several apply the greatest factor counts."""
     epoch_rounds: Annotated[int, Field(ge=2, le=ROUNDS_MAX)] = 1_000
     """Rounds of an epoch; a committee is elected for the next one in its last round."""
     seats: Annotated[int, Field(ge=1, le=CANDIDATES_MAX)] = 7
@@ -85,6 +87,7 @@ class PohPopOptions(BaseModel):
     stake_min: Annotated[int, Field(ge=1, le=AMOUNT_MAX)] = 1
     """The least stake of a candidate."""
     candidates_max: Annotated[int, Field(ge=1, le=CANDIDATES_MAX)] = CANDIDATES_MAX
+    """The most candidates that stand at once."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> PohPopOptions:

@@ -8,6 +8,10 @@ A plugin is a module or object named by an entry point of the group
 
 Hooks are called at start-up and for administration, never for a transaction.
 They return descriptors; nothing is built until a city is opened.
+
+A function takes those of a hook's arguments that it names. What it raises is
+logged with the plugin's name: at start-up the whole plugin is left out, later
+the one call counts as if the plugin had said nothing.
 """
 
 from __future__ import annotations
@@ -51,6 +55,13 @@ hookimpl = pluggy.HookimplMarker("citychain")
 def citychain_cities() -> Iterable[CityDefinition]:  # type: ignore[empty-body]
     """Cities of a list short enough to read at start-up.
 
+    Called:
+        Once each time that plugins are loaded: by a server at start-up, and by each command that
+        asks what there is.
+
+    Returns:
+        A `CityDefinition` for each, with slugs that no other plugin has; 100,000 at most.
+
     A complete plugin::
 
         from citychain import CityDefinition, hookimpl
@@ -67,10 +78,18 @@ def citychain_cities() -> Iterable[CityDefinition]:  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def citychain_find_city(name: str) -> CityDefinition | None:
-    """The city of this name from a catalogue too large to list, or ``None``.
+    """The city of this name from a catalogue too large to list.
 
-    ``name`` is normalised (NFKC, case folded, spaces trimmed). The answer is
-    remembered for a while. It must always be the same for the same name.
+    Called:
+        When somebody asks for a city that is not listed, in a worker thread: it may read a file.
+        A city that is found is remembered for a while.
+
+    Args:
+        name: A slug, a title or an alias, normalised (NFKC, case folded, spaces trimmed).
+
+    Returns:
+        The city, always the same for the same name, also when asked by its slug; ``None`` where
+        the catalogue has none.
 
     A complete plugin::
 
@@ -88,6 +107,14 @@ def citychain_find_city(name: str) -> CityDefinition | None:
 @hookspec
 def citychain_storage_backends() -> Iterable[StorageDefinition]:  # type: ignore[empty-body]
     """Storage backends, chosen by name in citychain.toml.
+
+    Called:
+        Once each time that plugins are loaded: by a server at start-up, and by each command that
+        asks what there is.
+
+    Returns:
+        A `StorageDefinition` for each. Its factory is called when the first city that uses it is
+        opened.
 
     A complete plugin::
 
@@ -108,6 +135,13 @@ def citychain_storage_backends() -> Iterable[StorageDefinition]:  # type: ignore
 @hookspec
 def citychain_dag_handlers() -> Iterable[DagDefinition]:  # type: ignore[empty-body]
     """DAG handlers, chosen by name in citychain.toml.
+
+    Called:
+        Once each time that plugins are loaded: by a server at start-up, and by each command that
+        asks what there is.
+
+    Returns:
+        A `DagDefinition` for each. Its factory is called each time that a city is opened.
 
     A complete plugin, a rule of validity on top of the default handler::
 
@@ -133,6 +167,13 @@ def citychain_dag_handlers() -> Iterable[DagDefinition]:  # type: ignore[empty-b
 def citychain_consensus_steps() -> Iterable[ConsensusDefinition]:  # type: ignore[empty-body]
     """Consensus steps, chosen by name in citychain.toml.
 
+    Called:
+        Once each time that plugins are loaded: by a server at start-up, and by each command that
+        asks what there is.
+
+    Returns:
+        A `ConsensusDefinition` for each. Its factory is called each time that a city is opened.
+
     A complete plugin, the built-in step with a longer wait::
 
         from citychain import ConsensusDefinition, hookimpl
@@ -156,7 +197,15 @@ def citychain_consensus_steps() -> Iterable[ConsensusDefinition]:  # type: ignor
 
 @hookspec
 def citychain_interceptors() -> Iterable[Any]:  # type: ignore[empty-body]
-    """Interceptors (`grpc.aio.ServerInterceptor`) for every call of the server.
+    """Interceptors for every call of the server.
+
+    Called:
+        Once each time that plugins are loaded: by a server at start-up, and by each command that
+        asks what there is.
+
+    Returns:
+        A `grpc.aio.ServerInterceptor` for each, the outermost first. They stand behind the one
+        that makes statuses of errors, so what they raise becomes a status too.
 
     A complete plugin::
 
@@ -180,6 +229,13 @@ def citychain_interceptors() -> Iterable[Any]:  # type: ignore[empty-body]
 def citychain_commands() -> Iterable[CommandDefinition]:  # type: ignore[empty-body]
     """Sub-commands of the ``citychain`` command.
 
+    Called:
+        When ``citychain`` lists its sub-commands, or runs one that is not its own.
+
+    Returns:
+        A `CommandDefinition` for each, with names that no other plugin has. Citychain's own
+        commands go before those of the same name.
+
     A complete plugin::
 
         from citychain import CommandDefinition, hookimpl
@@ -196,8 +252,19 @@ def citychain_commands() -> Iterable[CommandDefinition]:  # type: ignore[empty-b
 
 @hookspec
 def citychain_round_sealed(city: str, sealed: SealedRound) -> None:
-    """Told, soon after, that a round was committed. Runs in a thread of its own;
-    what it raises is logged and hurts nothing.
+    """Told that a round was committed.
+
+    Called:
+        Soon after, in one thread that all listeners share, round by round. What it raises is
+        logged and hurts nothing. While 1,000 events wait for slow listeners, further ones are
+        dropped, and that is logged: read the ledger where nothing may be missed.
+
+    Args:
+        city: The city's slug.
+        sealed: The round as it was committed.
+
+    Returns:
+        Nothing.
 
     A complete plugin::
 
@@ -211,7 +278,17 @@ def citychain_round_sealed(city: str, sealed: SealedRound) -> None:
 
 @hookspec
 def citychain_round_approved(city: str, approved: StoredRound) -> None:
-    """Told, soon after, that a round has its certificate. Like `citychain_round_sealed`.
+    """Told that a round has its certificate.
+
+    Called:
+        As `citychain_round_sealed` is; rounds may be approved in another order.
+
+    Args:
+        city: The city's slug.
+        approved: The round as it is stored, with its certificate.
+
+    Returns:
+        Nothing.
 
     A complete plugin::
 

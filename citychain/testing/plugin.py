@@ -50,9 +50,11 @@ def city_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CityServer
 def city_client(city_server: CityServerFactory) -> CityClientFactory:
     """Starts a server with one city and connects to that::
 
-    async def test_my_city(city_client):
-        async with city_client("kanazawa") as city:
-            ...
+        async def test_my_city(city_client):
+            async with city_client("kanazawa") as city:
+                ...
+
+    See `citychain.testing.server.CityClientFactory` for what it takes.
     """
     from citychain.testing.server import CityClientFactory
 
@@ -63,7 +65,9 @@ def city_client(city_server: CityServerFactory) -> CityClientFactory:
 def signed_transactions() -> TransactionFactory:
     """Signs transactions with keys that are the same in every run::
 
-    [first, second] = await signed_transactions(city, 2)
+        [first, second] = await signed_transactions(city, 2)
+
+    See `citychain.testing.server.TransactionFactory` for what it takes.
     """
     from citychain.testing.server import TransactionFactory
 

@@ -1,0 +1,171 @@
+"""What the documentation takes from the code is as the code says: ``python docs/generate.py``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import re
+from importlib import import_module
+from typing import Any
+
+import pytest
+from docs.markdown import blocks
+from generate import DOCS, generated, obsolete
+from pages.commands import OF_ALL, own_commands
+from pages.reference import INTERNAL, PUBLIC, public_modules
+
+import citychain
+from citychain import client, errors, testing
+from citychain.config import Settings, load_settings
+from citychain.hooks import specs
+from citychain.rpc.status import ERRORS
+
+STUBS = {
+    (block.page.stem, node.name): node
+    for block in blocks("python")
+    if block.page.parent.name == "reference"
+    for node in ast.parse(block.text).body
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+}
+"""Definitions that the reference shows, by page and name."""
+
+
+@pytest.mark.parametrize(
+    "page", generated().items(), ids=lambda page: page[0].relative_to(DOCS).as_posix()
+)
+def test_generated_text_is_as_the_code_says(page: tuple[Any, str]) -> None:
+    path, text = page
+    assert path.exists(), "run: python docs/generate.py"
+    assert path.read_text("utf-8") == text, "run: python docs/generate.py"
+
+
+def test_no_page_is_left_over() -> None:
+    assert obsolete() == set(), "run: python docs/generate.py"
+
+
+# --- names
+
+
+def test_every_hook_is_documented_with_its_signature() -> None:
+    text = (DOCS / "hooks.md").read_text("utf-8")
+    shown = re.findall(r"^## (\w+)\n\n```python\ndef (\w+)(.*): \.\.\.\n```$", text, re.MULTILINE)
+    hooks = {name: fn for name, fn in vars(specs).items() if name.startswith("citychain_")}
+    assert [name for name, *_ in shown] == list(hooks)
+    for heading, name, signature in shown:
+        assert heading == name
+        assert signature == str(inspect.signature(hooks[name])).replace("'", "")
+
+
+@pytest.mark.parametrize("package", [citychain, client, testing, testing.conformance])
+def test_every_name_that_a_package_offers_is_on_its_page(package: Any) -> None:
+    text = (DOCS / "reference" / f"{package.__name__}.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \| \[", text, re.MULTILINE))
+    stubs = {name for page, name in STUBS if page == package.__name__}
+    assert rows | stubs == set(package.__all__)
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_every_public_name_is_shown_with_its_parameters(name: str) -> None:
+    text = (DOCS / "reference" / f"{name}.md").read_text("utf-8")
+    module = import_module(name)
+    for public in module.__all__:
+        assert re.search(rf"\b{public}\b", text), public
+        stub = STUBS.get((name, public))
+        value = getattr(module, public)
+        if isinstance(stub, ast.FunctionDef | ast.AsyncFunctionDef) and inspect.isfunction(value):
+            assert parameters_of(stub) == list(inspect.signature(value).parameters), public
+        elif isinstance(stub, ast.ClassDef):
+            for method in methods(value):
+                shown = [it for it in stub.body if getattr(it, "name", "") == method.__name__]
+                assert shown, f"{public}.{method.__name__}"
+                expected = list(inspect.signature(method).parameters)
+                assert parameters_of(shown[-1]) == expected, f"{public}.{method.__name__}"
+
+
+def methods(owner: type) -> list[Any]:
+    """Public methods that a class defines itself, in Python."""
+    return [
+        it
+        for name, it in vars(owner).items()
+        if inspect.isfunction(it) and name[0] != "_" and it.__module__ == owner.__module__
+    ]
+
+
+def parameters_of(stub: Any) -> list[str]:
+    it = stub.args
+    every = [*it.posonlyargs, *it.args, it.vararg, *it.kwonlyargs, it.kwarg]
+    return [one.arg for one in every if one]
+
+
+def test_a_module_is_public_or_internal_for_a_reason() -> None:
+    """A new module beside public ones is documented or named in ``INTERNAL``."""
+    starred = [it[:-1] for patterns in PUBLIC.values() for it in patterns if it[-1] == "*"]
+    found = set()
+    for name in starred:
+        for it in pkgutil.walk_packages(import_module(name).__path__, f"{name}."):
+            if not any(part.startswith("_") for part in it.name.split(".")):
+                found.add(it.name)
+    assert found - public_modules().keys() == set(INTERNAL)
+
+
+# --- settings
+
+
+def test_every_variable_sets_its_setting() -> None:
+    text = (DOCS / "settings.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(CITYCHAIN_\w+)` \| (.*?) ?\|", text, re.MULTILINE)
+    assert len(rows) > 15
+    for name, variable, default in rows:
+        if not default:
+            continue
+        told = default.strip('`"').replace(",", "")
+        settings = load_settings(environment={variable: told})
+        path = variable.removeprefix("CITYCHAIN_").lower().split("__")
+        assert path[-1] == name
+        found: Any = settings
+        for key in path:
+            assert key in type(found).model_fields
+            found = getattr(found, key)
+        assert str(found) == told
+
+
+def test_every_setting_has_its_row() -> None:
+    text = (DOCS / "settings.md").read_text("utf-8")
+    seen = [Settings]
+    for model in seen:
+        for name, field in model.model_fields.items():
+            inner = re.findall(r"citychain\.\w+\.\w+", str(field.annotation))
+            nested = [getattr(import_module(it.rpartition(".")[0]), it.rpartition(".")[2])
+                      for it in inner]  # fmt: skip
+            nested = [it for it in nested if hasattr(it, "model_fields")]
+            seen += [it for it in nested if it not in seen]
+            assert nested or f"| `{name}` |" in text, f"{model.__name__}.{name}"
+    assert {it.__name__ for it in seen} >= {"LimitsSettings", "CitySettings", "Representative"}
+
+
+# --- errors
+
+
+def test_every_class_of_errors_has_its_row() -> None:
+    text = (DOCS / "errors.md").read_text("utf-8")
+    rows = dict(
+        re.findall(r"^\| (?:&emsp;)*`(\w*[a-z]\w*)` \| `([A-Z_]+)` \| \w", text, re.MULTILINE)
+    )
+    expected = {it.__name__: row.reason for it, row in ERRORS.items()}
+    assert rows == expected
+    assert set(rows) == set(errors.__all__)
+
+
+# --- commands
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = (DOCS / "cli.md").read_text("utf-8")
+    sections = dict(re.findall(r"^### `citychain ?(.*?)`\n(.*?)(?=^#|\Z)", text, re.M | re.S))
+    assert list(sections) == list(own_commands())
+    for words, command in own_commands().items():
+        for parameter in command.params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                if option.startswith("--") and option not in OF_ALL:
+                    assert f"`{option}`" in sections[words], f"{words} {option}"

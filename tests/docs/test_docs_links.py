@@ -1,0 +1,42 @@
+"""Links of the documentation lead somewhere, also for who reads it as plain files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from check_links import faults
+from docs.markdown import TREE, anchors, links, pages
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(TREE).as_posix())
+def test_a_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link}: there is no such file"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: the page has no such heading"
+
+
+@pytest.mark.parametrize(
+    ("link", "reason"),
+    [
+        ("other.html", ""),
+        ("other.html#there", ""),
+        ("#here", ""),
+        ("https://example.org/a", ""),
+        ("gone.html", "there is no such page"),
+        ("other.html#here", "the page has no such anchor"),
+        ("#there", "the page has no such anchor"),
+        ("http://example.org", "is not https"),
+        ("https://nowhere", "is no address"),
+    ],
+)
+def test_links_of_the_site_are_checked(tmp_path: Path, link: str, reason: str) -> None:
+    (tmp_path / "index.html").write_text(f'<h1 id="here"></h1><a href="{link}">x</a>')
+    (tmp_path / "other.html").write_text('<h1 id="there"></h1>')
+    told = [f"index.html: {link}: {reason}"] if reason else []
+    assert list(faults(tmp_path)) == told
