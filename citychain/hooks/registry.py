@@ -131,10 +131,14 @@ class Registry:
     @property
     def _without(self) -> str:
         """Who may have what is missed."""
-        failed = [key for key, plugin in self._plugins.items() if plugin.record.status == "failed"]
-        if not failed:
+        broken = [
+            key
+            for key, plugin in self._plugins.items()
+            if plugin.record.status in ("failed", "conflict")
+        ]
+        if not broken:
             return ""
-        return f"; left out: {', '.join(failed)} (`citychain plugins` says why)"
+        return f"; left out: {', '.join(broken)} (`citychain plugins` says why)"
 
     def interceptors(self) -> tuple[Any, ...]:
         """Interceptors (`grpc.aio.ServerInterceptor`) of all plugins, outermost first."""

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli.conftest import interrupts, start_server
 from throwaway import CITY, Reason, Site
+
+__all__ = ["interrupts", "reason", "site", "start_server"]
 
 
 @pytest.fixture
