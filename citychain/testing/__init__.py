@@ -7,6 +7,7 @@ Installing citychain gives pytest the fixtures of `citychain.testing.plugin`:
 `FailingStorage`, `StallingStorage`  parts that fail or stall at a chosen call, to be
 and the same for ``Dag`` and         given as overrides (`citychain.testing.faults`)
 ``Consensus``
+`CrashingStorage`                    a storage that dies at a chosen write
 `Recording`                          in front of any part: tells which calls it got
 `FakeClock`                          a clock that a test moves
 `citychain.testing.conformance`      suites that a part must pass
@@ -23,6 +24,7 @@ from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
     from citychain.testing.clock import FakeClock as FakeClock
+    from citychain.testing.crashes import CrashingStorage as CrashingStorage
     from citychain.testing.faults import FailingConsensus as FailingConsensus
     from citychain.testing.faults import FailingDag as FailingDag
     from citychain.testing.faults import FailingStorage as FailingStorage
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from citychain.testing.recording import Recording as Recording
 
 _HOME: Final = {
+    "CrashingStorage": "testing.crashes",
     "FakeClock": "testing.clock",
     "FailingConsensus": "testing.faults",
     "FailingDag": "testing.faults",

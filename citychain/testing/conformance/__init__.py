@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from citychain.testing.conformance.storage import StorageSuite as StorageSuite
 
 _HOME: Final = {
+    "CitySuite": "testing.conformance.city",
     "DagSuite": "testing.conformance.dag",
     "StorageSuite": "testing.conformance.storage",
 }

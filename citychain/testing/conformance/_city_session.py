@@ -1,0 +1,234 @@
+"""The city under test: where it is kept, and the servers that serve it one after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pytest
+
+from citychain.city.plan import CityPlan
+from citychain.client.channels import ChannelFactory
+from citychain.client.city import CityClient
+from citychain.client.transactions import SignedTransaction
+from citychain.config import Settings
+from citychain.containers import CoreContainer
+from citychain.genesis import Genesis
+from citychain.handler import EventBatch
+from citychain.hooks.definitions import CityDefinition
+from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
+from citychain.rpc.messages import decode_events
+from citychain.testing.conformance._city_installed import DISTRIBUTION, KEPT, Keeper
+from citychain.testing.server import CityServerFactory
+from citychain.types import State
+
+__all__ = ["AT_ONCE", "Cities", "City", "Serving", "Sign", "to_install"]
+
+Sign: TypeAlias = Callable[..., Awaitable[list[SignedTransaction]]]
+"""Called as `citychain.testing.server.TransactionFactory` is."""
+
+AT_ONCE: Final = {"listen": "127.0.0.1:0", "drain_seconds": 0}
+"""``[server]`` of one that is closed without finishing anything."""
+
+CHEAP: Final = {"num_hashes": 10}
+"""What a city under test has, unless its options say otherwise: rounds that cost little."""
+
+
+class Cities:
+    """Makes cities of one definition, each with storage of its own.
+
+    Args:
+        slug: Offered by an installed plugin, as the whole of the city is.
+        table: Over it, as in ``[cities.SLUG]``.
+        settings: As `CityServerFactory` takes them.
+        folder: For their data.
+    """
+
+    def __init__(
+        self,
+        slug: str,
+        table: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        start: CityServerFactory,
+        folder: Path,
+        keeper: Keeper,
+    ) -> None:
+        self.slug = slug
+        self._settings = dict(settings)
+        if "plugins" in settings and settings["plugins"].get("allow") is not None:
+            plugins = settings["plugins"]
+            self._settings["plugins"] = {**plugins, "allow": [*plugins["allow"], DISTRIBUTION]}
+        self._others: Mapping[str, Any] = self._settings.pop("cities", {})
+        self._overrides: Mapping[str, Any] = self._settings.pop("overrides", None) or {}
+        self._start = start
+        self._folder = folder
+        self._numbers = itertools.count()
+        self._keeper = keeper
+        # Said always, since a server of the tests keeps in memory what says nothing.
+        self._table = {**CHEAP, "storage": self._defined({slug: table}).storage, **table}
+        self.plan = self._core().catalogue().plan(slug)
+        """What the city is made of."""
+        self.durable = self.plan.storage.definition.durable
+        """Its storage outlives a process."""
+        if not self.durable:
+            keeper.storage = self.plan.storage
+            self._table |= {"storage": KEPT, "storage_options": {}}
+
+    def _defined(self, tables: Mapping[str, Any]) -> Any:
+        listing = self._core(tables).catalogue().find(self.slug)
+        if listing is None:
+            pytest.fail(f"no installed plugin offers the city {self.slug}", pytrace=False)
+        return listing
+
+    def _core(self, tables: Mapping[str, Any] | None = None) -> CoreContainer:
+        """Its parts as a server finds them; serves nothing."""
+        named = {"plugins", "storage", "network"} & self._settings.keys()
+        values: dict[str, Any] = {name: self._settings[name] for name in named}
+        values["cities"] = {self.slug: self._table} if tables is None else tables
+        return CoreContainer(settings=Settings(data_dir=self._folder / "nowhere", **values))
+
+    def core(self) -> CoreContainer:
+        """Parts for who follows the city."""
+        return self._core()
+
+    def __call__(self) -> City:
+        """Another city."""
+        return City(self, self._folder / str(next(self._numbers)))
+
+    async def close(self, directory: Path) -> None:
+        """Let go of what is in a city's directory."""
+        await self._keeper.close(directory)
+
+    def server(self, directory: Path, parts: Mapping[str, Any], server: Any) -> Any:
+        """A server of the city in a directory, to be entered."""
+        own = self._overrides.get(self.slug)
+        overrides = {**self._overrides}
+        if parts:
+            if own is not None and not isinstance(own, Mapping):
+                pytest.skip("a whole handler stands in for this city's parts")
+            overrides[self.slug] = _both(own or {}, parts)
+        return self._start(
+            {**self._others, self.slug: self._table},
+            overrides,
+            directory=directory,
+            **{**self._settings, **({"server": server} if server else {})},
+        )
+
+
+def _both(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides of a city's parts, the second in front of the first."""
+
+    def chain(one: Any, other: Any) -> Any:
+        return lambda real: other(one(real) if callable(one) else one)
+
+    return {
+        part: chain(first[part], then[part]) if part in first and part in then else either
+        for part, either in {**first, **then}.items()
+    }
+
+
+class City:
+    """One city, in a directory of its own."""
+
+    def __init__(self, cities: Cities, directory: Path) -> None:
+        self.cities = cities
+        self.directory = directory
+
+    @property
+    def plan(self) -> CityPlan:
+        """What it is made of."""
+        return self.cities.plan
+
+    @asynccontextmanager
+    async def serve(self, *, server: Any = None, **parts: Any) -> AsyncIterator[Serving]:
+        """A server of the city, that goes on from what the last one left.
+
+        Args:
+            server: Instead of the ``[server]`` that the tests have.
+            parts: Overrides of the city's parts.
+        """
+        starting = self.cities.server(self.directory, parts, server)
+        async with starting as running, running.client(self.cities.slug) as client:
+            yield Serving(running.address, client, running.client)
+
+    async def close(self) -> None:
+        """Let go of what the city's storage keeps."""
+        await self.cities.close(self.directory)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server, and a client of the city."""
+
+    address: str
+    client: CityClient
+    named: Callable[[str], CityClient]
+    """Another client, of the city of a name; to be entered."""
+
+    async def genesis(self) -> Genesis:
+        """The city's genesis."""
+        return Genesis.from_bytes((await self.client.info()).genesis_file)
+
+    async def events(
+        self,
+        *,
+        tx_ids: Sequence[bytes] = (),
+        author: bytes | None = None,
+        from_state: State,
+        after: int | None = None,
+    ) -> AsyncGenerator[EventBatch, None]:
+        """What the server tells a watcher, as it tells it: the client would mend some of it.
+
+        Of transactions, of an author, or of everything.
+        """
+        slug = (await self.client.info()).listing.slug
+        request = services_pb2.WatchRequest(
+            city=slug, from_state=ledger_pb2.State.ValueType(from_state), after_position=after
+        )
+        if tx_ids:
+            request.transactions.tx_ids.extend(tx_ids)
+        elif author is not None:
+            request.author = author
+        else:
+            request.everything = True
+        async with ChannelFactory([self.address]).channel() as channel:
+            stub: Any = services_pb2_grpc.TransactionServiceStub(channel)
+            call = stub.Watch(request)
+            try:
+                async for message in call:
+                    yield decode_events(message)
+            finally:
+                call.cancel()
+
+
+def to_install(
+    definition: CityDefinition | str, plugins: Mapping[str, Any]
+) -> tuple[str, list[CityDefinition]]:
+    """A city's slug, and its definition where no installed plugin offers it.
+
+    Args:
+        plugins: The table ``[plugins]``.
+    """
+    slug = definition if isinstance(definition, str) else definition.slug
+    values: dict[str, Any] = {"plugins": plugins}
+    registry = CoreContainer(settings=Settings(**values)).registry()
+    offered = registry.find_city(slug)
+    if offered is not None and offered.slug != slug:
+        offered = None  # A catalogue knows a city by this name that has another slug.
+    if offered is not None and definition not in (slug, offered):
+        pytest.fail(
+            f"an installed plugin offers {slug} with other values than this definition: return "
+            "the slug, and what is to differ from the fixture `options`",
+            pytrace=False,
+        )
+    if offered is None and isinstance(definition, str):
+        pytest.fail(
+            f"no installed plugin offers the city {slug}: install the plugin (pip install -e .), "
+            "or return its CityDefinition",
+            pytrace=False,
+        )
+    return slug, [] if offered is not None or isinstance(definition, str) else [definition]

@@ -1,0 +1,24 @@
+"""Kanazawa does what every city must."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from citychain.testing.conformance import CitySuite
+from citychain.testing.server import TransactionFactory
+
+
+class TestKanazawa(CitySuite):
+    @pytest.fixture
+    def definition(self) -> str:
+        return "kanazawa"
+
+    @pytest.fixture
+    def transactions(self, signed_transactions: TransactionFactory) -> partial:
+        return partial(signed_transactions, data=b'{"district": "nagamachi"}')
+
+    @pytest.fixture
+    def rejected(self, signed_transactions: TransactionFactory) -> partial:
+        return partial(signed_transactions, data=b'{"district": "shibuya"}')
