@@ -34,6 +34,7 @@ import pytest
 from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from citychain.testing.conformance.city import CitySuite as CitySuite
     from citychain.testing.conformance.dag import DagSuite as DagSuite
     from citychain.testing.conformance.storage import StorageSuite as StorageSuite
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,14 +15,17 @@ from citychain.city.plan import CityPlan
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.client.transactions import SignedTransaction
+from citychain.clock import SystemClock
+from citychain.compute import Executor
 from citychain.config import Settings
 from citychain.containers import CoreContainer
 from citychain.genesis import Genesis
 from citychain.handler import EventBatch
 from citychain.hooks.definitions import CityDefinition
+from citychain.ports import StorageBackend, StorageContext
 from citychain.rpc._generated.citychain.v1 import ledger_pb2, services_pb2, services_pb2_grpc
 from citychain.rpc.messages import decode_events
-from citychain.testing.conformance._city_installed import DISTRIBUTION, KEPT, Keeper
+from citychain.testing.conformance._city_installed import DISTRIBUTION
 from citychain.testing.server import CityServerFactory
 from citychain.types import State
 
@@ -55,7 +58,6 @@ class Cities:
         settings: Mapping[str, Any],
         start: CityServerFactory,
         folder: Path,
-        keeper: Keeper,
     ) -> None:
         self.slug = slug
         self._settings = dict(settings)
@@ -67,16 +69,12 @@ class Cities:
         self._start = start
         self._folder = folder
         self._numbers = itertools.count()
-        self._keeper = keeper
         # Said always, since a server of the tests keeps in memory what says nothing.
         self._table = {**CHEAP, "storage": self._defined({slug: table}).storage, **table}
         self.plan = self._core().catalogue().plan(slug)
         """What the city is made of."""
         self.durable = self.plan.storage.definition.durable
         """Its storage outlives a process."""
-        if not self.durable:
-            keeper.storage = self.plan.storage
-            self._table |= {"storage": KEPT, "storage_options": {}}
 
     def _defined(self, tables: Mapping[str, Any]) -> Any:
         listing = self._core(tables).catalogue().find(self.slug)
@@ -99,18 +97,13 @@ class Cities:
         """Another city."""
         return City(self, self._folder / str(next(self._numbers)))
 
-    async def close(self, directory: Path) -> None:
-        """Let go of what is in a city's directory."""
-        await self._keeper.close(directory)
-
     def server(self, directory: Path, parts: Mapping[str, Any], server: Any) -> Any:
         """A server of the city in a directory, to be entered."""
-        own = self._overrides.get(self.slug)
         overrides = {**self._overrides}
         if parts:
-            if own is not None and not isinstance(own, Mapping):
-                pytest.skip("a whole handler stands in for this city's parts")
-            overrides[self.slug] = _both(own or {}, parts)
+            own = overrides.get(self.slug, {})
+            own = own if isinstance(own, Mapping) else {"handler": own}
+            overrides[self.slug] = _in_front(own, parts)
         return self._start(
             {**self._others, self.slug: self._table},
             overrides,
@@ -119,16 +112,19 @@ class Cities:
         )
 
 
-def _both(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides of a city's parts, the second in front of the first."""
+def _in_front(own: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """A city's own overrides, and those of a test: a backend behind them, other parts before."""
 
-    def chain(one: Any, other: Any) -> Any:
-        return lambda real: other(one(real) if callable(one) else one)
+    def chain(first: Any, then: Any) -> Any:
+        return lambda real: then(first(real) if callable(first) else first)
 
-    return {
-        part: chain(first[part], then[part]) if part in first and part in then else either
-        for part, either in {**first, **then}.items()
-    }
+    both = {**parts, **own}
+    for part in own.keys() & parts.keys():
+        if part != "backend":
+            both[part] = chain(own[part], parts[part])
+        elif callable(own[part]):
+            both[part] = chain(parts[part], own[part])
+    return both
 
 
 class City:
@@ -137,6 +133,8 @@ class City:
     def __init__(self, cities: Cities, directory: Path) -> None:
         self.cities = cities
         self.directory = directory
+        self._stack = AsyncExitStack()
+        self._backend: StorageBackend | None = None
 
     @property
     def plan(self) -> CityPlan:
@@ -151,13 +149,33 @@ class City:
             server: Instead of the ``[server]`` that the tests have.
             parts: Overrides of the city's parts.
         """
+        if not self.cities.durable:
+            parts["backend"] = await self._kept()
         starting = self.cities.server(self.directory, parts, server)
         async with starting as running, running.client(self.cities.slug) as client:
             yield Serving(running.address, client, running.client)
 
+    async def _kept(self) -> StorageBackend:
+        """The backend of a storage that goes with its process.
+
+        Servers of a test stand for processes that end and begin anew, so it outlives them.
+        """
+        if self._backend is None:
+            storage = self.plan.storage
+            context = StorageContext(
+                self.directory / "kept",
+                await self._stack.enter_async_context(Executor(2)),
+                SystemClock(),
+            )
+            self._backend = await self._stack.enter_async_context(
+                storage.definition.factory(storage.options, context)
+            )
+        return self._backend
+
     async def close(self) -> None:
         """Let go of what the city's storage keeps."""
-        await self.cities.close(self.directory)
+        self._backend = None
+        await self._stack.aclose()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from citychain.client.actions import Transfer
 from citychain.hooks.definitions import CityDefinition
-from citychain.testing.conformance._city_installed import Keeper, PartDefinition, install
+from citychain.testing.conformance._city_installed import PartDefinition, install
 from citychain.testing.conformance._city_machine import CityMachine
 from citychain.testing.conformance._city_session import Cities, City, Sign, to_install
 from citychain.testing.conformance._city_submission import SubmissionTests
@@ -102,9 +102,8 @@ class CitySuite(SubmissionTests, WatchingTests, TroubleTests, Suite):
     ) -> Cities:
         """Makes cities of the definition, each on storage of its own."""
         slug, missing = to_install(definition, settings.get("plugins", {}))
-        keeper = Keeper()
-        install(monkeypatch, tmp_path / "site", missing, plugins, keeper)
-        return Cities(slug, options, settings, city_server, tmp_path / "cities", keeper)
+        install(monkeypatch, tmp_path / "site", missing, plugins)
+        return Cities(slug, options, settings, city_server, tmp_path / "cities")
 
     @pytest.fixture
     async def city(self, cities: Cities) -> AsyncIterator[City]:
