@@ -39,6 +39,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
 # Before the runs, each of which forgets what it imported: native code is imported only once.
 import citychain._native  # noqa: F401
@@ -70,6 +71,11 @@ asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 pythonpath = {here}
 """
+
+settings.register_profile(
+    "biting", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None
+)
+"""Of properties: the same examples each time, and no search for a smaller one."""
 
 MISTAKES = (TypeError, AttributeError, NameError, ImportError, SyntaxError)
 """What more likely is a mistake in the mutant than the one that it stands for."""
@@ -109,7 +115,12 @@ def named(broken: ModuleType, name: str) -> Mutant:
 
 def bite(pytester: pytest.Pytester, broken: ModuleType, mutant: Mutant) -> None:
     """Fail unless the check catches the mutant; print what it said."""
-    errors = _errors(pytester, broken, mutant)
+    profile = settings.get_current_profile_name()
+    settings.load_profile("biting")
+    try:
+        errors = _errors(pytester, broken, mutant)
+    finally:
+        settings.load_profile(profile)
     assert errors, f"the mutant {mutant.name!r} passes {mutant.caught_by}"
     for error in errors:
         by_mistake = isinstance(error, MISTAKES) and not isinstance(error, mutant.raises)

@@ -61,7 +61,8 @@ class _Commit(_Write):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger)
         number = ledger.head.round + 1
-        writes = [ObjectWrite(name, number, b"%d" % number) for name in ("a", "b")]
+        self.new = f"new in {number}"
+        writes = [ObjectWrite(name, number + 1, b"%d" % number) for name in ("counter", self.new)]
         self.sealed = ledger.round(ledger.pending[:6], rejected=[0], writes=writes)
 
     def call(self, city: CityStorage) -> Coroutine[Any, Any, object]:
@@ -74,6 +75,9 @@ class _Commit(_Write):
         assert head > before or not returned, "a commit returned, and the round is not stored"
         if head == before:
             await self.ledger.check(city, sample=2)
+            linked = [node_id for node_id in self.sealed.node_ids if node_id is not None]
+            part = await city.objects([self.new]), await city.nodes(linked)
+            assert part == ({}, {}), "of a round that is not committed there is a part"
         try:
             await city.commit(self.sealed)
         except RoundTaken:

@@ -118,28 +118,16 @@ class StorageMachine(RuleBasedStateMachine):
             self._runner.run(self.city.release_lease(epoch))
 
     @rule(limit=st.integers(1, 7))
-    def begin_to_read_pending(self, limit: int) -> None:
+    def read_pending_anew(self, limit: int) -> None:
+        self._begin_to_read_pending(limit)
+
+    def _begin_to_read_pending(self, limit: int) -> None:
         page = self._runner.run(self.city.pending(None, limit))
         expected = self.ledger.pending
         assert list(page.transactions) == expected[:limit], "the first page is of the first ones"
         assert (page.cursor is None) == (len(expected) <= limit), "a cursor leads to what is left"
         self.cursor = page.cursor
         self.read_up_to = page.transactions[-1].tx_id if page.transactions else b""
-
-    @precondition(lambda self: self.cursor is not None)
-    @rule(limit=st.integers(1, 7))
-    def go_on_reading_pending(self, limit: int) -> None:
-        """Whatever was appended and sealed meanwhile."""
-        page = self._runner.run(self.city.pending(self.cursor, limit))
-        later = list(self.ledger.received)
-        later = later[later.index(self.read_up_to) + 1 :]
-        expected = [self.ledger.received[i] for i in later if i not in self.ledger.sealed]
-        assert list(page.transactions) == expected[:limit], (
-            "a page goes on after the last transaction of the one before, sealed or not"
-        )
-        self.cursor = page.cursor
-        if page.transactions:
-            self.read_up_to = page.transactions[-1].tx_id
 
     @precondition(lambda self: self.ledger.linked)
     @rule(data=st.data(), limit=st.integers(1, 5))
@@ -175,6 +163,20 @@ class StorageMachine(RuleBasedStateMachine):
     def the_backend_agrees(self) -> None:
         if hasattr(self, "ledger"):
             self._runner.run(self.ledger.check(self.city, sample=3))
+
+    @invariant()
+    def reading_pending_goes_on(self) -> None:
+        """From a page that was read once, whatever was appended and sealed meanwhile."""
+        if hasattr(self, "ledger") and self.cursor is None:
+            self._begin_to_read_pending(1)
+        elif hasattr(self, "ledger"):
+            page = self._runner.run(self.city.pending(self.cursor, 3))
+            later = list(self.ledger.received)
+            later = later[later.index(self.read_up_to) + 1 :]
+            expected = [self.ledger.received[i] for i in later if i not in self.ledger.sealed]
+            assert list(page.transactions) == expected[:3], (
+                "a page goes on after the last transaction of the one before, sealed or not"
+            )
 
     def teardown(self) -> None:
         self._runner.run(self._session.close())

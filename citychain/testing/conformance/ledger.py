@@ -255,8 +255,10 @@ class Ledger:
         _same("round_nodes() of no round", list(await city.round_nodes(last + 1)), [])
         hashes = {stored.round: stored.checkpoint_hash for stored in self.rounds}
         _same("checkpoint_hashes()", await city.checkpoint_hashes([*hashes, last + 1]), hashes)
-        sealed = some(self.sealed)
-        _same("find()", await city.find([*sealed, absent]), sealed)
+        raw = some(self.received)
+        asked = [*some(self.sealed), *raw, absent]
+        sealed = {tx_id: self.sealed[tx_id] for tx_id in asked if tx_id in self.sealed}
+        _same("find()", await city.find(asked), sealed)
         by_id = some({node.ref.node_id: node for node in linked})
         _same("nodes()", await city.nodes([*by_id, absent]), by_id)
         latest = {node.author: node.ref for node in linked}
@@ -266,14 +268,13 @@ class Ledger:
         objects = some(self.objects)
         _same("objects()", await city.objects([*objects, absent.hex()]), objects)
         _same("keys()", await city.keys([*self.keys, absent]), self.keys)
-        raw = some(self.received)
         _same("raw()", await city.raw([*raw, absent]), raw)
         waiting = await pending(city, limit=len(self.received) // 3 + 1)
         _same("pending(), page by page,", waiting, self.pending)
         notes = await city.notes("")
         _same("notes('')", notes, self.notes)
         _same("the order of notes('')", list(notes), sorted(self.notes, key=str.encode))
-        _same("leaf_hashes()", await city.leaf_hashes(0, size), self.leaf_hashes)
+        _same("leaf_hashes()", await city.leaf_hashes(0, size + 3), self.leaf_hashes)
         subtrees = await city.subtree_hashes(LEVEL, 0, size)
         _same("subtree_hashes()", subtrees, b"".join(self.subtrees))
         for _ in range(sample if size else 0):
