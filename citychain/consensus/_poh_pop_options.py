@@ -51,8 +51,9 @@ class PohPopOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     place: RegionOptions | None = None
-    """The city's region, and its neighbours' for naming them. Needed by every policy but
-    ``none``, which judges none."""
+    """The city's region, and its neighbours' for naming them: ``disc``, ``polygons``, or a GeoJSON
+    ``file`` or ``resource`` (`citychain.region`), which is copied into the genesis. Needed by every
+    policy but ``none``, which judges none."""
     policy: Policy = "none"
     """What an author must show before anything else of theirs is approved.
 
@@ -62,21 +63,21 @@ class PohPopOptions(BaseModel):
     witnesses: Annotated[int, Field(ge=0, le=WITNESSES_MAX)] = 0
     """Witnesses that a presence needs under ``witnessed``; 0 under the other policies."""
     accuracy_max_m: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """The poorest accuracy of a position that counts, in metres."""
+    """The poorest accuracy of a position that counts."""
     window_rounds_max: Annotated[int, Field(ge=1, le=100_000)] = 600
     """The most rounds for which a presence may be made: from the one it is anchored in to the
     last in which it can be sealed."""
     validity_rounds: Rounds = 50_000
     """Rounds for which a sealed presence holds."""
     speed_max_mps: Annotated[int, Field(ge=1, le=1_000_000)] = 300
-    """The fastest that a key can have travelled between two presences, in metres a second."""
+    """The fastest that a key can have travelled between two presences."""
     events: Annotated[tuple[Event, ...], Field(max_length=256)] = ()
     """Occasions whose presences weigh more in an election: ``{ region, from_ms, until_ms,
-    factor_permille }``. Where several apply the greatest factor counts."""
+    factor_permille }``, the factor 1,000 to 10,000. Where several apply the greatest counts."""
     epoch_rounds: Annotated[int, Field(ge=2, le=ROUNDS_MAX)] = 1_000
     """Rounds of an epoch; a committee is elected for the next one in its last round."""
     seats: Annotated[int, Field(ge=1, le=CANDIDATES_MAX)] = 7
-    """Seats to elect; with fewer candidates, as many."""
+    """Seats to elect; with fewer candidates as many, so that a single one is elected alone."""
     seed_rounds: Rounds = 10
     """Rounds between the closing of the candidacy and the end of the epoch."""
     seed_hashes: Annotated[int, Field(ge=1, le=NUM_HASHES_MAX)] = 10_000_000

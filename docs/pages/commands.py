@@ -14,7 +14,7 @@ from citychain.cli.app import app
 from pages.source import first_sentence
 from pages.tables import cell, code, table
 
-__all__ = ["every_command", "own_commands"]
+__all__ = ["OF_ALL", "every_command", "own_commands", "section"]
 
 OF_ALL: Final = {"--help", "--install-completion", "--show-completion"}
 """Options that typer gives to every command, or to the first."""
@@ -37,10 +37,10 @@ def _below(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def every_command() -> str:
     """A section for each command."""
-    return "\n\n".join(_section(words, command) for words, command in own_commands().items())
+    return "\n\n".join(section(words, command) for words, command in own_commands().items())
 
 
-def _section(words: str, command: Any) -> str:
+def section(words: str, command: Any) -> str:
     called = f"citychain {words}".strip()
     usage = [called]
     rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
@@ -28,7 +28,7 @@ from citychain.storage.builtin import citychain_storage_backends
 from pages.source import field_texts
 from pages.tables import cell, code, number, table
 
-__all__ = ["TABLES", "every_setting", "options_of_parts", "parts"]
+__all__ = ["TABLES", "Undescribed", "every_setting", "options_of_parts", "parts", "rows"]
 
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "": Settings,
@@ -90,8 +90,8 @@ def options_of_parts() -> str:
     """A section for each built-in part that has options."""
     sections = []
     for name, model in parts().items():
-        rows = list(_rows(model, None))
-        sections.append(f"### {name}\n\n{table(('option', 'default', 'is', ''), rows)}")
+        head = ("option", "default", "is", "")
+        sections.append(f"### {name}\n\n{table(head, rows(model, None))}")
     return "\n\n".join(sections)
 
 
@@ -101,14 +101,15 @@ def _section(header: str, model: type[BaseModel]) -> str:
     head = ("setting", "default", "is", "") if path is None else (
         "setting", "variable", "default", "is", ""
     )  # fmt: skip
-    return f"### {title}\n\n{table(head, list(_rows(model, path)))}"
+    return f"### {title}\n\n{table(head, rows(model, path))}"
 
 
-def _rows(model: type[BaseModel], path: list[str] | None) -> Iterator[list[str]]:
+def rows(model: type[BaseModel], path: list[str] | None) -> list[list[str]]:
     """A row for each field that is no table of its own; with its variable where one is told."""
     texts = field_texts(model)
     properties = model.model_json_schema(mode="validation").get("properties", {})
     definitions = model.model_json_schema(mode="validation").get("$defs", {})
+    found = []
     for name, field in model.model_fields.items():
         if _is_table(field.annotation) and model in TABLES.values():
             continue
@@ -117,13 +118,15 @@ def _rows(model: type[BaseModel], path: list[str] | None) -> Iterator[list[str]]
                 f"{model.__module__}.{model.__name__}.{name}: say below it what it is"
             )
         variable = "__".join([*(path or []), name]).upper()
-        yield [
+        row = [
             code(name),
             *([] if path is None else [code(f"{ENVIRONMENT_PREFIX}{variable}")]),
             _default(field.get_default(call_default_factory=True), field.is_required()),
             _kind(properties[name], definitions, name),
             cell(texts[name]),
         ]
+        found.append(row)
+    return found
 
 
 def _is_table(annotation: Any) -> bool:

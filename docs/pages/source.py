@@ -6,10 +6,13 @@ Read, not imported: what a signature is does not depend on the Python that asks.
 from __future__ import annotations
 
 import ast
+import inspect
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -153,20 +156,20 @@ def module(name: str) -> Module:
 
 
 def field_texts(owner: type) -> dict[str, str]:
-    """The text below each field of a class and of its bases in citychain, as one paragraph."""
+    """The text below each field of a class and of its bases, as one paragraph."""
     texts: dict[str, str] = {}
     for base in reversed(owner.__mro__):
-        if not base.__module__.startswith("citychain"):
+        if base is object or base.__module__.startswith("pydantic"):
             continue
-        node = module(base.__module__)._definitions.get(base.__name__)
-        if isinstance(node, ast.ClassDef):
-            for field, below in zip(node.body, node.body[1:], strict=False):
-                if (
-                    isinstance(field, ast.AnnAssign)
-                    and isinstance(below, ast.Expr)
-                    and isinstance(below.value, ast.Constant)
-                ):
-                    texts[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+        [node] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(node, ast.ClassDef)
+        for field, below in pairwise(node.body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                texts[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
     return texts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,15 +79,3 @@ def test_a_place_is_taken_from_a_file_once(tmp_path: Path) -> None:
     pinned = options.model_dump(mode="json")
     assert list(pinned["place"]["neighbours"]) == ["chiba"]
     assert PohPopOptions.model_validate(pinned) == options
-
-
-def test_the_documentation_names_every_option_and_its_default() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "consensus.md").read_text()
-    _, _, table = text.partition("| option | default |")
-    told = dict(re.findall(r"^\| `([a-z_]+)` \|(.*?)\| ", table, re.MULTILINE))
-    options = PohPopOptions()
-    for name in PohPopOptions.model_fields:
-        default = getattr(options, name)
-        said = told.pop(name).strip(" `").replace(",", "")
-        assert said == ("" if default in (None, ()) else json.dumps(default)), name
-    assert told == {}

@@ -30,7 +30,8 @@ class Block:
 def pages() -> list[Path]:
     """Every page that people read, the built site apart."""
     found = [it for it in sorted(DOCS.rglob("*.md")) if "_build" not in it.parts]
-    return [TREE / "README.md", TREE / "CHANGELOG.md", *found]
+    plugins = sorted(TREE.glob("plugins/*/README.md"))
+    return [TREE / "README.md", TREE / "CHANGELOG.md", *plugins, *found]
 
 
 def blocks(*languages: str) -> list[Block]:

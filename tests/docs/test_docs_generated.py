@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import pkgutil
 import re
 from importlib import import_module
 from typing import Any
 
 import pytest
+import typer
 from docs.markdown import blocks
 from generate import DOCS, generated, obsolete
+from pages import commands as commands_pages
+from pages import settings as settings_pages
 from pages.commands import OF_ALL, own_commands
 from pages.reference import INTERNAL, PUBLIC, public_modules
+from pydantic import BaseModel
 
 import citychain
 from citychain import client, errors, testing
@@ -130,6 +135,35 @@ def test_every_variable_sets_its_setting() -> None:
         assert str(found) == told
 
 
+@pytest.mark.parametrize("part", settings_pages.parts())
+def test_every_option_of_a_part_has_its_row_with_its_default(part: str) -> None:
+    text = (DOCS / "settings.md").read_text("utf-8")
+    [section] = re.findall(rf"^### {part}\n(.*?)(?=^#|\Z|^<!)", text, re.MULTILINE | re.DOTALL)
+    told = dict(re.findall(r"^\| `([a-z_]+)` \| (.*?) ?\| ", section, re.MULTILINE))
+    model = settings_pages.parts()[part]
+    assert told.keys() == model.model_fields.keys()
+    for name, default in told.items():
+        value = getattr(model(), name)
+        said = default.strip("`").replace(",", "")
+        assert said == ("" if value in (None, ()) else json.dumps(value)), name
+
+
+def test_a_setting_that_does_not_say_what_it_is_is_refused() -> None:
+    class Silent(BaseModel):
+        told_seconds: int = 1
+        """What it is."""
+        silent: str = ""
+
+    class Unitless(BaseModel):
+        size: int = 1
+        """What it is."""
+
+    with pytest.raises(settings_pages.Undescribed, match=r"Silent\.silent"):
+        settings_pages.rows(Silent, None)
+    with pytest.raises(settings_pages.Undescribed, match="size: UNITS has no unit"):
+        settings_pages.rows(Unitless, None)
+
+
 def test_every_setting_has_its_row() -> None:
     text = (DOCS / "settings.md").read_text("utf-8")
     seen = [Settings]
@@ -169,3 +203,14 @@ def test_every_command_and_option_is_documented() -> None:
             for option in (*parameter.opts, *parameter.secondary_opts):
                 if option.startswith("--") and option not in OF_ALL:
                     assert f"`{option}`" in sections[words], f"{words} {option}"
+
+
+def test_an_option_without_help_is_refused() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def silent(name: str = "x") -> None:
+        """Say nothing."""
+
+    with pytest.raises(LookupError, match="--name: it has no help"):
+        commands_pages.section("silent", typer.main.get_command(app))

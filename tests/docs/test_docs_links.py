@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from check_links import faults
-from docs.markdown import TREE, anchors, links, pages
+from docs.markdown import DOCS, TREE, anchors, links, pages, spans
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(TREE).as_posix())
@@ -19,6 +20,15 @@ def test_a_link_leads_somewhere(page: Path) -> None:
         assert target.exists(), f"{link}: there is no such file"
         if anchor:
             assert anchor in anchors(target), f"{link}: the page has no such heading"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(TREE).as_posix())
+def test_a_file_that_a_page_names_is_there(page: Path) -> None:
+    for span in spans(page):
+        if re.fullmatch(r"(docs|tests|bench|citychain|plugins|proto|native)/[\w./-]+\.\w+", span):
+            assert (TREE / span).exists(), span
+            if page.parent == DOCS and span.startswith("docs/") and span.endswith(".md"):
+                pytest.fail(f"{span}: make it a link, which the site has too")
 
 
 @pytest.mark.parametrize(
