@@ -365,6 +365,7 @@ class DagHandler(Protocol):
         Args:
             candidates: Without repeats: first those held in earlier rounds,
                 then new ones in arrival order.
+                Who repeats the round has the new ones in the order that was decided.
             held_since: For each candidate the round that first held it, 0 if new.
             refused: Verdicts of the consensus step by index into ``candidates``.
             state: The ledger before this round.

@@ -369,13 +369,14 @@ def _interleaved(
     known: Collection[bytes],
 ) -> list[Transaction]:
     """New candidates in the order in which they stood, as far as it matters."""
+    new = [transaction for transaction in sealed if transaction.tx_id not in known]
     order: list[Transaction] = []
     waiting = deque(zip(held, places, strict=True))
-    for seq, transaction in enumerate(sealed):
-        while waiting and waiting[0][1] <= seq:
+    # Held ones stand before all new candidates, wherever the rule sealed them.
+    for place, transaction in enumerate(new, start=len(sealed) - len(new)):
+        while waiting and waiting[0][1] <= place:
             order.append(waiting.popleft()[0])
-        if transaction.tx_id not in known:
-            order.append(transaction)
+        order.append(transaction)
     return [*order, *(transaction for transaction, _ in waiting)]
 
 

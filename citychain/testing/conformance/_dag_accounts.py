@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from citychain._native.transactions import Transaction
-from citychain.client.actions import Transfer
-from citychain.genesis import balance_object
+from citychain.client.actions import Candidacy, Transfer, Withdrawal
+from citychain.genesis import balance_object, stake_account
 from citychain.testing.conformance._dag_city import HELD, DagCity
 from citychain.testing.conformance._rounds import ASSET, FUNDS, id_of
 from citychain.types import Decision
@@ -86,30 +86,34 @@ class AccountTests:
         expired = city.note(valid_until_ms=city.rounds.time_ms - 1)
         fine = city.note(1)
         chain = [city.note(1, depends_on=[fine.tx_id, expired.tx_id])]
-        for _ in range(3):
+        for _ in range(2):
             chain.append(city.note(2, depends_on=[chain[-1].tx_id]))
         async with city.rule() as rule:
-            decision = await city.seal(rule, [expired, fine, *chain[:3]])
-            assert city.said(decision, fine) is None, "an ordinary transaction was not approved"
-            later = city.note(0, depends_on=[expired.tx_id])
-            last = await city.seal(rule, [later, chain[3]])
-        for item in (*chain[:3], later, chain[3]):
-            said = city.said(last if item in (later, chain[3]) else decision, item)
-            assert said is not None
-            assert said is not HELD, (
-                "the rule holds a transaction whose dependency was rejected: it cannot be valid "
-                "again, and must be rejected at once"
+            verdicts = await city.settle(rule, [expired, fine, *chain])
+            assert verdicts[1] is None, "an ordinary transaction was not approved"
+            assert None not in (verdicts[0], *verdicts[2:])
+            late = [city.note(0, depends_on=[item.tx_id]) for item in (expired, *chain)]
+            decision = await city.seal(rule, late)
+        for item in late:
+            said = city.said(decision, item)
+            assert said not in (None, HELD), (
+                "the rule holds a transaction whose dependency was rejected in an earlier round: "
+                "it cannot be valid again, and must be rejected at once"
             )
 
-    async def test_a_dependency_is_approved_before_what_depends_on_it(self, city: DagCity) -> None:
+    async def test_what_depends_on_the_approved_is_approved(self, city: DagCity) -> None:
         first = city.note(0)
         second = city.note(1, depends_on=[first.tx_id])
         third = city.note(2, depends_on=[second.tx_id, first.tx_id])
         async with city.rule() as rule:
-            decision = await city.seal(rule, [first, second, third])
-        assert [city.said(decision, item) for item in (first, second, third)] == [None] * 3, (
-            "transactions that stand behind all that they depend on were not approved"
-        )
+            verdicts = await city.settle(rule, [first, second, third])
+            assert verdicts == [None] * 3, (
+                "transactions that came behind all that they depend on were not approved"
+            )
+            decision = await city.seal(rule, [city.note(0, depends_on=[third.tx_id])])
+            assert list(decision.verdicts) == [None], (
+                "a transaction was not approved at once whose dependency an earlier round approved"
+            )
 
     # --- time
 
@@ -166,11 +170,27 @@ class AccountTests:
             await city.seal(rule, round_trip)
         await self._check_total(city)
 
+    async def test_a_stake_is_locked_and_freed_like_a_payment(self, city: DagCity) -> None:
+        key = city.part.authors[0]
+        candidacy = city.rounds.sign(key, Candidacy(ASSET, 60))
+        await city.needs(candidacy, "a candidacy")
+        again, more = (city.rounds.sign(key, Candidacy(ASSET, stake)) for stake in (60, 40))
+        back = [city.rounds.sign(key, Withdrawal(ASSET, stake)) for stake in (101, 99, 2)]
+        async with city.rule() as rule:
+            await city.seal(rule, [candidacy, again, more, self._pay(city, 0, 1, 1)])
+            await city.seal(rule, back)
+        await self._check_total(city)
+
     async def _check_total(self, city: DagCity) -> None:
-        names = [balance_object(ASSET, id_of(key)) for key in city.part.authors]
+        owners = [id_of(key) for key in city.part.authors]
+        names = [
+            balance_object(ASSET, account)
+            for owner in owners
+            for account in (owner, stake_account(owner))
+        ]
         states = await city.rounds.storage.objects(names)
         total = sum(int.from_bytes(state.value) for state in states.values())
-        assert total == FUNDS * len(names), "money was made or lost"
+        assert total == FUNDS * len(owners), "money was made or lost"
 
     @pytest.mark.parametrize("seed", range(3))
     async def test_random_payments_keep_the_total(self, city: DagCity, seed: int) -> None:

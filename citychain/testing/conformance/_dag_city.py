@@ -213,6 +213,14 @@ class DagCity:
         await self.commit(decision, new)
         return decision
 
+    async def settle(self, rule: DagHandler, new: Sequence[Transaction]) -> list[Verdict]:
+        """Seal these, and empty rounds until nothing waits; the verdict on each."""
+        await self.seal(rule, new)
+        for _ in range(self.rounds.genesis.hold_rounds):
+            await self.seal(rule)
+        sealed = await self.rounds.storage.find([item.tx_id for item in new])
+        return [sealed[item.tx_id].rejection for item in new]
+
     async def commit(self, decision: Decision, new: Sequence[Transaction]) -> Played:
         """Commit the next round as it was decided."""
         played = await self.rounds.seal(_Decided(decision), self._judge(), new)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from citychain._native.transactions import Transaction
-from citychain.genesis import Genesis, balance_object
+from citychain.genesis import Genesis, balance_object, stake_account
 from citychain.ports import RoundContext
 from citychain.types import Decision, NodeRef, Parent, Rejection, SealedNode, SealedRound
 
@@ -189,11 +189,10 @@ class LedgerModel:
             stands = self._get(name, changed)[0]
             if stands != version:
                 return f"{name!r} stands at version {stands}, not {version}"
-        if transaction.transfer is not None:
-            asset, payee, amount = transaction.transfer
-            left = self._move(balance_object(asset, transaction.author), -amount, changed)
+        for payer, payee, asset, amount in _payments(transaction):
+            left = self._move(balance_object(asset, payer), -amount, changed)
             if left < 0:
-                return f"its author has {left + amount} {asset} and it pays {amount}"
+                return f"it moves {amount} {asset} where there are {left + amount}"
             had = self._move(balance_object(asset, payee), amount, changed)
             if had >= 1 << 64:
                 return "the payee's balance does not fit into 64 bits"
@@ -229,6 +228,18 @@ class LedgerModel:
                 f"the round writes {name!r} at version {written[name][0]}, where it stands at "
                 f"{before}: versions grow"
             )
+
+
+def _payments(transaction: Transaction) -> Iterator[tuple[bytes, bytes, str, int]]:
+    """What it moves: from whose balance to whose, the asset, the amount."""
+    author, stake = transaction.author, transaction.stake
+    if transaction.transfer is not None:
+        asset, payee, amount = transaction.transfer
+        yield author, payee, asset, amount
+    elif stake is not None:
+        accounts = (author, stake_account(author))
+        payer, payee = accounts if transaction.action == "candidacy" else accounts[::-1]
+        yield payer, payee, stake.asset, stake.amount
 
 
 def _shown(state: tuple[int, bytes] | None) -> str:

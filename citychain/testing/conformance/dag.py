@@ -37,7 +37,8 @@ from citychain.testing.conformance._suite import Suite
 __all__ = ["DagSuite"]
 
 
-class DagSuite(PlacementTests, AccountTests, PurityTests, CallTests, Suite):
+# pytest runs the tests of the last base first.
+class DagSuite(CallTests, PurityTests, AccountTests, PlacementTests, Suite):
     """Inherit it as ``Test...`` and override the fixture `definition`.
 
     A rule that does not approve just anything says what it does approve: override the fixture
