@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from citychain import checkpoint
 from citychain._native.transactions import Transaction
+from citychain.consensus._durable import durable_hash
 from citychain.consensus.steps import SealedByHistory
 from citychain.crypto.keys import key_id
-from citychain.errors import ConfigurationError
+from citychain.errors import ConfigurationError, ConsensusError
 from citychain.hooks.definitions import NoOptions
 from citychain.ports import CityContext, Judgement, RoundContext, StateView, StoredRound
 from citychain.types import Certificate, Vote
@@ -48,8 +49,14 @@ class Solo(SealedByHistory):
         return Judgement(committee=self.city.genesis.seats)
 
     async def approve(self, round: StoredRound) -> Certificate:
-        """Sign the checkpoint. The same round always gets the same signature."""
+        """Sign the checkpoint. The same round always gets the same signature.
+
+        Raises:
+            ConsensusError: storage has another checkpoint of this round.
+        """
         assert self.city.operator is not None
+        if await durable_hash(self.city, round.round) != round.checkpoint_hash:
+            raise ConsensusError(f"storage has another checkpoint of round {round.round}")
         message = checkpoint.vote_message(self.city.genesis.id, round.round, round.checkpoint_hash)
         signature = await self.city.compute(
             self.city.operator.sign, message, checkpoint.VOTE_CONTEXT, deterministic=True

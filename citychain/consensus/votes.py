@@ -14,12 +14,13 @@ from functools import partial
 from typing import Final
 
 from citychain import checkpoint, notes
+from citychain.consensus._durable import durable_hash
 from citychain.consensus._recoveries import Recoveries, SignedRecovery
 from citychain.consensus._tally import Tally
 from citychain.consensus._verifier import Verifier
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import CityUnavailable, InvalidRequest
+from citychain.errors import CityUnavailable, ConsensusError, InvalidRequest
 from citychain.ports import (
     CityContext,
     CityStorage,
@@ -82,10 +83,19 @@ class VoteBox:
     # --- certificates
 
     async def approve(self, round: StoredRound) -> Certificate:
-        """See `citychain.ports.ConsensusStep.approve`."""
+        """See `citychain.ports.ConsensusStep.approve`.
+
+        Raises:
+            ConsensusError: storage has another checkpoint of this round.
+        """
         # Before the first await: rounds come in order, and one can elect who is next.
         tally = self._tallies.get(round.round) or self._open(round)
         await self._load()
+        durable = await durable_hash(self._city, round.round)
+        if tally.checkpoint_hash != durable and self._tallies.get(round.round) is tally:
+            del self._tallies[round.round]
+        if not tally.checkpoint_hash == durable == round.checkpoint_hash:
+            raise ConsensusError(f"storage has another checkpoint of round {round.round}")
         while True:
             tally.changed.clear()
             await self._sign(tally)
@@ -272,9 +282,11 @@ class VoteBox:
         return outcomes
 
     async def _verify_and_take(self, votes: Sequence[CastVote]) -> list[VoteOutcome]:
-        # What came while others had their turn needs no signature any more.
+        # What came while others had their turn needs no signature any more. A vote that is held
+        # against its key does: another one of the call can make it the second.
+        open_to_doubt = (None, VoteOutcome.OTHER_CHECKPOINT)
         doubtful = list(
-            dict.fromkeys(vote for vote in votes if self._outcome_at_once(vote) is None)
+            dict.fromkeys(vote for vote in votes if self._outcome_at_once(vote) in open_to_doubt)
         )
         found = await self._verifier.public_keys(
             [
