@@ -35,11 +35,13 @@ from citychain._lazy import lazy_names
 
 if TYPE_CHECKING:
     from citychain.testing.conformance.city import CitySuite as CitySuite
+    from citychain.testing.conformance.consensus import ConsensusSuite as ConsensusSuite
     from citychain.testing.conformance.dag import DagSuite as DagSuite
     from citychain.testing.conformance.storage import StorageSuite as StorageSuite
 
 _HOME: Final = {
     "CitySuite": "testing.conformance.city",
+    "ConsensusSuite": "testing.conformance.consensus",
     "DagSuite": "testing.conformance.dag",
     "StorageSuite": "testing.conformance.storage",
 }
