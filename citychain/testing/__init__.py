@@ -1,13 +1,15 @@
 """For those who write parts of a city, and those who test against one.
 
 Installing citychain gives pytest the fixtures of `citychain.testing.plugin`:
-``city_server``, ``city_client`` and ``signed_transactions``. Beside them:
+``city_server``, ``city_client`` and ``signed_transactions``; docs/testing.md has
+recipes. Beside them:
 
 ==================================== ==================================================
 `FailingStorage`, `StallingStorage`  parts that fail or stall at a chosen call, to be
 and the same for ``Dag`` and         given as overrides (`citychain.testing.faults`)
 ``Consensus``
 `CrashingStorage`                    a storage that dies at a chosen write
+`citychain.testing.liars`            parts that lie, and votes for what nobody sealed
 `Recording`                          in front of any part: tells which calls it got
 `FakeClock`                          a clock that a test moves
 `citychain.testing.conformance`      suites that a part must pass
@@ -25,6 +27,7 @@ from citychain._lazy import lazy_names
 if TYPE_CHECKING:
     from citychain.testing.clock import FakeClock as FakeClock
     from citychain.testing.crashes import CrashingStorage as CrashingStorage
+    from citychain.testing.faults import EVERY as EVERY
     from citychain.testing.faults import FailingConsensus as FailingConsensus
     from citychain.testing.faults import FailingDag as FailingDag
     from citychain.testing.faults import FailingStorage as FailingStorage
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOME: Final = {
     "CrashingStorage": "testing.crashes",
+    "EVERY": "testing.faults",
     "FakeClock": "testing.clock",
     "FailingConsensus": "testing.faults",
     "FailingDag": "testing.faults",

@@ -5,8 +5,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 __all__ = ["FakeClock"]
+
+T = TypeVar("T")
+
+REAL_SECONDS: Final = 0.001
+"""Between the steps of `FakeClock.advance_until`."""
 
 
 class FakeClock:
@@ -59,3 +66,19 @@ class FakeClock:
                 await asyncio.sleep(0)
         self._now = until
         await asyncio.sleep(0)
+
+    async def advance_until(self, done: Awaitable[T], step: float = 0.1) -> T:
+        """Move on, step by step, until something is done; returns its result.
+
+        For what goes on by itself meanwhile, in threads and over sockets: each step leaves it a
+        moment of real time.
+        """
+        task = asyncio.ensure_future(done)
+        try:
+            while not task.done():
+                await self.advance(step)
+                await asyncio.wait({task}, timeout=REAL_SECONDS)
+            return await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

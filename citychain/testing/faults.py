@@ -41,6 +41,11 @@ class _InTheWay(Recording):
             self._check(method)
         self._method = method
         self._first = first
+        self._reached = asyncio.Event()
+
+    async def reached(self) -> None:
+        """Wait until it has got in the way of a call."""
+        await self._reached.wait()
 
     def _place(self, call: Call) -> int:
         """Which of the calls that it is about this one is, from 1; 0 for none of them."""
@@ -79,8 +84,9 @@ class _Failing(_InTheWay):
         )
 
     def fail(self, times: int | None = None) -> None:
-        """Fail from the next call on, so many times or until `mend`."""
+        """Fail from the next call on, so many times or until `mend`; `reached` waits for it."""
         self._first, self._times = self._so_far + 1, times
+        self._reached.clear()
 
     def mend(self) -> None:
         """Fail no more."""
@@ -89,6 +95,7 @@ class _Failing(_InTheWay):
     async def _before(self, call: Call) -> None:
         failed = self._place(call) - self._first
         if failed >= 0 and (self._times is None or failed < self._times):
+            self._reached.set()
             raise self._raised
 
 
@@ -97,15 +104,10 @@ class _Stalling(_InTheWay):
         """Hold a method's calls, from the ``first`` on, until `release`."""
         super().__init__(method, first)
         self._released = asyncio.Event()
-        self._reached = asyncio.Event()
 
     def release(self) -> None:
         """Let the held calls, and all later ones, go on."""
         self._released.set()
-
-    async def reached(self) -> None:
-        """Wait until a call is held."""
-        await self._reached.wait()
 
     async def _before(self, call: Call) -> None:
         if self._place(call) >= self._first:

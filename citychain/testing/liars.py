@@ -5,7 +5,8 @@ Given as overrides, like the fakes of `citychain.testing`::
     overrides={"tokyo": {"dag": LyingDag("approve what is rejected")}}
 
 An honest representative must find each of them out; `DAG_LIES` and `CONSENSUS_LIES`
-name them all. A lie is told as soon as a round gives the occasion.
+name them all. A lie is told as soon as a round gives the occasion. `false_vote` is how
+a representative lies.
 """
 
 from __future__ import annotations
@@ -14,12 +15,25 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from citychain import checkpoint
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import SigningKey
 from citychain.nearest import unknown
 from citychain.ports import ConsensusStep, DagHandler, Judgement
 from citychain.testing.recording import Call, Recording
-from citychain.types import Decision, NodeRef, ObjectWrite, Parent, PohEntry, Rejection, Seat
+from citychain.types import (
+    CastVote,
+    Decision,
+    NodeRef,
+    ObjectWrite,
+    Parent,
+    PohEntry,
+    Rejection,
+    Seat,
+    Vote,
+)
 
-__all__ = ["CONSENSUS_LIES", "DAG_LIES", "LyingConsensus", "LyingDag"]
+__all__ = ["CONSENSUS_LIES", "DAG_LIES", "LyingConsensus", "LyingDag", "false_vote"]
 
 Change = Callable[[Decision], Decision | None]
 
@@ -139,6 +153,14 @@ DAG_LIES: Final[Mapping[str, Change]] = {
     "make money": _alter_balance,
 }
 """What a lying DAG handler can do, by name."""
+
+
+def false_vote(key: SigningKey, genesis: bytes, round: int) -> CastVote:
+    """A vote, well signed, for a checkpoint of a round that nobody sealed."""
+    checkpoint_hash = b"\x77" * 32
+    message = checkpoint.vote_message(genesis, round, checkpoint_hash)
+    signature = key.sign(message, checkpoint.VOTE_CONTEXT)
+    return CastVote(round, checkpoint_hash, Vote(key_id(key.public_key), signature))
 
 
 class _Lying(Recording):

@@ -35,6 +35,7 @@ SLUG: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 OPERATOR_KEY: Final = "operator.key"
 FAST_PACER: Final = {"min_seconds": 0.01, "max_seconds": 0.05}
 """Tests do not wait for rounds."""
+SERVER: Final = {"listen": "127.0.0.1:0", "drain_seconds": 1}
 CITY_TABLE: Final = "settings"
 """Among a city's overrides: its table, as in ``[cities.NAME]``."""
 ARGUMENTS: Final = ("cities", "overrides", "clock", "operator", "directory")
@@ -149,13 +150,14 @@ class CityServerFactory:
             directory.mkdir(parents=True, exist_ok=True)
             create_key(directory / OPERATOR_KEY)
         tables, parts = _laid_over(_tables(cities), overrides or {})
+        server = settings.get("server", {})
         values = {
             "data_dir": directory / "data",
             "operator_key": directory / OPERATOR_KEY,
-            "server": {"listen": "127.0.0.1:0", "drain_seconds": 1},
             "pacer": FAST_PACER,
             "cities": {name: {"storage": "memory", **table} for name, table in tables.items()},
             **settings,
+            "server": {**SERVER, **server} if isinstance(server, Mapping) else server,
         }
         return _serve(directory, _settings(values), parts, clock, operator)
 

@@ -25,10 +25,11 @@ from citychain.crypto.signatures import SigningKey
 
 OWN_TESTS = {
     "README.md": "tests/test_readme.py",
+    "docs/testing.md": "tests/testing/test_recipes.py",
 }
 """Pages whose Python another test runs."""
 
-LANGUAGES = {"python", "sh", "toml", "json", "proto", "text", "{eval-rst}", "{toctree}", ""}
+LANGUAGES = {"python", "sh", "toml", "ini", "json", "proto", "text", "{eval-rst}", "{toctree}", ""}
 """What a block may be of. One without a language is a layout, or what a command prints."""
 
 PROJECT = {"build-system", "project", "tool", "dependency-groups"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -71,6 +72,41 @@ async def test_a_fake_clock_decides_when_rounds_close(
         await stalling.reached()
         stalling.release()
         await city.wait([second.tx_id])
+
+
+async def test_a_fake_clock_moves_on_until_something_is_done() -> None:
+    clock = FakeClock(1_000)
+
+    async def work() -> str:
+        for _ in range(3):
+            await asyncio.to_thread(lambda: None)
+            await clock.sleep(2)
+        return "done"
+
+    assert await clock.advance_until(work(), step=0.5) == "done"
+    assert clock.monotonic() >= 6
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await clock.advance_until(asyncio.Event().wait())
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_fake_clock_jumps_without_waking_anybody() -> None:
+    clock = FakeClock(10_000)
+    sleeping = asyncio.create_task(clock.sleep(1))
+    await asyncio.sleep(0)
+    clock.jump(-5)
+    assert (clock.time_ms(), clock.monotonic()) == (5_000, 0)
+    clock.jump(60)
+    await asyncio.sleep(0)
+    assert (clock.time_ms(), clock.sleepers) == (65_000, 1)
+    await clock.advance(1)
+    await sleeping
+
+
+async def test_a_part_of_the_servers_table_leaves_the_rest(city_client: Any) -> None:
+    async with city_client(server={"max_message_mib": 1}) as city:
+        assert (await city.info()).head.round == 0
 
 
 def test_the_plugin_imports_nothing_heavy_and_its_fixtures_work_in_a_fresh_project(
