@@ -479,6 +479,13 @@ class MakesMoney(Deciding):
         )
 
 
+class WritesTheFirst(Deciding):
+    """Writes one object, however many changed."""
+
+    def changed(self, round, decision):
+        return replace(decision, writes=decision.writes[:1])
+
+
 class NeverExpires(DependenciesOnly):
     """Settles as if it were 1970."""
 
@@ -546,6 +553,7 @@ CAUGHT = {
     "test_nobody_spends_more_than_he_has": [GivesCredit],
     "test_random_payments_keep_the_total": [MakesMoney],
     "test_a_rejected_dependency_rejects_its_dependants": [TrustsDependencies],
+    "test_any_sequence_of_rounds": [WritesTheFirst],
 }
 
 MUTANTS = [
