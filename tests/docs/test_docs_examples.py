@@ -26,6 +26,7 @@ from citychain.crypto.signatures import SigningKey
 OWN_TESTS = {
     "README.md": "tests/test_readme.py",
     "docs/testing.md": "tests/testing/test_recipes.py",
+    "docs/how-to/dag.md": "tests/dag/test_dag_docs.py",
 }
 """Pages whose Python another test runs."""
 
