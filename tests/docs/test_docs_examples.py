@@ -27,6 +27,7 @@ OWN_TESTS = {
     "README.md": "tests/test_readme.py",
     "docs/testing.md": "tests/testing/test_recipes.py",
     "docs/how-to/dag.md": "tests/dag/test_dag_docs.py",
+    "docs/how-to/storage.md": "tests/storage/test_how_to.py",
 }
 """Pages whose Python another test runs."""
 

@@ -10,6 +10,8 @@ from citychain.testing.conformance import StorageSuite
 
 
 class TestMemoryStorage(StorageSuite):
+    big_batch = 100_000
+
     @pytest.fixture
     def definition(self) -> StorageDefinition:
         [memory] = [d for d in citychain_storage_backends() if d.name == "memory"]

@@ -20,6 +20,8 @@ from citychain.types import ObjectWrite
 
 
 class TestSqliteStorage(StorageSuite):
+    big_batch = 100_000
+
     @pytest.fixture
     def definition(self) -> StorageDefinition:
         [sqlite] = [d for d in citychain_storage_backends() if d.name == "sqlite"]

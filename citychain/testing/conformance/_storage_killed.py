@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -39,9 +40,10 @@ class _Plan:
     Batch ``n`` is sealed by round ``n``, which is certified.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: Path) -> None:
         ledger = Ledger(SEED)
-        self.genesis = ledger.genesis
+        # The same city in each process, and another in each run.
+        ledger.genesis = self.genesis = sha256(bytes(place)).digest()
         self.batches: dict[int, list[RawTransaction]] = {}
         self.keys: dict[int, dict[bytes, bytes]] = {}
         self.rounds: dict[int, SealedRound] = {}
@@ -82,7 +84,7 @@ class _Plan:
 
 async def _write_until_killed(backends: Factory, place: Path) -> None:
     """Go through the plan from where it stands."""
-    plan = _Plan()
+    plan = _Plan(place)
     parent = os.getppid()
     with place.open("ab", buffering=0) as said:  # One write a line: a kill leaves whole ones.
         async with backends() as backend:
@@ -148,9 +150,10 @@ async def _go_through(
 class _Judge:
     """Compares what was said with what is stored."""
 
-    def __init__(self) -> None:
-        self.plan = _Plan()
+    def __init__(self, place: Path) -> None:
+        self.plan = _Plan(place)
         self.ledger = Ledger(SEED)
+        self.ledger.genesis = self.plan.genesis
 
     async def judge(self, city: CityStorage, lines: Iterable[str]) -> None:
         """Look at the storage after a kill."""
@@ -222,8 +225,8 @@ class KilledTests:
         seed = random.randrange(1 << 32)
         print(f"seed {seed}")
         moments = random.Random(seed)
-        judge = _Judge()
         place = storage_directory.with_name("said")
+        judge = _Judge(place)
         for _ in range(self.kills):
             place.unlink(missing_ok=True)
             await _kill_after(elsewhere, place, moments)

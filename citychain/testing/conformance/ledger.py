@@ -7,6 +7,7 @@ verifies none of them. What the backend is told, the ledger is told too, and
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -49,7 +50,8 @@ class Ledger:
 
     def __init__(self, seed: int, initial: Sequence[ObjectWrite] = ()) -> None:
         self.random = random.Random(seed)
-        self.genesis = self.random.randbytes(32)
+        self.genesis = os.urandom(32)
+        """New each time: a storage may know the cities of an earlier run."""
         self.initial = initial
         self.keys: dict[bytes, bytes] = {}
         self.received: dict[bytes, RawTransaction] = {}
