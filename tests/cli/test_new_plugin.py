@@ -17,11 +17,8 @@ from citychain.cli.exits import Exit
 from citychain.cli.new_plugin.files import Kind
 from citychain.cli.new_plugin.names import NAME_LENGTH_MAX, check_name
 from citychain.errors import InvalidRequest
-from citychain.testing import conformance
 
 KINDS = [kind.value for kind in Kind]
-SUITES = dict(zip(KINDS, ("CitySuite", "StorageSuite", "DagSuite", "ConsensusSuite"), strict=True))
-TESTED = [kind for kind in KINDS if SUITES[kind] in conformance.__all__]
 LONGEST = ("quay-" * NAME_LENGTH_MAX)[: NAME_LENGTH_MAX - 1] + "s"
 
 Generate = Callable[..., Generated]
@@ -176,7 +173,7 @@ def test_who_may_read_it_is_for_the_umask_to_say(citychain: Any, tmp_path: Path)
 # --- what is written
 
 
-@pytest.mark.parametrize("kinds", [*([kind] for kind in TESTED), TESTED], ids="+".join)
+@pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), KINDS], ids="+".join)
 def test_what_is_written_is_linted_typed_and_loaded(
     generate: Generate, process: Any, mypy_cache: Path, kinds: list[str]
 ) -> None:
@@ -194,12 +191,11 @@ def test_what_is_written_is_linted_typed_and_loaded(
     assert [path for path in written if "$" in path.read_text()] == []
 
 
-@pytest.mark.parametrize("kind", TESTED)
+@pytest.mark.parametrize("kind", KINDS)
 def test_its_own_tests_pass(generate: Generate, kind: str) -> None:
     generate("harbour", kind).pytest()
 
 
-@pytest.mark.skipif("city" not in TESTED, reason="cities have no suite yet")
 def test_the_tests_of_a_city_with_all_the_other_parts_pass(generate: Generate) -> None:
     generate("harbour", *KINDS).pytest("tests/test_city.py")
 

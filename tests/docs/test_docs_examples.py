@@ -28,10 +28,13 @@ OWN_TESTS = {
     "docs/testing.md": "tests/testing/test_recipes.py",
     "docs/how-to/dag.md": "tests/dag/test_dag_docs.py",
     "docs/how-to/storage.md": "tests/storage/test_how_to.py",
+    "docs/tutorial.md": "tests/docs/test_tutorial.py",
 }
 """Pages whose Python another test runs."""
 
-LANGUAGES = {"python", "sh", "toml", "ini", "json", "proto", "text", "{eval-rst}", "{toctree}", ""}
+LANGUAGES = {
+    "python", "sh", "toml", "ini", "json", "proto", "diff", "text", "{eval-rst}", "{toctree}", "",
+}  # fmt: skip
 """What a block may be of. One without a language is a layout, or what a command prints."""
 
 PROJECT = {"build-system", "project", "tool", "dependency-groups"}
