@@ -8,7 +8,7 @@ from citychain.client.city import CityClient
 from citychain.client.transactions import SignedTransaction
 from citychain.committee import CommitteeChain
 from citychain.containers import open_replay
-from citychain.errors import InvalidReceipt, InvalidRound
+from citychain.errors import InvalidReceipt, InvalidRound, NotFound
 from citychain.following.audit import Audit, AuditResult
 from citychain.following.source import ServerSource
 from citychain.genesis import Genesis
@@ -44,7 +44,11 @@ class History:
     async def finish(self, client: CityClient) -> None:
         """Wait until everything acknowledged is approved, and take the receipts."""
         ids = list(self.acknowledged)
-        for tx_id, event in (await client.wait(ids)).items():
+        try:
+            events = await client.wait(ids)
+        except NotFound as error:
+            raise AssertionError(f"{error}, but it was acknowledged") from error
+        for tx_id, event in events.items():
             assert event.state is State.APPROVED, (
                 f"a transaction that the city should approve is {event.state.name} {event.code}: "
                 f"{(await client.status([tx_id]))[tx_id].node}; if its rule or its consensus "

@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractAsyncContextManager
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from citychain.client.transactions import SignedTransaction
 from citychain.handler import Received
@@ -43,6 +43,11 @@ class CityMachine(RuleBasedStateMachine):
     async def _close(self) -> None:
         await self._serving.__aexit__(None, None, None)
 
+    @initialize()
+    def begin(self) -> None:
+        """With something: most of what can be done is about what was submitted."""
+        self._runner.run(self._submit(2, key=0))
+
     @rule(number=st.integers(1, 4), key=st.integers(0, 2))
     def submit(self, number: int, key: int) -> None:
         self._runner.run(self._submit(number, key))
@@ -53,7 +58,6 @@ class CityMachine(RuleBasedStateMachine):
         assert results == [Received(it.tx_id, State.RECEIVED, False) for it in batch]
         self.sent.update({signed.tx_id: signed for signed in batch})
 
-    @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def submit_again(self, data: st.DataObject) -> None:
         order = list(self.sent)
@@ -78,7 +82,6 @@ class CityMachine(RuleBasedStateMachine):
             self._note(tx_id, events[tx_id].state)
             assert tx_id in self.final
 
-    @precondition(lambda self: self.sent)
     @rule()
     def read_states(self) -> None:
         unknown = os.urandom(32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -60,6 +60,8 @@ class Cities:
         folder: Path,
     ) -> None:
         self.slug = slug
+        self.patience = timedelta(seconds=30)
+        """How long the tests wait for a city to do what it must."""
         self._settings = dict(settings)
         if "plugins" in settings and settings["plugins"].get("allow") is not None:
             plugins = settings["plugins"]
@@ -152,8 +154,11 @@ class City:
         if not self.cities.durable:
             parts["backend"] = await self._kept()
         starting = self.cities.server(self.directory, parts, server)
-        async with starting as running, running.client(self.cities.slug) as client:
-            yield Serving(running.address, client, running.client)
+        async with starting as running:
+            serving = Serving(running.address, self.cities)
+            async with serving.named(self.cities.slug) as client:
+                serving.client = client
+                yield serving
 
     async def _kept(self) -> StorageBackend:
         """The backend of a storage that goes with its process.
@@ -178,14 +183,19 @@ class City:
         await self._stack.aclose()
 
 
-@dataclass(frozen=True)
 class Serving:
     """A server, and a client of the city."""
 
-    address: str
     client: CityClient
-    named: Callable[[str], CityClient]
-    """Another client, of the city of a name; to be entered."""
+    """Entered."""
+
+    def __init__(self, address: str, cities: Cities) -> None:
+        self.address = address
+        self.patience = cities.patience
+
+    def named(self, name: str) -> CityClient:
+        """Another client, of the city of a name; to be entered."""
+        return CityClient(name, ChannelFactory([self.address]), timeout=self.patience)
 
     async def genesis(self) -> Genesis:
         """The city's genesis."""
@@ -215,7 +225,7 @@ class Serving:
             request.everything = True
         async with ChannelFactory([self.address]).channel() as channel:
             stub: Any = services_pb2_grpc.TransactionServiceStub(channel)
-            call = stub.Watch(request)
+            call = stub.Watch(request, timeout=self.patience.total_seconds())
             try:
                 async for message in call:
                     yield decode_events(message)

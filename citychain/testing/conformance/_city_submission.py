@@ -124,9 +124,14 @@ class SubmissionTests:
             _are_known(await serving.client.submit(batch), batch)
         # Another signature of the same body is the same transaction.
         again = [_signed_again(signed, signed_transactions.key()) for signed in batch]
-        async with city.serve() as serving:
+        approving = StallingConsensus("approve")  # What is final needs no approval any more.
+        async with city.serve(consensus=approving) as serving:
             _are_known(await serving.client.submit(again), batch)
             assert (await serving.client.info()).head.size == len(history.sent)
+            assert await serving.client.receipts(list(history.sent)) == history.receipts, (
+                "receipts are not those that were given before the restart"
+            )
+            approving.release()
             await history.settle(serving, city.cities)
 
     async def test_what_an_author_sends_in_order_stands_in_order(

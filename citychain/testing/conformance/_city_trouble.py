@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import pytest
 
-from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.testing.conformance._city_history import History, audited, verify
 from citychain.testing.conformance._city_session import AT_ONCE, Cities, City, Serving, Sign
@@ -130,10 +129,10 @@ class TroubleTests:
     ) -> None:  # fmt: skip
         if elsewhere.place is not None:
             address = _address_of(elsewhere.place).read_text()
-            async with CityClient(cities.slug, ChannelFactory([address])) as client:
-                serving = Serving(address, client, lambda name: client)
+            serving = Serving(address, cities)
+            async with serving.named(cities.slug) as serving.client:
                 result = await audited(cities, serving)
-                elsewhere.place.write_text(result.checkpoint_hash.hex())
+            elsewhere.place.write_text(result.checkpoint_hash.hex())
             return
         history = History()
         async with city.serve() as serving:

@@ -100,7 +100,8 @@ class WatchingTests:
                 while not set(history.sent) <= {event.tx_id for event in seen}:
                     # A new stream for each batch.
                     watching = serving.client.watch(after=position)
-                    async with aclosing(watching), asyncio.timeout(30):
+                    patience = asyncio.timeout(serving.patience.total_seconds())
+                    async with aclosing(watching), patience:
                         batch = await anext(watching)
                     assert batch.position > position, "a watcher was told the same again"
                     seen += batch.events
@@ -149,14 +150,13 @@ async def _roots(serving: Serving) -> dict[int, bytes]:
 
 async def _all_of(events: AsyncGenerator[EventBatch, None]) -> list[TransactionEvent]:
     """All events of a stream that ends."""
-    async with asyncio.timeout(30):
-        return [event async for batch in events for event in batch.events]
+    return [event async for batch in events for event in batch.events]
 
 
 async def _until(events: AsyncGenerator[EventBatch, None], last: bytes) -> list[EventBatch]:
     """Batches of a stream without end, up to the one that tells of a transaction."""
     batches = []
-    async with aclosing(events), asyncio.timeout(30):
+    async with aclosing(events):
         async for batch in events:
             batches.append(batch)
             if any(event.tx_id == last for event in batch.events):

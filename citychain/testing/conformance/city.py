@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -60,7 +60,7 @@ class CitySuite(SubmissionTests, WatchingTests, TroubleTests, Suite):
     many: ClassVar[int] = 1_000
     """Transactions of the largest test. Each is signed and verified with ML-DSA-87, a
     millisecond of one core, so that the 10^5 of the suites for parts would take minutes."""
-    examples: ClassVar[int] = 5
+    examples: ClassVar[int] = 8
     """Runs of the state machine, each in a city of its own."""
 
     @pytest.fixture
@@ -126,6 +126,7 @@ class CitySuite(SubmissionTests, WatchingTests, TroubleTests, Suite):
                 stateful_step_count=20,
                 deadline=None,
                 database=None,
+                phases=[Phase.generate],  # Each run takes a server, and to shrink one hundreds.
                 suppress_health_check=list(HealthCheck),
             ),
         )
