@@ -25,6 +25,7 @@ from citychain.crypto.signatures import SigningKey
 
 OWN_TESTS = {
     "README.md": "tests/test_readme.py",
+    "docs/how-to/city.md": "tests/city/test_city_docs.py",
     "docs/testing.md": "tests/testing/test_recipes.py",
     "docs/how-to/dag.md": "tests/dag/test_dag_docs.py",
     "docs/how-to/storage.md": "tests/storage/test_how_to.py",

@@ -78,7 +78,7 @@ class StoresLater(InFront):
 
     async def submit(self, envelopes, *, acknowledge=False):
         self.waiting += envelopes
-        if len(self.waiting) >= 20:
+        if len(self.waiting) >= 30:
             waiting, self.waiting = self.waiting, []
             await self.real.submit(waiting)
         return [Received(identity(item)[0], State.RECEIVED, False) for item in envelopes]

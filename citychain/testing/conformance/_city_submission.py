@@ -67,7 +67,7 @@ class SubmissionTests:
             tx_id = signed.tx_id
             assert await client.submit([signed]) == [Received(tx_id, State.RECEIVED, False)]
             events = serving.events(tx_ids=[tx_id], from_state=State.RECEIVED)
-            told = asyncio.create_task(_states(events))
+            told = await anext(events)
             await committing.reached()
             await _stands(client, tx_id, State.RECEIVED)
             committing.release()
@@ -79,7 +79,10 @@ class SubmissionTests:
                 f"it became {event.state.name} {event.code}: override the fixture `transactions` "
                 "with what the city approves"
             )
-            assert await told == [State.RECEIVED, State.SEALED, State.APPROVED]
+            states = [event.state for event in told.events] + await _states(events)
+            assert states == [State.RECEIVED, State.SEALED, State.APPROVED], (
+                f"who watched it from the beginning was told {states}"
+            )
             status = (await client.status([tx_id]))[tx_id]
             assert status.state is State.APPROVED
             [receipt] = (await client.receipts([tx_id])).values()
