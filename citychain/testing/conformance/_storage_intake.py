@@ -22,9 +22,11 @@ class IntakeTests:
     async def test_a_new_city_is_empty(self, session: Session) -> None:
         ledger = Ledger(1)
         city = await session.city(ledger)
-        assert await city.head() == Head()
+        assert await city.head() == Head(), "a new city has the default Head"
         page = await city.pending(None, 10)
-        assert (list(page.transactions), page.cursor) == ([], None)
+        assert (list(page.transactions), page.cursor) == ([], None), (
+            "a new city has nothing pending, and no cursor"
+        )
         await ledger.check(city)
 
     async def test_appended_transactions_and_keys_are_read_back(self, session: Session) -> None:
@@ -45,7 +47,9 @@ class IntakeTests:
         ledger.receive(batch)
         await ledger.check(city)
         for transaction in batch:
-            assert await city.raw([transaction.tx_id]) == {transaction.tx_id: transaction}
+            assert await city.raw([transaction.tx_id]) == {transaction.tx_id: transaction}, (
+                "an envelope must come back byte by byte"
+            )
 
     async def test_appending_again_changes_nothing(self, session: Session) -> None:
         ledger = Ledger(4)
@@ -131,7 +135,9 @@ class IntakeTests:
         await asyncio.gather(*calls)
         for batch in batches:
             ledger.receive(batch)
-        assert await pending(city) == ledger.pending
+        assert await pending(city) == ledger.pending, (
+            "transactions must be pending in the order in which append was called"
+        )
         await session.reopen()
         await ledger.check(await session.city(ledger))
 
@@ -146,8 +152,10 @@ class IntakeTests:
         ledger.receive(batch)
         await commit(city, ledger, batch[5:15])
         page = await city.pending(None, limit)
-        assert len(page.transactions) == min(limit, 20)
-        assert await pending(city, limit) == ledger.pending
+        assert len(page.transactions) == min(limit, 20), "a page is full unless it is the last"
+        assert await pending(city, limit) == ledger.pending, (
+            "pages of pending() must give each transaction once, in order"
+        )
 
     async def test_pending_goes_on_with_what_arrives_between_pages(self, session: Session) -> None:
         ledger = Ledger(40)
@@ -160,7 +168,7 @@ class IntakeTests:
         while page.cursor is not None:
             page = await city.pending(page.cursor, 2)
             found += page.transactions
-        assert found == first + later
+        assert found == first + later, "what arrives between two pages comes after them"
 
     async def test_a_page_that_is_sealed_meanwhile_does_not_stop_the_next(
         self, session: Session
@@ -171,30 +179,38 @@ class IntakeTests:
         await city.append(batch, {})
         ledger.receive(batch)
         page = await city.pending(None, 3)
-        assert list(page.transactions) == batch[:3]
+        assert list(page.transactions) == batch[:3], "the first page has the first that arrived"
         await commit(city, ledger, batch[:5])
         rest = await city.pending(page.cursor, 10)
-        assert list(rest.transactions) == batch[5:]
+        assert list(rest.transactions) == batch[5:], (
+            "a page goes on after the last one, though that is sealed meanwhile"
+        )
 
     async def test_what_does_not_exist_is_absent(self, session: Session) -> None:
         ledger = Ledger(42)
         city = await session.city(ledger)
         await fill(city, ledger, rounds=2, per_round=5)
         for unknown in (b"", b"short", bytes(32), b"\xff" * 32, b"x" * 33):
-            assert await city.raw([unknown]) == {}
-            assert await city.find([unknown]) == {}
-            assert await city.nodes([unknown]) == {}
-            assert await city.latest([unknown]) == {}
-            assert await city.keys([unknown]) == {}
+            assert await city.raw([unknown]) == {}, "raw() leaves out an id that is unknown"
+            assert await city.find([unknown]) == {}, "find() leaves out an id that is unknown"
+            assert await city.nodes([unknown]) == {}, "nodes() leaves out an id that is unknown"
+            assert await city.latest([unknown]) == {}, (
+                "latest() leaves out an author that is unknown"
+            )
+            assert await city.keys([unknown]) == {}, "keys() leaves out an id that is unknown"
         assert await city.objects(["", "nothing", "\U0001f3d9"]) == {}
         for read in (city.raw, city.find, city.nodes, city.latest, city.keys, city.objects):
-            assert await read([]) == {}
-        assert list(await city.rounds(3, 10)) == []
-        assert list(await city.rounds(1, 0)) == []
-        assert list(await city.round_nodes(0)) == []
-        assert list(await city.round_nodes(1 << 62)) == []
+            assert await read([]) == {}, "nothing is asked for, so nothing is answered"
+        assert list(await city.rounds(3, 10)) == [], "rounds() beyond the last are none"
+        assert list(await city.rounds(1, 0)) == [], "a limit of 0 gives nothing"
+        assert list(await city.round_nodes(0)) == [], "there is no round 0"
+        assert list(await city.round_nodes(1 << 62)) == [], (
+            "a round that does not exist has no nodes"
+        )
         for parent in (NodeRef(1, 9, bytes(32)), NodeRef(1 << 62, 0, bytes(32))):
-            assert list(await city.children(parent, (0, 0), 10)) == []
+            assert list(await city.children(parent, (0, 0), 10)) == [], (
+                "a node that does not exist has no children"
+            )
 
     async def test_changed_returns_after_the_timeout(self, session: Session) -> None:
         city = await session.city(Ledger(43))
@@ -240,7 +256,9 @@ class IntakeTests:
             city = await session.backend.city(
                 ledger.genesis, b"genesis file", [*initial, ObjectWrite("late", 1, b"")]
             )
-            assert await city.objects(["late"]) == {}
+            assert await city.objects(["late"]) == {}, (
+                "initial objects are written when a city is new, and never again"
+            )
             await ledger.check(city)
             await session.reopen()
 

@@ -71,7 +71,7 @@ class _Commit(_Write):
     async def finish(self, city: CityStorage, returned: bool) -> None:
         head = (await city.head()).round
         before = self.sealed.round - 1
-        assert head in (before, before + 1)
+        assert head in (before, before + 1), "head() is of a round that nobody committed"
         assert head > before or not returned, "a commit returned, and the round is not stored"
         if head == before:
             await self.ledger.check(city, sample=2)

@@ -21,7 +21,7 @@ class NoteTests:
     async def test_notes_are_kept_and_replaced(self, session: Session) -> None:
         ledger = Ledger(110)
         city = await session.city(ledger)
-        assert await city.notes("") == {}
+        assert await city.notes("") == {}, "a new city has no notes"
         await city.keep({})
         await city.keep({"vote": b"first", "empty": b"", "zero": b"\0" * 3})
         await city.keep({"vote": b"second", "more": bytes(range(256))})
@@ -32,9 +32,13 @@ class NoteTests:
             "zero": b"\0" * 3,
         }
         for _ in range(2):
-            assert await city.notes("") == expected
-            assert await city.notes("vote") == {"vote": b"second"}
-            assert await city.notes("votes") == {}
+            assert await city.notes("") == expected, (
+                "notes() of no prefix are all, each as it was kept last"
+            )
+            assert await city.notes("vote") == {"vote": b"second"}, (
+                "notes() are those whose names begin so"
+            )
+            assert await city.notes("votes") == {}, "no name begins so"
             await session.reopen()
             city = await session.city(ledger)
         ledger.keep(expected)
@@ -50,8 +54,12 @@ class NoteTests:
             expected = sorted(
                 (name for name in names if name.startswith(prefix)), key=lambda name: name.encode()
             )
-            assert list(found) == expected, prefix
-            assert found == {name: name.encode() for name in expected}
+            assert list(found) == expected, (
+                f"notes({prefix!r}) must be those whose names begin so, in order of UTF-8 bytes"
+            )
+            assert found == {name: name.encode() for name in expected}, (
+                "a note must come back byte by byte"
+            )
 
     async def test_a_note_may_be_as_large_as_is_allowed(self, session: Session) -> None:
         ledger = Ledger(112)
@@ -61,16 +69,18 @@ class NoteTests:
         await city.keep({name: note, "other": note[::-1]})
         await session.reopen()
         city = await session.city(ledger)
-        assert await city.notes("") == {"other": note[::-1], name: note}
+        assert await city.notes("") == {"other": note[::-1], name: note}, (
+            "a note of 1 MiB under a name of 255 bytes must come back"
+        )
 
     async def test_each_city_has_notes_of_its_own(self, session: Session) -> None:
         one, two = Ledger(113), Ledger(114)
         cities = [await session.city(one), await session.city(two)]
         await cities[0].keep({"a": b"one", "b": b"one"})
-        assert await cities[1].notes("") == {}
+        assert await cities[1].notes("") == {}, "a city sees the notes of another"
         await cities[1].keep({"a": b"two"})
         assert await cities[0].notes("") == {"a": b"one", "b": b"one"}
-        assert await cities[1].notes("") == {"a": b"two"}
+        assert await cities[1].notes("") == {"a": b"two"}, "a city sees the notes of another"
 
     async def test_notes_of_overlapping_calls_are_all_kept(self, session: Session) -> None:
         ledger = Ledger(115)
@@ -93,21 +103,27 @@ class NoteTests:
         city = await session.city(ledger)
         for number in range(40):
             found = await city.notes(f"{number:02}/")
-            assert len(found) in (0, 5)
-            assert set(found.values()) <= {b"%d" % number}
+            assert len(found) in (0, 5), "notes of one call are kept all or none"
+            assert set(found.values()) <= {b"%d" % number}, (
+                "a note must be of the call that kept it"
+            )
 
     async def test_checkpoint_hashes_are_of_committed_rounds(self, session: Session) -> None:
         ledger, other = Ledger(117), Ledger(118)
         city = await session.city(ledger)
-        assert await city.checkpoint_hashes([0, 1]) == {}
+        assert await city.checkpoint_hashes([0, 1]) == {}, "there are no rounds yet"
         await fill(city, ledger, rounds=5, per_round=2)
         await fill(await session.city(other), other, rounds=7, per_round=1)
         hashes = {sealed.round: sealed.checkpoint_hash for sealed in ledger.rounds}
         for _ in range(2):
-            assert await city.checkpoint_hashes(range(1, 6)) == hashes
+            assert await city.checkpoint_hashes(range(1, 6)) == hashes, (
+                "checkpoint_hashes() of all rounds"
+            )
             # They are asked for as a transaction names them, in any order and beyond all bounds.
             strange = [5, 0, 6, 2, 2, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
-            assert await city.checkpoint_hashes(strange) == {5: hashes[5], 2: hashes[2]}
-            assert await city.checkpoint_hashes([]) == {}
+            assert await city.checkpoint_hashes(strange) == {5: hashes[5], 2: hashes[2]}, (
+                "rounds that are not there are left out"
+            )
+            assert await city.checkpoint_hashes([]) == {}, "nothing is asked for"
             await session.reopen()
             city = await session.city(ledger)

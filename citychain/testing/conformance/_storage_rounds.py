@@ -60,7 +60,7 @@ class RoundTests:
                 f"round_of_size({size}) is the first round after which the log has that size, "
                 "or None where no round ended there"
             )
-        assert await city.round_of_size(1 << 70) is None
+        assert await city.round_of_size(1 << 70) is None, "no round has that size"
 
     async def test_the_latest_node_is_the_authors_last_linked_one(self, session: Session) -> None:
         ledger = Ledger(62)
@@ -70,11 +70,17 @@ class RoundTests:
         await city.append([*mine, other], {})
         ledger.receive([*mine, other])
         await commit(city, ledger, [mine[0], mine[1], other, mine[2]], rejected=[3])
-        assert (await city.latest([me.author]))[me.author].seq == 1
+        assert (await city.latest([me.author]))[me.author].seq == 1, (
+            "latest() is the author's last linked node of the round"
+        )
         await commit(city, ledger, [mine[3]], rejected=[0])
-        assert (await city.latest([me.author]))[me.author][:2] == (1, 1)
+        assert (await city.latest([me.author]))[me.author][:2] == (1, 1), (
+            "a rejected transaction is nobody's latest node"
+        )
         await commit(city, ledger, [mine[4]])
-        assert (await city.latest([me.author]))[me.author][:2] == (3, 0)
+        assert (await city.latest([me.author]))[me.author][:2] == (3, 0), (
+            "latest() is the node of the later round"
+        )
         await ledger.check(city)
 
     async def test_objects_hold_their_last_state(self, session: Session) -> None:
@@ -115,14 +121,18 @@ class RoundTests:
         await city.append(batch, {})
         ledger.receive(batch)
         for transaction in batch[1::2]:
-            assert await city.find([transaction.tx_id]) == {}
-            assert await city.raw([transaction.tx_id]) == {transaction.tx_id: transaction}
-        assert await city.nodes([start[:12] + bytes(20)]) == {}
-        assert await city.raw([start[:30] + bytes(2), start[:8] + bytes(24)]) == {}
-        assert set(await city.latest([t.author for t in batch])) == {
-            node.author for node in ledger.linked
-        }
-        assert await pending(city) == ledger.pending
+            assert await city.find([transaction.tx_id]) == {}, "find() must compare whole ids"
+            assert await city.raw([transaction.tx_id]) == {transaction.tx_id: transaction}, (
+                "raw() must compare whole ids"
+            )
+        assert await city.nodes([start[:12] + bytes(20)]) == {}, "nodes() must compare whole ids"
+        assert await city.raw([start[:30] + bytes(2), start[:8] + bytes(24)]) == {}, (
+            "raw() must compare whole ids"
+        )
+        authors = {node.author for node in ledger.linked}
+        found = await city.latest([t.author for t in batch])
+        assert set(found) == authors, "latest() must compare whole ids"
+        assert await pending(city) == ledger.pending, "pending() must compare whole ids"
 
     async def test_children_come_in_pages_by_place(self, session: Session) -> None:
         ledger = Ledger(65)
@@ -136,15 +146,19 @@ class RoundTests:
             while page := await city.children(parent, after, 3):
                 found += page
                 after = (page[-1].round, page[-1].seq)
-                assert found == expected[: len(found)]
-                assert len(page) <= 3
-            assert found == expected
-            assert list(await city.children(parent, (2, 1 << 40), 1000)) == [
-                node for node in expected if node.round > 2
-            ]
+                assert found == expected[: len(found)], (
+                    "children() go on after a place, in order of (round, seq)"
+                )
+                assert len(page) <= 3, "a page of children() is longer than its limit"
+            assert found == expected, "pages of children() must give each once, in order"
+            later = [node for node in expected if node.round > 2]
+            found = list(await city.children(parent, (2, 1 << 40), 1000))
+            assert found == later, "children() go on after a place that need not exist"
             other = parent._replace(node_id=bytes(32))
-            assert list(await city.children(other, (0, 0), 10)) == []
-        assert ledger.children(genesis)
+            assert list(await city.children(other, (0, 0), 10)) == [], (
+                "another node at the same place has other children"
+            )
+        assert ledger.children(genesis), "the genesis has children"
 
     async def test_hashes_are_read_in_any_range(self, session: Session) -> None:
         ledger = Ledger(66)
@@ -153,20 +167,32 @@ class RoundTests:
             await commit(city, ledger, ledger.transactions(count))
         size = ledger.head.size
         await ledger.check(city, sample=300)
-        assert await city.leaf_hashes(size - 3, size + 100) == ledger.leaf_hashes[-96:]
-        assert await city.leaf_hashes(size, size + 1) == b""
-        assert await city.leaf_hashes(7, 7) == b""
-        assert await city.subtree_hashes(LEVEL, 1, 3) == b"".join(ledger.subtrees[1:3])
-        assert await city.subtree_hashes(LEVEL, 2, 99) == b"".join(ledger.subtrees[2:])
-        assert await city.subtree_hashes(LEVEL + 8, 0, 1) == b""
+        assert await city.leaf_hashes(size - 3, size + 100) == ledger.leaf_hashes[-96:], (
+            "leaf_hashes() end where the log ends"
+        )
+        assert await city.leaf_hashes(size, size + 1) == b"", "there is no leaf beyond the end"
+        assert await city.leaf_hashes(7, 7) == b"", "an empty range has no hashes"
+        assert await city.subtree_hashes(LEVEL, 1, 3) == b"".join(ledger.subtrees[1:3]), (
+            "subtree_hashes() are those of the range"
+        )
+        assert await city.subtree_hashes(LEVEL, 2, 99) == b"".join(ledger.subtrees[2:]), (
+            "subtree_hashes() end at the first that is not stored"
+        )
+        assert await city.subtree_hashes(LEVEL + 8, 0, 1) == b"", (
+            "a level without subtrees has no hashes"
+        )
 
     async def test_rounds_are_read_in_pages(self, session: Session) -> None:
         ledger = Ledger(67)
         city = await session.city(ledger)
         await fill(city, ledger, rounds=5, per_round=2)
-        assert list(await city.rounds(2, 3)) == ledger.rounds[1:4]
-        assert list(await city.rounds(5, 3)) == ledger.rounds[4:]
-        assert list(await city.rounds(0, 1)) == ledger.rounds[:1]
+        assert list(await city.rounds(2, 3)) == ledger.rounds[1:4], (
+            "rounds() gives `limit` rounds from `first` on"
+        )
+        assert list(await city.rounds(5, 3)) == ledger.rounds[4:], (
+            "rounds() ends with the last round"
+        )
+        assert list(await city.rounds(0, 1)) == ledger.rounds[:1], "the first round is 1"
 
     async def test_a_round_is_committed_once(self, session: Session) -> None:
         ledger = Ledger(70)
@@ -195,8 +221,10 @@ class RoundTests:
         ]
         results = await asyncio.gather(*map(city.commit, rivals), return_exceptions=True)
         winners = [rival for rival, result in zip(rivals, results, strict=True) if not result]
-        assert len(winners) == 1
-        assert [type(result) for result in results if result] == [RoundTaken] * 3
+        assert len(winners) == 1, "exactly one of several commits of a round succeeds"
+        assert [type(result) for result in results if result] == [RoundTaken] * 3, (
+            "the others must get RoundTaken"
+        )
         ledger.commit(winners[0])
         await ledger.check(city)
 
@@ -238,8 +266,8 @@ class RoundTests:
             city = await session.city(ledger)
             for _ in range(2):
                 epoch = await city.acquire_lease("me", TTL)
-                assert epoch is not None
-                assert epoch > epochs[-1]
+                assert epoch is not None, "who holds the lease may acquire it again"
+                assert epoch > epochs[-1], "epochs must grow by each acquisition"
                 epochs.append(epoch)
             await city.renew_lease(epochs[-1], TTL)
             await session.reopen()
@@ -251,25 +279,25 @@ class RoundTests:
         await city.renew_lease(epochs[-1], TTL)
         await city.release_lease(epochs[-1])
         epoch = await city.acquire_lease("me", TTL)
-        assert epoch is not None
-        assert epoch > epochs[-1]
+        assert epoch is not None, "a lease that was given up is free"
+        assert epoch > epochs[-1], "epochs must grow by each acquisition"
 
     async def test_leases_of_overlapping_calls_differ(self, session: Session) -> None:
         city = await session.city(Ledger(74))
         epochs = await asyncio.gather(*(city.acquire_lease("me", TTL) for _ in range(5)))
         granted = [epoch for epoch in epochs if epoch is not None]
-        assert granted
-        assert len(set(granted)) == len(granted)
+        assert granted, "nobody got the lease"
+        assert len(set(granted)) == len(granted), "each acquisition has an epoch of its own"
 
     async def test_a_commit_under_an_older_epoch_is_refused(self, session: Session) -> None:
         ledger = Ledger(75)
         city = await session.city(ledger)
         old = await city.acquire_lease("me", TTL)
-        assert old is not None
+        assert old is not None, "nobody holds the lease yet"
         ledger.epoch = old
         await fill(city, ledger, rounds=1, per_round=3)
         new = await city.acquire_lease("me", TTL)
-        assert new is not None
+        assert new is not None, "who holds the lease may acquire it again"
         batch = ledger.transactions(3)
         await city.append(batch, {})
         ledger.receive(batch)
@@ -302,11 +330,15 @@ class RoundTests:
             part = [certificates[round - 1] for round in batch]
             await city.certify(part)
             ledger.certify(part)
-            assert (await city.head()).certified_round == certified
+            assert (await city.head()).certified_round == certified, (
+                "certified_round is the last up to which all are certified"
+            )
             await ledger.check(city, sample=2)
             await session.reopen()
             city = await session.city(ledger)
-            assert (await city.head()).certified_round == certified
+            assert (await city.head()).certified_round == certified, (
+                "certified_round must be found again"
+            )
         await city.certify([replace(certificates[0], votes=())])
         await ledger.check(city)
 

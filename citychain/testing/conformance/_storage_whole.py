@@ -50,8 +50,10 @@ class WholeTests:
         city = await session.city(ledger)
         for batch in batches:
             stored = len(await city.raw([t.tx_id for t in batch]))
-            assert stored in (0, len(batch))
-            assert len(await city.keys([batch[0].tx_id])) == (stored > 1)
+            assert stored in (0, len(batch)), "an append is stored all or none"
+            assert len(await city.keys([batch[0].tx_id])) == (stored > 1), (
+                "keys are stored with the transactions of their call, or not"
+            )
             if stored:
                 ledger.receive(batch, {batch[0].tx_id: b"key"} if stored > 1 else {})
         await ledger.check(city)
@@ -76,7 +78,9 @@ class WholeTests:
             try:
                 await city.commit(sealed)
             except RoundTaken:
-                assert (await city.head()).round == sealed.round
+                assert (await city.head()).round == sealed.round, (
+                    "RoundTaken by a round that is not there"
+                )
             ledger.commit(sealed)
         await ledger.check(city)
 
@@ -98,7 +102,9 @@ class WholeTests:
             return_exceptions=True,
         )
         failed = [isinstance(result, Exception) for result in results]
-        assert failed == [False, True, False, True, True, False], results
+        assert failed == [False, True, False, True, True, False], (
+            f"each call fails or not by itself: {results}"
+        )
         one.receive(batch)
         two.receive(other)
         await one.check(cities[0])
@@ -140,10 +146,11 @@ class WholeTests:
             while not done.is_set():
                 known = list(ledger.received)[-30:]
                 sealed = [tx_id for tx_id in known if tx_id in ledger.sealed]
-                assert list(await city.raw(known)) == known or set(await city.raw(known)) == set(
-                    known
+                raw = await city.raw(known)
+                assert set(raw) == set(known), "raw() lacks what an append that returned stored"
+                assert set(await city.find(sealed)) == set(sealed), (
+                    "find() lacks what a commit that has returned sealed"
                 )
-                assert set(await city.find(sealed)) == set(sealed)
                 await asyncio.sleep(0)
 
         await asyncio.gather(seal(), receive(), read())
