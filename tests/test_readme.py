@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,15 +29,12 @@ def installed_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = tmp_path / "site"
     site.mkdir()
     (site / "citychain_nara.py").write_text(block("python", "class NoEmptyNotes"))
-    project = block("toml", "[project.entry-points.citychain]")
-    name = re.search(r'^name = "(.*)"', project, re.MULTILINE)
-    entry = re.search(r"\[project.entry-points.citychain\]\n(.*)", project)
-    assert name is not None
-    assert entry is not None
-    info = site / f"{name[1].replace('-', '_')}-1.0.dist-info"
+    project = tomllib.loads(block("toml", "[project.entry-points.citychain]"))
+    [(entry, module)] = project["project"]["entry-points"]["citychain"].items()
+    info = site / "citychain_nara-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name[1]}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[citychain]\n{entry[1].replace(chr(34), '')}\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: citychain-nara\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[citychain]\n{entry} = {module}\n")
     monkeypatch.setenv("PYTHONPATH", str(site))
     return site
 
