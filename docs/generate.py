@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -40,15 +40,14 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
-@cache
-def generated() -> dict[Path, str]:
-    """Each page that has generated text, as it must be."""
-    pages = {DOCS / "reference" / name: text for name, text in reference.pages().items()}
+def generated() -> dict[Path, Callable[[], str]]:
+    """Each page that has generated text, and what makes the page as it must be."""
+    pages = {DOCS / "reference" / name: page for name, page in reference.pages().items()}
     for path in sorted(DOCS.rglob("*.md")):
-        if path.parent.name not in ("reference", "_build"):
+        if path not in pages and "_build" not in path.parts:
             text = path.read_text("utf-8")
             if "<!-- generated: " in text:
-                pages[path] = BLOCK.sub(_block, text)
+                pages[path] = partial(BLOCK.sub, _block, text)
     return pages
 
 
@@ -66,7 +65,8 @@ def main() -> int:
     for path in obsolete():
         path.unlink()
         print(f"removed {path.relative_to(DOCS.parent)}")
-    for path, text in generated().items():
+    for path, page in generated().items():
+        text = page()
         if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, "utf-8")
             print(f"wrote {path.relative_to(DOCS.parent)}")

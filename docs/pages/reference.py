@@ -7,8 +7,8 @@ which Sphinx takes from the docstrings.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from importlib import import_module
 from typing import Final
 
@@ -82,9 +82,12 @@ def _expanded(pattern: str) -> Iterator[str]:
             yield found
 
 
-def pages() -> dict[str, str]:
-    """Text of each page by its file's name."""
-    return {"index.md": _index(), **{f"{it}.md": _page(module(it)) for it in public_modules()}}
+def pages() -> dict[str, Callable[[], str]]:
+    """What makes each page, by its file's name."""
+    return {
+        "index.md": _index,
+        **{f"{name}.md": partial(_page, name) for name in public_modules()},
+    }
 
 
 def _index() -> str:
@@ -107,7 +110,8 @@ release.
     return f"{text}\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
 
 
-def _page(it: Module) -> str:
+def _page(name: str) -> str:
+    it = module(name)
     path = it.path.relative_to(TREE).as_posix()
     text = f"{WRITTEN}\n\n# {it.name}\n\n{_summary(it)}\n\nSource: [`{path}`](../../{path})\n"
     shown = {name: _home(it, name) for name in it.public}
