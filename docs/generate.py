@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pages import commands, errors, hooks, reference, settings
+from pages import commands, errors, findings, hooks, reference, settings
 
 __all__ = ["BLOCKS", "generated", "main", "obsolete"]
 
@@ -37,6 +37,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "options of built-in parts": settings.options_of_parts,
     "commands": commands.every_command,
     "errors": errors.every_class,
+    "findings": findings.every_finding,
 }
 
 

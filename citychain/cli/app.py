@@ -20,6 +20,7 @@ from citychain.cli import (
     init,
     keygen,
     plugins,
+    plugins_doctor,
     recover,
     representative,
     serve,
@@ -63,7 +64,10 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name) or plugin_commands().get(cmd_name)
 
 
-TWO_WORDS: Final[Mapping[object, str]] = {cities_import.cities_import: "cities import"}
+TWO_WORDS: Final[Mapping[object, str]] = {
+    cities_import.cities_import: "cities import",
+    plugins_doctor.plugins_doctor: "plugins doctor",
+}
 """Commands that are called by two words, of which the first alone is another command."""
 
 app = typer.Typer(
@@ -76,6 +80,7 @@ for command in (
     init.init,
     serve.serve,
     plugins.plugins,
+    plugins_doctor.plugins_doctor,
     new_plugin.new_plugin,
     keygen.keygen,
     cities.cities,

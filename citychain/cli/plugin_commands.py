@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from citychain.hooks import CommandDefinition
 
-__all__ = ["plugin_commands"]
+__all__ = ["command_of", "plugin_commands"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +37,14 @@ def plugin_commands() -> dict[str, Any]:
     commands = {}
     for name, definition in sorted(registry.commands.items()):
         try:
-            commands[name] = _command(definition)
+            commands[name] = command_of(definition)
         except Exception:
             logger.exception("the sub-command %s of a plugin cannot be used", name)
     return commands
 
 
-def _command(definition: CommandDefinition) -> Any:
+def command_of(definition: CommandDefinition) -> Any:
+    """The sub-command that a plugin offers; raises whatever typer does where it is none."""
     app = definition.app
     if not isinstance(app, typer.Typer):
         app = typer.Typer(add_completion=False)

@@ -19,7 +19,16 @@ from typing import Final
 
 from citychain.errors import PluginError
 
-__all__ = ["LOAD_SECONDS", "Overdue", "Steps", "Work", "guarded", "own_place", "run_in_turn"]
+__all__ = [
+    "LOAD_SECONDS",
+    "Overdue",
+    "Steps",
+    "Work",
+    "guarded",
+    "is_within",
+    "own_place",
+    "run_in_turn",
+]
 
 LOAD_SECONDS: Final = 10.0
 """Time for one plugin: its import and all of its hooks that list something."""
@@ -179,15 +188,19 @@ class _Thread:
             self._ended.set()
 
 
+def is_within(module: object, package: str) -> bool:
+    """Whether a module, by its name, is of a package."""
+    return isinstance(module, str) and f"{module}.".startswith(f"{package}.")
+
+
 def own_place(stack: list[FrameType], package: str) -> str:
     """``FILE:LINE (FUNCTION)`` of the innermost frame of a package; empty if it has none.
 
     Args:
         stack: The innermost frame last.
-        package: A top-level package.
     """
     for frame in reversed(stack):
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+        if is_within(frame.f_globals.get("__name__"), package):
             code = frame.f_code
             return f"{code.co_filename}:{frame.f_lineno} ({code.co_name})"
     return ""

@@ -15,7 +15,7 @@ from citychain.errors import PluginError
 from citychain.hooks.checks import KINDS, check_functions, check_requirements, offers
 from citychain.hooks.loading import Overdue, Steps, Work, run_in_turn
 
-__all__ = ["BUILTIN", "Plugin", "PluginRecord", "load", "load_builtin", "record_of"]
+__all__ = ["BUILTIN", "Plugin", "PluginRecord", "load", "load_builtin", "package_of", "record_of"]
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ built-in parts away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -40,7 +40,14 @@ from citychain.nearest import did_you_mean
 from citychain.ports import StoredRound
 from citychain.types import SealedRound
 
-__all__ = ["ENTRY_POINT_GROUP", "PluginRecord", "Registry", "load_plugins"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "PluginRecord",
+    "Registry",
+    "claim_of",
+    "load_plugins",
+    "not_wanted",
+]
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +105,14 @@ class Registry:
 
     def _offers(self, hook: str) -> list[Any]:
         return [o for plugin in self._plugins.values() for o in plugin.offers.get(hook, ())]
+
+    def owners(self) -> dict[tuple[str, str], str]:
+        """Who has each name, by kind and name: a plugin's key, or why nobody has it."""
+        plugins = self._plugins.values()
+        return {
+            **{claim: plugin.key for plugin in plugins for claim in _claims(plugin)},
+            **self.contested,
+        }
 
     # Parts by name
 
@@ -274,24 +289,32 @@ def load_plugins(
     found.sort(key=lambda pair: (canonicalize_name(pair[0].distribution), pair[0].name))
     _warn_of_unknown("allow", allow or (), [record for record, _ in found])
     _warn_of_unknown("disabled", disabled, [record for record, _ in found])
-    left_out = [_not_wanted(record, allow, disabled) for record, _ in found]
-    wanted = [pair for pair, out in zip(found, left_out, strict=True) if out is None]
-    loaded = iter(load(manager, wanted, load_seconds))
-    plugins += [next(loaded) if out is None else out for out in left_out]
+    reasons = [not_wanted(record, allow, disabled) for record, _ in found]
+    loaded = iter(
+        load(
+            manager,
+            [pair for pair, reason in zip(found, reasons, strict=True) if not reason],
+            load_seconds,
+        )
+    )
+    plugins += [
+        Plugin(record).left_out("disabled", reason) if reason else next(loaded)
+        for (record, _), reason in zip(found, reasons, strict=True)
+    ]
     plugins, contested = _settle_conflicts(plugins)
     plugins = [_register(manager, plugin) for plugin in plugins]
     return Registry(manager, plugins, contested)
 
 
-def _not_wanted(
+def not_wanted(
     record: PluginRecord, allow: Collection[str] | None, disabled: Collection[str]
-) -> Plugin | None:
-    """A plugin that the configuration leaves out, as such."""
+) -> str:
+    """Why the configuration leaves a plugin out; empty if it does not."""
     if _matches(record, disabled):
-        return Plugin(record).left_out("disabled", "it is in plugins.disabled")
+        return "it is in plugins.disabled"
     if allow is not None and not _matches(record, allow):
-        return Plugin(record).left_out("disabled", "it is not in plugins.allow")
-    return None
+        return "it is not in plugins.allow"
+    return ""
 
 
 def _matches(record: PluginRecord, names: Iterable[str]) -> bool:
@@ -318,17 +341,28 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
     return plugin
 
 
+def claim_of(hook: str, offer: Any) -> tuple[str, str] | None:
+    """Kind and name that an offer claims, which no other may; ``None`` if it claims none."""
+    if hook == "citychain_interceptors":
+        return None
+    return KINDS[hook], offer.slug if hook == "citychain_cities" else offer.name
+
+
+def _claims(plugin: Plugin) -> Iterator[tuple[str, str]]:
+    for hook, offered in plugin.offers.items():
+        for offer in offered:
+            if (claim := claim_of(hook, offer)) is not None:
+                yield claim
+
+
 def _settle_conflicts(
     plugins: list[Plugin],
 ) -> tuple[list[Plugin], dict[tuple[str, str], str]]:
     """Leave out whoever claims what another claims; say which names nobody has now."""
     claims: dict[tuple[str, str], list[Plugin]] = {}
     for plugin in plugins:
-        for hook, offered in plugin.offers.items():
-            if hook != "citychain_interceptors":
-                for offer in offered:
-                    name = offer.slug if hook == "citychain_cities" else offer.name
-                    claims.setdefault((KINDS[hook], name), []).append(plugin)
+        for claim in _claims(plugin):
+            claims.setdefault(claim, []).append(plugin)
     losers: dict[str, str] = {}
     contested: dict[tuple[str, str], str] = {}
     for (kind, name), claimants in claims.items():

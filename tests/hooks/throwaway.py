@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class Site:
         version: str = "1.0",
         requires: Sequence[str] = (),
         preamble: str = PREAMBLE,
+        group: str = ENTRY_POINT_GROUP,
+        files: Mapping[str, str] | None = None,
     ) -> str:
         """Install a distribution with one module and one entry point.
 
@@ -52,21 +54,30 @@ class Site:
             source: The module's text, below ``preamble``.
             entry: The entry point's name; the distribution's if absent.
             target: Appended to the module's name: an object in it, or extras.
+            group: Of the entry point; none if empty.
+            files: Makes the module a package, and these files its others.
 
         Returns:
             The module's name.
         """
         module = "throwaway_" + distribution.replace("-", "_")
-        (self.folder / f"{module}.py").write_text(preamble + source)
+        if files is None:
+            (self.folder / f"{module}.py").write_text(preamble + source)
+        else:
+            package = self.folder / module
+            package.mkdir()
+            for name, text in {**files, "__init__.py": preamble + source}.items():
+                (package / name).write_text(text)
         info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
             + "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
         )
-        (info / "entry_points.txt").write_text(
-            f"[{ENTRY_POINT_GROUP}]\n{entry or distribution} = {module}{target}\n"
-        )
+        if group:
+            (info / "entry_points.txt").write_text(
+                f"[{group}]\n{entry or distribution} = {module}{target}\n"
+            )
         return module
 
     def load(

@@ -34,6 +34,7 @@ class DistrictOptions(BaseModel):
         "teramachi",
         "yuwaku",
     )
+    """Those that data may name."""
 
 
 class Districts(SealedRounds):

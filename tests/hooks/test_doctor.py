@@ -1,0 +1,228 @@
+"""The doctor finds all that is wrong, each with its place and its fix, and else nothing.
+
+Each fault has a distribution that has it and no other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ailing import APPROVE, FAULTS, MEMORY, PREAMBLE, SOUND, Fault, cities, rule
+from cli.conftest import Ran, run_here
+from throwaway import CITY, STORAGE, Site
+
+from citychain.cli.doctor import FINDINGS, Finding, examine
+from citychain.config import PluginsSettings
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+def look(site: Site, fault: Fault) -> list[Finding]:
+    """Install a distribution and examine it, with nothing beside it."""
+    site.install(
+        "broken",
+        fault.source,
+        **{"preamble": PREAMBLE, "requires": ["citychain"], **fault.install},
+    )
+    return examine(
+        "broken",
+        PluginsSettings(
+            disabled=("broken",) if fault.disabled else (),
+            allow=("broken",),
+            load_seconds=fault.load_seconds,
+        ),
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_a_fault_is_found_with_its_place_and_its_fix(
+    site: Site, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "not-final" in fault.found:
+        monkeypatch.setattr("citychain.cli.doctor.trial.FINAL_SECONDS", 1.0)
+    monkeypatch.setattr("citychain.cli.doctor.trials.TRIAL_SECONDS", fault.trial_seconds)
+    monkeypatch.setattr("citychain.hooks.checks.OFFERS_MAX", 1_000)
+    found = look(site, fault)
+    assert {finding.code for finding in found} == set(fault.found), found
+    for finding in found:
+        assert fault.found[finding.code] in f"{finding.where}  {finding.what}  {finding.fix}"
+        assert finding.fix
+        assert finding.where
+
+
+def test_every_finding_has_a_distribution_that_has_it() -> None:
+    assert {code for fault in FAULTS for code in fault.found} == FINDINGS.keys() - {"not-installed"}
+
+
+# --- more than one at once
+
+MANY = """
+import time
+from pydantic import BaseModel
+
+class Options(BaseModel):
+    height: int = 1
+
+class Rule(SealedRounds):
+    async def decide(self, round, candidates, held_since, refused, state):
+        time.sleep(0.3)
+        return await super().decide(round, candidates, held_since, refused, state)
+
+@hookimpl
+def citychain_cities():
+    yield CityDefinition("Harbour")
+    yield CityDefinition("pier", dag="tide")
+    yield CityDefinition("market")
+    yield "quay"
+
+@hookimpl
+def citychain_dag_handlers(settings):
+    return []
+
+@hookimpl
+async def citychain_storage_backends():
+    return []
+
+@hookimpl
+def citychain_consensus_steps():
+    yield ConsensusDefinition("bell", print)
+    raise OSError("no more")
+
+class Rules:
+    @hookimpl
+    def citychain_dag_handlers(self):
+        yield DagDefinition("tides", lambda options, city: Rule(city), Options)
+
+    @hookimpl
+    def citychain_stores(self): ...
+
+    def citychain_commands(self): ...
+
+rules = Rules()
+"""
+
+
+def test_many_faults_are_told_at_once(site: Site) -> None:
+    site.install(
+        "broken",
+        MANY,
+        preamble=PREAMBLE,
+        requires=["sundial>=2", "pluggy>=99"],
+        files={"wrong.py": "1 / 0\n"},
+    )
+    entry_points = site.folder / "broken-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(
+        "[citychain]\nbroken = throwaway_broken\nrules = throwaway_broken:rules\n"
+        "[city-chain]\nwrong = throwaway_broken.wrong\n"
+    )
+    site.install("rival", CITY.format(slug="market"))
+    found = examine("broken", PluginsSettings(allow=("broken", "rival")))
+    codes = [finding.code for finding in found]
+    assert sorted(codes) == sorted(
+        [
+            "wrong-group",
+            "missing-requirement",
+            "unfit-requirement",
+            "citychain-not-required",
+            "untyped",
+            "import-failed",
+            "hook-signature",
+            "async-hook",
+            "slug",
+            "wrong-type",
+            "hook-failed",
+            "misspelt-hook",
+            "unmarked-hook",
+            "api-version-old",
+            "conflict",
+            "city-parts",
+            "option-undocumented",
+            "options-extra",
+            "blocks-loop",
+        ]
+    ), found
+
+
+def test_a_conflict_names_the_other(site: Site) -> None:
+    site.install("broken", CITY.format(slug="pier") + STORAGE.format(name="shelf"))
+    site.install("rival", CITY.format(slug="pier"))
+    found = examine("broken", PluginsSettings(allow=("broken", "rival")))
+    [conflict] = [finding for finding in found if finding.code == "conflict"]
+    assert conflict.what == "city 'pier' is offered by rival:rival too, so neither is loaded"
+
+
+def test_a_name_that_is_not_installed_has_a_nearest(site: Site) -> None:
+    site.install("broken-harbour", "")
+    [finding] = examine("broken_harbor", PluginsSettings())
+    assert (finding.code, finding.fix) == ("not-installed", "did you mean broken-harbour?")
+
+
+# --- where all is well
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    ["citychain", *sorted(path.name for path in (TREE / "plugins").glob("citychain-*"))],
+)
+def test_our_own_are_clean(distribution: str) -> None:
+    assert examine(distribution, PluginsSettings()) == []
+
+
+@pytest.mark.parametrize(
+    "source", [rule(), APPROVE.format("", ""), MEMORY.format(city="...", backend="")]
+)
+def test_a_sound_part_is_clean(site: Site, source: str) -> None:
+    site.install("sound", source, preamble=PREAMBLE, requires=["citychain"])
+    assert examine("sound", PluginsSettings(allow=("sound",))) == []
+
+
+# --- the command
+
+
+def run(site: Site, *arguments: str) -> Ran:
+    return run_here(
+        "plugins",
+        "doctor",
+        *arguments,
+        cwd=site.folder,
+        env={"CITYCHAIN_PLUGINS__ALLOW": '["broken"]'},
+    )
+
+
+def test_the_command_tells_a_finding_a_line_and_exits_with_1(site: Site) -> None:
+    site.install("broken", cities("yield CityDefinition('Harbour')"), preamble=PREAMBLE)
+    ran = run(site, "broken")
+    assert ran.code == 1
+    assert ran.out.splitlines() == [
+        "WARNING  broken  its requirements do not name citychain  "
+        'add "citychain" to dependencies in pyproject.toml',
+        f"ERROR    {site.folder}/throwaway_broken.py:3  citychain_cities: 'Harbour' is not a slug  "
+        "write 1 to 63 of a-z, 0-9 and '-', starting with a letter",
+    ]
+    assert ran.err.splitlines()[-1] == "broken: 1 error, 1 warning"
+
+
+def test_the_command_tells_findings_as_json(site: Site) -> None:
+    site.install("broken", "x = 1\n", preamble=PREAMBLE, requires=["citychain"])
+    ran = run(site, "broken", "--json")
+    assert ran.code == 1
+    assert ran.record == {
+        "level": "ERROR",
+        "code": "no-hooks",
+        "where": "broken: entry point broken",
+        "what": "it offers nothing",
+        "fix": "write a function for a hook (docs/hooks.md) and mark it with @hookimpl",
+    }
+
+
+def test_warnings_alone_are_no_failure(site: Site) -> None:
+    site.install("broken", SOUND, preamble=PREAMBLE)
+    ran = run(site, "broken")
+    assert (ran.code, ran.out.partition(" ")[0]) == (0, "WARNING")
+
+
+def test_wrong_usage_exits_with_2(site: Site) -> None:
+    assert run(site).code == 2
+    (site.folder / "citychain.toml").write_text("[plugin]\n")
+    assert run(site, "broken").code == 2
