@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from citychain.client.keys import create_key
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_representative, open_server
+from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import ConfigurationError, InvalidRound
 from citychain.explain import Source, explain
@@ -50,15 +51,13 @@ class CityServer:
     """Host and port."""
     _settings: Settings
     _directory: Path
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def client(self, city: str, *, timeout: timedelta = timedelta(seconds=30)) -> CityClient:
         """A client of one of its cities; enter it to use it.
 
         Args:
-            timeout: How long a call is repeated while the server refuses it for the moment.
-                What a server tells at once is told at once with a second: it asks for longer
-                waits than that.
+            timeout: How long a call is repeated while the server refuses it for the moment. With
+                one second such a refusal is raised at once: servers ask for longer waits.
         """
         return CityClient(city, ChannelFactory([self.address]), timeout=timeout)
 
@@ -73,22 +72,22 @@ class CityServer:
         """An honest representative elsewhere, at work until this is left.
 
         It follows the city through the server, computes each round anew with parts of its own,
-        and votes, or objects.
+        and votes, or objects. A key goes on where it was.
 
         Args:
             key: It votes once this has a seat in the committee.
             objected: Told of the round that it refuses, once.
         """
         core = CoreContainer(settings=self._settings)
-        directory = self._directory / f"representative-{next(self._numbers)}"
         async with core.compute(), self.client(city) as client:
             genesis = Genesis.from_bytes((await client.info()).genesis_file)
+            who = f"{genesis.city}-{key_id(key.public_key).hex()}"
             async with open_representative(
                 core,
                 genesis=genesis,
                 key=key,
                 client=client,
-                directory=directory,
+                directory=self._directory / "representatives" / who,
                 objected=objected,
             ) as representative:
                 work = asyncio.create_task(representative.run())
@@ -96,7 +95,8 @@ class CityServer:
                     yield representative
                 finally:
                     work.cancel()
-                    await asyncio.gather(work, return_exceptions=True)
+                    with suppress(asyncio.CancelledError):
+                        await work
 
 
 class CityServerFactory:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from citychain.errors import CityUnavailable
+from citychain.errors import CityUnavailable, DirectoryInUse
+from citychain.following.representative import Representative
 from citychain.handler import Received
 from citychain.testing import FailingStorage, FakeClock, StallingConsensus
 from citychain.types import State
@@ -134,3 +135,38 @@ def test_the_plugin_imports_nothing_heavy_and_its_fixtures_work_in_a_fresh_proje
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
     result.assert_outcomes(passed=2)
+
+
+async def test_a_representative_goes_on_where_it_was_and_stands_in_one_place_alone(
+    city_server: Any, signed_transactions: Any, tmp_path: Any
+) -> None:
+    key = signed_transactions.key(1)
+    seat = {"public_key": key.public_key.hex(), "stake": 1}
+    cities = {"tokyo": {"storage": "sqlite", "consensus": "poh-pop", "committee": [seat]}}
+    for time in (1, 2):
+        async with (
+            city_server(cities, directory=tmp_path) as server,
+            server.client("tokyo") as city,
+            server.representative("tokyo", key),
+        ):
+            [sent] = await signed_transactions(city)
+            await city.submit([sent])
+            await city.wait([sent.tx_id])
+            assert (await city.info()).head.certified_round == time
+            with pytest.raises(DirectoryInUse, match="a representative has one state directory"):
+                async with server.representative("tokyo", key):
+                    pass
+    assert len([*(tmp_path / "representatives").iterdir()]) == 1
+
+
+async def test_a_representative_that_breaks_off_is_told_when_it_is_left(
+    city_server: Any, signed_transactions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(self: Representative) -> None:
+        raise RuntimeError("broke off")
+
+    monkeypatch.setattr(Representative, "run", run)
+    async with city_server(["tokyo"]) as server:
+        with pytest.raises(RuntimeError, match="broke off"):
+            async with server.representative("tokyo", signed_transactions.key(1)):
+                await asyncio.sleep(0)
