@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from citychain.client.keys import create_key
+from citychain.client.actions import Candidacy
+from citychain.client.keys import create_key, load_key
+from citychain.client.transactions import sign_transaction
+from citychain.crypto.keys import key_id
 from citychain.hooks.definitions import CityDefinition
 from citychain.testing.conformance import CitySuite
+from citychain.types import Presence
 
 
 class TestTheDefault(CitySuite):
@@ -26,7 +30,10 @@ class TestInMemory(CitySuite):
 
 
 class TestWithRepresentatives(CitySuite):
-    """Two representatives vote inside the server, and each node links to others at random."""
+    """Two representatives vote inside the server, until one of them is elected alone; nodes link
+    to others at random."""
+
+    many = 200
 
     @pytest.fixture
     def definition(self):
@@ -35,10 +42,68 @@ class TestWithRepresentatives(CitySuite):
         )
 
     @pytest.fixture
-    def options(self, tmp_path):
+    def files(self, tmp_path):
         files = [tmp_path / "ana.key", tmp_path / "ben.key"]
-        keys = [create_key(file) for file in files]
+        for file in files:
+            create_key(file)
+        return files
+
+    @pytest.fixture
+    def options(self, files):
+        keys = [load_key(file).public_key for file in files]
         return {
-            "committee": [{"public_key": key.public_key.hex()} for key in keys],
+            "committee": [{"public_key": key.hex()} for key in keys],
             "representatives": files,
+            "balances": {"stake": {key_id(keys[0]).hex(): 100}},
+            "consensus_options": {"epoch_rounds": 3, "seed_rounds": 1, "seed_hashes": 10},
         }
+
+    @pytest.fixture
+    def transactions(self, signed_transactions, files):
+        ana = load_key(files[0])
+
+        async def sign(city, count=1, *, key=0):
+            info = await city.info()
+            if not info.head.round:
+                await approved(city, ana, info.genesis, Candidacy("stake", 10))
+            return await signed_transactions(city, count, key=key)
+
+        return sign
+
+
+class TestWhereEachShowsToBeThere(CitySuite):
+    """A key is heard once it has said where it is."""
+
+    many = 200
+    examples = 4
+
+    @pytest.fixture
+    def definition(self):
+        disc = {"latitude_e7": 36_5613000, "longitude_e7": 136_6562000, "radius_m": 15_000}
+        options = {"policy": "claimed", "place": {"disc": disc}}
+        return CityDefinition(
+            "lakeside", storage="memory", consensus="poh-pop", consensus_options=options
+        )
+
+    @pytest.fixture
+    def transactions(self, signed_transactions):
+        async def sign(city, count=1, *, key=0):
+            signer = signed_transactions.key(key)
+            info = await city.info()
+            shown = f"$presence/{key_id(signer.public_key).hex()}"
+            if not (await city.objects([shown]))[shown].version:
+                head = info.head
+                anchor = head.checkpoint_hash if head.round else info.genesis
+                here = Presence(
+                    36_5613000, 136_6562000, 10, head.round, head.round + 500, anchor, ()
+                )
+                await approved(city, signer, info.genesis, here)
+            return await signed_transactions(city, count, key=key)
+
+        return sign
+
+
+async def approved(city, key, genesis, action):
+    signed = sign_transaction(key, genesis=genesis, action=action, with_public_key=True)
+    await city.submit([signed])
+    await city.wait([signed.tx_id])

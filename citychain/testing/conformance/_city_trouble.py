@@ -22,6 +22,8 @@ TURNS_MAX: Final = 300
 """Turns of the event loop after which a call is left to itself."""
 WRITES_MAX: Final = 100
 """More than a small history takes."""
+SECOND_MAX: Final = 4
+"""Writes that a city has that goes on: the lease, a round and its certificate, notes."""
 BUSY: Final = 40
 """Transactions acknowledged before a busy server is closed."""
 
@@ -86,22 +88,32 @@ class TroubleTests:
     async def test_what_was_acknowledged_outlives_a_crash_between_any_two_writes(
         self, cities: Cities, transactions: Sign, before: bool
     ) -> None:
+        """And another crash of who comes after it, at one of its first writes."""
         for write in range(1, WRITES_MAX):
             city, history = cities(), History()
-            crash = CrashingStorage(write, before=before)
+            first = CrashingStorage(write, before=before)
+            second = CrashingStorage(1 + write % SECOND_MAX, before=before)
+
+            async def live(client: CityClient, history: History = history) -> None:
+                for number in (1, 3, 2):
+                    await history.submit(client, await transactions(client, number))
+                    await history.finish(client)
+
             try:
-                await _live_until_it_crashes(city, history, transactions, crash)
+                await _until_it_crashes(city, first, live)
+                await _until_it_crashes(city, second, history.finish)
                 async with city.serve() as serving:
                     await history.settle(serving, cities)
             except AssertionError as error:
                 when = "before" if before else "after"
-                place = " > ".join(crash.writes)
+                places = [" > ".join(crash.writes) for crash in (first, second)]
                 raise AssertionError(
-                    f"after a crash {when} the last of these writes: {place}: {error}"
+                    f"after crashes {when} the last of these writes: {places[0]}; then "
+                    f"{places[1]}: {error}"
                 ) from error
             finally:
                 await city.close()
-            if len(crash.writes) < write:
+            if len(first.writes) < write:
                 return
         pytest.fail(f"a few transactions took more than {WRITES_MAX} writes")
 
@@ -171,24 +183,17 @@ def _address_of(place: Path) -> Path:
     return place.with_suffix(".address")
 
 
-async def _live_until_it_crashes(
-    city: City, history: History, transactions: Sign, crash: CrashingStorage
+async def _until_it_crashes(
+    city: City, crash: CrashingStorage, live: Callable[[CityClient], Coroutine[Any, Any, None]]
 ) -> None:
-    """A few rounds of a city's life; whatever waits for the dead is cut off."""
-
-    async def live(client: CityClient) -> None:
-        for number in (1, 3, 2):
-            await history.submit(client, await transactions(client, number))
-            await history.finish(client)
-
+    """Serve a city until its storage dies, or nothing is left to do."""
     async with city.serve(server=AT_ONCE, storage=crash) as serving:
         life = asyncio.create_task(live(serving.client))
         death = asyncio.create_task(crash.crashed())
         await asyncio.wait({life, death}, return_when=asyncio.FIRST_COMPLETED)
         crash.abandon()
-        for task in (life, death):
-            if not task.done():
-                task.cancel()
+        for task in (life, death):  # Nobody answers any more.
+            task.cancel()
         await asyncio.wait({life, death})
         if not life.cancelled():
             life.result()

@@ -79,6 +79,9 @@ class CitySuite(SubmissionTests, WatchingTests, TroubleTests, Suite):
         awaited, as the fixture ``signed_transactions`` is::
 
             return partial(signed_transactions, data=b'{"district": "nagamachi"}')
+
+        Where something must come first, such as a presence of the key, it submits that and waits
+        until it is approved.
         """
         return signed_transactions
 
