@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli.conftest import interrupts, start_server
+from cli.conftest import interrupts, start, start_server
 from throwaway import CITY, Reason, Site
 
-__all__ = ["interrupts", "reason", "site", "start_server"]
+__all__ = ["interrupts", "reason", "site", "start", "start_server"]
 
 
 @pytest.fixture

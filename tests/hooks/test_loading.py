@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from throwaway import CITY, STORAGE, Site
 
+from citychain.client.keys import create_key
 from citychain.errors import PluginError
 from citychain.hooks.loading import Overdue, Steps, Work, run_in_turn
 
@@ -224,3 +225,23 @@ def test_ctrl_c_while_a_plugin_hangs_ends_the_program(
     _, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in err
+
+
+def test_two_signals_end_a_server_while_a_plugin_hangs(
+    site: Site, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    reached = tmp_path / "reached"
+    os.mkfifo(reached)
+    site.install("broken", f"{LOOP}\nopen({str(reached)!r}, 'w').close()\nforever()\n")
+    create_key(tmp_path / "operator.key")
+    env = {
+        "CITYCHAIN_PLUGINS__ALLOW": '["broken"]',
+        "CITYCHAIN_PLUGINS__LOAD_SECONDS": str(LONG),
+        "PYTHONPATH": os.pathsep.join([str(site.folder), os.environ.get("PYTHONPATH", "")]),
+    }
+    process = start("serve", "--listen", "127.0.0.1:0", cwd=tmp_path, env=env)
+    reached.read_text()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
