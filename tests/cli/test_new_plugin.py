@@ -155,12 +155,12 @@ def test_wrong_usage_says_what_is_wrong(
 def test_it_prints_the_folder_and_says_in_three_lines_what_is_next(
     citychain: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "src").mkdir()
-    made = citychain("new-plugin", "harbour", "-k", "dag", "-C", "src", cwd=tmp_path)
-    assert (made.code, made.out) == (Exit.OK, "src/citychain-harbour\n")
+    (tmp_path / "my src").mkdir()
+    made = citychain("new-plugin", "harbour", "-k", "dag", "-C", "my src", cwd=tmp_path)
+    assert (made.code, made.out) == (Exit.OK, "my src/citychain-harbour\n")
     assert len(made.err.splitlines()) == 3
-    assert "cd src/citychain-harbour && pip install" in made.err
-    assert [path.name for path in (tmp_path / "src").iterdir()] == ["citychain-harbour"]
+    assert "cd 'my src/citychain-harbour' && pip install" in made.err
+    assert [path.name for path in (tmp_path / "my src").iterdir()] == ["citychain-harbour"]
 
 
 def test_who_may_read_it_is_for_the_umask_to_say(citychain: Any, tmp_path: Path) -> None:

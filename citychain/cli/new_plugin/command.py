@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +52,7 @@ def new_plugin(
     folder = directory / distribution_name(name)
     _write(folder, plugin_files(name, kind))
     print(folder)
-    say(NEXT.format(folder=folder))
+    say(NEXT.format(folder=shlex.quote(str(folder))))
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
