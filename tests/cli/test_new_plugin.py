@@ -187,6 +187,9 @@ def test_what_is_written_is_linted_typed_and_loaded(
     found = {record["distribution"]: record for record in listed.records}
     assert found[f"citychain-{LONGEST}"]["status"] == "active"
     assert len(found[f"citychain-{LONGEST}"]["hooks"]) == len(kinds)
+    doctor = ("plugins", "doctor", f"citychain-{LONGEST}")
+    examined = process(*doctor, cwd=plugin.folder, env=plugin.environment)
+    assert (examined.code, examined.out) == (Exit.OK, ""), examined.out
     written = [path for path in plugin.folder.rglob("*") if path.is_file()]
     assert [path for path in written if "$" in path.read_text()] == []
 

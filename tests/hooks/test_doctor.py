@@ -169,8 +169,26 @@ def test_our_own_are_clean(distribution: str) -> None:
     assert examine(distribution, PluginsSettings()) == []
 
 
+TWO = """
+from citychain import ApprovedByVotes, ConfigurationError, Judgement
+
+class Two(ApprovedByVotes):
+    def __init__(self, options, city):
+        if len(city.genesis.seats) != 2:
+            raise ConfigurationError("give it a committee of two")
+        super().__init__(city)
+
+    async def judge(self, round, candidates, state):
+        return Judgement(self.city.genesis.seats)
+
+@hookimpl
+def citychain_consensus_steps():
+    yield ConsensusDefinition("two", Two, api_version=2)
+"""
+
+
 @pytest.mark.parametrize(
-    "source", [rule(), APPROVE.format("", ""), MEMORY.format(city="...", backend="")]
+    "source", [rule(), APPROVE.format("", ""), MEMORY.format(city="...", backend=""), TWO]
 )
 def test_a_sound_part_is_clean(site: Site, source: str) -> None:
     site.install("sound", source, preamble=PREAMBLE, requires=["citychain"])

@@ -62,6 +62,7 @@ class Trial:
         what: The part or city that is tried, for people.
         where: The line that offers it.
         made: The definitions of the plugin's own, and the parts that were made of them.
+        members: Of the city's committee, who all vote inside the server; 0 for the operator alone.
     """
 
     def __init__(
@@ -71,12 +72,16 @@ class Trial:
         what: str,
         where: str,
         made: Callable[[], list[tuple[Any, Any]]],
+        members: int = 0,
     ) -> None:
         self._registry = registry
         self._slug, self._table = city
         self._what = what
         self._where = where
         self._made = made
+        self._members = members
+        self.refused = False
+        """A part did not take a city like this one."""
 
     def run(self, attempt: Attempts) -> list[Finding]:
         """What was found; ends when the city does, or is overdue."""
@@ -112,15 +117,20 @@ class Trial:
         from citychain.client.keys import create_key
         from citychain.config import Settings
         from citychain.containers import CoreContainer, open_directory
-        from citychain.errors import CityUnavailable
+        from citychain.errors import CityUnavailable, ConfigurationError
 
         create_key(folder / "operator.key")
+        table = dict(self._table)
+        if self._members:
+            files = [folder / f"member{number}.key" for number in range(self._members)]
+            keys = [create_key(file).public_key.hex() for file in files]
+            table |= {"committee": [{"public_key": key} for key in keys], "representatives": files}
         settings = Settings.model_validate(
             {
                 "data_dir": folder / "data",
                 "operator_key": folder / "operator.key",
                 "pacer": {"min_seconds": 0.01, "max_seconds": 0.05},
-                "cities": {self._slug: self._table},
+                "cities": {self._slug: table},
             }
         )
         core = CoreContainer(settings=settings)
@@ -137,6 +147,7 @@ class Trial:
             cause = error.__cause__ or error
             if isinstance(cause, FactoryFailed):
                 inner = cause.__cause__ or cause
+                self.refused = isinstance(inner, ConfigurationError)
                 findings.append(self._failed("factory-failed", "making it failed", inner, package))
             else:
                 findings.append(self._failed("city-failed", "opening it failed", cause, package))
