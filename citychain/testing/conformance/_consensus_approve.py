@@ -39,35 +39,35 @@ def other_version(stored: StoredRound) -> StoredRound:
 class ApproveTests:
     """Part of `ConsensusSuite`."""
 
-    def batches(self, town: Town, traffic: Batches) -> Iterator[list[Transaction]]:
+    def life(self, town: Town, batches: Batches) -> Iterator[list[Transaction]]:
         raise NotImplementedError
 
     async def test_certificates_verify(
-        self, town: Town, traffic: Batches, representatives: Sequence[SigningKey]
+        self, town: Town, batches: Batches, representatives: Sequence[SigningKey]
     ) -> None:
         certificates = []
         async with town.opened(representatives) as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 certificates.append(await _approved(step, await town.seal(step, new)))
                 await town.storage.certify(certificates[-1:])
         town.check(certificates)
         town.signed.check()
 
     async def test_rounds_are_approved_at_once_and_in_any_order(
-        self, town: Town, traffic: Batches, representatives: Sequence[SigningKey]
+        self, town: Town, batches: Batches, representatives: Sequence[SigningKey]
     ) -> None:
         async with town.opened(representatives) as step:
-            rounds = [await town.seal(step, new) for new in self.batches(town, traffic)]
+            rounds = [await town.seal(step, new) for new in self.life(town, batches)]
             order = [*rounds[1::2], *rounds[::2][::-1]]
             certificates = await asyncio.gather(*(_approved(step, round) for round in order))
         town.check(sorted(certificates, key=lambda certificate: certificate.round))
         town.signed.check()
 
     async def test_a_restart_repeats_the_votes(
-        self, town: Town, traffic: Batches, representatives: Sequence[SigningKey]
+        self, town: Town, batches: Batches, representatives: Sequence[SigningKey]
     ) -> None:
         async with town.opened(representatives) as step:
-            rounds = [await town.seal(step, new) for new in self.batches(town, traffic)]
+            rounds = [await town.seal(step, new) for new in self.life(town, batches)]
             first = [await _approved(step, round) for round in rounds]
         for certified in (False, True):
             if certified:
@@ -177,7 +177,7 @@ class ApproveTests:
         town.signed.check()
 
     async def test_it_works_behind_a_proxy(
-        self, town: Town, traffic: Batches, representatives: Sequence[SigningKey]
+        self, town: Town, batches: Batches, representatives: Sequence[SigningKey]
     ) -> None:
         """What a server wraps for a test, a recorder or a fake, is no instance of its class."""
         storage = Behind(town.storage)
@@ -188,7 +188,7 @@ class ApproveTests:
                 "be found by getattr"
             )
             certificates = []
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = tuple(town.rounds.candidates(new).transactions)
                 state = OnlyState(Behind(town.storage))
                 await step.judge(town.rounds.round, candidates, state)

@@ -47,16 +47,16 @@ class JudgeTests:
     rounds: ClassVar[int]
     big_batch: ClassVar[int]
 
-    def batches(self, town: Town, traffic: Batches) -> Iterator[list[Transaction]]:
-        """Candidates of one round after the other, as long as the rounds are sealed."""
-        for new in islice(traffic(town.rounds), self.rounds):
+    def life(self, town: Town, batches: Batches) -> Iterator[list[Transaction]]:
+        """New transactions of one round after the other, as long as the rounds are sealed."""
+        for new in islice(batches(town.rounds), self.rounds):
             yield list(new)
 
     # --- the same
 
-    async def test_judging_again_says_the_same(self, town: Town, traffic: Batches) -> None:
+    async def test_judging_again_says_the_same(self, town: Town, batches: Batches) -> None:
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 first = await told(town, step, candidates)
                 again = await asyncio.gather(*(told(town, step, candidates) for _ in range(2)))
@@ -67,9 +67,9 @@ class JudgeTests:
                     )
                 await town.seal(step, new)
 
-    async def test_another_instance_says_the_same(self, town: Town, traffic: Batches) -> None:
+    async def test_another_instance_says_the_same(self, town: Town, batches: Batches) -> None:
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 first = await told(town, step, candidates)
                 async with town.opened() as fresh:
@@ -82,10 +82,10 @@ class JudgeTests:
                 await town.seal(step, new)
 
     async def test_who_only_follows_says_the_same(
-        self, town: Town, traffic: Batches, representatives: Sequence[SigningKey]
+        self, town: Town, batches: Batches, representatives: Sequence[SigningKey]
     ) -> None:
         async with town.opened(representatives) as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 first = await told(town, step, candidates)
                 async with town.opened(followed=True) as follower:
@@ -97,10 +97,10 @@ class JudgeTests:
                 await town.seal(step, new)
 
     async def test_a_replay_by_another_instance_gives_the_same_rounds(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 await town.seal(step, new)
         async with town.opened(followed=True) as verifier:
             try:
@@ -109,11 +109,11 @@ class JudgeTests:
                 pytest.fail(f"a verifier does not come to the same round: {error}", pytrace=False)
 
     async def test_the_order_of_candidates_does_not_matter(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         choose = random.Random(1)
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 first = await told(town, step, candidates)
                 shuffled = choose.sample(candidates, len(candidates))
@@ -127,11 +127,11 @@ class JudgeTests:
                 await town.seal(step, new)
 
     async def test_only_the_rounds_time_counts(
-        self, town: Town, traffic: Batches, monkeypatch: pytest.MonkeyPatch
+        self, town: Town, batches: Batches, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now, now_ns = time.time, time.time_ns
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 first = await told(town, step, candidates)
                 await town.clock.advance(10 * YEAR_SECONDS)
@@ -146,23 +146,23 @@ class JudgeTests:
                 await town.seal(step, new)
 
     async def test_other_processes_say_the_same(
-        self, town: Town, traffic: Batches, elsewhere: Elsewhere
+        self, town: Town, batches: Batches, elsewhere: Elsewhere
     ) -> None:
         lines = []
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 lines.append((await told(town, step, candidates)).text())
                 await town.seal(step, new)
         elsewhere.agrees("\n".join(lines))
 
     async def test_any_event_loop_will_do(
-        self, town: Town, new_town: Any, traffic: Batches
+        self, town: Town, new_town: Any, batches: Batches
     ) -> None:
         async def lived(town: Town) -> list[Said]:
             said = []
             async with town.opened() as step:
-                for new in self.batches(town, traffic):
+                for new in self.life(town, batches):
                     said.append(await told(town, step, town.rounds.candidates(new).transactions))
                     await town.seal(step, new)
             return said
@@ -178,10 +178,10 @@ class JudgeTests:
     # --- what goes in
 
     async def test_judging_leaves_its_arguments_as_they_are(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 before, round = list(candidates), town.rounds.round
                 state = OnlyState(town.storage)
@@ -192,10 +192,10 @@ class JudgeTests:
                 await town.seal(step, new)
 
     async def test_a_read_that_fails_fails_the_judgement(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 expected = await told(town, step, candidates)
                 await self._with_failing_reads(town, step, candidates)
@@ -221,10 +221,10 @@ class JudgeTests:
             return
 
     async def test_judging_can_be_cancelled_at_each_await(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 expected = await told(town, step, candidates)
 
@@ -251,9 +251,9 @@ class JudgeTests:
                 await town.seal(step)
 
     async def test_very_many_candidates_are_judged(
-        self, town: Town, new_town: Any, ordinary: Ordinary
+        self, town: Town, new_town: Any, traffic: Ordinary, authors: Sequence[SigningKey]
     ) -> None:
-        crowd = town.rounds.sign.crowd(self.big_batch, ordinary)
+        crowd = town.rounds.sign.crowd(self.big_batch, traffic, authors)
         async with Executor(2) as compute, new_town(compute=compute).opened() as step:
             judgement = await step.judge(town.rounds.round, crowd, town.storage)
             check_judgement(judgement, crowd)
@@ -264,12 +264,12 @@ class JudgeTests:
     # --- what comes out
 
     async def test_a_judgement_fits_its_layout(
-        self, town: Town, traffic: Batches, codes: Collection[str] | None
+        self, town: Town, batches: Batches, codes: Collection[str] | None
     ) -> None:
         places = set()
         passed = False
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = town.rounds.candidates(new).transactions
                 judgement = await step.judge(town.rounds.round, candidates, town.storage)
                 check_judgement(judgement, candidates, codes)
@@ -281,15 +281,16 @@ class JudgeTests:
         )
         assert passed, (
             "every transaction of every round was refused, so little was tested: override the "
-            "fixture `traffic` with what the step lets pass"
+            "fixture `traffic` with what the step lets pass, `authors` with whom, or `batches` "
+            "with whole rounds"
         )
 
     async def test_committees_come_into_office_when_they_are_named(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         due = sorted(town.genesis.seats)
         async with town.opened() as step:
-            for number, new in enumerate(self.batches(town, traffic), start=1):
+            for number, new in enumerate(self.life(town, batches), start=1):
                 candidates = town.rounds.candidates(new).transactions
                 judgement = await step.judge(town.rounds.round, candidates, town.storage)
                 assert sorted(judgement.committee) == due, (

@@ -27,12 +27,12 @@ MIXIN = b"m" * 32
 class EffectTests:
     """Part of `ConsensusSuite`."""
 
-    def batches(self, town: Town, traffic: Batches) -> Iterator[list[Transaction]]:
+    def life(self, town: Town, batches: Batches) -> Iterator[list[Transaction]]:
         raise NotImplementedError
 
-    async def test_effects_are_pure(self, town: Town, traffic: Batches) -> None:
+    async def test_effects_are_pure(self, town: Town, batches: Batches) -> None:
         async with town.opened() as step, town.opened(followed=True) as other:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = [*town.rounds.candidates(new).transactions]
                 effects, passed = await _effects(town, step, candidates)
                 if effects is not None:
@@ -53,11 +53,11 @@ class EffectTests:
                 await town.seal(step, new)
 
     async def test_effects_write_objects_of_the_step_alone(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         initial = {write.object for write in town.genesis.initial_objects()}
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = town.rounds.candidates(new).transactions
                 effects, passed = await _effects(town, step, candidates)
                 if effects is not None:
@@ -65,12 +65,12 @@ class EffectTests:
                 await town.seal(step, new)
 
     async def test_effects_take_whatever_the_rule_approves(
-        self, town: Town, traffic: Batches
+        self, town: Town, batches: Batches
     ) -> None:
         choose = random.Random(3)
         initial = {write.object for write in town.genesis.initial_objects()}
         async with town.opened() as step:
-            for new in self.batches(town, traffic):
+            for new in self.life(town, batches):
                 candidates = town.rounds.candidates(new).transactions
                 effects, passed = await _effects(town, step, candidates)
                 if effects is not None:

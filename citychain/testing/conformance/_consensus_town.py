@@ -68,7 +68,8 @@ class Town:
     """A city that only its test drives.
 
     Args:
-        keys: Further keys that may come into office, or sign transactions.
+        keys: Further keys that may come into office.
+        authors: Keys that sign transactions.
     """
 
     def __init__(
@@ -77,13 +78,14 @@ class Town:
         options: BaseModel,
         committee: Committee,
         keys: Sequence[SigningKey] = (),
+        authors: Sequence[SigningKey] = AUTHORS,
         *,
         num_hashes: int = NUM_HASHES,
         compute: Compute = inline,
     ) -> None:
         self.definition = definition
         self._options = options
-        known = (OPERATOR, *MEMBERS, *AUTHORS, *keys, *(key for key, _ in committee))
+        known = (OPERATOR, *MEMBERS, *AUTHORS, *authors, *keys, *(key for key, _ in committee))
         self.keys = {id_of(key): key for key in known}
         self.public_keys = {id: key.public_key for id, key in self.keys.items()}
         self.genesis = new_genesis(
@@ -96,12 +98,12 @@ class Town:
                 for key, stake in committee
             ],
             balances={
-                asset: {id_of(key).hex(): FUNDS for key in AUTHORS} for asset in (ASSET, "stake")
+                asset: {id_of(key).hex(): FUNDS for key in authors} for asset in (ASSET, "stake")
             },
         )
         self.clock = HurriedClock()
         self.compute = compute
-        self.rounds = Rounds(self.genesis, compute)
+        self.rounds = Rounds(self.genesis, compute, authors)
         self.signed = Signed()
         self._dag = SealedRounds(self.rounds.context())
         self._votes: dict[tuple[bytes, int, bytes], CastVote] = {}
@@ -231,11 +233,11 @@ def every_action(rounds: Rounds, ordinary: Ordinary = ordinary) -> Iterator[list
     yield [rounds.sign(OPERATOR, Witness(key.public_key)) for key in MEMBERS[:2]]
     while True:
         batch = traffic.batch(8)
-        for author in choose.sample(AUTHORS, 4):
-            if choose.random() < 0.7:
+        for author in rounds.authors:
+            if choose.random() < 0.5:
                 batch.append(rounds.sign(author, _presence(rounds, author, choose)))
         for _ in range(6):
-            author = choose.choice(AUTHORS)
+            author = choose.choice(rounds.authors)
             batch.append(rounds.sign(author, _some(rounds, choose)))
         choose.shuffle(batch)
         yield batch
@@ -268,7 +270,9 @@ def _some(rounds: Rounds, choose: random.Random) -> Action:
             Candidacy("stake", amount),
             Withdrawal(ASSET, amount),
             Witness(MEMBERS[3].public_key),
-            _two_votes(rounds, choose.choice((AUTHORS[-1], OPERATOR)), choose.random() < 0.5),
+            _two_votes(
+                rounds, choose.choice((rounds.authors[-1], OPERATOR)), choose.random() < 0.5
+            ),
             Recovery(rounds.round.round, rounds.round.previous_checkpoint, (_seat_of(OPERATOR),)),
         )
     )

@@ -20,14 +20,15 @@ approved. Fixtures to override, where the defaults do not fit:
 `options`           its options, as in citychain.toml
 `committee`         signing keys and stakes of the first committee
 `representatives`   keys that vote inside the server; with them rounds are approved
-`traffic`           makes the transactions of one round after the other
-`ordinary`          makes an action that the step lets pass; one in many is enough
+`traffic`           makes actions that the step lets pass
+`authors`           keys that sign transactions, three or more
+`batches`           makes the transactions of one round after the other, all of them
 `codes`             the codes with which it refuses, all of them
 =================== ==========================================================================
 
 A step that takes votes (`citychain.ports.takes_votes`) is also held to that; for others those
-tests are skipped. `OPERATOR`, `MEMBERS` and `AUTHORS` are the keys that the default traffic is
-signed with, `ASSET` is what authors have, and `every_action` makes it.
+tests are skipped. `OPERATOR`, `MEMBERS` and `AUTHORS` are keys, `ASSET` is what authors have, and
+`every_action` makes the default batches.
 """
 
 from __future__ import annotations
@@ -84,33 +85,40 @@ class ConsensusSuite(JudgeTests, EffectTests, SealTests, ApproveTests, VoteTests
         return [(OPERATOR, 1)]
 
     @pytest.fixture
-    def representatives(self, committee: Committee) -> Sequence[SigningKey]:
-        """Keys that vote inside the server: those of the committee, and `AUTHORS`, who come into
-        office by the default traffic. Override it where others can."""
-        return [*dict.fromkeys((*(key for key, _ in committee), *AUTHORS))]
+    def representatives(
+        self, committee: Committee, authors: Sequence[SigningKey]
+    ) -> Sequence[SigningKey]:
+        """Keys that vote inside the server: those of the committee, and the authors, who can come
+        into office by the default batches. Override it where others can."""
+        return [*dict.fromkeys((*(key for key, _ in committee), *authors))]
 
     @pytest.fixture
-    def ordinary(self) -> Ordinary:
-        """Makes the action of a transaction that the step lets pass, given a
-        `random.Random`: a few bytes of data. Override it for a step that asks more."""
+    def traffic(self) -> Ordinary:
+        """Makes the action of a transaction that the step lets pass, given a `random.Random`:
+        data of a few bytes. Override it for a step that refuses this."""
         return ordinary
 
     @pytest.fixture
-    def traffic(self, ordinary: Ordinary) -> Batches:
+    def authors(self) -> Sequence[SigningKey]:
+        """Three keys or more that sign transactions. Override it for a step that asks who."""
+        return AUTHORS
+
+    @pytest.fixture
+    def batches(self, traffic: Ordinary) -> Batches:
         """Yields the new transactions of one round after the other, given the `Rounds` that they
-        are for: all kinds, many wrong. Override it for a step that refuses all of these::
+        are for: all kinds, many wrong. Override it for a step that refuses nearly all of these::
 
             @pytest.fixture
-            def traffic(self):
-                def batches(rounds):
+            def batches(self):
+                def stones(rounds):
                     while True:
-                        yield [rounds.sign(AUTHORS[0], Data(b"a stone"))]
+                        yield [rounds.sign(author, Data(b"a stone")) for author in AUTHORS]
 
-                return batches
+                return stones
 
         The same must come in every process: no `set`, no clock, no seed of the moment.
         """
-        return lambda rounds: every_action(rounds, ordinary)
+        return lambda rounds: every_action(rounds, traffic)
 
     @pytest.fixture
     def codes(self) -> Collection[str] | None:
@@ -125,12 +133,18 @@ class ConsensusSuite(JudgeTests, EffectTests, SealTests, ApproveTests, VoteTests
         validated_options: BaseModel,
         committee: Committee,
         representatives: Sequence[SigningKey],
+        authors: Sequence[SigningKey],
     ) -> Callable[..., Town]:
         """Founds a city for the step, with another committee if one is given."""
 
         def made(seats: Committee | None = None, **options: Any) -> Town:
             return Town(
-                definition, validated_options, seats or committee, representatives, **options
+                definition,
+                validated_options,
+                seats or committee,
+                representatives,
+                authors,
+                **options,
             )
 
         return made
