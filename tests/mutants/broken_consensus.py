@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 
 from biting import Mutant
@@ -77,6 +78,23 @@ class RefusesTheOld(PohPop):
             if candidate.created_at_ms < oldest
         }
         return replace(judgement, refused={**judgement.refused, **old})
+
+
+class DrawsLots(PohPop):
+    """Breaks ties by chance, of which there are none in these rounds."""
+
+    async def judge(self, round, candidates, state):
+        judgement = await super().judge(round, candidates, state)
+        return judgement if random.random() < 2 else replace(judgement, refused={})
+
+
+class ReadsWords(PohPop):
+    """Reads content as text."""
+
+    async def judge(self, round, candidates, state):
+        for candidate in candidates:
+            (candidate.content or b"").decode()
+        return await super().judge(round, candidates, state)
 
 
 class TakesTheFirstOfEach(PohPop):
@@ -361,6 +379,12 @@ class HearsOnlyWhenAsked(VoteBox):
 
 MUTANTS = [
     Mutant("judges by the clock", step(RefusesTheOld), "test_only_the_rounds_time_counts"),
+    Mutant("draws lots", step(DrawsLots), "test_it_reads_no_clock_no_chance_no_file"),
+    Mutant(
+        "reads content as text",
+        step(ReadsWords),
+        "test_nothing_that_residents_write_makes_it_fail",
+    ),
     Mutant(
         "refuses by position",
         step(TakesTheFirstOfEach),

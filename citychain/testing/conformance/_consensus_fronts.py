@@ -32,7 +32,6 @@ __all__ = [
     "WatchedKey",
     "cancelled_at_each_await",
     "ended",
-    "inline",
     "settled",
 ]
 
@@ -44,14 +43,6 @@ SECONDS: Final = 120
 """For what must end; a machine may be busy."""
 WAITS: Final = frozenset(("approve",))
 """What may take as long as it takes."""
-
-
-async def inline(function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
-    """`citychain.ports.Compute` without threads: a turn before the work, and one after."""
-    await asyncio.sleep(0)
-    result = function(*args, **kwargs)
-    await asyncio.sleep(0)
-    return result
 
 
 class HurriedClock(FakeClock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from citychain._native.transactions import Transaction
+from citychain.client.actions import Action, Candidacy, Data, Withdrawal
 from citychain.compute import Executor
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRound, StorageError
@@ -23,6 +25,8 @@ from citychain.testing.conformance._consensus_fronts import (
 )
 from citychain.testing.conformance._consensus_said import Said, ask, check_judgement
 from citychain.testing.conformance._consensus_town import Batches, Town
+from citychain.testing.conformance._dag_calls import HOSTILE, TYPES
+from citychain.testing.conformance._dag_watch import impurities
 from citychain.testing.conformance._elsewhere import Elsewhere
 from citychain.testing.conformance._rounds import Ordinary
 
@@ -155,6 +159,61 @@ class JudgeTests:
                 lines.append((await told(town, step, candidates)).text())
                 await town.seal(step, new)
         elsewhere.agrees("\n".join(lines))
+
+    async def test_it_reads_no_clock_no_chance_no_file(self, town: Town, batches: Batches) -> None:
+        async with town.opened() as step:
+            for new in self.life(town, batches):
+                candidates = [*town.rounds.candidates(new).transactions]
+                # Twice, since the first time may load what it needs.
+                await told(town, step, candidates)
+                with impurities() as found:
+                    await told(town, step, candidates)
+                assert not found, (
+                    f"judge, or effects, call {found[0]}: who verifies the round has another "
+                    "answer; what differs must come from the round, the state or the genesis"
+                )
+                await town.seal(step, new)
+
+    async def test_its_options_are_pinned_by_the_genesis(
+        self, town: Town, batches: Batches
+    ) -> None:
+        pinned = json.loads(town.genesis.file)["consensus_options"]
+        again = type(town.options).model_validate(pinned)
+        assert again == town.options, (
+            f"the options {town.options!r} come back from a genesis as {again!r}: who follows the "
+            "city would go by other options"
+        )
+        async with town.opened() as step, town.opened(options=again, followed=True) as other:
+            for new in self.life(town, batches):
+                candidates = [*town.rounds.candidates(new).transactions]
+                first = await told(town, step, candidates)
+                assert not (difference := first.difference(await told(town, other, candidates))), (
+                    f"with the options that the genesis keeps, a round is judged otherwise: "
+                    f"{difference}"
+                )
+                await town.seal(step, new)
+
+    async def test_nothing_that_residents_write_makes_it_fail(
+        self, town: Town, authors: Sequence[SigningKey]
+    ) -> None:
+        odd = [Data(content, kind) for content in HOSTILE for kind in TYPES]
+        most = (1 << 63) - 1
+        actions: list[Action] = [*odd, Candidacy("-" * 32, most), Withdrawal("0", most)]
+        new = [town.rounds.sign(authors[i % 3], action) for i, action in enumerate(actions)]
+        async with town.opened() as step:
+            for transaction in new:
+                try:
+                    await told(town, step, [transaction])
+                except AssertionError:
+                    raise
+                except Exception as error:
+                    shown = repr((transaction.content or b"")[:40])
+                    pytest.fail(
+                        f"judge fails over a transaction with content {shown}: {error!r}. One "
+                        "resident would stop the whole city: refuse what cannot be read",
+                        pytrace=False,
+                    )
+            await town.seal(step, new)
 
     async def test_any_event_loop_will_do(
         self, town: Town, new_town: Any, batches: Batches

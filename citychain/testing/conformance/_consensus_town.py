@@ -27,8 +27,8 @@ from citychain.testing.conformance._consensus_fronts import (
     InTime,
     Signed,
     WatchedKey,
-    inline,
 )
+from citychain.testing.conformance._dag_watch import InTurn
 from citychain.testing.conformance._rounds import (
     ASSET,
     AUTHORS,
@@ -81,10 +81,10 @@ class Town:
         authors: Sequence[SigningKey] = AUTHORS,
         *,
         num_hashes: int = NUM_HASHES,
-        compute: Compute = inline,
+        compute: Compute | None = None,
     ) -> None:
         self.definition = definition
-        self._options = options
+        self.options = options
         known = (OPERATOR, *MEMBERS, *AUTHORS, *authors, *keys, *(key for key, _ in committee))
         self.keys = {id_of(key): key for key in known}
         self.public_keys = {id: key.public_key for id, key in self.keys.items()}
@@ -102,8 +102,8 @@ class Town:
             },
         )
         self.clock = HurriedClock()
-        self.compute = compute
-        self.rounds = Rounds(self.genesis, compute, authors)
+        self.compute = compute or InTurn()
+        self.rounds = Rounds(self.genesis, self.compute, authors)
         self.signed = Signed()
         self._dag = SealedRounds(self.rounds.context())
         self._votes: dict[tuple[bytes, int, bytes], CastVote] = {}
@@ -140,9 +140,11 @@ class Town:
             storage=storage or self.rounds.storage,
         )
 
-    def build(self, own: Sequence[SigningKey] = (), **context: Any) -> ConsensusStep:
+    def build(
+        self, own: Sequence[SigningKey] = (), *, options: BaseModel | None = None, **context: Any
+    ) -> ConsensusStep:
         """An instance of the step, not entered; see `context`."""
-        return self.definition.factory(self._options, self.context(own, **context))
+        return self.definition.factory(options or self.options, self.context(own, **context))
 
     def fits(self) -> bool:
         """Whether the step takes a city with this committee."""

@@ -46,6 +46,7 @@ from citychain.hooks.definitions import ConsensusDefinition
 from citychain.testing.conformance._consensus_approve import ApproveTests
 from citychain.testing.conformance._consensus_judge import JudgeTests
 from citychain.testing.conformance._consensus_machine import VoteMachine
+from citychain.testing.conformance._consensus_office import OfficeTests
 from citychain.testing.conformance._consensus_seal import EffectTests, SealTests
 from citychain.testing.conformance._consensus_town import Batches, Committee, Town, every_action
 from citychain.testing.conformance._consensus_votes import VoteTests
@@ -63,7 +64,9 @@ from citychain.testing.conformance._suite import Suite
 __all__ = ["ASSET", "AUTHORS", "MEMBERS", "OPERATOR", "ConsensusSuite", "Rounds", "every_action"]
 
 
-class ConsensusSuite(JudgeTests, EffectTests, SealTests, ApproveTests, VoteTests, Suite):
+class ConsensusSuite(
+    JudgeTests, EffectTests, SealTests, ApproveTests, VoteTests, OfficeTests, Suite
+):
     """Inherit it as ``Test...`` and override the fixture `definition`; see the module."""
 
     rounds: ClassVar[int] = 10
