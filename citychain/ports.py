@@ -423,7 +423,8 @@ class ConsensusStep(Protocol):
 
         Called once the round is durable, for several rounds at once and in any
         order; again for the same round after a restart, so a representative
-        that voted must repeat that vote. It may wait for as long as the quorum
+        that voted must repeat that vote. A key signs one checkpoint of a round, ever:
+        the one that the storage has. It may wait for as long as the quorum
         takes: votes can come from other processes. It is cancelled at shutdown.
         """
 

@@ -27,6 +27,7 @@ OWN_TESTS = {
     "README.md": "tests/test_readme.py",
     "docs/how-to/city.md": "tests/city/test_city_docs.py",
     "docs/testing.md": "tests/testing/test_recipes.py",
+    "docs/how-to/consensus.md": "tests/consensus/test_consensus_how_to.py",
     "docs/how-to/dag.md": "tests/dag/test_dag_docs.py",
     "docs/how-to/storage.md": "tests/storage/test_how_to.py",
     "docs/tutorial.md": "tests/docs/test_tutorial.py",
