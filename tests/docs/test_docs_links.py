@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from check_links import faults
-from docs.markdown import DOCS, TREE, anchors, links, pages, spans
+from docs.markdown import DOCS, TREE, anchors, blocks, links, pages, spans
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(TREE).as_posix())
@@ -29,6 +29,27 @@ def test_a_file_that_a_page_names_is_there(page: Path) -> None:
             assert (TREE / span).exists(), span
             if page.parent == DOCS and span.startswith("docs/") and span.endswith(".md"):
                 pytest.fail(f"{span}: make it a link, which the site has too")
+
+
+def test_every_page_is_listed() -> None:
+    """In the index, for who reads plain files, and in its trees, for the site."""
+    index = DOCS / "index.md"
+    listed = {(DOCS / link).resolve() for link in links(index)}
+    in_trees = {
+        DOCS / f"{line}.md"
+        for block in blocks("{toctree}")
+        if block.page == index
+        for line in block.text.splitlines()
+        if line and not line.startswith(":")
+    }
+    folders_with_an_index = {DOCS / "design", DOCS / "reference", DOCS / "verifier"}
+    there = {
+        page
+        for page in pages()
+        if page.is_relative_to(DOCS) and page.parent not in folders_with_an_index
+    } - {index}
+    assert there - listed == set(), "docs/index.md: link it"
+    assert there - in_trees == set(), "docs/index.md: put it into a toctree"
 
 
 @pytest.mark.parametrize(
