@@ -134,3 +134,43 @@ def test_the_page_says_the_sizes_of_the_suite() -> None:
         re.findall(r"(\w+) = \d+  # .*?, ([\d,]+) if you say nothing", BLOCKS["test_kanazawa"])
     )
     assert sizes == {"many": f"{CitySuite.many:,}", "examples": str(CitySuite.examples)}
+
+
+@pytest.mark.parametrize(
+    ("definition", "options", "said"),
+    [
+        ('"tokio"', "{}", "no installed plugin offers the city tokio: install the plugin"),
+        ('CityDefinition("tokyo", dag="sealed")', "{}", "no DAG handler 'sealed'"),
+        ('CityDefinition("tokyo")', '{"dagg": "x"}', "dagg"),
+        ('CityDefinition("nara")', "{}", "offers nara with other values than this definition"),
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_a_city_that_cannot_be_made_is_told_without_a_traceback(
+    pytester: pytest.Pytester, definition: str, options: str, said: str
+) -> None:
+    pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function")
+    pytester.makepyfile(f"""
+        import pytest
+        from citychain import CityDefinition
+        from citychain.testing.conformance import CitySuite
+
+        class TestTokyo(CitySuite):
+            @pytest.fixture
+            def definition(self):
+                return {definition}
+
+            @pytest.fixture
+            def options(self):
+                return {options}
+
+            @pytest.fixture
+            def settings(self):
+                return {{"plugins": {{"allow": ["citychain-nara"]}}}}
+    """)
+    ran = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "names")
+    ran.assert_outcomes(errors=1, deselected=ran.parseoutcomes()["deselected"])
+    text = ran.stdout.str()
+    assert said in text
+    assert "Traceback" not in text
+    assert "_city_session.py:" not in text

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
+from pydantic import ValidationError
 
-from citychain.city.plan import CityPlan
+from citychain.city.plan import CityPlan, define_city
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.client.transactions import SignedTransaction
@@ -19,6 +20,8 @@ from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
 from citychain.containers import CoreContainer
+from citychain.errors import ConfigurationError
+from citychain.explain import Source, explain
 from citychain.genesis import Genesis
 from citychain.handler import EventBatch
 from citychain.hooks.definitions import CityDefinition
@@ -72,28 +75,24 @@ class Cities:
         self._folder = folder
         self._numbers = itertools.count()
         # Said always, since a server of the tests keeps in memory what says nothing.
-        self._table = {**CHEAP, "storage": self._defined({slug: table}).storage, **table}
-        self.plan = self._core().catalogue().plan(slug)
+        core = self.core({slug: table})
+        defined, _ = define_city(slug, core.settings(), core.registry())
+        self._table = {**CHEAP, "storage": defined.storage, **table}
+        self.plan = self.core().catalogue().plan(slug)
         """What the city is made of."""
         self.durable = self.plan.storage.definition.durable
         """Its storage outlives a process."""
 
-    def _defined(self, tables: Mapping[str, Any]) -> Any:
-        listing = self._core(tables).catalogue().find(self.slug)
-        if listing is None:
-            pytest.fail(f"no installed plugin offers the city {self.slug}", pytrace=False)
-        return listing
+    def core(self, tables: Mapping[str, Any] | None = None) -> CoreContainer:
+        """Parts for who follows the city; serves nothing.
 
-    def _core(self, tables: Mapping[str, Any] | None = None) -> CoreContainer:
-        """Its parts as a server finds them; serves nothing."""
+        Args:
+            tables: Instead of the city's own, as in ``[cities.SLUG]``.
+        """
         named = {"plugins", "storage", "network"} & self._settings.keys()
         values: dict[str, Any] = {name: self._settings[name] for name in named}
         values["cities"] = {self.slug: self._table} if tables is None else tables
-        return CoreContainer(settings=Settings(data_dir=self._folder / "nowhere", **values))
-
-    def core(self) -> CoreContainer:
-        """Parts for who follows the city."""
-        return self._core()
+        return CoreContainer(settings=_settings(data_dir=self._folder / "nowhere", **values))
 
     def __call__(self) -> City:
         """Another city."""
@@ -112,6 +111,15 @@ class Cities:
             directory=directory,
             **{**self._settings, **({"server": server} if server else {})},
         )
+
+
+def _settings(**values: Any) -> Settings:
+    """Like `load_settings`, of nothing but these values."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        explained = explain(error, Settings, (Source(values, lambda key: ""),))
+        raise ConfigurationError(explained) from None
 
 
 def _in_front(own: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,8 +250,7 @@ def to_install(
         plugins: The table ``[plugins]``.
     """
     slug = definition if isinstance(definition, str) else definition.slug
-    values: dict[str, Any] = {"plugins": plugins}
-    registry = CoreContainer(settings=Settings(**values)).registry()
+    registry = CoreContainer(settings=_settings(plugins=plugins)).registry()
     offered = registry.find_city(slug)
     if offered is not None and offered.slug != slug:
         offered = None  # A catalogue knows a city by this name that has another slug.

@@ -24,6 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from citychain.client.actions import Transfer
+from citychain.errors import CitychainError
 from citychain.hooks.definitions import CityDefinition
 from citychain.testing.conformance._city_installed import PartDefinition, install
 from citychain.testing.conformance._city_machine import CityMachine
@@ -104,9 +105,16 @@ class CitySuite(SubmissionTests, WatchingTests, TroubleTests, Suite):
         monkeypatch: pytest.MonkeyPatch,
     ) -> Cities:
         """Makes cities of the definition, each on storage of its own."""
-        slug, missing = to_install(definition, settings.get("plugins", {}))
-        install(monkeypatch, tmp_path / "site", missing, plugins)
-        return Cities(slug, options, settings, city_server, tmp_path / "cities")
+        try:
+            slug, missing = to_install(definition, settings.get("plugins", {}))
+            install(monkeypatch, tmp_path / "site", missing, plugins)
+            return Cities(slug, options, settings, city_server, tmp_path / "cities")
+        except CitychainError as error:
+            pytest.fail(
+                "no city can be made of the fixtures `definition`, `options`, `settings` and "
+                f"`plugins`: {error}",
+                pytrace=False,
+            )
 
     @pytest.fixture
     async def city(self, cities: Cities) -> AsyncIterator[City]:
