@@ -32,8 +32,8 @@ test-python: ready ## Run the tests of the Python package
 test-plugins: ready ## Run the tests of each plugin
 	@for tests in plugins/*/tests; do \
 		[ -d "$$tests" ] || continue; \
-		echo "$(BIN)/pytest $$tests"; \
-		$(BIN)/pytest "$$tests" || exit 1; \
+		echo "$(BIN)/pytest -n auto $$tests"; \
+		$(BIN)/pytest -n auto "$$tests" || exit 1; \
 	done
 
 test-rust: ready ## Run the tests of the Rust code
