@@ -82,10 +82,16 @@ class ConsensusSuite(
     def committee(self, definition: ConsensusDefinition, validated_options: BaseModel) -> Committee:
         """Signing keys and stakes of the first committee: four with a stake of 1, or the operator
         alone for a step that refuses four. Override it where neither fits."""
-        four = [(key, 1) for key in MEMBERS]
-        if Town(definition, validated_options, four).fits():
-            return four
-        return [(OPERATOR, 1)]
+        four: Committee = [(key, 1) for key in MEMBERS]
+        alone: Committee = [(OPERATOR, 1)]
+        for seats in (four, alone):
+            if Town(definition, validated_options, seats).fits():
+                return seats
+        pytest.fail(
+            "the step takes neither four members with a stake of 1 nor the operator alone: "
+            "override the fixture `committee`, returning keys and stakes that it takes",
+            pytrace=False,
+        )
 
     @pytest.fixture
     def representatives(
