@@ -195,6 +195,51 @@ def test_a_sound_part_is_clean(site: Site, source: str) -> None:
     assert examine("sound", PluginsSettings(allow=("sound",))) == []
 
 
+# --- what it leaves alone
+
+ELSEWHERE = """
+from pydantic import BaseModel, ConfigDict
+from citychain.storage.memory import MemoryBackend
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    file: str{default}
+    \"\"\"Where it is kept.\"\"\"
+
+class Backend(MemoryBackend):
+    def __init__(self, options, context):
+        super().__init__(context)
+        context.directory.mkdir(parents=True)
+        self.file = options.file or context.directory / "file"
+
+    async def city(self, genesis, genesis_file, initial):
+        with open(self.file, "a") as file:
+            file.write("touched")
+        return await super().city(genesis, genesis_file, initial)
+
+@hookimpl
+def citychain_storage_backends():
+    yield StorageDefinition("shelf", Backend, Options, api_version=2)
+
+@hookimpl
+def citychain_cities():
+    yield CityDefinition("pier", storage="shelf", storage_options={{"file": {file!r}}})
+"""
+
+
+@pytest.mark.parametrize(("default", "needed"), [(" = ''", False), ("", True)])
+def test_storage_that_a_city_names_is_not_written_to(
+    site: Site, tmp_path: Path, default: str, needed: bool
+) -> None:
+    file = tmp_path / "production"
+    source = ELSEWHERE.format(default=default, file=str(file))
+    site.install("sound", source, preamble=PREAMBLE, requires=["citychain"])
+    findings = examine("sound", PluginsSettings(allow=("sound",)))
+    assert ("options-needed" in [it.code for it in findings]) == needed, findings
+    assert findings == [] or needed
+    assert not file.exists()
+
+
 # --- the command
 
 

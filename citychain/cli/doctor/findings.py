@@ -139,7 +139,7 @@ FINDINGS: Final[Mapping[str, Row]] = {
     "options-needed": Row(
         "WARNING",
         "a part has options without a default, so it was not tried",
-        "give defaults, or a city that has the options",
+        "give defaults, or a city that has the options; for storage, defaults alone count",
     ),
     # Its parts, at work
     "factory-failed": Row(

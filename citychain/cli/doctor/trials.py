@@ -1,4 +1,8 @@
-"""What is tried: each part by itself, in a city of built-in parts, and the first cities."""
+"""What is tried: each part by itself, in a city of built-in parts, and the first cities.
+
+Nothing is written where a plugin's own cities keep theirs: a trial writes in memory and below a
+temporary directory. So what a city says of its storage is never taken.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,12 @@ CITIES_MAX: Final = 3
 """Cities of a plugin that are opened; all are planned."""
 TRIAL_SECONDS: Final = 30.0
 SLUG: Final = "trial"
+MEMORY: Final = "memory"
+"""The storage of what is not tried for its storage."""
+FIXES: Final[Mapping[str, str]] = {
+    "storage": "give defaults that keep to the context's directory, or try it by its StorageSuite",
+}
+"""Where it is not what it is for other parts: how a part that needs options is tried."""
 COMMITTEES: Final = (0, 2, 3, 4)
 """Numbers of members with which a step is tried, until it takes the city; 0 is the operator
 alone."""
@@ -90,7 +100,8 @@ def trial_findings(
             elif opened < CITIES_MAX:
                 opened += 1
                 city = offer.descriptor.slug
-                trial = Trial(beside, (city, {}), f"city {city}", offer.where, sound.made)
+                table = {"storage": MEMORY}
+                trial = Trial(beside, (city, table), f"city {city}", offer.where, sound.made)
                 yield from trial.run(attempt)
 
 
@@ -105,10 +116,10 @@ def _try_part(
     options = _options(part, definition.name, cities)
     if missing := missing_options(definition.options, options):
         what = f"{definition.name} cannot be tried: it needs {missing}"
-        fix = "give defaults, or a city of the plugin that has these options"
+        fix = FIXES.get(part, "give defaults, or a city of the plugin that has these options")
         yield Finding("options-needed", offer.where, what, fix)
         return
-    table = {"storage": "memory", part: definition.name, f"{part}_options": options}
+    table = {"storage": MEMORY, part: definition.name, f"{part}_options": options}
     found = []
     for members in COMMITTEES if part == "consensus" else COMMITTEES[:1]:
         what = f"{part} {definition.name}"
@@ -121,7 +132,10 @@ def _try_part(
 
 
 def _options(part: str, name: str, cities: Iterable[CityDefinition]) -> dict[str, Any]:
-    """Options that a city of the plugin gives a part; none if it gives none."""
+    """Options that a city of the plugin gives a part; none if it gives none, and for storage,
+    where they may name what is in use."""
+    if part == "storage":
+        return {}
     given = (getattr(city, f"{part}_options") for city in cities if getattr(city, part) == name)
     return dict(next(given, {}))
 
