@@ -3,7 +3,9 @@
 The caller waits for each plugin until its deadline. A thread whose plugin passed that is left
 behind, and the next plugin gets another: Python cannot end a thread, but can raise an exception
 in it, which ends what runs Python code; what blocks elsewhere stays, asleep, and does not keep
-the process from ending. What this costs and what was rejected: docs/design/loading-plugins.md.
+the process from ending. A plugin whose package the caller itself is just importing runs in the
+caller's thread, without a limit: another would wait for that import, which waits for the plugin.
+What this costs and what was rejected: docs/design/loading-plugins.md.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from types import FrameType, TracebackType
 from typing import Final
 
@@ -50,6 +53,8 @@ class Steps:
             try:
                 yield
             except KeyboardInterrupt:
+                if threading.current_thread() is threading.main_thread():
+                    raise
                 # Ctrl-C is told to the main thread alone: this one the plugin made.
                 raise PluginError(f"{doing} failed: KeyboardInterrupt; mend the plugin") from None
 
@@ -106,12 +111,41 @@ class Overdue(Exception):
 def run_in_turn(works: Sequence[Work], seconds: float) -> list[BaseException | None]:
     """Run one after another, each for so long at most; return what each raised.
 
-    What is overdue raised `Overdue`, and is left behind.
+    What is overdue raised `Overdue`, and is left behind. Works of a package that this thread is
+    importing run in it, and may take as long as they like.
     """
     outcomes: list[BaseException | None] = []
+    importing = _importing()
     while len(outcomes) < len(works):
-        outcomes += _Thread(works[len(outcomes) :]).watch(seconds)
+        rest = works[len(outcomes) :]
+        if rest[0].package in importing:
+            outcomes.append(_run_here(rest[0]))
+        else:
+            others = list(takewhile(lambda work: work.package not in importing, rest))
+            outcomes += _Thread(others).watch(seconds)
     return outcomes
+
+
+def _importing() -> set[str]:
+    """Top-level packages that have a module whose import, in this thread, is not over."""
+    packages = set()
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        spec = frame.f_globals.get("__spec__")
+        if spec is not None and getattr(spec, "_initializing", False):
+            packages.add(spec.name.partition(".")[0])
+        frame = frame.f_back
+    return packages
+
+
+def _run_here(work: Work) -> BaseException | None:
+    try:
+        work.run(Steps())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return error
+    return None
 
 
 class _GivenUp(BaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from throwaway import CITY, STORAGE, Site
+from throwaway import CITY, PREAMBLE, STORAGE, Site
 
 from citychain.client.keys import create_key
 from citychain.errors import PluginError
@@ -159,6 +160,51 @@ def test_each_work_has_its_own_time_and_its_own_outcome() -> None:
         "leaving failed: SystemExit: 3",
         "its import failed: KeyboardInterrupt",
     ]
+
+
+APPLICATION = """
+from citychain.hooks.registry import load_plugins
+
+REGISTRY = load_plugins(load_seconds={seconds}, allow=["broken"])
+"""
+
+
+def test_a_plugin_of_the_package_that_loads_it_while_it_is_imported(site: Site) -> None:
+    """The loading thread would wait for that import, and the import for the thread."""
+    module = site.install(
+        "broken",
+        APPLICATION.format(seconds=SHORT),
+        target=".city",
+        files={"city.py": f"import throwaway_broken\n{PREAMBLE}{CITY.format(slug='harbour')}"},
+    )
+    application = importlib.import_module(module)
+    assert application.REGISTRY.cities.keys() == {"harbour"}
+
+
+def test_others_are_left_behind_while_a_package_that_loads_is_imported(site: Site) -> None:
+    module = site.install(
+        "broken",
+        APPLICATION.format(seconds=SHORT).replace('"broken"', '"broken", "alpha"'),
+        target=".city",
+        files={"city.py": PREAMBLE + CITY.format(slug="harbour")},
+    )
+    site.install("alpha", LOOP + "\nforever()\n")
+    registry = importlib.import_module(module).REGISTRY
+    assert {it.name: it.status for it in registry.records if it.name in ("alpha", "broken")} == {
+        "alpha": "failed",
+        "broken": "active",
+    }
+
+
+def test_ctrl_c_in_the_thread_that_loads_is_the_operators(site: Site) -> None:
+    module = site.install(
+        "broken",
+        APPLICATION.format(seconds=LONG),
+        target=".city",
+        files={"city.py": "raise KeyboardInterrupt\n"},
+    )
+    with pytest.raises(KeyboardInterrupt):
+        importlib.import_module(module)
 
 
 # --- in a process of its own
