@@ -44,6 +44,26 @@ KNOWN_GAP = f"""{NAMED}
         raise AssertionError
 """
 
+SIGNER_ELSEWHERE = """
+import asyncio
+import pytest
+from citychain import ConsensusDefinition
+from citychain.consensus.poh_pop import PohPop, PohPopOptions
+from citychain.testing.conformance import ConsensusSuite
+
+class AsksASigner(PohPop):
+    async def approve(self, round):
+        await asyncio.sleep(0.01)
+        return await super().approve(round)
+
+class TestMine(ConsensusSuite):
+    examples = 2
+
+    @pytest.fixture
+    def definition(self):
+        return ConsensusDefinition("mine", AsksASigner, PohPopOptions, api_version=2)
+"""
+
 
 @pytest.mark.parametrize(
     ("test", "mode", "said"),
@@ -73,3 +93,15 @@ def test_a_known_gap_is_shown(pytester: pytest.Pytester) -> None:
     )
     result.assert_outcomes(xfailed=1)
     result.stdout.fnmatch_lines(["*it is never empty*"])
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["test_certificates_verify", "test_votes_count_before_approve_is_called"],
+)
+def test_a_step_may_wait_for_something_outside(pytester: pytest.Pytester, test: str) -> None:
+    pytester.makepyfile(SIGNER_ELSEWHERE)
+    result = pytester.runpytest_inprocess(
+        *("-p", "no:cacheprovider", "-k", test, "--asyncio-mode=auto")
+    )
+    result.assert_outcomes(passed=1)

@@ -14,7 +14,7 @@ from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey, verify
 from citychain.errors import InvalidSignature
 from citychain.ports import takes_votes
-from citychain.testing.conformance._consensus_fronts import settled
+from citychain.testing.conformance._consensus_fronts import comes
 from citychain.testing.conformance._consensus_town import Town
 from citychain.types import CastVote, Certificate, VoteOutcome
 
@@ -58,14 +58,11 @@ class Ballot:
         return [self.town.vote(key, round) for key in self.keys[: count or self.enough]]
 
     async def approved(self, round: int = 1) -> Certificate:
-        """Its certificate, which must be there now."""
+        """Its certificate, for which all is there that it needs."""
         task: asyncio.Task[Certificate] = asyncio.create_task(
             self.step.approve(self.town.stored(round))
         )
-        await settled(task)
-        done = task.done()
-        task.cancel()
-        assert done, f"the votes for round {round} are a quorum's, and it is not approved"
+        await comes(task, f"the votes for round {round} are a quorum's, and it is not approved")
         return task.result()
 
 

@@ -1,8 +1,9 @@
 """What stands between a consensus step and a city, to see what it does: a clock that hurries,
 keys that remember what they signed, a storage that lets others have their turn, or fails.
 
-All of it keeps to one event loop without threads and without waiting, so that a test can say
-after how many turns of the loop nothing more can happen.
+All of it keeps to one event loop without threads and without waiting. A test gives a step some
+turns of the loop (`settled`) before it says that something did not happen. What must happen may
+take its time (`comes`): the step may ask a signer or a server.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "TurningStorage",
     "WatchedKey",
     "cancelled_at_each_await",
+    "comes",
     "ended",
     "settled",
 ]
@@ -38,7 +40,7 @@ __all__ = [
 T = TypeVar("T")
 
 TURNS: Final = 300
-"""Turns of the loop in which whatever can happen has happened."""
+"""Turns of the loop in which whatever waits for nothing outside has happened."""
 SECONDS: Final = 120
 """For what must end; a machine may be busy."""
 WAITS: Final = frozenset(("approve",))
@@ -225,17 +227,29 @@ class InTime(Behind):
 
 
 async def settled(*tasks: asyncio.Task[Any]) -> None:
-    """Let everything happen that can, or all that these tasks wait for."""
+    """Let everything happen that can without waiting for anything outside of the process."""
     for _ in range(TURNS):
         if tasks and all(task.done() for task in tasks):
             return
         await asyncio.sleep(0)
 
 
+async def comes(task: asyncio.Task[Any], otherwise: str) -> None:
+    """Wait for a task that has all that it needs.
+
+    Args:
+        otherwise: What is told if it does not end.
+    """
+    await asyncio.wait({task}, timeout=SECONDS)
+    done = task.done()
+    if not done:
+        task.cancel()
+    assert done, otherwise
+
+
 async def ended(task: asyncio.Task[Any], what: str) -> None:
     """Wait for a task that was cancelled, or has all that it needs."""
-    done, _ = await asyncio.wait({task}, timeout=SECONDS)
-    assert done, f"{what} does not end"
+    await comes(task, f"{what} does not end")
 
 
 async def cancelled_at_each_await(

@@ -21,7 +21,7 @@ from citychain.testing.conformance._consensus_ballot import (
     check_conflict,
     need_votes,
 )
-from citychain.testing.conformance._consensus_fronts import ended, settled
+from citychain.testing.conformance._consensus_fronts import comes, ended, settled
 from citychain.testing.conformance._consensus_town import Town
 from citychain.testing.conformance._rounds import id_of
 from citychain.types import CastVote, Certificate, Vote, VoteOutcome
@@ -236,6 +236,14 @@ class VoteMachine(RuleBasedStateMachine):
                 continue
             sure, possible = self._stake(round, counted, surely=True), self._stake(round, counted)
             needed = self._city.needed([*counted.stakes.values()])
+            if sure >= needed and before:
+                self._run(
+                    comes(
+                        task,
+                        f"stake {sure} signed round {round}, {needed} is needed, the rounds "
+                        "before are approved, and this one is not",
+                    )
+                )
             if task.done():
                 assert possible >= needed, (
                     f"round {round} has a certificate, and {possible} of the {needed} needed signed"
@@ -243,11 +251,6 @@ class VoteMachine(RuleBasedStateMachine):
                 counted.certificate, counted.given = task.result(), True
                 counted.votes |= {vote.key_id for vote in task.result().votes}
                 self._verify(round, task.result(), needed)
-            else:
-                assert sure < needed or not before, (
-                    f"stake {sure} signed round {round}, {needed} is needed, the rounds before "
-                    "are approved, and this one is not"
-                )
             before = before and task.done()
 
     def _stake(self, round: int, counted: Counted, *, surely: bool = False) -> int:

@@ -25,6 +25,7 @@ from citychain.testing.conformance._consensus_ballot import (
 from citychain.testing.conformance._consensus_fronts import (
     Behind,
     TurningStorage,
+    comes,
     ended,
     settled,
 )
@@ -55,8 +56,7 @@ class OfficeTests(WithBallot):
         await ended(tasks[0], "approve, cancelled while it waited,")
         assert tasks[0].cancelled(), "approve did not let its cancellation through"
         await ballot.cast(*ballot.votes(1))
-        await settled(tasks[1])
-        assert tasks[1].done(), "one caller was cancelled, and the other waits for ever"
+        await comes(tasks[1], "one caller was cancelled, and the other waits for ever")
         town.check([tasks[1].result()])
 
     async def test_leaving_while_it_is_busy(self, town: Town) -> None:
@@ -97,10 +97,10 @@ class OfficeTests(WithBallot):
                         await step.cast([vote])
                     except Exception:  # The representative sends it again, whatever it was.
                         await step.cast([vote])
-                await settled(task)
-                assert task.done(), (
+                await comes(
+                    task,
                     f"call {number} of the storage failed, all votes were cast again, and the "
-                    "round is not approved"
+                    "round is not approved",
                 )
                 town.check([task.result()])
             if storage.calls < number:
@@ -190,8 +190,7 @@ class OfficeTests(WithBallot):
             VoteOutcome.NO_SEAT,
             VoteOutcome.COUNTED,
         ], "from a recovery on, its seats alone have votes"
-        await settled(task)
-        assert task.done(), "the recovered committee voted, and the round is not approved"
+        await comes(task, "the recovered committee voted, and the round is not approved")
         assert [vote.key_id for vote in task.result().votes] == [id_of(heir)]
         async with town.opened() as step:
             assert await step.recovers(transaction.tx_id), "a recovery is forgotten by a restart"

@@ -18,7 +18,7 @@ from citychain.testing.conformance._consensus_ballot import (
     check_conflict,
     need_votes,
 )
-from citychain.testing.conformance._consensus_fronts import ended, settled
+from citychain.testing.conformance._consensus_fronts import comes, ended, settled
 from citychain.testing.conformance._rounds import AUTHORS, MEMBERS, id_of
 from citychain.types import Vote, VoteOutcome
 
@@ -126,17 +126,19 @@ class VoteTests(WithBallot):
             signed = 0
             await step.cast([town.vote(STRANGER, 1)])
             for index in order:
-                await settled(task)
-                assert task.done() == (signed >= needed), (
+                counted = (
                     f"stake {signed} of {sum(stakes)} signed, {needed} is needed "
-                    f"({town.definition.quorum}), and the round is "
-                    f"{'approved' if task.done() else 'not approved'}"
+                    f"({town.definition.quorum}), and the round is"
                 )
+                if signed >= needed:
+                    await comes(task, f"{counted} not approved")
+                else:
+                    await settled(task)
+                    assert not task.done(), f"{counted} approved"
                 vote = town.vote(keys[index], 1)
                 await step.cast([vote, vote])
                 signed += stakes[index]
-            await settled(task)
-            assert task.done(), "all voted, and the round is not approved"
+            await comes(task, "all voted, and the round is not approved")
             town.check([task.result()])
 
     async def test_votes_count_before_approve_is_called(self, ballot: Ballot) -> None:
@@ -151,10 +153,11 @@ class VoteTests(WithBallot):
         tasks = [
             asyncio.create_task(ballot.step.approve(town.stored(round))) for round in (1, 2, 3)
         ]
-        await settled(*tasks)
-        assert all(task.done() for task in tasks), (
-            "the votes were there before approve was called, and the rounds are not approved"
-        )
+        for task in tasks:
+            await comes(
+                task,
+                "the votes were there before approve was called, and the rounds are not approved",
+            )
         town.check([task.result() for task in tasks])
 
     async def test_votes_may_come_at_once(self, ballot: Ballot) -> None:
@@ -163,8 +166,7 @@ class VoteTests(WithBallot):
         calls = [ballot.cast(vote) for vote in ballot.votes(1, len(ballot.keys))]
         again = [ballot.cast(vote) for vote in ballot.votes(1, 2)]
         outcomes = [one for [one] in await asyncio.gather(*calls, *again)]
-        await settled(task)
-        assert task.done(), "all voted at once, and the round is not approved"
+        await comes(task, "all voted at once, and the round is not approved")
         town.check([task.result()])
         counted = {VoteOutcome.COUNTED, VoteOutcome.LATE}
         assert sum(outcome in counted for outcome in outcomes) == len(ballot.keys), (
@@ -183,8 +185,7 @@ class VoteTests(WithBallot):
                 VoteOutcome.REPEATED,
                 VoteOutcome.LATE,
             }, f"representatives send their votes again after a restart: {outcomes}"
-            await settled(task)
-            assert task.done(), "the votes came again after a restart, and do not certify"
+            await comes(task, "the votes came again after a restart, and do not certify")
             town.check([task.result()])
 
     async def test_the_status_says_what_the_city_waits_for(self, ballot: Ballot) -> None:
