@@ -56,7 +56,7 @@ class AcknowledgesEarly(Backend):
     async def _later(self, *record):
         await asyncio.sleep(0.05)
         async with self._turn:
-            await self._blocking(self._journal.write, *record)
+            await self.context.compute(self._journal.write, *record)
 
 
 @caught_by("test_arrival_order_is_the_order_of_the_calls", "loses arrival order after reopening")
@@ -76,7 +76,7 @@ class AheadOfItsFile(Backend):
     async def _write(self, genesis, call, arguments):
         async with self._turn:
             made = await self._make(genesis, call, arguments)
-            await self._blocking(self._journal.write, genesis, call, arguments)
+            await self.context.compute(self._journal.write, genesis, call, arguments)
             return made
 
 
@@ -110,6 +110,20 @@ class MixesCities(Backend):
     async def city(self, genesis, genesis_file, initial):
         first = next(iter(self.cities), genesis)
         return await super().city(first, genesis_file, initial)
+
+
+class NeverTakesBack(Journal):
+    """Leaves in the file what the memory refused."""
+
+    def take_back(self):
+        pass
+
+
+@caught_by(
+    "test_a_failed_write_does_not_take_its_neighbours_with_it", "cannot be opened after a refusal"
+)
+class StumblesOverItself(with_file(NeverTakesBack)):
+    """Makes all calls again when it is opened, and one of them raises again."""
 
 
 class LeavesTheRest(Journal):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
 
@@ -109,6 +110,10 @@ class WholeTests:
         two.receive(other)
         await one.check(cities[0])
         await two.check(cities[1])
+        await _reopened(session, one, two)
+        with suppress(Exception):  # The last thing that it was asked.
+            await (await session.city(one)).commit(unusable)
+        await _reopened(session, one, two)
 
     async def test_big_batches(self, session: Session) -> None:
         ledger = Ledger(96)
@@ -154,4 +159,18 @@ class WholeTests:
                 await asyncio.sleep(0)
 
         await asyncio.gather(seal(), receive(), read())
+        await ledger.check(city)
+
+
+async def _reopened(session: Session, *ledgers: Ledger) -> None:
+    """Open the backend anew, after writes that it refused."""
+    try:
+        await session.reopen()
+        cities = [await session.city(ledger) for ledger in ledgers]
+    except Exception as error:
+        raise AssertionError(
+            "a backend that refused a write, whatever it raised, must open again with all the "
+            f"rest; this one raised {error!r}"
+        ) from error
+    for city, ledger in zip(cities, ledgers, strict=True):
         await ledger.check(city)
