@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -95,8 +95,9 @@ class CityServer:
                     yield representative
                 finally:
                     work.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await work
+                    await asyncio.wait({work})  # Unlike awaiting it, tells who was cancelled.
+                    if not work.cancelled():
+                        work.result()
 
 
 class CityServerFactory:

@@ -105,6 +105,36 @@ async def test_a_fake_clock_jumps_without_waking_anybody() -> None:
     await sleeping
 
 
+async def test_who_leaves_a_representative_can_be_cancelled_meanwhile(
+    city_server: Any, signed_transactions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving, left = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_end(representative: Representative) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            leaving.set()
+            await left.wait()
+
+    monkeypatch.setattr(Representative, "run", slow_to_end)
+    went_on = False
+
+    async def visit(server: Any) -> None:
+        nonlocal went_on
+        async with server.representative("tokyo", signed_transactions.key(1)):
+            await asyncio.sleep(0)
+        went_on = True
+
+    async with city_server(["tokyo"]) as server:
+        visiting = asyncio.create_task(visit(server))
+        await leaving.wait()
+        visiting.cancel()
+        await asyncio.wait({visiting})
+        left.set()
+        assert (visiting.cancelled(), went_on) == (True, False)
+
+
 async def test_a_part_of_the_servers_table_leaves_the_rest(city_client: Any) -> None:
     async with city_client(server={"max_message_mib": 1}) as city:
         assert (await city.info()).head.round == 0
