@@ -12,7 +12,7 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.engines import StorageEngines
 from citychain.city.founding import found_city, keep_genesis
-from citychain.city.overrides import NOTHING_REPLACED, Overrides, read_overrides
+from citychain.city.overrides import NOTHING_REPLACED, Overrides, check_cities, read_overrides
 from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan
 from citychain.city.pool import PoolLimits
@@ -228,12 +228,14 @@ async def open_server(
     overrides: Overrides | None = None,
     clock: Clock | None = None,
     operator: SigningKey | None = None,
+    unnamed: Collection[str] = (),
 ) -> AsyncIterator[RunningServer]:
     """Run a server; leaving finishes calls and rounds within the drain time, then closes.
 
     Args:
-        overrides: For tests, as the two below.
+        overrides: For tests, as the three below.
         operator: Instead of the key in the file that the settings name.
+        unnamed: Cities that only the overrides name, and that may be misspelt there.
 
     Raises:
         ConfigurationError: a setting, or an override, is wrong.
@@ -245,6 +247,8 @@ async def open_server(
         core.operator.override(providers.Object(operator))
     # In a thread: a plugin may take its time, and signals are heeded meanwhile.
     registry = await asyncio.to_thread(core.registry)
+    fresh = [slug for slug in unnamed if not await asyncio.to_thread(registry.source_of, slug)]
+    check_cities(fresh, registry.cities)
     core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
     async with open_directory(core, overrides) as directory:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from citychain.errors import ConfigurationError
-from citychain.nearest import unknown
+from citychain.nearest import did_you_mean, unknown
 
 __all__ = [
     "CITY_PARTS",
     "NOTHING_REPLACED",
     "Overrides",
     "Replacements",
+    "check_cities",
     "check_names",
     "read_overrides",
 ]
@@ -33,6 +34,9 @@ CITY_PARTS: Final = (
 )
 """What can be replaced in a city: its three parts; the storage backend that gives it its storage;
 its whole handler; its clock; the key that signs; the keys that vote inside the server."""
+
+MISSPELT: Final = 0.8
+"""Share of letters in common that makes a slug a misspelling: one letter of five is wrong."""
 
 Overrides = Mapping[str, Any]
 """For tests. By city a whole `CityHandler`, or replacements by the names of `CITY_PARTS`."""
@@ -95,6 +99,20 @@ def check_names(slug: str, names: Iterable[str], known: Collection[str]) -> None
     for name in names:
         if name not in known:
             raise ConfigurationError(f"override of {slug}: {unknown('part', name, known)}")
+
+
+def check_cities(slugs: Iterable[str], offered: Collection[str]) -> None:
+    """See that none of the cities that only overrides name is an offered one, misspelt.
+
+    Raises:
+        ConfigurationError: with the offered one.
+    """
+    for slug in slugs:
+        if near := did_you_mean(slug, offered, MISSPELT):
+            raise ConfigurationError(
+                f"override: no installed plugin offers a city {slug!r}{near} For a new city of "
+                f"this slug, name it: cities=[{slug!r}]"
+            )
 
 
 def _replacements(slug: str, override: Any) -> Replacements:

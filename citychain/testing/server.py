@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -126,7 +126,9 @@ class CityServerFactory:
         Args:
             cities: Those that the configuration defines, or changes, beside those that
                 installed plugins offer: names, or tables as in ``[cities.NAME]``. Where
-                nothing else is said they are kept in memory. Those of ``overrides`` are added.
+                nothing else is said they are kept in memory. Where none are given, those of
+                ``overrides`` are added: each that a plugin offers, or a new one whose slug is
+                not so near to an offered one that it may be misspelt.
             overrides: By city a whole handler, or a table of what is replaced:
 
                 - ``storage``, ``dag``, ``consensus``, ``backend`` (the storage backend),
@@ -150,7 +152,8 @@ class CityServerFactory:
         if operator is None and not (directory / OPERATOR_KEY).exists():
             directory.mkdir(parents=True, exist_ok=True)
             create_key(directory / OPERATOR_KEY)
-        tables, parts = _laid_over(_tables(cities), overrides or {})
+        given = _tables(cities)
+        tables, parts = _laid_over(given, overrides or {})
         server = settings.get("server", {})
         values = {
             "data_dir": directory / "data",
@@ -160,13 +163,22 @@ class CityServerFactory:
             **settings,
             "server": {**SERVER, **server} if isinstance(server, Mapping) else server,
         }
-        return _serve(directory, _settings(values), parts, clock, operator)
+        # Where cities are given, no other may be overridden.
+        unnamed = () if given else tuple(parts)
+        return _serve(directory, _settings(values), parts, clock, operator, unnamed)
 
 
 def _tables(
     cities: Iterable[str] | Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Mapping[str, Any]]:
     tables = dict(cities) if isinstance(cities, Mapping) else {name: {} for name in cities}
+    for name, table in tables.items():
+        if table and not SLUG.fullmatch(name):
+            slug = name.lower().replace(" ", "-")
+            raise ConfigurationError(
+                f"cities: the table of {name!r} is for no city, since a table names its city by "
+                f"slug: write {slug if SLUG.fullmatch(slug) else 'tokyo'!r} or the like"
+            )
     # A name in another script is an alias: a plugin says whose.
     return {name: table for name, table in tables.items() if SLUG.fullmatch(name)}
 
@@ -218,6 +230,7 @@ async def _serve(
     overrides: Overrides,
     clock: Clock | None,
     operator: SigningKey | None,
+    unnamed: Collection[str],
 ) -> AsyncIterator[CityServer]:
     try:
         asyncio.get_running_loop()
@@ -226,7 +239,7 @@ async def _serve(
             "city_server runs on asyncio alone; with anyio, let the fixture anyio_backend "
             'return "asyncio"'
         ) from None
-    async with open_server(settings, overrides, clock, operator) as running:
+    async with open_server(settings, overrides, clock, operator, unnamed) as running:
         yield CityServer(running.address, settings, directory)
 
 

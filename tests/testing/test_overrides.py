@@ -235,6 +235,30 @@ async def test_an_unknown_name_is_refused_before_anything_starts(
     assert near in str(told.value)
 
 
+@pytest.mark.parametrize(("slug", "near"), [("kyotoo", "kyoto"), ("kanazaw", "kanazawa")])
+async def test_an_override_of_a_misspelt_city_makes_no_new_one(
+    city_server: CityServerFactory, tmp_path: Path, slug: str, near: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{slug!r}; did you mean {near}[?] .*cities="):
+        async with city_server(overrides={slug: {"dag": Recording()}}, directory=tmp_path):
+            pass
+    assert not (tmp_path / "data").exists()
+    async with city_server([slug], {slug: {"dag": Recording()}}) as server:
+        await approved(server, slug)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"), [("Tokyo", "tokyo"), ("New York", "new-york"), ("東京", "tokyo")]
+)
+async def test_a_table_of_no_slug_is_refused_and_an_alias_is_not(
+    city_server: CityServerFactory, name: str, instead: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"the table of {name!r} .*: write {instead!r}"):
+        city_server({name: {"num_hashes": 10}})
+    async with city_server({name: {}, "tokyo": {}}):
+        pass
+
+
 async def test_a_function_that_forgets_to_return_is_told(
     city_server: CityServerFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
