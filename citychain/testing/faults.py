@@ -12,6 +12,8 @@ They are recordings: `calls` tells what the part was asked, ``calls["commit"]`` 
 from __future__ import annotations
 
 import asyncio
+import copy
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from citychain.errors import ConsensusError, StorageError
@@ -75,7 +77,7 @@ class _Failing(_InTheWay):
             method: Its name, or `EVERY`.
             first: The call, counted from 1, that fails first.
             times: How many calls fail from there on; ``None`` for all until `mend`.
-            error: What is raised, instead of the part's usual error.
+            error: What is raised, instead of the part's usual error; a copy each time.
         """
         super().__init__(method, first)
         self._times = times
@@ -96,7 +98,29 @@ class _Failing(_InTheWay):
         failed = self._place(call) - self._first
         if failed >= 0 and (self._times is None or failed < self._times):
             self._reached.set()
-            raise self._raised
+            raise _again(self._raised)
+
+
+def _again(error: Exception) -> Exception:
+    """Another like it, since one that is raised again and again gets an ever longer traceback.
+
+    A constructor that does not take what it was made of is left out; if that does not help, it
+    is the same one.
+    """
+    for make in (copy.copy, _not_constructed):
+        with suppress(Exception):
+            made = make(error)
+            if (type(made), str(made), made.args) == (type(error), str(error), error.args):
+                made.__cause__, made.__context__ = error.__cause__, error.__context__
+                made.__suppress_context__ = error.__suppress_context__
+                return made.with_traceback(None)
+    return error.with_traceback(None)
+
+
+def _not_constructed(error: Exception) -> Exception:
+    made = type(error).__new__(type(error), *error.args)
+    made.__dict__.update(error.__dict__)
+    return made
 
 
 class _Stalling(_InTheWay):

@@ -21,8 +21,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, overload
@@ -69,11 +69,18 @@ class Calls(Sequence[Call]):
 
     Args:
         count: Tells how many, where more were made than were kept.
+        check: Refuses a name that nothing has.
     """
 
-    def __init__(self, calls: Sequence[Call], count: Callable[[str], int] | None = None) -> None:
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        count: Callable[[str], int] | None = None,
+        check: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self._calls = calls
-        self._count = count or self.names.count
+        self._counted = count or self.names.count
+        self._check = check
 
     @overload
     def __getitem__(self, place: str) -> int: ...
@@ -85,8 +92,12 @@ class Calls(Sequence[Call]):
         if isinstance(place, str):
             return self._count(place)
         if isinstance(place, slice):
-            return Calls(self._calls[place])
+            return Calls(self._calls[place], check=self._check)
         return self._calls[place]
+
+    def _count(self, name: str) -> int:
+        self._check(name)
+        return self._counted(name)
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -136,16 +147,16 @@ class Recording:
     @property
     def calls(self) -> Calls:
         """All calls so far that are kept."""
-        return Calls(tuple(self._kept), self._count)
+        return Calls(tuple(self._kept), self._counts.__getitem__, self._check)
 
     def named(self, name: str) -> Calls:
         """Those of one method.
 
         Raises:
-            ValueError: the part has no such method.
+            ValueError: the part has no such method, or there was no part yet.
         """
         self._check(name)
-        return Calls([call for call in self._kept if call.name == name])
+        return Calls([call for call in self._kept if call.name == name], check=self._check)
 
     def __str__(self) -> str:
         dropped = self._counts.total() - len(self._kept)
@@ -163,13 +174,16 @@ class Recording:
 
     # --- the record
 
-    def _count(self, name: str) -> int:
-        self._check(name)
-        return self._counts[name]
-
     def _check(self, name: str) -> None:
         """A misspelt name would make of "it was never called" a test that always passes."""
-        if name in self._counts or self._real is None or hasattr(self._real, name):
+        if name in self._counts:
+            return
+        if self._real is None:
+            raise ValueError(
+                f"calls of {name!r}: nothing was recorded yet, since this stands in front of no "
+                "part: a city is opened when it is first asked for something"
+            )
+        if hasattr(self._real, name):
             return
         known = [known for known in dir(self._real) if not known.startswith("_")]
         who = getattr(self._real, "__name__", type(self._real).__name__)
@@ -249,11 +263,21 @@ class _InFront:
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with recording._recorded(method, name, args, kwargs) as call:
-                call.result = method(*args, **kwargs)
-            return call.result
+            with ExitStack() as stack:
+                call = stack.enter_context(recording._recorded(method, name, args, kwargs))
+                result = method(*args, **kwargs)
+                if inspect.isawaitable(result):  # It has not ended before that has.
+                    return _to_its_end(stack.pop_all(), call, result)
+                call.result = result
+            return result
 
         return call
+
+
+async def _to_its_end(recorded: ExitStack, call: Call, result: Awaitable[Any]) -> Any:
+    with recorded:
+        call.result = await result
+    return call.result
 
 
 def _named_arguments(

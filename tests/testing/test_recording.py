@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import traceback
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from citychain.errors import StorageError
+from citychain.errors import DirectoryInUse, LeaseLost, StorageError
 from citychain.ports import CityStorage, Clock, ConsensusStep, DagHandler, takes_votes
 from citychain.testing import FailingStorage, FakeClock, Recording, StallingStorage
 from citychain.testing.faults import EVERY
@@ -44,6 +46,9 @@ class Part:
 
     def promise(self, number: int) -> Any:
         return self.take([number])
+
+    def break_promise(self, error: Exception) -> Any:
+        return asyncio.ensure_future(self.fail(error))
 
 
 async def test_it_forwards_results_errors_streams_and_attributes() -> None:
@@ -94,6 +99,25 @@ async def test_it_tells_calls_in_the_order_in_which_they_began() -> None:
     assert str(recording.calls[1:2]) == "2  take(3 items, label='x') -> 6 items"
 
 
+async def test_what_is_promised_is_recorded_when_it_is_there() -> None:
+    recording = Recording()
+    part = recording(Part())
+    promised = part.promise(1)
+    part.now()
+    assert str(recording) == "1  promise(number=1) ...\n2  now() -> 7"
+    assert await promised == [1, 1]
+    error = StorageError("no space")
+    with pytest.raises(StorageError) as raised:
+        await part.break_promise(error)
+    assert raised.value is error
+    assert str(recording) == (
+        "1  promise(number=1) -> 2 items\n"
+        "2  now() -> 7\n"
+        "3  break_promise(error=StorageError) !! StorageError: no space"
+    )
+    assert recording.calls[2].error is error
+
+
 async def test_a_stream_that_is_left_has_no_error() -> None:
     recording = Recording()
     items = recording(Part()).stream(100)
@@ -129,6 +153,16 @@ def test_a_misspelt_name_is_refused_rather_than_found_never_called() -> None:
         recording.named("tak")
     with pytest.raises(ValueError, match="did you mean take"):
         assert not recording.calls["tak"]
+    with pytest.raises(ValueError, match="did you mean take"):
+        assert not recording.calls[:]["tak"]
+    with pytest.raises(ValueError, match="did you mean take"):
+        assert "tak" not in recording.named("take")[:]
+    assert recording.calls["take"] == recording.calls[:]["take"] == 0
+    for unused in (Recording().calls, Recording().calls[:]):
+        with pytest.raises(ValueError, match=r"'take': nothing was recorded yet.* city is opened"):
+            assert unused["take"] == 0
+    with pytest.raises(ValueError, match="nothing was recorded yet"):
+        Recording().named("take")
     for wrong in (FailingStorage, StallingStorage):
         with pytest.raises(ValueError, match=r"CityStorage has no method 'comit'; .*commit\?"):
             wrong("comit")
@@ -201,6 +235,56 @@ async def test_it_fails_at_the_calls_that_were_said_and_can_be_told_otherwise() 
     assert await outcomes(failing, "commit") == "."
     failing.fail(times=1)
     assert await outcomes(failing, "append", "commit", "commit") == ".!."
+
+
+class Wordy(Exception):
+    """Its constructor does not take its args."""
+
+    def __init__(self, *, number: int) -> None:
+        super().__init__(f"number {number}")
+        self.number = number
+
+
+class Stubborn(Exception):
+    """Cannot be copied."""
+
+    def __new__(cls, *args: Any, sure: bool = False) -> Stubborn:
+        assert sure
+        return super().__new__(cls)
+
+    def __init__(self, *, sure: bool) -> None:
+        super().__init__("no")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("no space"),
+        LeaseLost(7),
+        DirectoryInUse("there", "7", "stop it"),
+        OSError(errno.ENOSPC, "No space left", "there"),
+        UnicodeDecodeError("ascii", b"x", 0, 1, "no"),
+        Wordy(number=3),
+        Stubborn(sure=True),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_each_failure_is_told_anew(error: Exception) -> None:
+    """Or the traceback of the thousandth is a thousand calls long."""
+    error.add_note("on purpose")
+    error.__cause__ = KeyError("why")
+    storage = FailingStorage(error=error)(FakeStorage())
+    raised = []
+    for _ in range(3):
+        with pytest.raises(type(error)) as failed:
+            await storage.append()
+        raised.append(failed.value)
+        assert len(traceback.extract_tb(failed.value.__traceback__)) == 3
+    for copied in raised:
+        assert (type(copied), str(copied), repr(copied)) == (type(error), str(error), repr(error))
+        assert vars(copied) == vars(error)
+        assert copied.__cause__ is error.__cause__
+    assert len({id(one) for one in raised}) == (1 if isinstance(error, Stubborn) else 3)
 
 
 class FakeStorage:
