@@ -2,10 +2,12 @@
 
 Each replacement is an object, or a function that is given the real part and returns
 what stands in for it. What is given as an object is ready: nobody enters or closes it.
+An object that can be called, as a mock can, is known by a method of the part.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
@@ -22,18 +24,19 @@ __all__ = [
     "read_overrides",
 ]
 
-CITY_PARTS: Final = (
-    "storage",
-    "dag",
-    "consensus",
-    "backend",
-    "handler",
-    "clock",
-    "operator",
-    "representatives",
-)
-"""What can be replaced in a city: its three parts; the storage backend that gives it its storage;
-its whole handler; its clock; the key that signs; the keys that vote inside the server."""
+CITY_PARTS: Final = {
+    "storage": "append",
+    "dag": "decide",
+    "consensus": "judge",
+    "backend": "city",
+    "handler": "submit",
+    "clock": "time_ms",
+    "operator": "sign",
+    "representatives": "__iter__",
+}
+"""What can be replaced in a city, with a method that each has: its three parts; the storage backend
+that gives it its storage; its whole handler; its clock; the key that signs; the keys that vote
+inside the server."""
 
 MISSPELT: Final = 0.8
 """Share of letters in common that makes a slug a misspelling: one letter of five is wrong."""
@@ -70,6 +73,13 @@ class Replacements:
         if part not in self._functions:
             return real
         built = self._functions[part](real)
+        if inspect.isawaitable(built):
+            if inspect.iscoroutine(built):
+                built.close()
+            raise ConfigurationError(
+                f"override of {part}: the function returned an awaitable, which nobody awaits; "
+                "make it a plain function that returns what stands in for the real one"
+            )
         if built is None:
             raise ConfigurationError(
                 f"override of {part}: the function returned nothing; return what stands in "
@@ -117,12 +127,16 @@ def check_cities(slugs: Iterable[str], offered: Collection[str]) -> None:
 
 def _replacements(slug: str, override: Any) -> Replacements:
     if not isinstance(override, Mapping):
-        # A handler may be callable too, as a mock object is.
-        whole = {"handler": override}
-        is_function = callable(override) and not hasattr(override, "submit")
-        return Replacements({}, whole) if is_function else Replacements(whole, {})
+        override = {"handler": override}
     check_names(slug, override, CITY_PARTS)
-    functions = {name: part for name, part in override.items() if callable(part)}
+    functions = {name: part for name, part in override.items() if _is_function(part, name)}
     return Replacements(
         {name: part for name, part in override.items() if name not in functions}, functions
     )
+
+
+def _is_function(replacement: Any, part: str) -> bool:
+    """Whether it is to be given the real part; a class is, whatever its objects have."""
+    if isinstance(replacement, type):
+        return True
+    return callable(replacement) and not hasattr(replacement, CITY_PARTS[part])

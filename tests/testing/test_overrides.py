@@ -9,6 +9,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
+from citychain.city.overrides import read_overrides
 from citychain.client.keys import load_key
 from citychain.containers import CityContainer, CoreContainer
 from citychain.crypto.keys import key_id
@@ -16,7 +17,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import CityUnavailable, ConfigurationError
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Received
-from citychain.ports import StorageContext
+from citychain.ports import DagHandler, StorageContext
 from citychain.receipt import Receipt
 from citychain.storage.memory import MemoryBackend
 from citychain.testing import FakeClock, Recording
@@ -114,6 +115,41 @@ async def test_a_whole_handler_is_replaced(city_server: CityServerFactory, handl
         server.client("tokyo") as city,
     ):
         assert await city.submit([b"anything"]) == [Received(bytes(32), State.APPROVED, False)]
+
+
+@pytest.mark.parametrize("mock", [AsyncMock, MagicMock])
+async def test_a_mock_given_as_a_part_stands_in_its_place(
+    city_server: CityServerFactory, mock: type[AsyncMock]
+) -> None:
+    parts = {"dag": mock(spec=DagHandler), "storage": mock(), "handler": mock()}
+    parts["handler"].submit = AsyncMock(side_effect=Mock().submit)
+    replaced = read_overrides({"tokyo": parts})["tokyo"]
+    for name, part in parts.items():
+        assert not replaced.wants(name)
+        assert replaced(name) is part
+    assert replaced("clock", 7) == 7
+    async with (
+        city_server(overrides={"tokyo": parts}) as server,
+        server.client("tokyo") as city,
+    ):
+        assert await city.submit([b"anything"]) == [Received(bytes(32), State.APPROVED, False)]
+
+
+async def test_a_class_is_given_the_real_part_though_it_has_its_methods(
+    city_server: CityServerFactory,
+) -> None:
+    class Front:
+        def __init__(self, real: DagHandler) -> None:
+            self.real = real
+            made.append(self)
+
+        async def decide(self, *arguments: Any, **options: Any) -> Any:
+            return await self.real.decide(*arguments, **options)
+
+    made: list[Front] = []
+    async with city_server(overrides={"tokyo": {"dag": Front}}) as server:
+        await approved(server)
+    assert len(made) == 1
 
 
 async def test_a_whole_handler_needs_nothing_of_the_real_one(
@@ -259,18 +295,31 @@ async def test_a_table_of_no_slug_is_refused_and_an_alias_is_not(
         pass
 
 
-async def test_a_function_that_forgets_to_return_is_told(
-    city_server: CityServerFactory, caplog: pytest.LogCaptureFixture
+async def makes(real: Any) -> Any:
+    return real
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda real: None, "override of dag: the function returned nothing"),
+        (makes, "override of dag: the function returned an awaitable, which nobody awaits"),
+        (AsyncMock(spec=makes), "override of dag: the function returned an awaitable"),
+    ],
+    ids=["nothing", "async", "AsyncMock"],
+)
+async def test_a_function_that_returns_no_part_is_told(
+    city_server: CityServerFactory, caplog: pytest.LogCaptureFixture, function: Any, told: str
 ) -> None:
     from datetime import timedelta
 
     async with (
-        city_server(overrides={"tokyo": {"dag": lambda real: None}}) as server,
+        city_server(overrides={"tokyo": {"dag": function}}) as server,
         server.client("tokyo", timeout=timedelta(seconds=1)) as city,
     ):
         with pytest.raises(CityUnavailable):
             await city.info()
-    assert "override of dag: the function returned nothing" in caplog.text
+    assert told in caplog.text
 
 
 # --- what stays
