@@ -76,7 +76,7 @@ class Calls(Sequence[Call]):
         self,
         calls: Sequence[Call],
         count: Callable[[str], int] | None = None,
-        check: Callable[[str], None] = lambda name: None,
+        check: Callable[[str], None] | None = None,
     ) -> None:
         self._calls = calls
         self._counted = count or self.names.count
@@ -96,7 +96,8 @@ class Calls(Sequence[Call]):
         return self._calls[place]
 
     def _count(self, name: str) -> int:
-        self._check(name)
+        if self._check is not None:
+            self._check(name)
         return self._counted(name)
 
     def __len__(self) -> int:
