@@ -65,6 +65,12 @@ class TestMine(ConsensusSuite):
 """
 
 
+@pytest.fixture(autouse=True)
+def loops_of_functions(pytester: pytest.Pytester) -> None:
+    """Without it pytest-asyncio warns of what will change."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+
+
 @pytest.mark.parametrize(
     ("test", "mode", "said"),
     [
