@@ -179,6 +179,18 @@ FAULTS = [
         SOUND + "def citychain_comands(): return []\n",
     ),
     Fault(
+        "properties that raise",
+        {},
+        "class Plugin:\n"
+        "    @property\n    def nasty(self): raise RuntimeError('no')\n"
+        "    @property\n    def citychain_nasty(self): raise RuntimeError('no')\n"
+        "    class Lazy:\n        def __get__(self, plugin, owner): raise RuntimeError('no')\n"
+        "    citychain_lazy = Lazy()\n"
+        "    @hookimpl\n    def citychain_cities(self): return []\n"
+        "plugin = Plugin()\n",
+        {"target": ":plugin"},
+    ),
+    Fault(
         "a wrong signature",
         {"hook-signature": "write: def citychain_find_city(name)"},
         "@hookimpl\ndef citychain_find_city(nam): ...\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
 import pluggy
@@ -31,6 +32,7 @@ __all__ = ["Offer", "plugin_findings"]
 UNKNOWN: Final = "no-city-has-this-name-for-certain"
 """What a catalogue is asked for."""
 HOOKS: Final = sorted(name for name in vars(specs) if name.startswith("citychain_"))
+FUNCTIONS: Final = FunctionType | BuiltinFunctionType | MethodType | staticmethod | classmethod
 
 
 class Offer(NamedTuple):
@@ -55,16 +57,16 @@ def plugin_findings(
             return findings, []
     manager = pluggy.PluginManager("citychain")
     manager.add_hookspecs(specs)
+
+    def read() -> tuple[list[HookFunction], list[Finding]]:
+        functions = list(hook_functions(manager, plugin))
+        marked = {it.function for it in functions}
+        return functions, list(_unmarked(plugin, marked, attempt.package))
+
     try:
-        functions = attempt(
-            "import-failed",
-            where,
-            "reading its functions",
-            lambda: list(hook_functions(manager, plugin)),
-        )
+        functions, unmarked = attempt("import-failed", where, "reading its functions", read)
     except Unusable as unusable:
         return [*findings, unusable.finding], []
-    unmarked = list(_unmarked(plugin, {it.function for it in functions}, attempt.package))
     findings += unmarked
     if not (functions or unmarked):
         fix = "write a function for a hook (docs/hooks.md) and mark it with @hookimpl"
@@ -85,13 +87,13 @@ def plugin_findings(
 def _unmarked(plugin: object, marked: set[Callable[..., Any]], package: str) -> Iterator[Finding]:
     """Functions that are called like hooks and are none."""
     for name in dir(plugin):
-        function = getattr(plugin, name, None)
-        if (
-            name.startswith("citychain_")
-            and inspect.isroutine(function)
-            and function not in marked
-            and is_within(getattr(function, "__module__", None), package)
+        # Properties are not asked: what they do is none of our business.
+        if not name.startswith("citychain_") or not isinstance(
+            inspect.getattr_static(plugin, name, None), FUNCTIONS
         ):
+            continue
+        function = getattr(plugin, name, None)
+        if function not in marked and is_within(getattr(function, "__module__", None), package):
             fix = "mark it with @hookimpl"
             if name not in HOOKS:
                 fix += f", and rename it: {unknown_hook(name, HOOKS)}"
