@@ -30,10 +30,14 @@ def plugins_doctor(
         citychain plugins doctor citychain-kanazawa
         citychain plugins doctor citychain-kanazawa --json
     """
+    import sys
+    from contextlib import redirect_stdout
+
     from citychain.cli.doctor import examine
     from citychain.config import load_settings
 
-    findings = examine(distribution, load_settings(config).plugins)
+    with redirect_stdout(sys.stderr):  # What a plugin prints is no finding.
+        findings = examine(distribution, load_settings(config).plugins)
     for finding in findings:
         if json:
             print_json({"level": finding.level, **finding._asdict()})

@@ -101,13 +101,28 @@ FAULTS = [
     *(
         Fault(
             f"group {group}",
-            {"wrong-group": f"'{group}', which nobody reads  rename the group to 'citychain'"},
+            {"wrong-group": f"'{group}', which citychain does not read  rename the group to"},
             SOUND,
             {"group": group},
         )
-        for group in ("citychain.plugins", "city-chain", "citychain_plugins", "citychian")
+        for group in (
+            "citychain.plugins",
+            "city-chain",
+            "citychains",
+            "citychain_plugins",
+            "citychian",
+        )
     ),
-    Fault("another group", {"no-entry-point": ""}, SOUND, {"group": "pytest11"}),
+    *(
+        Fault(f"group {group}", {"no-entry-point": ""}, "1 / 0\n", {"group": group})
+        for group in ("pytest11", "citychain_explorer.adapters", "citychain_ui", "city")
+    ),
+    Fault(
+        "a group that is misspelt is not imported",
+        {"wrong-group": ""},
+        "1 / 0\n",
+        {"group": "citychain.plugins"},
+    ),
     Fault(
         "a requirement that is missing",
         {"missing-requirement": "run: pip install 'sundial>=2'"},

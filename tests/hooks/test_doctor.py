@@ -114,7 +114,7 @@ def test_many_faults_are_told_at_once(site: Site) -> None:
     entry_points = site.folder / "broken-1.0.dist-info" / "entry_points.txt"
     entry_points.write_text(
         "[citychain]\nbroken = throwaway_broken\nrules = throwaway_broken:rules\n"
-        "[city-chain]\nwrong = throwaway_broken.wrong\n"
+        "wrong = throwaway_broken.wrong\n[city-chain]\nother = throwaway_broken.wrong\n"
     )
     site.install("rival", CITY.format(slug="market"))
     found = examine("broken", PluginsSettings(allow=("broken", "rival")))
@@ -277,6 +277,14 @@ def test_the_command_tells_findings_as_json(site: Site) -> None:
         "what": "it offers nothing",
         "fix": "write a function for a hook (docs/hooks.md) and mark it with @hookimpl",
     }
+
+
+def test_what_a_plugin_prints_is_no_answer(site: Site) -> None:
+    source = "print('imported')\n" + cities("print('asked'); yield CityDefinition('harbour')")
+    site.install("broken", source, preamble=PREAMBLE)
+    ran = run(site, "broken", "--json")
+    assert ran.record["code"] == "citychain-not-required"
+    assert ran.err.split()[:2] == ["imported", "asked"]
 
 
 def test_warnings_alone_are_no_failure(site: Site) -> None:

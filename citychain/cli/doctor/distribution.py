@@ -19,8 +19,12 @@ from citychain.nearest import did_you_mean
 
 __all__ = ["distribution_findings", "find_distribution", "not_installed", "plugins_of"]
 
-SIMILAR: Final = 0.75
+SIMILAR: Final = 0.85
 """Share of letters in common from which a group is taken for a misspelling of ours."""
+PLAUSIBLE: Final = frozenset(
+    ENTRY_POINT_GROUP + ending for ending in ("", "s", "plugin", "plugins")
+)
+"""Letters of the groups that somebody writes who has not looked it up."""
 
 
 def find_distribution(name: str) -> metadata.Distribution | None:
@@ -44,19 +48,18 @@ def not_installed(name: str) -> Finding:
 
 
 def plugins_of(distribution: metadata.Distribution) -> list[metadata.EntryPoint]:
-    """Its entry points in our group, and those that are meant to be."""
-    return [
-        entry
-        for entry in distribution.entry_points
-        if entry.group == ENTRY_POINT_GROUP or _is_meant(entry.group)
-    ]
+    """Its entry points in our group."""
+    return [entry for entry in distribution.entry_points if entry.group == ENTRY_POINT_GROUP]
 
 
 def _is_meant(group: str) -> bool:
+    """Whether a group is a misspelling of ours; another's may well begin like it."""
     letters = re.sub(r"[^a-z]", "", group.lower())
-    if letters.startswith(ENTRY_POINT_GROUP):
+    if letters in PLAUSIBLE:
         return True
-    return SequenceMatcher(None, letters, ENTRY_POINT_GROUP).ratio() >= SIMILAR
+    if abs(len(group) - len(ENTRY_POINT_GROUP)) > 1:
+        return False
+    return SequenceMatcher(None, group.lower(), ENTRY_POINT_GROUP).ratio() >= SIMILAR
 
 
 def distribution_findings(
@@ -64,21 +67,26 @@ def distribution_findings(
 ) -> Iterator[Finding]:
     """What can be found without importing anything."""
     name = distribution.name
-    if not plugins:
+    misplaced = [
+        entry
+        for entry in distribution.entry_points
+        if entry.group != ENTRY_POINT_GROUP and _is_meant(entry.group)
+    ]
+    if not (plugins or misplaced):
         yield Finding(
             "no-entry-point",
             name,
             f"it has no entry point in the group {ENTRY_POINT_GROUP!r}",
             'add to pyproject.toml: [project.entry-points.citychain] NAME = "MODULE"',
         )
-    for entry in plugins:
-        if entry.group != ENTRY_POINT_GROUP:
-            yield Finding(
-                "wrong-group",
-                f"{name}: entry point {entry.name}",
-                f"it is in the group {entry.group!r}, which nobody reads",
-                f"rename the group to {ENTRY_POINT_GROUP!r}",
-            )
+    for entry in misplaced:
+        # Nor is it imported here: if it is meant for somebody else, that is not for us to do.
+        yield Finding(
+            "wrong-group",
+            f"{name}: entry point {entry.name}",
+            f"it is in the group {entry.group!r}, which citychain does not read",
+            f"rename the group to {ENTRY_POINT_GROUP!r}",
+        )
     extras = {extra for entry in plugins for extra in entry.extras}
     for fault in requirement_faults(distribution, sorted(extras)):
         yield Finding.of(fault, name)

@@ -34,7 +34,9 @@ FINDINGS: Final[Mapping[str, Row]] = {
         "add one to `[project.entry-points.citychain]`, and install it again",
     ),
     "wrong-group": Row(
-        "ERROR", "an entry point stands in a group that nobody reads", "name the group `citychain`"
+        "ERROR",
+        "an entry point stands in a group that is nearly ours; it is not imported",
+        "name the group `citychain`",
     ),
     "missing-requirement": Row("ERROR", "what it requires is not installed", "install it"),
     "unfit-requirement": Row(
