@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from citychain.city.names import normalise
@@ -104,6 +105,17 @@ def requirement_faults(
     version_of: Callable[[str], str] = metadata.version,
 ) -> Iterator[Fault]:
     """See `check_requirements`."""
+    return _requirement_faults(distribution, extras, version_of, set())
+
+
+def _requirement_faults(
+    distribution: metadata.Distribution,
+    extras: Iterable[str],
+    version_of: Callable[[str], str],
+    seen: set[tuple[str, str]],
+) -> Iterator[Fault]:
+    """``seen``: distributions and their extras that were looked at, since two may require
+    each other's."""
     for text in distribution.requires or ():
         try:
             requirement = Requirement(text)
@@ -128,9 +140,11 @@ def requirement_faults(
         if not requirement.specifier.contains(version, prereleases=True):
             what = f"it requires {requirement}, but {version} is installed"
             yield Fault("unfit-requirement", what, fix)
-        if requirement.extras:
+        asked = {(canonicalize_name(requirement.name), extra) for extra in requirement.extras}
+        if not asked <= seen:
+            seen |= asked
             required = metadata.distribution(requirement.name)
-            yield from requirement_faults(required, requirement.extras, version_of)
+            yield from _requirement_faults(required, requirement.extras, version_of, seen)
 
 
 # --- its functions

@@ -13,7 +13,7 @@ import pluggy
 
 from citychain.errors import PluginError
 from citychain.hooks.checks import KINDS, check_functions, check_requirements, offers
-from citychain.hooks.loading import Overdue, Steps, Work, run_in_turn
+from citychain.hooks.loading import Overdue, Steps, Work, guarded, run_in_turn
 
 __all__ = ["BUILTIN", "Plugin", "PluginRecord", "load", "load_builtin", "package_of", "record_of"]
 
@@ -94,7 +94,8 @@ def load(
     for plugin, (_, entry) in zip(plugins, entries, strict=True):
         try:
             if entry.dist is not None:
-                check_requirements(entry.dist, entry.extras, version_of)
+                with guarded("reading its requirements"):
+                    check_requirements(entry.dist, entry.extras, version_of)
         except PluginError as error:
             # What does not have what it requires is not even imported.
             plugin.failure = error

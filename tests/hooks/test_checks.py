@@ -211,6 +211,28 @@ def test_requirements_that_do_not_apply_are_not_checked(site: Site) -> None:
     assert site.load().records[0].status == "active"
 
 
+def test_extras_that_require_each_other_are_looked_at_once(site: Site) -> None:
+    site.install(
+        "ring", "", requires=['round[y]; extra == "x"', 'no-such-distribution; extra == "x"']
+    )
+    site.install("round", CITY.format(slug="round"), requires=["ring[x]"], target=" [y]")
+    round_info = site.folder / "round-1.0.dist-info" / "METADATA"
+    round_info.write_text(round_info.read_text() + 'Requires-Dist: ring[x]; extra == "y"\n')
+    _, record = site.load().records
+    assert "requires no-such-distribution" in record.reason
+
+
+def test_metadata_that_cannot_be_read_is_the_plugins_affair(site: Site) -> None:
+    site.install("odd", "", requires=["helped"])
+    site.install("sound", CITY.format(slug="sound"))
+    info = site.folder / "helped-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_bytes(b"Name: helped\nVersion: \xff\n")
+    odd, sound = site.load().records
+    assert (odd.status, sound.status) == ("failed", "active")
+    assert odd.reason.startswith("reading its requirements failed: UnicodeDecodeError")
+
+
 def test_an_entry_point_with_an_extra_needs_what_the_extra_requires(site: Site) -> None:
     site.install(
         "extra",
