@@ -53,15 +53,16 @@ class _Version1:
 
 
 class _Backend:
-    def __init__(self, backend: StorageBackend) -> None:
-        self._backend = backend
+    def __init__(self, manager: StorageBackend) -> None:
+        self._manager = manager
 
     async def __aenter__(self) -> _Backend:
-        self._backend = await self._backend.__aenter__()
+        # What is entered need not be what that gives, such as of an `asynccontextmanager`.
+        self._backend = await self._manager.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._backend.__aexit__(*exc_info)
+        await self._manager.__aexit__(*exc_info)
 
     async def city(
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]

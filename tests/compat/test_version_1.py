@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from citychain.errors import NotFound
 from citychain.genesis import Genesis
 from citychain.hooks import API_VERSION, StorageDefinition
 from citychain.hooks.registry import Registry, load_plugins
+from citychain.ports import StorageContext
 from citychain.receipt import ReceiptVerifier
 from citychain.testing.conformance import StorageSuite
 from citychain.testing.server import CityClientFactory, TransactionFactory
@@ -53,6 +55,25 @@ class TestItsStorage(StorageSuite):
 
         [found] = citychain_storage_backends()
         return found
+
+
+class TestStorageThatIsAContextManager(StorageSuite):
+    """What is entered is not what that gives, and has to be left."""
+
+    @pytest.fixture
+    def definition(self, installed: None) -> Iterator[StorageDefinition]:
+        from old_storage import DictBackend
+
+        entered: list[str] = []
+
+        @asynccontextmanager
+        async def factory(options: object, context: StorageContext) -> AsyncIterator[object]:
+            entered.append("in")
+            yield DictBackend(context)
+            entered.append("out")
+
+        yield StorageDefinition("managed", factory, durable=False, api_version=1)
+        assert entered.count("in") == entered.count("out")
 
 
 @pytest.mark.parametrize("name", MODULES)

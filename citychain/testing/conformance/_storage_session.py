@@ -31,10 +31,12 @@ class Session:
         self.durable = definition.durable
 
     async def open(self) -> None:
-        self.backend = await self._factory().__aenter__()
+        # What is entered need not be what that gives, such as of an `asynccontextmanager`.
+        self._manager = self._factory()
+        self.backend = await self._manager.__aenter__()
 
     async def close(self) -> None:
-        await self.backend.__aexit__(None, None, None)
+        await self._manager.__aexit__(None, None, None)
 
     async def city(self, ledger: Ledger) -> CityStorage:
         return await self.backend.city(ledger.genesis, b"genesis file", ledger.initial)
