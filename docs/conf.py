@@ -19,7 +19,7 @@ from sphinx.util.nodes import make_refnode
 DOCS: Final = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
-from pages.reference import public_modules  # noqa: E402
+from pages.reference import page, public_modules  # noqa: E402
 from pages.source import module  # noqa: E402
 
 # Autodoc imports what is not imported yet twice, once pretending to be a type checker, which
@@ -157,6 +157,13 @@ def _link(app: Any, node: Any, page: str, anchor: str, content: Any) -> Any:
     return make_refnode(app.builder, node["refdoc"], page, anchor, content)
 
 
+def leave_texts_to_autodoc(app: Any, name: str, source: list[str]) -> None:
+    """Take the page of a module without the texts that autodoc adds, so that none stands twice."""
+    if (documented := name.removeprefix("reference/")) in public_modules():
+        source[0] = page(documented, texts=False)
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", leave_texts_to_autodoc)
     app.connect("missing-reference", resolve)

@@ -1,7 +1,7 @@
-"""``docs/reference``: a page for each public module, with the signatures of its names.
+"""``docs/reference``: a page for each public module, with its signatures and texts.
 
-On a code host a page shows them as they stand in the source. On the site the texts follow,
-which Sphinx takes from the docstrings.
+On a code host a page shows both as they stand in the source. On the site (``texts=False``) the
+signatures stand alone, and Sphinx adds the texts, with links.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from pages.source import TREE, Module, first_sentence, module
 
-__all__ = ["INTERNAL", "PUBLIC", "pages", "public_modules"]
+__all__ = ["INTERNAL", "PUBLIC", "page", "pages", "public_modules"]
 
 PUBLIC: Final = {
     "For plugins": (
@@ -86,7 +86,7 @@ def pages() -> dict[str, Callable[[], str]]:
     """What makes each page, by its file's name."""
     return {
         "index.md": _index,
-        **{f"{name}.md": partial(_page, name) for name in public_modules()},
+        **{f"{name}.md": partial(page, name) for name in public_modules()},
     }
 
 
@@ -96,9 +96,9 @@ def _index() -> str:
 
 # Reference
 
-The public names of citychain, module by module. A page has the signatures; on the site
-(`make docs`) it has the docstrings too. What is not here is internal, and may change in any
-release.
+The public names of citychain, module by module, as they stand in the source: signatures, and
+what the docstrings say of arguments, answers and errors. The site (`make docs`) has the same with
+links. What is not here is internal, and may change in any release.
 """
     last = ""
     for name, heading in public_modules().items():
@@ -110,7 +110,8 @@ release.
     return f"{text}\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
 
 
-def _page(name: str) -> str:
+def page(name: str, texts: bool = True) -> str:
+    """The page of a public module."""
     it = module(name)
     path = it.path.relative_to(TREE).as_posix()
     text = f"{WRITTEN}\n\n# {it.name}\n\n{_summary(it)}\n\nSource: [`{path}`](../../{path})\n"
@@ -120,8 +121,10 @@ def _page(name: str) -> str:
         text += f"\n| name | stands in |\n|---|---|\n{rows}\n"
     here = {name: home for name, home in shown.items() if name not in elsewhere}
     if here:
-        stubs = "\n\n".join(home.stub(name) for name, home in here.items())
-        text += f"\n```python\n{stubs}\n```\n"
+        between = "\n\n\n" if texts else "\n\n"
+        stubs = between.join(home.stub(name, texts) for name, home in here.items())
+        about = f'"""{it.docstring}\n"""{between}' if texts and "\n" in it.docstring else ""
+        text += f"\n```python\n{about}{stubs}\n```\n"
     directives = f".. automodule:: {it.name}\n"
     for name, home in here.items():
         kind = home.kind(name)

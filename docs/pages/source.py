@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
@@ -96,11 +96,40 @@ class Module:
             return "class"
         return "function" if isinstance(node, Definition) else "data"
 
-    def stub(self, name: str) -> str:
-        """A definition without its texts and bodies, as it would stand in a ``.pyi`` file."""
-        return "\n".join(self._stub(self._definitions[name]))
+    def stub(self, name: str, texts: bool = False) -> str:
+        """A definition without bodies, as it would stand in a ``.pyi`` file, with its texts or
+        without. A class has what it inherits from private ones, always with texts: no other
+        page, and no autodoc, has those."""
+        node = self._definitions[name]
+        inherited = [*self._inherited(node)] if isinstance(node, ast.ClassDef) else []
+        below = self._text_below(self.tree.body, node) if texts else []
+        return "\n".join([*self._stub(node, texts, inherited), *below])
 
-    def _stub(self, node: ast.stmt) -> Iterator[str]:
+    def _inherited(self, node: ast.ClassDef) -> Iterator[str]:
+        known = {_name(part) for part in node.body}
+        for base, home in self._private_bases(node):
+            fresh = [part for part in base.body if _shown(part) and _name(part) not in known]
+            known |= {_name(part) for part in fresh}
+            if fresh:
+                yield from ["", f"    # from {base.name}"]
+                yield from home._members(base, fresh, texts=True)
+
+    def _private_bases(self, node: ast.ClassDef) -> Iterator[tuple[ast.ClassDef, Module]]:
+        """Classes of citychain that it inherits from and no page shows, nearest first."""
+        for expression in node.bases:
+            name = ast.unparse(expression).partition("[")[0]
+            home = self if self.defines(name) else None
+            if home is None and name in self.homes:
+                home = module(self.homes[name])
+            if home is None or not home.defines(name):
+                continue
+            if any(part.startswith("_") for part in (*home.name.split("."), name)):
+                base = home._definitions[name]
+                assert isinstance(base, ast.ClassDef)
+                yield base, home
+                yield from home._private_bases(base)
+
+    def _stub(self, node: ast.stmt, texts: bool, inherited: Sequence[str] = ()) -> Iterator[str]:
         indent = " " * node.col_offset
         if not isinstance(node, Definition):
             assert isinstance(node, ast.Assign | ast.AnnAssign)
@@ -114,11 +143,35 @@ class Module:
         for decorator in node.decorator_list:
             yield f"{indent}@{ast.get_source_segment(self.text, decorator)}"
         head = self._head(node)
-        inner = node.body if isinstance(node, ast.ClassDef) else []
-        if shown := [line for part in inner if _shown(part) for line in self._stub(part)]:
+        inner = [*filter(_shown, node.body)] if isinstance(node, ast.ClassDef) else []
+        text = self._text(node.body[0]) if texts else []
+        if text and inner and not isinstance(inner[0], Definition):
+            text.append("")
+        if shown := [*text, *self._members(node, inner, texts), *inherited]:
             yield from [*head, *shown]
         else:
             yield from [*head[:-1], f"{head[-1]} ..."]
+
+    def _members(self, owner: Definition, parts: Sequence[ast.stmt], texts: bool) -> Iterator[str]:
+        for part in parts:
+            if texts and isinstance(part, Definition):
+                yield ""
+            yield from self._stub(part, texts)
+            if texts:
+                yield from self._text_below(owner.body, part)
+
+    def _text_below(self, body: Sequence[ast.stmt], node: ast.stmt) -> list[str]:
+        """The text below a field or a constant."""
+        place = body.index(node) + 1
+        is_field = isinstance(node, ast.Assign | ast.AnnAssign)
+        return self._text(body[place]) if is_field and place < len(body) else []
+
+    def _text(self, node: ast.stmt) -> list[str]:
+        """A text as it stands in the source."""
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not is_text or node.value.value is ...:
+            return []
+        return self._lines(node.lineno, node.end_lineno)
 
     def _head(self, node: Definition) -> list[str]:
         """A definition up to its colon."""
@@ -135,12 +188,20 @@ class Module:
         return self.text.splitlines()[first - 1 : last]
 
 
+def _name(node: ast.stmt) -> str:
+    if isinstance(node, Definition):
+        return node.name
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0])
+    return ast.unparse(node.target) if isinstance(node, ast.AnnAssign) else ""
+
+
 def _shown(node: ast.stmt) -> bool:
     """Whether a class's synopsis has this part of it."""
     if isinstance(node, ast.AnnAssign):
         return isinstance(node.target, ast.Name) and not node.target.id.startswith("_")
     if isinstance(node, ast.Assign):
-        name = ast.unparse(node.targets[0])
+        name = _name(node)
         return not name.startswith("_") and name != "model_config"
     return isinstance(node, Definition) and (not node.name.startswith("_") or node.name in CONTRACT)
 
