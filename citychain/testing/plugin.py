@@ -8,7 +8,7 @@ async context managers: they work under pytest-asyncio and anyio alike.
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import pytest
 
@@ -17,10 +17,48 @@ if TYPE_CHECKING:
 
     from citychain.testing.server import CityClientFactory, CityServerFactory, TransactionFactory
 
-__all__ = ["ELSEWHERE", "city_client", "city_server", "signed_transactions"]
+__all__ = [
+    "ELSEWHERE",
+    "STARTED",
+    "Started",
+    "city_client",
+    "city_server",
+    "signed_transactions",
+    "started",
+]
 
 ELSEWHERE: Final = "--citychain-elsewhere"
 """By this option a conformance suite tells its run in another process where the result goes."""
+
+STARTED: Final = "citychain-started"
+"""Under this name a worker of xdist is told how the first pytest was `started`."""
+ALONE: Final = ("--", "--pdb", "--trace")
+"""What only somebody at the keyboard can use, or what stands before names of tests."""
+
+
+class Started(TypedDict):
+    """How pytest was started."""
+
+    folder: str
+    """Where."""
+    options: list[str]
+    """With which arguments, other than names of tests."""
+
+
+def started(config: pytest.Config) -> Started:
+    """How this pytest was started; not for a worker of xdist, which gets other arguments."""
+    options = [it for it in config.invocation_params.args if it not in ALONE]
+    # From the end: there names of tests are rather than values of options.
+    for name in config.getoption("file_or_dir") or ():
+        if name in options:
+            del options[len(options) - 1 - options[::-1].index(name)]
+    return {"folder": str(config.invocation_params.dir), "options": options}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist, which `conformance` has start this pytest again."""
+    node.workerinput[STARTED] = started(node.config)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

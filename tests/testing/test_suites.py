@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import citychain._native  # noqa: F401 - the runs within forget what they import
@@ -111,3 +113,57 @@ def test_a_step_may_wait_for_something_outside(pytester: pytest.Pytester, test: 
         *("-p", "no:cacheprovider", "-k", test, "--asyncio-mode=auto")
     )
     result.assert_outcomes(passed=1)
+
+
+ELSEWHERE = """
+import asyncio
+import os
+import pytest
+from citychain.testing.conformance._suite import Suite
+
+@pytest.mark.xdist_group("one")
+class TestMine(Suite):
+    @pytest.mark.parametrize("value", ["a::b [c] ü"])
+    def test_it(self, elsewhere, request, url, value):
+        elsewhere.agrees(url + os.getcwd())
+
+    async def test_it_too(self, elsewhere, url, tmp_path):
+        if elsewhere.place is not None:
+            elsewhere.place.write_text(url)
+        else:
+            os.chdir(tmp_path)
+            assert await elsewhere.result(tmp_path / "result") == url == "x://y"
+"""
+
+OPTION = """
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--db-url")
+
+@pytest.fixture
+def url(request):
+    return request.config.getoption("--db-url")
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1", "--dist=loadgroup")], ids=["alone", "xdist"])
+def test_another_process_is_started_as_the_first_was(
+    pytester: pytest.Pytester, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini(
+        "[pytest]\naddopts = -p more --ff --junitxml=report.xml -m 'not slow'\n"
+        "markers =\n    slow: not run\n    xdist_group: of tests\n"
+        "asyncio_default_fixture_loop_scope = function"
+    )
+    pytester.makepyfile(more=OPTION)
+    test = pytester.makepyfile(test_mine=ELSEWHERE)
+    monkeypatch.syspath_prepend(pytester.path)
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=":")
+    (pytester.path / "below").mkdir()
+    monkeypatch.chdir(pytester.path / "below")
+    result = pytester.run(
+        *(sys.executable, "-m", "pytest", f"../{test.name}"),
+        *("--asyncio-mode=auto", "--db-url", "x://y", "-k", "mine", *workers),
+    )
+    result.assert_outcomes(passed=2)

@@ -7,6 +7,7 @@ fixtures that an author wrote hold there as well.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -14,44 +15,85 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 import pytest
 
-from citychain.testing.plugin import ELSEWHERE
+from citychain.testing.plugin import ELSEWHERE, STARTED, Started, started
 
 __all__ = ["Elsewhere"]
 
 SECONDS = 120
 """For one run; a machine may be busy."""
+FAILED: Final = "in another process the test failed"
+_WITHIN: Final = (pytest.Class, pytest.Function)
+"""What a test's id names besides its file."""
+_OURS: Final = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_XDIST_")
+"""Variables that pytest sets, and does not read."""
 
 
 class Elsewhere:
     """What the fixture ``elsewhere`` gives."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        config = request.config
-        self._test = request.node.nodeid
-        self._folder = config.rootpath
-        self._settings = config.inipath
+        self._config = config = request.config
+        chain = [node for node in request.node.listchain() if isinstance(node, _WITHIN)]
+        # Not the node's id, to which xdist may add a group.
+        self._test = "::".join([str(request.node.path), *(node.name for node in chain)])
+        self._started: Started = getattr(config, "workerinput", {}).get(STARTED) or started(config)
         found = config.getoption(ELSEWHERE)
         self.place: Path | None = None if found is None else Path(found)
         """In the other process, where its result goes; ``None`` in the first one."""
 
     def command(self, place: Path) -> list[str]:
-        """The program that runs this test, with its result in ``place``."""
-        settings = [] if self._settings is None else ["-c", str(self._settings)]
+        """The program that runs this test, with its result in ``place``.
+
+        It is started as this pytest was, with the same options, since fixtures may depend on any
+        of them; only what selects tests, or writes reports, is taken back.
+        """
+        config = self._config
+        has = config.pluginmanager.has_plugin
+        settings = [] if config.inipath is None else ["-c", str(config.inipath)]
         return [
-            *(sys.executable, "-m", "pytest", self._test, "--rootdir", str(self._folder)),
-            *settings,
-            *("-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "--quiet"),
+            *(sys.executable, "-m", "pytest", self._test),
+            *self._started["options"],
+            *("--rootdir", str(config.rootpath), *settings),
+            *("-k", "", "-m", "", f"--basetemp={place}.tmp"),
+            *(["-n0"] if has("xdist") else []),
+            *(["--no-cov"] if has("pytest_cov") else []),
+            *(["--junit-xml="] if has("junitxml") else []),
+            *(["-o", f"cache_dir={place}.cache"] if has("cacheprovider") else []),
+            *("--asyncio-mode=auto", "--quiet"),
             "--assert=plain",  # To rewrite the suite's asserts takes longer than to run them.
             f"{ELSEWHERE}={place}",
         ]
 
     def environment(self, hash_seed: int) -> dict[str, str]:
         """Of that program."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         return kept | {"PYTHONHASHSEED": str(hash_seed)}
+
+    def _streams(self, hash_seed: int) -> dict[str, Any]:
+        """How that program is started."""
+        return {
+            "cwd": self._started["folder"],
+            "env": self.environment(hash_seed),
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+        }
+
+    async def result(self, place: Path) -> str:
+        """What this test comes to in another process, while this one goes on."""
+        process = await asyncio.create_subprocess_exec(*self.command(place), **self._streams(1))
+        try:
+            async with asyncio.timeout(SECONDS):
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return _result(place, said)
 
     def agrees(self, result: str, *, hash_seeds: tuple[int, ...] = (1, 2)) -> None:
         """Fail unless other processes come to the same result. The test calls it last."""
@@ -62,17 +104,9 @@ class Elsewhere:
             for seed in hash_seeds:
                 place = Path(folder) / str(seed)
                 ran = subprocess.run(
-                    self.command(place),
-                    cwd=self._folder,
-                    env=self.environment(seed),
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    timeout=SECONDS,
-                    check=False,
+                    self.command(place), timeout=SECONDS, check=False, **self._streams(seed)
                 )
-                assert place.exists(), f"in another process the test failed:\n{ran.stdout[-4000:]}"
-                other = place.read_text()
+                other = _result(place, ran.stdout)
                 assert other == result, f"a process with hash seed {seed} got another result"
 
     @contextmanager
@@ -84,15 +118,15 @@ class Elsewhere:
         with (
             place.with_name(f"{place.name}.out").open("wb") as output,
             subprocess.Popen(
-                self.command(place),
-                cwd=self._folder,
-                env=self.environment(0),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                self.command(place), **{**self._streams(0), "stdout": output}
             ) as process,
         ):
             try:
                 yield process
             finally:
                 process.kill()
+
+
+def _result(place: Path, said: bytes) -> str:
+    assert place.exists(), f"{FAILED}:\n{said.decode(errors='replace')[-4000:]}"
+    return place.read_text()
