@@ -133,6 +133,31 @@ def test_a_city_that_nobody_has_is_told(
     assert "kyoto" in ran.message
 
 
+@pytest.mark.parametrize("name", ["Kyoto", "x]\n[y", ""])
+def test_what_is_no_slug_is_wrong_usage(process: Any, tmp_path: Path, name: str) -> None:
+    options = ("--transactions", "100", "--city", name, "--dir", "here")
+    ran = process("demo", *options, cwd=tmp_path)
+    assert ran.code == 2
+    assert "is not a slug" in ran.err
+    assert not (tmp_path / "here").exists()
+
+
+CATALOGUE = """
+@hookimpl
+def citychain_find_city(name):
+    return CityDefinition(slug="harbour") if name in ("haven", "harbour") else None
+"""
+
+
+def test_another_name_of_a_city_is_told_its_slug(
+    process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    options = ("--transactions", "100", "--city", "haven")
+    ran = process("demo", *options, cwd=tmp_path, env=stand_in(STAND_IN + CATALOGUE))
+    assert ran.code == 2
+    assert "--city haven: this is a name of the city harbour: write --city harbour" in ran.message
+
+
 def test_five_cities_need_more_than_four(
     process: Any, stand_in: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:

@@ -70,7 +70,15 @@ def demo(
     from citychain.cli.demo.check import check
     from citychain.cli.demo.plan import CITIES, SHARE_MIN, City, plan
     from citychain.cli.demo.table import draw, record
+    from citychain.hooks.checks import SLUG
 
+    for name in city or ():
+        # It becomes a table of the configuration.
+        if not SLUG.fullmatch(name):
+            raise typer.BadParameter(
+                f"{name!r} is not a slug: 1 to 63 of a-z, 0-9 and '-', starting with a letter",
+                param_hint="--city",
+            )
     known = {town.slug for town in CITIES}
     more = [City(slug) for slug in dict.fromkeys(city or ()) if slug not in known]
     towns = (*CITIES, *more)

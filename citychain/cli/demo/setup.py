@@ -62,7 +62,8 @@ def check_setup(directory: Path, cities: Sequence[City]) -> None:
         if path.parent != directory.absolute():
             raise ConfigurationError(f"CITYCHAIN_{name} is set: unset it for the demonstration")
     registry = load_plugins(**settings.plugins.model_dump())
-    found = {city.slug for city in cities if registry.find_city(city.slug) is not None}
+    definitions = {city.slug: registry.find_city(city.slug) for city in cities}
+    found = {name for name, city in definitions.items() if city is not None and city.slug == name}
     missing = [
         city.distribution
         for city in cities
@@ -75,6 +76,11 @@ def check_setup(directory: Path, cities: Sequence[City]) -> None:
         )
     for city in cities:
         if city not in CITIES and city.slug not in found:
+            if (definition := definitions[city.slug]) is not None:
+                raise ConfigurationError(
+                    f"--city {city.slug}: this is a name of the city {definition.slug}: "
+                    f"write --city {definition.slug}"
+                )
             raise ConfigurationError(
                 f"--city {city.slug}: no installed plugin has this city"
                 f"{did_you_mean(city.slug, registry.cities)} (or see with `citychain plugins` why "
