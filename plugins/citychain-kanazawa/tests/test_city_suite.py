@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ class TestKanazawa(CitySuite):
         return "kanazawa"
 
     @pytest.fixture
-    def transactions(self, signed_transactions: TransactionFactory) -> partial:
+    def transactions(self, signed_transactions: TransactionFactory) -> partial[Any]:
         return partial(signed_transactions, data=b'{"district": "nagamachi"}')
 
     @pytest.fixture
-    def rejected(self, signed_transactions: TransactionFactory) -> partial:
+    def rejected(self, signed_transactions: TransactionFactory) -> partial[Any]:
         return partial(signed_transactions, data=b'{"district": "shibuya"}')
