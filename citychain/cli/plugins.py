@@ -31,12 +31,16 @@ def plugins(
         citychain plugins
         citychain plugins --strict --json
     """
+    import sys
+    from contextlib import redirect_stdout
+
     from citychain.config import load_settings
     from citychain.containers import BUILTIN
     from citychain.hooks.registry import load_plugins
 
     settings = load_settings(config).plugins
-    records = load_plugins(builtin=BUILTIN, **settings.model_dump()).records
+    with redirect_stdout(sys.stderr):  # What a plugin prints is no answer.
+        records = load_plugins(builtin=BUILTIN, **settings.model_dump()).records
     if json:
         for record in records:
             print_json(

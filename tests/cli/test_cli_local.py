@@ -102,12 +102,13 @@ def test_plugins_tells_what_became_of_each(
 ) -> None:
     install(
         "good_plugin",
-        "from citychain import CityDefinition, hookimpl\n\n"
+        "from citychain import CityDefinition, hookimpl\n\nprint('hello')\n\n"
         "@hookimpl\ndef citychain_cities():\n    yield CityDefinition(slug='goodville')\n",
     )
     env = install("bad_plugin", "raise RuntimeError('[broken] on purpose')")  # fmt: skip
     ran = process("plugins", "--json", cwd=tmp_path, env=env)
     assert ran.code == 0
+    assert "hello" in ran.err
     found = {record["name"]: record for record in ran.records}
     assert found["good_plugin"]["status"] == "active"
     assert found["good_plugin"]["hooks"] == ["citychain_cities"]
