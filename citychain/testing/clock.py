@@ -34,8 +34,8 @@ class FakeClock:
         return self._start_ms + round(self._now * 1_000)
 
     def jump(self, seconds: float) -> None:
-        """Set the time of day forwards or, with a negative number, back, as by hand: who sleeps
-        does not notice."""
+        """Move the time of day alone by so much, back with a negative number, as by hand: who
+        sleeps does not notice."""
         self._start_ms += round(seconds * 1_000)
 
     def monotonic(self) -> float:

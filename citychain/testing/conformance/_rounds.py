@@ -195,6 +195,10 @@ class Rounds:
         storage: Where it is kept; it is empty yet.
     """
 
+    sign: Signer
+    """Signs a transaction: ``rounds.sign(key, action)``, with ``depends_on``, ``reads``,
+    ``writes``, ``created_at_ms`` and ``valid_until_ms`` as `transaction_body` has them."""
+
     def __init__(
         self,
         genesis: Genesis,
