@@ -19,7 +19,7 @@ from citychain.cli.output import say
 __all__ = ["new_plugin"]
 
 NEXT = """\
-Next: cd {folder} && pip install --editable . --group test --group lint
+Next: cd {folder} && pip install --upgrade pip && pip install --editable . --group test --group lint
       pytest && mypy && ruff check    # all passes now: then change what you like
       citychain plugins --strict      # it is found; README.md says how a city uses it"""
 
