@@ -39,6 +39,29 @@ REPLACED = f"""{NAMED}
         pass
 """
 
+SOMETIMES = f"""{NAMED}
+    @pytest.mark.xfail(False, reason="never")
+    async def test_a_new_city_is_empty(self):
+        pass
+"""
+
+CHANGED_LATER = f"""{NAMED}
+TestMine.test_a_new_city_is_empty = lambda self: None
+"""
+
+LOOSE = f"""
+class Loose:
+    def __init_subclass__(cls, **kwargs):
+        pass
+{NAMED.replace("(StorageSuite)", "(Loose, StorageSuite)")}
+    def test_a_new_city_is_empty(self):
+        pass
+"""
+
+NO_KILLS = f"""{NAMED}
+    kills = 0
+"""
+
 KNOWN_GAP = f"""{NAMED}
     @pytest.mark.xfail(reason="it is never empty")
     async def test_a_new_city_is_empty(self, session):
@@ -80,8 +103,15 @@ def loops_of_functions(pytester: pytest.Pytester) -> None:
         (NAMED, "strict", "*write asyncio_mode = ?auto? under *"),
         (WITH_OPTIONS, "auto", "*override the fixture `options`*"),
         (REPLACED, "auto", "*TestMine replaces the standard test test_a_new_city_is_empty*"),
+        (SOMETIMES, "auto", "*TestMine replaces the standard test test_a_new_city_is_empty*"),
+        (CHANGED_LATER, "auto", "*TestMine replaces the standard test test_a_new_city_is_empty*"),
+        (LOOSE, "auto", "*TestMine replaces the standard test test_a_new_city_is_empty*"),
+        (NO_KILLS, "auto", "*TestMine.kills is 0: a size is a number from 1 on*"),
     ],
-    ids=["no part", "strict mode", "unknown options", "replaced test"],
+    ids=[
+        *("no part", "strict mode", "unknown options", "replaced test", "sometimes a gap"),
+        *("changed later", "loose mixin", "no kills"),
+    ],
 )
 def test_what_is_missing_is_told_in_a_line(
     pytester: pytest.Pytester, test: str, mode: str, said: str

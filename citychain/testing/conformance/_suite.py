@@ -3,7 +3,8 @@ another process.
 
 An author inherits a suite and overrides fixtures. A standard test that a subclass replaces no
 longer says what it says for everybody, so `Suite` refuses the class, unless the replacement is
-marked ``xfail`` with a reason: then the report shows the gap.
+marked ``xfail`` with a reason and no condition: then the report shows the gap. Each test looks
+again, since a class can be changed after it was made.
 """
 
 from __future__ import annotations
@@ -34,30 +35,62 @@ def _standard_tests(suite: type) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def _known_gap(replacement: object) -> bool:
     return any(
-        mark.name == "xfail" and mark.kwargs.get("reason")
+        mark.name == "xfail"
+        and mark.kwargs.get("reason")
+        and not mark.args  # By a condition it would be a gap only sometimes.
+        and mark.kwargs.get("condition", True) is True
         for mark in getattr(replacement, "pytestmark", ())
     )
+
+
+def _check(suite: type) -> None:
+    """Refuse a suite that is not whole."""
+    for name, standard in _standard_tests(suite):
+        replacement = getattr(suite, name, None)
+        if replacement is not standard and not _known_gap(replacement):
+            raise TypeError(
+                f"{suite.__qualname__} replaces the standard test {name}: delete the "
+                "replacement and override fixtures instead, or, where the part cannot pass, "
+                'mark it with @pytest.mark.xfail(reason="why"), without a condition, and call '
+                "super()"
+            )
+    for name in _sizes(suite):
+        size = getattr(suite, name)
+        if not isinstance(size, int) or size < 1:
+            raise TypeError(
+                f"{suite.__qualname__}.{name} is {size!r}: a size is a number from 1 on, or its "
+                "tests would test nothing"
+            )
+
+
+def _sizes(suite: type) -> Iterator[str]:
+    """The class attributes by which an author changes sizes."""
+    for ancestor in suite.__mro__:
+        if f"{ancestor.__module__}.".startswith(f"{STANDARD}."):
+            for name, value in vars(ancestor).items():
+                if type(value) is int and not name.startswith("_"):
+                    yield name
 
 
 class Suite:
     """Tests of one kind of part; pytest runs it in subclasses named ``Test...``.
 
     Raises:
-        TypeError: when a subclass is defined that lacks a standard test.
+        TypeError: when a subclass is defined that lacks a standard test, or has a size below 1.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if f"{cls.__module__}.".startswith(f"{STANDARD}."):
             return
-        for name, standard in _standard_tests(cls):
-            replacement = getattr(cls, name, None)
-            if replacement is not standard and not _known_gap(replacement):
-                raise TypeError(
-                    f"{cls.__qualname__} replaces the standard test {name}: delete the "
-                    "replacement and override fixtures instead, or, where the part cannot pass, "
-                    'mark it with @pytest.mark.xfail(reason="why") and call super()'
-                )
+        _check(cls)
+
+    @pytest.fixture(autouse=True)
+    def _stays_whole(self) -> None:
+        try:
+            _check(type(self))
+        except TypeError as error:
+            pytest.fail(str(error), pytrace=False)
 
     @pytest.fixture(autouse=True)
     def _asyncio_mode_is_auto(self, pytestconfig: pytest.Config) -> None:
