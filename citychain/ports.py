@@ -255,11 +255,13 @@ class CityStorage(StateView, Protocol):
         Rounds come in order without gaps, each from the log's size on. The record,
         unique on (city, round), is what commits; a backend without transactions
         across its collections writes it first and redoes the rest from it when it
-        next opens the city or reads behind it.
+        next opens the city or reads behind it. A `SealedRound` whose parts do not fit
+        together raises an error of any kind, and is not committed.
 
         Raises:
             RoundTaken: this round exists already.
-            LeaseLost: a newer lease epoch than the round's exists.
+            LeaseLost: a newer lease epoch than the round's exists; before the first lease it
+                is 0.
             StorageError: whether it is committed is unknown: ask `head`. Also for a round
                 that does not follow the latest one, by its number or its `first_index`;
                 that is not committed.
@@ -271,7 +273,9 @@ class CityStorage(StateView, Protocol):
     # Approver
 
     async def certify(self, certificates: Sequence[Certificate]) -> None:
-        """Store certificates of committed rounds; repeating one changes nothing.
+        """Store certificates of committed rounds; a round that has one keeps it.
+
+        So repeating one changes nothing, nor does another one of the same round.
 
         Raises:
             StorageError: nothing of the call may be assumed stored. Also for the certificate
