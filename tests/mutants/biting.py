@@ -43,6 +43,7 @@ from hypothesis import Phase, settings
 
 # Before the runs, each of which forgets what it imported: native code is imported only once.
 import citychain._native  # noqa: F401
+from citychain.testing.conformance._elsewhere import FAILED
 
 __all__ = ["Mutant", "bite", "each_of"]
 
@@ -125,6 +126,9 @@ def bite(pytester: pytest.Pytester, broken: ModuleType, mutant: Mutant) -> None:
     for error in errors:
         by_mistake = isinstance(error, MISTAKES) and not isinstance(error, mutant.raises)
         assert not by_mistake, f"{mutant.name!r} is broken in another way than meant: {error!r}"
+        assert FAILED not in str(error), (
+            f"{mutant.name!r} only fails in another process, for whatever reason: {error}"
+        )
     said = str(errors[0]).strip().partition("\n")[0]
     print(f"{mutant.name}: caught by {mutant.caught_by}: {type(errors[0]).__name__}: {said}")
 

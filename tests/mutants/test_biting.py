@@ -16,6 +16,7 @@ pytest_plugins = ["pytester"]
     [
         ("does all right", "passes test_a_new_city_is_empty"),
         ("is broken by mistake", "in another way than meant: AttributeError"),
+        ("fails elsewhere", "only fails in another process"),
         ("cannot be made", "was not reached"),
         ("has no such check", "was not reached"),
     ],

@@ -170,7 +170,7 @@ class _Judge:
     async def _appends(self, city: CityStorage, said: set[int]) -> None:
         stored = await self.plan.batches_in(city)
         lost = sorted(said - stored)
-        assert not lost, f"append returned for these batches, which a kill has lost: {lost}"
+        assert not lost, f"append returned for these batches, which a kill has lost: {_few(lost)}"
         for number in sorted(stored):
             self.ledger.receive(self.plan.batches[number], self.plan.keys[number])
 
@@ -187,7 +187,7 @@ class _Judge:
         rounds = await city.rounds(1, STEPS)
         stored = {r.round: r.certificate for r in rounds if r.certificate is not None}
         lost = sorted(said - stored.keys())
-        assert not lost, f"certify returned for these rounds, and a kill has lost it: {lost}"
+        assert not lost, f"certify returned for these rounds, and a kill has lost it: {_few(lost)}"
         self.ledger.certify(self.plan.certificates[number] for number in stored)
 
     async def _notes(self, city: CityStorage, said: set[int]) -> None:
@@ -203,6 +203,12 @@ class _Judge:
         for number in sorted(set(range(1, max(stored, default=0))) - stored):
             await city.append(self.plan.batches[number], self.plan.keys[number])
             self.ledger.receive(self.plan.batches[number], self.plan.keys[number])
+
+
+def _few(numbers: list[int]) -> str:
+    """The first of them; how many there are."""
+    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+    return ", ".join(map(str, numbers[:5])) + more
 
 
 class KilledTests:
