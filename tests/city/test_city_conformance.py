@@ -9,7 +9,8 @@ from citychain.client.keys import create_key, load_key
 from citychain.client.transactions import sign_transaction
 from citychain.crypto.keys import key_id
 from citychain.hooks.definitions import CityDefinition
-from citychain.testing.conformance import CitySuite
+from citychain.testing.conformance import CitySuite, _city_installed
+from citychain.testing.conformance._city_session import Cities
 from citychain.types import Presence
 
 
@@ -107,3 +108,18 @@ async def approved(city, key, genesis, action):
     signed = sign_transaction(key, genesis=genesis, action=action, with_public_key=True)
     await city.submit([signed])
     await city.wait([signed.tx_id])
+
+
+async def test_a_city_that_only_happens_to_be_installed_may_share_an_alias(
+    city_server, monkeypatch, tmp_path, capsys
+):
+    with monkeypatch.context() as named:
+        named.setattr(_city_installed, "DISTRIBUTION", "another-city")
+        other = CityDefinition("elsewhere", aliases=("新城",))
+        _city_installed.install(monkeypatch, tmp_path / "other", [other], [])
+    mine = CityDefinition("mine", storage="memory", aliases=("新城", "新しい町"))
+    _city_installed.install(monkeypatch, tmp_path / "site", [mine], [])
+    city = Cities("mine", {}, {}, city_server, tmp_path / "cities")()
+    await CitySuite().test_each_of_its_names_means_the_city(city)
+    await city.close()
+    assert "新城 is left out" in capsys.readouterr().out

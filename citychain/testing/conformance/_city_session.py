@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 from pydantic import ValidationError
 
+from citychain.city.names import CityNames
 from citychain.city.plan import CityPlan, define_city
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
@@ -93,6 +94,15 @@ class Cities:
         values: dict[str, Any] = {name: self._settings[name] for name in named}
         values["cities"] = {self.slug: self._table} if tables is None else tables
         return CoreContainer(settings=_settings(data_dir=self._folder / "nowhere", **values))
+
+    def clashes(self) -> Mapping[str, tuple[str, ...]]:
+        """Names, as `normalise` gives them, that cities claim that only happen to be installed;
+        not those of the fixture `settings`."""
+        installed = self.core().registry().cities.values()
+        cities = {city.slug: city for city in installed if city.slug not in self._others}
+        names = {slug: (*it.titles.values(), *it.aliases) for slug, it in cities.items()}
+        names[self.slug] = (*self.plan.titles.values(), *self.plan.aliases)
+        return CityNames(names).clashes
 
     def __call__(self) -> City:
         """Another city."""

@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 import pytest
 
+from citychain.city.names import normalise
 from citychain.client.city import CityClient
 from citychain.client.receipts import save_receipt, verify_receipt
 from citychain.client.transactions import CONTEXT, SignedTransaction, sign_transaction
@@ -42,16 +43,20 @@ class SubmissionTests:
     async def test_each_of_its_names_means_the_city(self, city: City) -> None:
         plan = city.plan
         names = {plan.slug, plan.slug.upper(), *plan.titles.values(), *plan.aliases}
+        clashes = city.cities.clashes()
         async with city.serve() as serving:
             genesis = (await serving.client.info()).genesis
             for name in sorted(names):
+                if (key := normalise(name)) in clashes:
+                    print(f"{name} is left out: installed cities claim it: {clashes[key]}")
+                    continue
                 async with serving.named(name) as client:
                     try:
                         info = await client.info()
                     except NotFound as error:
                         raise AssertionError(
-                            f"{name} finds no city: {error}; it may be a name of another one too, "
-                            "and then it means neither"
+                            f"{name} finds no city: {error}; where it is a name of another one "
+                            "too it means neither"
                         ) from error
                     assert info.listing.slug == plan.slug, f"{name} means {info.listing.slug}"
                     assert info.genesis == genesis
