@@ -179,6 +179,8 @@ def test_what_is_written_is_linted_typed_and_loaded(
 ) -> None:
     """Under the longest name: no line of code is longer than a linter takes."""
     plugin = generate(LONGEST, *kinds)
+    written = [path for path in plugin.folder.rglob("*") if path.is_file()]
+    assert [path for path in written if "$" in path.read_text()] == []
     plugin.run("ruff", "check", "--no-cache")
     plugin.run("ruff", "format", "--check", "--no-cache")
     plugin.run("mypy", "--cache-dir", str(mypy_cache))
@@ -190,8 +192,6 @@ def test_what_is_written_is_linted_typed_and_loaded(
     doctor = ("plugins", "doctor", f"citychain-{LONGEST}")
     examined = process(*doctor, cwd=plugin.folder, env=plugin.environment)
     assert (examined.code, examined.out) == (Exit.OK, ""), examined.out
-    written = [path for path in plugin.folder.rglob("*") if path.is_file()]
-    assert [path for path in written if "$" in path.read_text()] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
