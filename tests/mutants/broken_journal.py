@@ -100,6 +100,7 @@ class KeepsItsLock(Backend):
     async def __aenter__(self):
         KEPT.append(self)
         await self._to_its_end(self._open())
+        await asyncio.sleep(0)  # Here, at the latest, it has the lock.
         return self
 
 

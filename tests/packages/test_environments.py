@@ -72,7 +72,8 @@ def environment(
         f"pip install --python {place}/venv -r {place}/versions.txt {' '.join(map(str, wheels))}",
     )
     for command in commands:
-        ran = run(uv, *command.split(), cwd=TREE, **rust_variables())
+        # The certificates that pip trusts.
+        ran = run(uv, "--system-certs", *command.split(), cwd=TREE, **rust_variables())
         assert ran.returncode == 0, ran.stderr
     return place
 

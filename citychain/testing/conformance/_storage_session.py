@@ -15,11 +15,14 @@ from citychain.ports import CityStorage, StorageBackend
 from citychain.testing.conformance.ledger import Ledger
 from citychain.types import ObjectWrite, RawTransaction
 
-__all__ = ["TTL", "Factory", "Session", "cancel_soon", "commit", "fill"]
+__all__ = ["BREATH", "TTL", "Factory", "Session", "cancel_soon", "commit", "fill"]
 
 Factory: TypeAlias = Callable[[], StorageBackend]
 
 TTL: Final = timedelta(seconds=30)
+BREATH: Final = 0.001
+"""Seconds between two looks of who looks again and again. One that never waits takes the
+interpreter from the threads that write, and so from the writers it looks at."""
 
 
 class Session:

@@ -11,7 +11,7 @@ from citychain._native.transactions import Transaction
 from citychain.clock import SystemClock
 from citychain.ports import CityStorage
 from citychain.storage.memory import MemoryCity
-from citychain.testing.conformance._storage_session import Session, fill
+from citychain.testing.conformance._storage_session import BREATH, Session, fill
 from citychain.testing.conformance.ledger import LEVEL, Ledger, pending
 from citychain.types import NodeRef, ObjectWrite, SealedRound, SubtreeHash
 
@@ -42,7 +42,7 @@ class ViewTests:
         async def read() -> None:
             while not done.is_set():
                 await _one_look(city, ledger, planned)
-                await asyncio.sleep(0)
+                await asyncio.sleep(BREATH)
 
         async with asyncio.timeout(120):
             await asyncio.gather(seal(), read(), read(), read())

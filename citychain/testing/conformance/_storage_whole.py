@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import ClassVar
 
 from citychain.errors import RoundTaken
-from citychain.testing.conformance._storage_session import TTL, Session, cancel_soon, commit, fill
+from citychain.testing.conformance._storage_session import (
+    BREATH,
+    TTL,
+    Session,
+    cancel_soon,
+    commit,
+    fill,
+)
 from citychain.testing.conformance.ledger import Ledger, pending
 from citychain.types import ObjectWrite
 
@@ -138,7 +145,7 @@ class WholeTests:
                 batch = ledger.pending[:40]
                 if batch:
                     await commit(city, ledger, batch, rejected=[0])
-                await asyncio.sleep(0)
+                await asyncio.sleep(BREATH)
 
         async def receive() -> None:
             for _ in range(40):
@@ -156,7 +163,7 @@ class WholeTests:
                 assert set(await city.find(sealed)) == set(sealed), (
                     "find() lacks what a commit that has returned sealed"
                 )
-                await asyncio.sleep(0)
+                await asyncio.sleep(BREATH)
 
         await asyncio.gather(seal(), receive(), read())
         await ledger.check(city)
