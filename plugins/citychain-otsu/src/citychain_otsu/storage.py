@@ -26,8 +26,8 @@ from citychain import (
 from citychain.errors import DirectoryInUse
 from citychain.storage.memory import MemoryCity
 
-SCHEMA = """
-PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+SCHEMA = """PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS writes (number INTEGER PRIMARY KEY, genesis BLOB, call TEXT, args BLOB);
 CREATE INDEX IF NOT EXISTS of_city ON writes (genesis, number);
 """
@@ -104,7 +104,7 @@ class ShelfBackend:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(self.path, 0, 0, None, check_same_thread=False)
+        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         self._database.executescript(SCHEMA)
 
     def _read(self, genesis: bytes) -> list[tuple[str, Any]]:
