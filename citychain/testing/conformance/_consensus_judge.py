@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from citychain._native.transactions import Transaction
-from citychain.client.actions import Action, Candidacy, Data, Withdrawal
+from citychain.client.actions import Action, Candidacy, Withdrawal
 from citychain.compute import Executor
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRound, StorageError
@@ -25,9 +25,9 @@ from citychain.testing.conformance._consensus_fronts import (
 )
 from citychain.testing.conformance._consensus_said import Said, ask, check_judgement
 from citychain.testing.conformance._consensus_town import Batches, Town
-from citychain.testing.conformance._dag_calls import HOSTILE, TYPES
-from citychain.testing.conformance._dag_watch import impurities
 from citychain.testing.conformance._elsewhere import Elsewhere
+from citychain.testing.conformance._hostile import each_is_survived, hostile_data
+from citychain.testing.conformance._purity import impurities
 from citychain.testing.conformance._rounds import Ordinary
 
 __all__ = ["JudgeTests", "told"]
@@ -196,23 +196,11 @@ class JudgeTests:
     async def test_nothing_that_residents_write_makes_it_fail(
         self, town: Town, authors: Sequence[SigningKey]
     ) -> None:
-        odd = [Data(content, kind) for content in HOSTILE for kind in TYPES]
         most = (1 << 63) - 1
-        actions: list[Action] = [*odd, Candidacy("-" * 32, most), Withdrawal("0", most)]
+        actions: list[Action] = [*hostile_data(), Candidacy("-" * 32, most), Withdrawal("0", most)]
         new = [town.rounds.sign(authors[i % 3], action) for i, action in enumerate(actions)]
         async with town.opened() as step:
-            for transaction in new:
-                try:
-                    await told(town, step, [transaction])
-                except AssertionError:
-                    raise
-                except Exception as error:
-                    shown = repr((transaction.content or b"")[:40])
-                    pytest.fail(
-                        f"judge fails over a transaction with content {shown}: {error!r}. One "
-                        "resident would stop the whole city: refuse what cannot be read",
-                        pytrace=False,
-                    )
+            await each_is_survived(new, lambda one: told(town, step, [one]), "judge", "refuse")
             await town.seal(step, new)
 
     async def test_any_event_loop_will_do(

@@ -28,7 +28,7 @@ from citychain.testing.conformance._consensus_fronts import (
     Signed,
     WatchedKey,
 )
-from citychain.testing.conformance._dag_watch import InTurn
+from citychain.testing.conformance._purity import InTurn
 from citychain.testing.conformance._rounds import (
     ASSET,
     AUTHORS,

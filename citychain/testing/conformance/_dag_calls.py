@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -11,10 +10,11 @@ from typing import ClassVar
 
 import pytest
 
-from citychain.client.actions import Data, Transfer
+from citychain.client.actions import Transfer
 from citychain.testing.conformance._dag_city import DagCity, Part, difference, entered
 from citychain.testing.conformance._dag_view import View
-from citychain.testing.conformance._dag_watch import InTurn
+from citychain.testing.conformance._hostile import each_is_survived, hostile_data
+from citychain.testing.conformance._purity import InTurn
 from citychain.testing.conformance._rounds import id_of
 from citychain.types import Decision
 
@@ -22,27 +22,6 @@ __all__ = ["CallTests"]
 
 TURNS_MAX = 2_000
 """Turns of the event loop after which a decision without any real wait must be there."""
-HOSTILE = (
-    b"",
-    b"\0",
-    b"\xff\xfe\x00",
-    "雪 \U0001f3d9 \u202e".encode(),
-    b"{",
-    b"[]",
-    b"null",
-    b"[" * 30_000,
-    b'{"a":' * 10_000,
-    b"9" * 20_000,
-    b"-1e999999",
-    b"NaN",
-    b'{"district": 5, "amount": "NaN", "at": null}',
-    json.dumps({"\ud800": ["\ud800"] * 3}).encode(),
-    b"<?xml version='1.0'?><a>&b;</a>",
-    b"2001-02-30T25:61:61Z",
-    b"x" * 60_000,
-)
-"""What residents may write: any bytes that fit into a body."""
-TYPES = ("", "application/json", "text/plain; charset=utf-16", "\u202e")
 
 
 class CallTests:
@@ -106,9 +85,8 @@ class CallTests:
 
     async def test_nothing_that_residents_write_makes_it_fail(self, city: DagCity) -> None:
         batch = [
-            city.rounds.sign(city.part.authors[number % 3], Data(content, content_type))
-            for number, content in enumerate(HOSTILE)
-            for content_type in TYPES
+            city.rounds.sign(city.part.authors[number % 3], data)
+            for number, data in enumerate(hostile_data())
         ]
         keys = city.part.authors
         odd = [("a", 1), ("-" * 32, 1), ("0", (1 << 64) - 1)]
@@ -118,18 +96,7 @@ class CallTests:
         ]
         batch += [city.note(writes={name: 0}) for name in ("x" * 128, "\U0001f3d9", "a/../b")]
         async with city.rule() as rule:
-            for transaction in batch:
-                try:
-                    await city.ask(rule, [transaction])
-                except AssertionError:
-                    raise
-                except Exception as error:
-                    shown = repr((transaction.content or b"")[:40])
-                    pytest.fail(
-                        f"the rule fails over a transaction with content {shown}: {error!r}. One "
-                        "resident would stop the whole city: reject what cannot be read",
-                        pytrace=False,
-                    )
+            await each_is_survived(batch, lambda one: city.ask(rule, [one]), "the rule", "reject")
             await city.seal(rule, batch)
 
     def test_any_event_loop_will_do(self, part: Part) -> None:

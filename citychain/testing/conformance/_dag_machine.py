@@ -13,7 +13,7 @@ from citychain._native.transactions import Transaction
 from citychain.client.actions import Transfer
 from citychain.testing.conformance._dag_city import DagCity, Part, difference
 from citychain.testing.conformance._dag_view import View
-from citychain.testing.conformance._dag_watch import InTurn
+from citychain.testing.conformance._purity import InTurn
 from citychain.testing.conformance._rounds import ASSET, FUNDS, id_of
 
 __all__ = ["DagMachine"]

@@ -21,8 +21,8 @@ from citychain.ports import DagHandler
 from citychain.testing.conformance._dag_city import DagCity, Part, difference
 from citychain.testing.conformance._dag_ledger import Question
 from citychain.testing.conformance._dag_view import View
-from citychain.testing.conformance._dag_watch import InTurn, impurities
 from citychain.testing.conformance._elsewhere import Elsewhere
+from citychain.testing.conformance._purity import InTurn, impurities
 from citychain.types import Decision
 
 __all__ = ["PurityTests"]
