@@ -56,6 +56,7 @@ from citychain.nearest import did_you_mean
 
 __all__ = [
     "CitySettings",
+    "ClusterSettings",
     "CryptoSettings",
     "LimitsSettings",
     "PacerSettings",
@@ -77,6 +78,7 @@ DEFAULT_OPERATOR_KEY: Final = "operator.key"
 DEFAULT_LISTEN: Final = "127.0.0.1:50051"
 DEFAULT_DRAIN_SECONDS: Final = 10.0
 DEFAULT_MESSAGE_MIB_MAX: Final = 32
+DEFAULT_LEASE_SECONDS: Final = 10.0
 DEFAULT_PACER_SECONDS_MIN: Final = 0.1
 DEFAULT_PACER_SECONDS_MAX: Final = 2.0
 DEFAULT_PACER_TX_MAX: Final = 2_000
@@ -148,6 +150,14 @@ class ServerSettings(_Table):
     """Largest gRPC message."""
     open: Opening = "lazy"
     """When a city is opened: on first use, or when the server starts."""
+
+
+class ClusterSettings(_Table):
+    """``[cluster]``: several servers that share a city's storage."""
+
+    lease_seconds: Annotated[float, Field(ge=0.5, le=3_600)] = DEFAULT_LEASE_SECONDS
+    """For how long a city belongs to the server that seals its rounds after it last said so:
+    when it fails, another one goes on that much later."""
 
 
 class PluginsSettings(_Table):
@@ -309,6 +319,7 @@ class Settings(BaseSettings):
     operator_key: Path = Path(DEFAULT_OPERATOR_KEY)
     """File of the server's key."""
     server: ServerSettings = ServerSettings()
+    cluster: ClusterSettings = ClusterSettings()
     plugins: PluginsSettings = PluginsSettings()
     pacer: PacerSettings = PacerSettings()
     limits: LimitsSettings = LimitsSettings()

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -101,6 +102,10 @@ class CoreContainer(containers.DeclarativeContainer):
         allow=settings.provided.plugins.allow,
         disabled=settings.provided.plugins.disabled,
         load_seconds=settings.provided.plugins.load_seconds,
+    )
+    # Of its own for each server in a process, and each start: a lease names one of them.
+    server_name = providers.Singleton(
+        lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     )
     events = providers.Singleton(RoundEvents, registry)
     catalogue = providers.Singleton(Catalogue, registry, settings)
@@ -206,7 +211,7 @@ class CityContainer(containers.DeclarativeContainer):
         accusation=providers.Factory(
             functools.partial, _accusation, genesis, operator, core.compute
         ),
-        holder=providers.Factory(lambda: f"{socket.gethostname()}:{os.getpid()}"),
+        holder=core.server_name,
         on_sealed=core.events.provided.sealed,
         on_approved=core.events.provided.approved,
     )

@@ -66,7 +66,9 @@ __all__ = [
     "StorageBackend",
     "StorageContext",
     "StoredRound",
+    "SupportsServers",
     "SupportsVotes",
+    "knows_servers",
     "takes_votes",
 ]
 
@@ -222,6 +224,14 @@ class CityStorage(StateView, Protocol):
     async def pending(self, cursor: bytes | None, limit: int) -> PendingPage:
         """Transactions without a place, each once, in arrival order, after the cursor."""
 
+    async def pending_ids(self) -> Sequence[bytes]:
+        """Ids of all transactions without a place, in arrival order.
+
+        The truth about what other servers received: it is compared as a whole, since what
+        became visible late has a place before what is known already. Cheap: ids alone.
+        Since api_version 2.
+        """
+
     async def changed(self, timeout: timedelta) -> None:
         """Return when another server may have written, at the latest after the timeout.
 
@@ -234,8 +244,10 @@ class CityStorage(StateView, Protocol):
     async def acquire_lease(self, holder: str, ttl: timedelta) -> int | None:
         """Become the city's sequencer: a new fencing epoch, or ``None`` while another holds it.
 
-        Epochs grow by each acquisition, also by the same holder. Expiry is
-        judged by the waiting side's monotonic clock, never by comparing clocks.
+        ``holder`` names the server, as in `SupportsServers`. Once this has returned, no round
+        of an older epoch is committed any more. Epochs grow by each acquisition, also by the
+        same holder. Expiry is judged by the waiting side's monotonic clock, never by comparing
+        clocks.
         A backend that only one process can open always grants it.
         """
 
@@ -348,6 +360,41 @@ class StorageBackend(Protocol):
         On first use the genesis file and the initial object states are stored
         with it, all or none. Later calls return the city as it stands.
         """
+
+
+@runtime_checkable
+class SupportsServers(Protocol):
+    """A storage backend that several servers share, and that knows which of them are at work.
+
+    Offered, besides `StorageBackend`, where the definition says ``shared``; cities are then
+    spread over the servers. Nobody compares clocks: who lives is judged by whether their beats
+    go on, on the monotonic clock of who asks.
+    """
+
+    async def beat(self, server: str) -> None:
+        """Say that this server is at work."""
+
+    async def leave(self, server: str) -> None:
+        """Say that this server stops: it is forgotten at once."""
+
+    async def servers(self, ttl: timedelta) -> Mapping[str, Sequence[bytes]]:
+        """The servers whose beats went on within ``ttl``, each with the genesis ids of the
+        cities whose leases it holds, or that were handed to it. One that is seen for the
+        first time counts."""
+
+    async def genesis_files(self, cities: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Genesis files by genesis id, of those that are stored here."""
+
+    async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
+        """Give a city's lease up for one server: others are not granted it until that one took
+        it, or a ttl of theirs has passed. Does nothing if the lease is lost already."""
+
+
+def knows_servers(backend: StorageBackend) -> SupportsServers | None:
+    """The backend if it is a `SupportsServers` too; it is asked, not inspected."""
+    names = ("beat", "leave", "servers", "genesis_files", "hand_over")
+    offered = (getattr(backend, name, None) for name in names)
+    return cast("SupportsServers", backend) if all(map(callable, offered)) else None
 
 
 # --- DAG --------------------------------------------------------------------

@@ -3,9 +3,9 @@
 Each version differs from the one before by what stands here, and nowhere else: the rest of
 citychain knows the present version only.
 
-====== =======================================
-2      added `CityStorage.round_of_size`
-====== =======================================
+====== ==============================================================
+2      added `CityStorage.round_of_size` and `CityStorage.pending_ids`
+====== ==============================================================
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ __all__ = ["OLDEST_VERSION", "adapted"]
 
 OLDEST_VERSION: Final = 1
 """The oldest api_version that still works."""
+PAGE: Final = 1_000
+"""Pending transactions read at a time."""
 
 Definition = TypeVar("Definition", StorageDefinition, DagDefinition, ConsensusDefinition)
 
@@ -78,6 +80,16 @@ class _City:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._city, name)
+
+    async def pending_ids(self) -> Sequence[bytes]:
+        """Read with the transactions, page by page."""
+        ids: list[bytes] = []
+        cursor: bytes | None = None
+        while True:
+            page = await self._city.pending(cursor, PAGE)
+            ids += [transaction.tx_id for transaction in page.transactions]
+            if (cursor := page.cursor) is None:
+                return ids
 
     async def round_of_size(self, size: int) -> StoredRound | None:
         """Found by bisection over whole rounds, since sizes grow with rounds."""

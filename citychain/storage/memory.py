@@ -113,6 +113,10 @@ class MemoryCity:
             cursor=_CURSOR.pack(page[-1][0]) if more else None,
         )
 
+    async def pending_ids(self) -> Sequence[bytes]:
+        """See `CityStorage.pending_ids`."""
+        return list(self._pending)
+
     async def changed(self, timeout: timedelta) -> None:
         """See `CityStorage.changed`; nobody else writes here."""
         await self._clock.sleep(timeout.total_seconds())

@@ -201,6 +201,11 @@ class SqliteCity:
         after = 0 if cursor is None else _CURSOR.unpack(cursor)[0]
         return await self._backend.read(_pending, self._state, after, limit)
 
+    async def pending_ids(self) -> Sequence[bytes]:
+        """See `CityStorage.pending_ids`."""
+        pending = dict(self._state.pending)
+        return sorted(pending, key=pending.__getitem__)
+
     async def changed(self, timeout: timedelta) -> None:
         """See `CityStorage.changed`; no other process can write."""
         await self._clock.sleep(timeout.total_seconds())

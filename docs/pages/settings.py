@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from citychain.config import (
     ENVIRONMENT_PREFIX,
     CitySettings,
+    ClusterSettings,
     CryptoSettings,
     LimitsSettings,
     PacerSettings,
@@ -33,6 +34,7 @@ __all__ = ["TABLES", "Undescribed", "every_setting", "options_of_parts", "parts"
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "": Settings,
     "server": ServerSettings,
+    "cluster": ClusterSettings,
     "plugins": PluginsSettings,
     "pacer": PacerSettings,
     "limits": LimitsSettings,

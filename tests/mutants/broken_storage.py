@@ -117,6 +117,14 @@ class GivesTwice(MemoryCity):
         return PendingPage(page.transactions, (int.from_bytes(page.cursor) - 1).to_bytes(8))
 
 
+@caught_by("test_pending_ids_are_those_of_what_is_pending", "lists what is sealed already")
+class ListsSealed(MemoryCity):
+    """Gives the ids of all that was ever received."""
+
+    async def pending_ids(self):
+        return list(self._raw)
+
+
 @caught_by("test_pending_pages_hold_each_transaction_once", "the cursor skips one")
 class SkipsOne(MemoryCity):
     """The opposite."""

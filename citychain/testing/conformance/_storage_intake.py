@@ -157,6 +157,23 @@ class IntakeTests:
             "pages of pending() must give each transaction once, in order"
         )
 
+    async def test_pending_ids_are_those_of_what_is_pending(self, session: Session) -> None:
+        ledger = Ledger(42)
+        city = await session.city(ledger)
+        assert list(await city.pending_ids()) == [], "nothing is pending in a new city"
+        for _ in range(3):
+            batch = ledger.transactions(12)
+            await city.append(batch, {})
+            ledger.receive(batch)
+        await city.append(batch, {})
+        await commit(city, ledger, ledger.pending[5:20])
+        for _ in range(2):
+            assert list(await city.pending_ids()) == [t.tx_id for t in ledger.pending], (
+                "pending_ids() must give each transaction without a place, once, in arrival order"
+            )
+            await session.reopen()
+            city = await session.city(ledger)
+
     async def test_pending_goes_on_with_what_arrives_between_pages(self, session: Session) -> None:
         ledger = Ledger(40)
         city = await session.city(ledger)
