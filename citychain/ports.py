@@ -380,7 +380,8 @@ class SupportsServers(Protocol):
     async def servers(self, ttl: timedelta) -> Mapping[str, Sequence[bytes]]:
         """The servers whose beats went on within ``ttl``, each with the genesis ids of the
         cities whose leases it holds, or that were handed to it. One that is seen for the
-        first time counts."""
+        first time counts. Cities whose lease is held by a server that is not among them
+        stand under the empty name."""
 
     async def genesis_files(self, cities: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Genesis files by genesis id, of those that are stored here."""
