@@ -1,6 +1,23 @@
-"""What holds for all tests."""
+"""What holds for all tests, and the fixtures that several folders use."""
 
 from hypothesis import HealthCheck, settings
+from mongodb.fixtures import (
+    is_real_mongod,
+    mongodb_client,
+    mongodb_database,
+    mongodb_uri,
+    on_real_mongod,
+    pytest_runtest_makereport,
+)
+
+__all__ = [
+    "is_real_mongod",
+    "mongodb_client",
+    "mongodb_database",
+    "mongodb_uri",
+    "on_real_mongod",
+    "pytest_runtest_makereport",
+]
 
 # How long an example takes says how busy the machine is, nothing of the code.
 settings.register_profile("citychain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
