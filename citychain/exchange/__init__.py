@@ -1,0 +1,3 @@
+"""City to city: proofs that one city gives another, and how they are judged."""
+
+__all__: list[str] = []
