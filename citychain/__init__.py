@@ -53,21 +53,26 @@ if TYPE_CHECKING:
     from citychain.ports import StorageBackend as StorageBackend
     from citychain.ports import StorageContext as StorageContext
     from citychain.ports import StoredRound as StoredRound
+    from citychain.types import Anchor as Anchor
     from citychain.types import Certificate as Certificate
     from citychain.types import Decision as Decision
+    from citychain.types import Delivery as Delivery
     from citychain.types import Equivocation as Equivocation
     from citychain.types import Head as Head
     from citychain.types import NodeRef as NodeRef
     from citychain.types import ObjectState as ObjectState
     from citychain.types import ObjectWrite as ObjectWrite
+    from citychain.types import Peer as Peer
     from citychain.types import PohEntry as PohEntry
     from citychain.types import Presence as Presence
     from citychain.types import RawTransaction as RawTransaction
     from citychain.types import Recovery as Recovery
     from citychain.types import Rejection as Rejection
+    from citychain.types import Remittance as Remittance
     from citychain.types import SealedNode as SealedNode
     from citychain.types import SealedRound as SealedRound
     from citychain.types import Seat as Seat
+    from citychain.types import Settlement as Settlement
     from citychain.types import Stake as Stake
     from citychain.types import State as State
     from citychain.types import Vote as Vote
@@ -115,21 +120,26 @@ _MODULES: Final = {
         "StoredRound",
     ),
     "types": (
+        "Anchor",
         "Certificate",
         "Decision",
+        "Delivery",
         "Equivocation",
         "Head",
         "NodeRef",
         "ObjectState",
         "ObjectWrite",
+        "Peer",
         "PohEntry",
         "Presence",
         "RawTransaction",
         "Recovery",
         "Rejection",
+        "Remittance",
         "SealedNode",
         "SealedRound",
         "Seat",
+        "Settlement",
         "Stake",
         "State",
         "Vote",

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from citychain._native.transactions import Transaction
 
 __all__ = [
+    "Anchor",
     "CastVote",
     "Certificate",
     "ConflictingVotes",
     "Decision",
+    "Delivery",
     "Equivocation",
     "Handover",
     "Head",
@@ -27,15 +29,18 @@ __all__ = [
     "ObjectWrite",
     "Objection",
     "Parent",
+    "Peer",
     "PohEntry",
     "Presence",
     "Quorum",
     "RawTransaction",
     "Recovery",
     "Rejection",
+    "Remittance",
     "SealedNode",
     "SealedRound",
     "Seat",
+    "Settlement",
     "Stake",
     "State",
     "SubtreeHash",
@@ -179,6 +184,68 @@ class Recovery(NamedTuple):
     """Hash of the checkpoint of the round before."""
     seats: tuple[Seat, ...]
     """1 to 256, of different keys."""
+
+
+class Peer(NamedTuple):
+    """The operator's pinning of another city."""
+
+    genesis_file: bytes
+    """Byte for byte, 1 to 262,144 bytes."""
+
+
+class Remittance(NamedTuple):
+    """An amount for a key in another city, from the author's balance."""
+
+    asset: str
+    city: bytes
+    """Genesis id of the other city."""
+    to: bytes
+    """Key id of the payee there."""
+    amount: int
+    """In the asset's smallest unit, at least 1."""
+
+
+class Delivery(NamedTuple):
+    """The arrival of a remittance in the city that it was sent to."""
+
+    city: bytes
+    """Genesis id of the city that it was sent from."""
+    tx_id: bytes
+    """The remittance's, as are asset, payee and amount."""
+    asset: str
+    to: bytes
+    amount: int
+    proof: bytes
+    """The sending city's receipt of the remittance."""
+    refusal_code: str = ""
+    """Empty: the payee gets the amount. Else the city refuses it."""
+    refusal_reason: str = ""
+
+
+class Settlement(NamedTuple):
+    """What became of a remittance, in the city that sent it."""
+
+    tx_id: bytes
+    """The remittance's, as are payer, city, asset and amount."""
+    payer: bytes
+    city: bytes
+    """Genesis id of the city that it was sent to."""
+    asset: str
+    amount: int
+    returned: bool
+    """Whether it was refused, and the amount goes back."""
+    proof: bytes
+    """The other city's receipt of the approved delivery."""
+
+
+class Anchor(NamedTuple):
+    """A checkpoint of a city that has this one for a parent."""
+
+    city: bytes
+    """Genesis id of the other city."""
+    checkpoint: bytes
+    proof: bytes
+    """Its certificate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,17 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, final
 
 from citychain._native.signatures import KeyCache
-from citychain.types import Equivocation, Presence, Recovery, Stake
+from citychain.types import (
+    Anchor,
+    Delivery,
+    Equivocation,
+    Peer,
+    Presence,
+    Recovery,
+    Remittance,
+    Settlement,
+    Stake,
+)
 
 ENVELOPES_MAX: Final = 4096
 REFUSAL_CODES: Final[Mapping[str, str]]
@@ -62,6 +72,11 @@ class Transaction:
         "witness",
         "equivocation",
         "recovery",
+        "peer",
+        "remittance",
+        "delivery",
+        "settlement",
+        "anchor",
     ]: ...
     @property
     def content_type(self) -> str | None: ...
@@ -79,6 +94,16 @@ class Transaction:
     def equivocation(self) -> Equivocation | None: ...
     @property
     def recovery(self) -> Recovery | None: ...
+    @property
+    def peer(self) -> Peer | None: ...
+    @property
+    def remittance(self) -> Remittance | None: ...
+    @property
+    def delivery(self) -> Delivery | None: ...
+    @property
+    def settlement(self) -> Settlement | None: ...
+    @property
+    def anchor(self) -> Anchor | None: ...
     @property
     def body(self) -> bytes: ...
     @property

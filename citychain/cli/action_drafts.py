@@ -8,12 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from citychain.client.actions import Candidacy, Transfer, Withdrawal, Witness
 from citychain.crypto.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
-from citychain.types import Equivocation, Recovery, Seat
+from citychain.types import (
+    Anchor,
+    Delivery,
+    Equivocation,
+    Peer,
+    Recovery,
+    Remittance,
+    Seat,
+    Settlement,
+)
 
 __all__ = [
+    "AnchorDraft",
     "CandidacyDraft",
+    "DeliveryDraft",
     "EquivocationDraft",
+    "PeerDraft",
     "RecoveryDraft",
+    "RemittanceDraft",
+    "SettlementDraft",
     "TransferDraft",
     "WithdrawalDraft",
     "WitnessDraft",
@@ -23,6 +37,7 @@ Id = Annotated[bytes, Field(min_length=32, max_length=32)]
 PublicKey = Annotated[bytes, Field(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
 Signature = Annotated[bytes, Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 Amount = Annotated[int, Field(ge=1, lt=1 << 64)]
+Proof = Annotated[bytes, Field(min_length=1)]
 Stake = Annotated[int, Field(ge=1, lt=1 << 63)]
 
 
@@ -111,3 +126,76 @@ class RecoveryDraft(_Draft):
         """What it says."""
         seats = tuple(Seat(seat.key_id, seat.stake) for seat in self.seats)
         return Recovery(self.from_round, self.previous, seats)
+
+
+class PeerDraft(_Draft):
+    """Another city to pin."""
+
+    genesis_file: Annotated[bytes, Field(min_length=1, max_length=256 << 10)]
+
+    @property
+    def action(self) -> Peer:
+        """What it says."""
+        return Peer(**dict(self))
+
+
+class RemittanceDraft(_Draft):
+    """An amount for a key in another city."""
+
+    asset: str
+    amount: Amount
+    city: Id
+    to: Id
+
+    @property
+    def action(self) -> Remittance:
+        """What it says."""
+        return Remittance(**dict(self))
+
+
+class DeliveryDraft(_Draft):
+    """A remittance from another city, with its receipt."""
+
+    city: Id
+    tx_id: Id
+    asset: str
+    to: Id
+    amount: Amount
+    proof: Proof
+    refusal_code: Annotated[str, Field(pattern=r"^([A-Z0-9_]{1,32})?$")] = ""
+    refusal_reason: str = ""
+
+    @property
+    def action(self) -> Delivery:
+        """What it says."""
+        return Delivery(**dict(self))
+
+
+class SettlementDraft(_Draft):
+    """What became of a remittance, with the other city's receipt."""
+
+    tx_id: Id
+    payer: Id
+    city: Id
+    asset: str
+    amount: Amount
+    returned: bool = False
+    proof: Proof
+
+    @property
+    def action(self) -> Settlement:
+        """What it says."""
+        return Settlement(**dict(self))
+
+
+class AnchorDraft(_Draft):
+    """A checkpoint of another city, with its certificate."""
+
+    city: Id
+    checkpoint: Annotated[bytes, Field(min_length=42, max_length=128 << 10)]
+    proof: Proof
+
+    @property
+    def action(self) -> Anchor:
+        """What it says."""
+        return Anchor(**dict(self))

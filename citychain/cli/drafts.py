@@ -14,9 +14,14 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from citychain.cli.action_drafts import (
+    AnchorDraft,
     CandidacyDraft,
+    DeliveryDraft,
     EquivocationDraft,
+    PeerDraft,
     RecoveryDraft,
+    RemittanceDraft,
+    SettlementDraft,
     TransferDraft,
     WithdrawalDraft,
     WitnessDraft,
@@ -38,6 +43,11 @@ ACTIONS: Final = (
     "witness",
     "equivocation",
     "recovery",
+    "peer",
+    "remittance",
+    "delivery",
+    "settlement",
+    "anchor",
 )
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -89,6 +99,11 @@ class Draft(BaseModel):
     witness: WitnessDraft | None = None
     equivocation: EquivocationDraft | None = None
     recovery: RecoveryDraft | None = None
+    peer: PeerDraft | None = None
+    remittance: RemittanceDraft | None = None
+    delivery: DeliveryDraft | None = None
+    settlement: SettlementDraft | None = None
+    anchor: AnchorDraft | None = None
     depends_on: list[Id] = []
     """Ids of transactions that must be approved first."""
     reads: dict[str, Version] = {}

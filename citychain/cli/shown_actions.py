@@ -39,6 +39,9 @@ def action_record(transaction: Transaction) -> dict[str, Any]:
             assert transaction.recovery is not None
             fields = transaction.recovery._asdict()
             fields["seats"] = [seat._asdict() for seat in fields["seats"]]
+        case "peer" | "remittance" | "delivery" | "settlement" | "anchor":
+            said = getattr(transaction, transaction.action)
+            fields = said._asdict()
     return {transaction.action: fields}
 
 
@@ -52,6 +55,7 @@ def _data(content: bytes) -> dict[str, str]:
 def action_in_words(transaction: Transaction) -> dict[str, Any]:
     """The same for people, without what only a program can read."""
     from citychain.crypto.keys import key_id
+    from citychain.genesis import Genesis
 
     if (presence := transaction.presence) is not None:
         return {
@@ -80,6 +84,35 @@ def action_in_words(transaction: Transaction) -> dict[str, Any]:
             "previous": recovery.previous,
             "seats": [f"{seat.key_id.hex()}:{seat.stake}" for seat in recovery.seats],
         }
+    if transaction.peer is not None:
+        return {"peer": Genesis.id_of(transaction.peer.genesis_file).hex()}
+    if (sent := transaction.remittance) is not None:
+        return {
+            "remittance": f"{sent.amount} {sent.asset}",
+            "city": sent.city,
+            "to": sent.to,
+        }
+    if (delivery := transaction.delivery) is not None:
+        words = f"{delivery.amount} {delivery.asset}"
+        if delivery.refusal_code:
+            words = f"refuses {words}: {delivery.refusal_code} {delivery.refusal_reason}".rstrip()
+        return {
+            "delivery": words,
+            "city": delivery.city,
+            "remittance": delivery.tx_id,
+            "to": delivery.to,
+        }
+    if (settlement := transaction.settlement) is not None:
+        outcome = "returned" if settlement.returned else "delivered"
+        return {
+            "settlement": f"{settlement.amount} {settlement.asset} {outcome}",
+            "remittance": settlement.tx_id,
+            "payer": settlement.payer,
+            "city": settlement.city,
+        }
+    if (anchor := transaction.anchor) is not None:
+        round = int.from_bytes(anchor.checkpoint[34:42], "big")
+        return {"anchor": f"round {round}", "city": anchor.city}
     return action_record(transaction)
 
 

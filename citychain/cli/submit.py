@@ -114,10 +114,11 @@ def submit(
 
     A line of `--jsonl` has one of `data` (text), `data_base64`, `transfer`
     (`{"asset": "coin", "amount": 5, "to": "<key id>"}`), `candidacy` and `withdrawal`
-    (`{"asset": "coin", "stake": 5}`), `presence`, `witness`, `equivocation` and `recovery`, and
-    may have `content_type`, `depends_on` (a list of ids), `reads` and `writes`
-    (`{"<object>": <version>}`) and `valid_for`. A line that cannot be read is refused like any
-    other.
+    (`{"asset": "coin", "stake": 5}`), `presence`, `witness`, `equivocation`, `recovery`, `peer`,
+    `remittance` (`{"asset": "coin", "amount": 5, "city": "<genesis id>", "to": "<key id>"}`),
+    `delivery`, `settlement` and `anchor`, and may have `content_type`, `depends_on` (a list of
+    ids), `reads` and `writes` (`{"<object>": <version>}`) and `valid_for`. A line that cannot be
+    read is refused like any other.
 
     With `--acknowledgement` the city signs that what it received has a final state by a time,
     and `citychain audit` can hold it to that. With `--jsonl` the files are `<tx_id>.json`.

@@ -50,9 +50,14 @@ if TYPE_CHECKING:
     from citychain.client.transactions import transaction_body as transaction_body
     from citychain.rpc.messages import LinkedNode as LinkedNode
     from citychain.rpc.messages import Refused as Refused
+    from citychain.types import Anchor as Anchor
+    from citychain.types import Delivery as Delivery
     from citychain.types import Equivocation as Equivocation
+    from citychain.types import Peer as Peer
     from citychain.types import Presence as Presence
     from citychain.types import Recovery as Recovery
+    from citychain.types import Remittance as Remittance
+    from citychain.types import Settlement as Settlement
     from citychain.types import WitnessSignature as WitnessSignature
 
 _MODULES: Final = {
@@ -70,7 +75,17 @@ _MODULES: Final = {
         "transaction_body",
     ),
     "rpc.messages": ("LinkedNode", "Refused"),
-    "types": ("Equivocation", "Presence", "Recovery", "WitnessSignature"),
+    "types": (
+        "Anchor",
+        "Delivery",
+        "Equivocation",
+        "Peer",
+        "Presence",
+        "Recovery",
+        "Remittance",
+        "Settlement",
+        "WitnessSignature",
+    ),
 }
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,18 +1,28 @@
 """What a transaction does: the actions, and how they stand on the wire.
 
-`citychain.types` has those that a city hands on as they are: `Presence`, `Equivocation`
-and `Recovery`.
+`citychain.types` has those that a city hands on as they are: `Presence`, `Equivocation`,
+`Recovery`, and those between cities.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple, TypeAlias
 
 from citychain.crypto.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from citychain.errors import InvalidRequest
 from citychain.rpc._generated.citychain.v1 import transaction_pb2
 from citychain.rpc.messages import ID_BYTES
-from citychain.types import Equivocation, Presence, Recovery
+from citychain.types import (
+    Anchor,
+    Delivery,
+    Equivocation,
+    Peer,
+    Presence,
+    Recovery,
+    Remittance,
+    Settlement,
+)
 
 __all__ = [
     "Action",
@@ -26,6 +36,10 @@ __all__ = [
 
 STAKE_MAX: Final = (1 << 63) - 1
 U64_MAX: Final = (1 << 64) - 1
+PEER_BYTES_MAX: Final = 256 << 10
+CHECKPOINT_BYTES: Final = (42, 128 << 10)
+REFUSAL_CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
+REASON_BYTES_MAX: Final = 255
 
 
 class Data(NamedTuple):
@@ -70,7 +84,19 @@ class Witness(NamedTuple):
 
 
 Action: TypeAlias = (
-    Data | Transfer | Presence | Candidacy | Withdrawal | Witness | Equivocation | Recovery
+    Data
+    | Transfer
+    | Presence
+    | Candidacy
+    | Withdrawal
+    | Witness
+    | Equivocation
+    | Recovery
+    | Peer
+    | Remittance
+    | Delivery
+    | Settlement
+    | Anchor
 )
 
 
@@ -103,6 +129,22 @@ def put_action(body: transaction_pb2.TransactionBody, action: Action) -> None:
             _put_equivocation(body.equivocation, action)
         case Recovery():
             _put_recovery(body.recovery, action)
+        case Peer(file):
+            body.peer.genesis_file = _within("peer.genesis_file", file, 1, PEER_BYTES_MAX)
+        case Remittance(asset, city, to, amount):
+            body.remittance.asset = asset
+            body.remittance.city = _sized("remittance.city", city, ID_BYTES)
+            body.remittance.to = _sized("remittance.to", to, ID_BYTES)
+            body.remittance.amount = _ranged("remittance.amount", amount, 1, U64_MAX)
+        case Delivery():
+            _put_delivery(body.delivery, action)
+        case Settlement():
+            _put_settlement(body.settlement, action)
+        case Anchor(city, checkpoint, proof):
+            body.anchor.city = _sized("anchor.city", city, ID_BYTES)
+            name = "anchor.checkpoint"
+            body.anchor.checkpoint = _within(name, checkpoint, *CHECKPOINT_BYTES)
+            body.anchor.proof = _given("anchor.proof", proof)
 
 
 def _put_presence(message: transaction_pb2.Presence, presence: Presence) -> None:
@@ -150,6 +192,33 @@ def _put_recovery(message: transaction_pb2.Recovery, recovery: Recovery) -> None
         )
 
 
+def _put_delivery(message: transaction_pb2.Delivery, delivery: Delivery) -> None:
+    message.city = _sized("delivery.city", delivery.city, ID_BYTES)
+    message.tx_id = _sized("delivery.tx_id", delivery.tx_id, ID_BYTES)
+    message.asset = delivery.asset
+    message.to = _sized("delivery.to", delivery.to, ID_BYTES)
+    message.amount = _ranged("delivery.amount", delivery.amount, 1, U64_MAX)
+    message.proof = _given("delivery.proof", delivery.proof)
+    code, reason = delivery.refusal_code, delivery.refusal_reason
+    if code and not REFUSAL_CODE.fullmatch(code):
+        raise InvalidRequest("delivery.refusal_code", "must be 1 to 32 of A-Z, 0-9 and _")
+    if reason and not code:
+        raise InvalidRequest("delivery.refusal_reason", "is given without a refusal_code")
+    _within("delivery.refusal_reason", reason.encode(), 0, REASON_BYTES_MAX)
+    message.refusal_code = code
+    message.refusal_reason = reason
+
+
+def _put_settlement(message: transaction_pb2.Settlement, settlement: Settlement) -> None:
+    for field in ("tx_id", "payer", "city"):
+        value = getattr(settlement, field)
+        setattr(message, field, _sized(f"settlement.{field}", value, ID_BYTES))
+    message.asset = settlement.asset
+    message.amount = _ranged("settlement.amount", settlement.amount, 1, U64_MAX)
+    message.returned = settlement.returned
+    message.proof = _given("settlement.proof", settlement.proof)
+
+
 def _sized(name: str, value: bytes, length: int) -> bytes:
     if len(value) != length:
         raise InvalidRequest(name, f"has {len(value)} bytes; it must have {length}")
@@ -159,4 +228,16 @@ def _sized(name: str, value: bytes, length: int) -> bytes:
 def _ranged(name: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise InvalidRequest(name, f"is {value}; it must be {low} to {high}")
+    return value
+
+
+def _within(name: str, value: bytes, low: int, high: int) -> bytes:
+    if not low <= len(value) <= high:
+        raise InvalidRequest(name, f"has {len(value)} bytes; it must have {low} to {high}")
+    return value
+
+
+def _given(name: str, value: bytes) -> bytes:
+    if not value:
+        raise InvalidRequest(name, "must not be empty")
     return value

@@ -15,13 +15,18 @@ pub struct Record {
     class: PyOnceLock<Py<PyType>>,
 }
 
+pub static ANCHOR: Record = Record::new("Anchor");
+pub static DELIVERY: Record = Record::new("Delivery");
 pub static EQUIVOCATION: Record = Record::new("Equivocation");
 pub static NODE_REF: Record = Record::new("NodeRef");
 pub static OBJECT_WRITE: Record = Record::new("ObjectWrite");
+pub static PEER: Record = Record::new("Peer");
 pub static PRESENCE: Record = Record::new("Presence");
 pub static RECOVERY: Record = Record::new("Recovery");
 pub static REJECTION: Record = Record::new("Rejection");
+pub static REMITTANCE: Record = Record::new("Remittance");
 pub static SEAT: Record = Record::new("Seat");
+pub static SETTLEMENT: Record = Record::new("Settlement");
 pub static STAKE: Record = Record::new("Stake");
 pub static WITNESS_SIGNATURE: Record = Record::new("WitnessSignature");
 

@@ -12,11 +12,16 @@ from citychain.cli.drafts import Draft, from_options, parse_line
 from citychain.cli.shown_actions import action_record
 from citychain.client import (
     Action,
+    Anchor,
     Candidacy,
     Data,
+    Delivery,
     Equivocation,
+    Peer,
     Presence,
     Recovery,
+    Remittance,
+    Settlement,
     Transfer,
     Withdrawal,
     Witness,
@@ -46,6 +51,15 @@ VOTES = {
     "second_signature": "02" * 4627,
 }
 
+DELIVERY = {"city": ID, "tx_id": ID, "asset": "coin", "to": ID, "amount": 5, "proof": "01"}
+SETTLEMENT = {
+    "tx_id": ID,
+    "payer": ID,
+    "city": ID,
+    "asset": "coin",
+    "amount": 5,
+    "proof": "01",
+}
 NOTHING: dict[str, Any] = {
     "data": None,
     "content_type": "",
@@ -129,6 +143,24 @@ def test_a_stake_is_an_asset_and_an_amount() -> None:
                 }
             },
             Recovery(3, RAW, (Seat(RAW, 9),)),
+        ),
+        ({"peer": {"genesis_file": "7b7d"}}, Peer(b"{}")),
+        (
+            {"remittance": {"asset": "coin", "amount": 5, "city": ID, "to": ID}},
+            Remittance("coin", RAW, RAW, 5),
+        ),
+        ({"delivery": DELIVERY}, Delivery(RAW, RAW, "coin", RAW, 5, b"\1")),
+        (
+            {"delivery": DELIVERY | {"refusal_code": "NO", "refusal_reason": "full"}},
+            Delivery(RAW, RAW, "coin", RAW, 5, b"\1", "NO", "full"),
+        ),
+        (
+            {"settlement": SETTLEMENT | {"returned": True}},
+            Settlement(RAW, RAW, RAW, "coin", 5, True, b"\1"),
+        ),
+        (
+            {"anchor": {"city": ID, "checkpoint": "00" * 42, "proof": "01"}},
+            Anchor(RAW, bytes(42), b"\1"),
         ),
     ],
 )

@@ -8,12 +8,17 @@ from typing import Any, Final
 
 from transaction_wire import (
     Action,
+    Anchor,
     Body,
     Candidacy,
     Data,
+    Delivery,
     Equivocation,
+    Peer,
     Presence,
     Recovery,
+    Remittance,
+    Settlement,
     Transfer,
     Withdrawal,
     Witness,
@@ -104,6 +109,11 @@ ACTIONS: Final[dict[str, Callable[..., Action]]] = {
     "witness": Witness,
     "equivocation": Equivocation,
     "recovery": Recovery,
+    "peer": Peer,
+    "remittance": Remittance,
+    "delivery": Delivery,
+    "settlement": Settlement,
+    "anchor": Anchor,
 }
 
 
@@ -120,6 +130,11 @@ def as_body(decoded: Transaction) -> Body:
             "witness",
             "equivocation",
             "recovery",
+            "peer",
+            "remittance",
+            "delivery",
+            "settlement",
+            "anchor",
         )
         if getattr(decoded, name) is not None
     }

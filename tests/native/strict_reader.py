@@ -8,12 +8,17 @@ from typing import Any, Final
 
 from transaction_wire import (
     Action,
+    Anchor,
     Body,
     Candidacy,
     Data,
+    Delivery,
     Equivocation,
+    Peer,
     Presence,
     Recovery,
+    Remittance,
+    Settlement,
     Transfer,
     Withdrawal,
     Witness,
@@ -180,6 +185,57 @@ def recovery(message: bytes) -> Recovery:
     return Recovery(bounded(fields[1], 1, 2**64 - 1), sized(fields[2], 32), seats)
 
 
+def given(values: list[bytes], least: int = 1, most: int = 1 << 30) -> bytes:
+    value: bytes = one(values, b"")
+    demand(least <= len(value) <= most)
+    return value
+
+
+def peer(message: bytes) -> Peer:
+    return Peer(given(strict_fields(message, {1: bytes}, ())[1], 1, 262_144))
+
+
+def remittance(message: bytes) -> Remittance:
+    fields = strict_fields(message, {1: bytes, 2: bytes, 3: bytes, 4: int}, ())
+    city, to = sized(fields[2], 32), sized(fields[3], 32)
+    return Remittance(asset(fields[1]), city, to, bounded(fields[4], 1, 2**64 - 1))
+
+
+def delivery(message: bytes) -> Delivery:
+    chunks: dict[int, type] = dict.fromkeys((1, 2, 3, 4, 6, 7, 8), bytes)
+    fields = strict_fields(message, chunks | {5: int}, ())
+    code, reason = one(fields[7], b""), one(fields[8], b"")
+    demand(re.fullmatch(rb"[A-Z0-9_]{0,32}", code) is not None)
+    demand(len(reason) <= (255 if code else 0))
+    return Delivery(
+        sized(fields[1], 32),
+        sized(fields[2], 32),
+        asset(fields[3]),
+        sized(fields[4], 32),
+        bounded(fields[5], 1, 2**64 - 1),
+        given(fields[6]),
+        code.decode(),
+        strict_text(reason),
+    )
+
+
+def settlement(message: bytes) -> Settlement:
+    chunks: dict[int, type] = dict.fromkeys((1, 2, 3, 4, 7), bytes)
+    fields = strict_fields(message, chunks | {5: int, 6: int}, ())
+    return Settlement(
+        *(sized(fields[number], 32) for number in (1, 2, 3)),
+        asset(fields[4]),
+        bounded(fields[5], 1, 2**64 - 1),
+        bounded(fields[6], 0, 1) == 1,
+        given(fields[7]),
+    )
+
+
+def anchor(message: bytes) -> Anchor:
+    fields = strict_fields(message, {1: bytes, 2: bytes, 3: bytes}, ())
+    return Anchor(sized(fields[1], 32), given(fields[2], 42, 131_072), given(fields[3]))
+
+
 ACTIONS: Final[dict[int, Callable[[bytes], Action]]] = {
     16: data,
     17: transfer,
@@ -189,6 +245,11 @@ ACTIONS: Final[dict[int, Callable[[bytes], Action]]] = {
     21: witness,
     22: equivocation,
     23: recovery,
+    24: peer,
+    25: remittance,
+    26: delivery,
+    27: settlement,
+    28: anchor,
 }
 
 

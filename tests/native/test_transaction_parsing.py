@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -25,12 +25,17 @@ from transaction_wire import (
     PUBLIC_KEY_BYTES,
     SIGNATURE_BYTES,
     Action,
+    Anchor,
     Body,
     Candidacy,
     Data,
+    Delivery,
     Equivocation,
+    Peer,
     Presence,
     Recovery,
+    Remittance,
+    Settlement,
     Transfer,
     Withdrawal,
     Witness,
@@ -50,6 +55,14 @@ from citychain import types
 from citychain._native import transactions
 from citychain._native.transactions import Limits, Refusal, decode_batch
 from citychain.rpc._generated.citychain.v1 import transaction_pb2 as pb
+
+BETWEEN_CITIES = {
+    "peer": Peer,
+    "remittance": Remittance,
+    "delivery": Delivery,
+    "settlement": Settlement,
+    "anchor": Anchor,
+}
 
 # --- reading ----------------------------------------------------------------
 
@@ -121,11 +134,15 @@ def protobuf_action(message: pb.TransactionBody) -> Action:
                 votes.second_hash,
                 votes.second_signature,
             )
-        case action:
-            assert action == "recovery"
+        case "recovery":
             recovery = message.recovery
             seats = tuple((seat.key_id, seat.stake) for seat in recovery.seats)
             return Recovery(recovery.from_round, recovery.previous, seats)
+        case action:
+            assert action in BETWEEN_CITIES
+            kind = BETWEEN_CITIES[action]
+            said = getattr(message, action)
+            return kind(**{field.name: getattr(said, field.name) for field in fields(kind)})
 
 
 def protobuf_message(action: Action) -> dict[str, Any]:
@@ -182,6 +199,10 @@ def test_actions_are_named_tuples() -> None:
     votes = read(Equivocation(round=9)).equivocation
     assert isinstance(votes, types.Equivocation)
     assert (votes.round, votes.second_hash) == (9, b"\1" * 32)
+    for name, kind in BETWEEN_CITIES.items():
+        said = getattr(read(kind()), name)
+        assert isinstance(said, getattr(types, name.title()))
+        assert said._asdict() == vars(kind())
     recovery = read(Recovery(3, GENESIS, ((AUTHOR, 5),))).recovery
     assert isinstance(recovery, types.Recovery)
     assert recovery[:2] == (3, GENESIS)
@@ -321,6 +342,35 @@ BAD_ACTIONS: dict[str, dict[str, bytes]] = {
         "missing": Recovery(seats=((AUTHOR, 0),)).field(),
         "2^63": Recovery(seats=((AUTHOR, 1 << 63),)).field(),
     },
+    "peer.genesis_file": {"missing": chunk(24, b""), "as number": chunk(24, integer(1, 1))},
+    "remittance.asset": {"long": Remittance("y" * 33).field()},
+    "remittance.city": {"short": Remittance(city=bytes(31)).field()},
+    "remittance.to": {"long": Remittance(to=bytes(33)).field()},
+    "remittance.amount": {"0": Remittance(amount=0).field()},
+    "delivery.city": {"long": Delivery(city=bytes(33)).field()},
+    "delivery.tx_id": {"short": Delivery(tx_id=bytes(31)).field()},
+    "delivery.asset": {"empty": Delivery(asset="").field()},
+    "delivery.to": {"empty": Delivery(to=b"").field()},
+    "delivery.amount": {"0": Delivery(amount=0).field()},
+    "delivery.proof": {"empty": Delivery(proof=b"").field()},
+    "delivery.refusal_code": {
+        "small letters": Delivery(refusal_code="no").field(),
+        "33": Delivery(refusal_code="N" * 33).field(),
+    },
+    "delivery.refusal_reason": {
+        "without a code": Delivery(refusal_reason="no").field(),
+        "no UTF-8": chunk(26, Delivery(refusal_code="N").field()[3:-2] + chunk(8, b"\xff")),
+    },
+    "settlement.tx_id": {"short": Settlement(tx_id=bytes(31)).field()},
+    "settlement.payer": {"empty": Settlement(payer=b"").field()},
+    "settlement.city": {"long": Settlement(city=bytes(33)).field()},
+    "settlement.asset": {"capitals": Settlement(asset="Y").field()},
+    "settlement.amount": {"0": Settlement(amount=0).field()},
+    "settlement.returned": {"2": Settlement(returned=2).field()},  # type: ignore[arg-type]
+    "settlement.proof": {"empty": Settlement(proof=b"").field()},
+    "anchor.city": {"short": Anchor(city=bytes(31)).field()},
+    "anchor.checkpoint": {"41": Anchor(checkpoint=bytes(41)).field()},
+    "anchor.proof": {"empty": Anchor(proof=b"").field()},
     "recovery.seats[256]": {"257": Recovery(seats=tuple((k, 1) for k in KEYS[:257])).field()},
 }
 BOUNDS: dict[str, Action] = {
@@ -329,8 +379,38 @@ BOUNDS: dict[str, Action] = {
     "least candidacy": Candidacy("y" * 32, 1),
     "largest candidacy": Candidacy("y", 2**63 - 1),
     "largest withdrawal": Withdrawal("y", 2**63 - 1),
+    "largest remittance": Remittance("y" * 32, amount=2**64 - 1),
+    "longest refusal": Delivery(refusal_code="N" * 32, refusal_reason="é" * 127 + "e"),
+    "largest settlement": Settlement(amount=2**64 - 1, returned=True),
     "256 seats": Recovery(2**64 - 1, GENESIS, tuple((key, 2**63 - 1) for key in KEYS[:256])),
 }
+
+
+WIDE = Limits(body_bytes_max=300 << 10)
+
+
+@pytest.mark.parametrize(
+    ("largest", "longer"),
+    [
+        (Peer(bytes(262_144)), Peer(bytes(262_145))),
+        (Anchor(checkpoint=bytes(131_072)), Anchor(checkpoint=bytes(131_073))),
+        (
+            Delivery(refusal_code="N", refusal_reason="x" * 255),
+            Delivery(refusal_code="N", refusal_reason="x" * 256),
+        ),
+    ],
+)
+def test_what_cities_say_is_bounded(largest: Action, longer: Action) -> None:
+    body = replace(BODY, action=largest)
+    assert as_body(admitted(by_value(body.encode()), limits=WIDE)) == body
+    refusal = check(by_value(replace(BODY, action=longer).encode()), limits=WIDE)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "TOO_LARGE"
+
+
+def test_a_proof_is_bounded_by_the_body() -> None:
+    body = replace(BODY, action=Delivery(proof=bytes(290 << 10)))
+    assert as_body(admitted(by_value(body.encode()), limits=WIDE)) == body
 
 
 @pytest.mark.parametrize("action", BOUNDS.values(), ids=list(BOUNDS))
@@ -354,7 +434,7 @@ def test_a_claim_has_up_to_16_witnesses() -> None:
 
 DATA = BODY.action.field()
 BAD_BODIES: dict[str, tuple[bytes, str]] = {
-    "unknown field": (BODY.encode() + integer(24, 1), "body"),
+    "unknown field": (BODY.encode() + integer(29, 1), "body"),
     "field 9, which was never in use": (BODY.encode() + chunk(9, b""), "body"),
     "field number zero": (BODY.encode() + b"\0\0", "body"),
     "tag cut off": (BODY.encode() + b"\x82", "body"),

@@ -158,8 +158,98 @@ class Recovery:
         return chunk(23, b"".join(fields))
 
 
+@dataclass(frozen=True)
+class Peer:
+    genesis_file: bytes = b"{}"
+
+    def field(self) -> bytes:
+        return chunk(24, chunk(1, self.genesis_file))
+
+
+@dataclass(frozen=True)
+class Remittance:
+    asset: str = "yen"
+    city: bytes = bytes(32)
+    to: bytes = bytes(32)
+    amount: int = 1
+
+    def field(self) -> bytes:
+        ids = chunk(2, self.city) + chunk(3, self.to)
+        return chunk(25, chunk(1, self.asset) + ids + integer(4, self.amount))
+
+
+@dataclass(frozen=True)
+class Delivery:
+    city: bytes = bytes(32)
+    tx_id: bytes = bytes(32)
+    asset: str = "yen"
+    to: bytes = bytes(32)
+    amount: int = 1
+    proof: bytes = b"proof"
+    refusal_code: str = ""
+    refusal_reason: str = ""
+
+    def field(self) -> bytes:
+        fields = (
+            chunk(1, self.city),
+            chunk(2, self.tx_id),
+            chunk(3, self.asset),
+            chunk(4, self.to),
+            integer(5, self.amount),
+            chunk(6, self.proof),
+            chunk(7, self.refusal_code),
+            chunk(8, self.refusal_reason),
+        )
+        return chunk(26, b"".join(fields))
+
+
+@dataclass(frozen=True)
+class Settlement:
+    tx_id: bytes = bytes(32)
+    payer: bytes = bytes(32)
+    city: bytes = bytes(32)
+    asset: str = "yen"
+    amount: int = 1
+    returned: bool = False
+    proof: bytes = b"proof"
+
+    def field(self) -> bytes:
+        fields = (
+            chunk(1, self.tx_id),
+            chunk(2, self.payer),
+            chunk(3, self.city),
+            chunk(4, self.asset),
+            integer(5, self.amount),
+            integer(6, int(self.returned)),
+            chunk(7, self.proof),
+        )
+        return chunk(27, b"".join(fields))
+
+
+@dataclass(frozen=True)
+class Anchor:
+    city: bytes = bytes(32)
+    checkpoint: bytes = bytes(42)
+    proof: bytes = b"proof"
+
+    def field(self) -> bytes:
+        return chunk(28, chunk(1, self.city) + chunk(2, self.checkpoint) + chunk(3, self.proof))
+
+
 Action: TypeAlias = (
-    Data | Transfer | Presence | Candidacy | Withdrawal | Witness | Equivocation | Recovery
+    Data
+    | Transfer
+    | Presence
+    | Candidacy
+    | Withdrawal
+    | Witness
+    | Equivocation
+    | Recovery
+    | Peer
+    | Remittance
+    | Delivery
+    | Settlement
+    | Anchor
 )
 
 
@@ -217,6 +307,9 @@ OBJECTS = TEXT.filter(lambda name: name != "" and not name.startswith("$"))
 VERSIONS = st.dictionaries(OBJECTS, U64, max_size=3).map(lambda named: tuple(named.items()))
 ASSETS = st.text("abcxyz0189-", min_size=1, max_size=32)
 STAKES = st.integers(1, 2**63 - 1)
+AMOUNTS = st.integers(1, U64_MAX)
+PROOFS = st.binary(min_size=1)
+CODES = st.text("ABZ019_", min_size=1, max_size=32)
 # Of one byte each: drawing thousands of bytes is slow, and shows nothing more.
 SIGNATURES, PUBLIC_KEYS = (
     st.integers(0, 255).map(lambda byte, size=size: bytes((byte,)) * size)
@@ -245,7 +338,7 @@ def presences(draw: st.DrawFn) -> Presence:
 
 ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.builds(Data, TEXT.filter(lambda text: len(text.encode()) <= 64), st.binary()),
-    st.builds(Transfer, ASSETS, IDS, st.integers(1, U64_MAX)),
+    st.builds(Transfer, ASSETS, IDS, AMOUNTS),
     presences(),
     st.builds(Candidacy, ASSETS, STAKES),
     st.builds(Withdrawal, ASSETS, STAKES),
@@ -254,6 +347,12 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
         lambda votes: votes.first_hash != votes.second_hash
     ),
     st.builds(Recovery, st.integers(1, U64_MAX), IDS, by_key(STAKES, min_size=1, max_size=3)),
+    st.builds(Peer, PROOFS),
+    st.builds(Remittance, ASSETS, IDS, IDS, AMOUNTS),
+    st.builds(Delivery, IDS, IDS, ASSETS, IDS, AMOUNTS, PROOFS),
+    st.builds(Delivery, IDS, IDS, ASSETS, IDS, AMOUNTS, PROOFS, CODES, TEXT),
+    st.builds(Settlement, IDS, IDS, IDS, ASSETS, AMOUNTS, st.booleans(), PROOFS),
+    st.builds(Anchor, IDS, st.binary(min_size=42, max_size=60), PROOFS),
 )
 
 
@@ -361,4 +460,4 @@ def disturbed(draw: st.DrawFn, originals: st.SearchStrategy[bytes]) -> bytes:
             others = [other for _, other in fields if isinstance(other, bytes)]
             fields[at] = (number, draw(st.sampled_from([value[:-1], value + b"\0", *others])))
 
-    return disturb(draw(originals), tuple(range(16, 24)))
+    return disturb(draw(originals), tuple(range(16, 29)))

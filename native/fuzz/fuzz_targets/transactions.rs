@@ -5,7 +5,7 @@
 
 use citychain_core::signatures::{KeyCache, PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 use citychain_core::transactions::{
-    Action, Body, Limits, ObjectVersion, Rules, Stake, StoredForm, check, decode,
+    Action, Body, Delivery, Limits, ObjectVersion, Rules, Stake, StoredForm, check, decode,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -32,6 +32,11 @@ enum Kind {
     Witness,
     Equivocation,
     Recovery,
+    Peer,
+    Remittance,
+    Delivery,
+    Settlement,
+    Anchor,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -157,6 +162,33 @@ fn good_action(kind: Kind) -> Vec<Vec<u8>> {
             chunk(6, &signature),
         ],
         Kind::Recovery => vec![integer(1, 1), chunk(2, &hash), seat(&hash), seat(&other)],
+        Kind::Peer => vec![chunk(1, b"{}")],
+        Kind::Remittance => vec![
+            chunk(1, b"yen"),
+            chunk(2, &hash),
+            chunk(3, &other),
+            integer(4, 1),
+        ],
+        Kind::Delivery => vec![
+            chunk(1, &hash),
+            chunk(2, &other),
+            chunk(3, b"yen"),
+            chunk(4, &hash),
+            integer(5, 1),
+            chunk(6, b"proof"),
+            chunk(7, b"NO_1"),
+            chunk(8, b"why"),
+        ],
+        Kind::Settlement => vec![
+            chunk(1, &hash),
+            chunk(2, &other),
+            chunk(3, &hash),
+            chunk(4, b"yen"),
+            integer(5, 1),
+            integer(6, 1),
+            chunk(7, b"proof"),
+        ],
+        Kind::Anchor => vec![chunk(1, &hash), chunk(2, &[7; 42]), chunk(3, b"proof")],
     }
 }
 
@@ -267,8 +299,57 @@ fn encode_action(action: &Action<'_>) -> Vec<u8> {
                 }));
                 (Kind::Recovery, fields)
             }
+            Action::Peer { genesis_file } => (Kind::Peer, vec![chunk(1, genesis_file)]),
+            Action::Remittance(sent) => (
+                Kind::Remittance,
+                vec![
+                    chunk(1, sent.asset.as_bytes()),
+                    chunk(2, sent.city),
+                    chunk(3, sent.to),
+                    integer(4, sent.amount),
+                ],
+            ),
+            Action::Delivery(delivery) => (Kind::Delivery, encode_delivery(delivery)),
+            Action::Settlement(settlement) => (
+                Kind::Settlement,
+                vec![
+                    chunk(1, settlement.tx_id),
+                    chunk(2, settlement.payer),
+                    chunk(3, settlement.city),
+                    chunk(4, settlement.asset.as_bytes()),
+                    integer(5, settlement.amount),
+                    integer(6, settlement.returned.into()),
+                    chunk(7, settlement.proof),
+                ],
+            ),
+            Action::Anchor(anchor) => {
+                // Whatever stands there.
+                let _ = anchor.round();
+                let fields = vec![
+                    chunk(1, anchor.city),
+                    chunk(2, anchor.checkpoint),
+                    chunk(3, anchor.proof),
+                ];
+                (Kind::Anchor, fields)
+            }
         };
     chunk(16 + kind as u64, &fields.concat())
+}
+
+fn encode_delivery(delivery: &Delivery<'_>) -> Vec<Vec<u8>> {
+    let mut fields = vec![
+        chunk(1, delivery.city),
+        chunk(2, delivery.tx_id),
+        chunk(3, delivery.asset.as_bytes()),
+        chunk(4, delivery.to),
+        integer(5, delivery.amount),
+        chunk(6, delivery.proof),
+    ];
+    if let Some(refusal) = &delivery.refusal {
+        fields.push(chunk(7, refusal.code.as_bytes()));
+        fields.push(chunk(8, refusal.reason.as_bytes()));
+    }
+    fields
 }
 
 fn encode_stake(stake: &Stake<'_>) -> Vec<Vec<u8>> {

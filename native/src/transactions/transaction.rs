@@ -192,6 +192,46 @@ impl Transaction {
     }
 
     #[getter]
+    fn peer<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Peer { genesis_file } => actions::peer(py, genesis_file).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
+    fn remittance<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Remittance(remittance) => actions::remittance(py, &remittance).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
+    fn delivery<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Delivery(delivery) => actions::delivery(py, &delivery).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
+    fn settlement<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Settlement(settlement) => actions::settlement(py, &settlement).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
+    fn anchor<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Anchor(anchor) => actions::anchor(py, &anchor).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
     fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.body_bytes())
     }

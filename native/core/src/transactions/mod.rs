@@ -16,7 +16,8 @@ mod refusal;
 mod wire;
 
 pub use body::{
-    Action, Body, Equivocation, ObjectVersion, Presence, Recovery, Seat, Stake, WitnessSignature,
+    Action, Anchor, Body, Delivery, DeliveryRefusal, Equivocation, ObjectVersion, PEER_BYTES_MAX,
+    Presence, Recovery, Remittance, Seat, Settlement, Stake, WitnessSignature,
 };
 pub use check::{Checked, Rules, check, check_batch, decode, decode_batch};
 pub use envelope::{Envelope, Signer, StoredForm};

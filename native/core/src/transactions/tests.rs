@@ -248,6 +248,53 @@ fn each_action_is_read_under_its_name() {
                 chunk(3, &[chunk(1, &other), integer(2, 9)].concat()),
             ],
         ),
+        (24, "peer", vec![chunk(1, b"{}")]),
+        (
+            25,
+            "remittance",
+            vec![
+                chunk(1, b"yen"),
+                chunk(2, &hash),
+                chunk(3, &other),
+                integer(4, 5),
+            ],
+        ),
+        (
+            26,
+            "delivery",
+            vec![
+                chunk(1, &hash),
+                chunk(2, &other),
+                chunk(3, b"yen"),
+                chunk(4, &hash),
+                integer(5, 5),
+                chunk(6, b"proof"),
+                chunk(7, b"NO_1"),
+                chunk(8, b"why"),
+            ],
+        ),
+        (
+            27,
+            "settlement",
+            vec![
+                chunk(1, &hash),
+                chunk(2, &other),
+                chunk(3, &hash),
+                chunk(4, b"yen"),
+                integer(5, 5),
+                integer(6, 1),
+                chunk(7, b"proof"),
+            ],
+        ),
+        (
+            28,
+            "anchor",
+            vec![
+                chunk(1, &hash),
+                chunk(2, &[[0; 34].as_slice(), &[1, 2, 3, 4, 5, 6, 7, 8]].concat()),
+                chunk(3, b"proof"),
+            ],
+        ),
     ];
     for (number, name, fields) in actions {
         let head = [
@@ -281,6 +328,28 @@ fn each_action_is_read_under_its_name() {
                 };
                 assert_eq!((recovery.from_round, recovery.seats), (5, vec![seat]));
             }
+            Action::Peer { genesis_file } => assert_eq!(genesis_file, b"{}"),
+            Action::Remittance(sent) => {
+                assert_eq!((sent.asset, sent.amount), ("yen", 5));
+                assert_eq!((sent.city, sent.to), (&hash, &other));
+            }
+            Action::Delivery(delivery) => {
+                assert_eq!((delivery.city, delivery.tx_id), (&hash, &other));
+                assert_eq!(
+                    (delivery.to, delivery.amount, delivery.proof),
+                    (&hash, 5, &b"proof"[..])
+                );
+                let refusal = DeliveryRefusal {
+                    code: "NO_1",
+                    reason: "why",
+                };
+                assert_eq!(delivery.refusal, Some(refusal));
+            }
+            Action::Settlement(settlement) => {
+                assert_eq!((settlement.tx_id, settlement.payer), (&hash, &other));
+                assert_eq!((settlement.city, settlement.returned), (&hash, true));
+            }
+            Action::Anchor(anchor) => assert_eq!(anchor.round(), 0x0102_0304_0506_0708),
             Action::Data { .. } | Action::Transfer { .. } => {}
         }
     }

@@ -24,41 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63itychain/v1/transaction.proto\x12\x0c\x63itychain.v1\"\x8c\x01\n\x11SignedTransaction\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.citychain.v1.Scheme\x12\x14\n\npublic_key\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06key_id\x18\x04 \x01(\x0cH\x00\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x42\x08\n\x06signer\"\xde\x04\n\x0fTransactionBody\x12\x0f\n\x07genesis\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x15\n\rcreated_at_ms\x18\x04 \x01(\x04\x12\x1b\n\x0evalid_until_ms\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12\x12\n\ndepends_on\x18\x06 \x03(\x0c\x12\'\n\x05reads\x18\x07 \x03(\x0b\x32\x18.citychain.v1.ObjectRead\x12)\n\x06writes\x18\x08 \x03(\x0b\x32\x19.citychain.v1.ObjectWrite\x12\"\n\x04\x64\x61ta\x18\x10 \x01(\x0b\x32\x12.citychain.v1.DataH\x00\x12*\n\x08transfer\x18\x11 \x01(\x0b\x32\x16.citychain.v1.TransferH\x00\x12*\n\x08presence\x18\x12 \x01(\x0b\x32\x16.citychain.v1.PresenceH\x00\x12,\n\tcandidacy\x18\x13 \x01(\x0b\x32\x17.citychain.v1.CandidacyH\x00\x12.\n\nwithdrawal\x18\x14 \x01(\x0b\x32\x18.citychain.v1.WithdrawalH\x00\x12(\n\x07witness\x18\x15 \x01(\x0b\x32\x15.citychain.v1.WitnessH\x00\x12\x32\n\x0c\x65quivocation\x18\x16 \x01(\x0b\x32\x1a.citychain.v1.EquivocationH\x00\x12*\n\x08recovery\x18\x17 \x01(\x0b\x32\x16.citychain.v1.RecoveryH\x00\x42\x08\n\x06\x61\x63tionB\x11\n\x0f_valid_until_ms\"-\n\nObjectRead\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"7\n\x0bObjectWrite\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x04\"-\n\x04\x44\x61ta\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"5\n\x08Transfer\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\x0c\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x04\"\xb5\x01\n\x08Presence\x12\x13\n\x0blatitude_e7\x18\x01 \x01(\x11\x12\x14\n\x0clongitude_e7\x18\x02 \x01(\x11\x12\x12\n\naccuracy_m\x18\x03 \x01(\r\x12\x13\n\x0b\x66irst_round\x18\x04 \x01(\x04\x12\x12\n\nlast_round\x18\x05 \x01(\x04\x12\x0e\n\x06\x61nchor\x18\x06 \x01(\x0c\x12\x31\n\twitnesses\x18\x07 \x03(\x0b\x32\x1e.citychain.v1.WitnessSignature\"5\n\x10WitnessSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\")\n\tCandidacy\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\r\n\x05stake\x18\x02 \x01(\x04\"*\n\nWithdrawal\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\r\n\x05stake\x18\x02 \x01(\x04\".\n\x07Witness\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0f\n\x07revoked\x18\x02 \x01(\x08\"\x8d\x01\n\x0c\x45quivocation\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x12\n\nfirst_hash\x18\x03 \x01(\x0c\x12\x17\n\x0f\x66irst_signature\x18\x04 \x01(\x0c\x12\x13\n\x0bsecond_hash\x18\x05 \x01(\x0c\x12\x18\n\x10second_signature\x18\x06 \x01(\x0c\"\\\n\x08Recovery\x12\x12\n\nfrom_round\x18\x01 \x01(\x04\x12\x10\n\x08previous\x18\x02 \x01(\x0c\x12*\n\x05seats\x18\x03 \x03(\x0b\x32\x1b.citychain.v1.CommitteeSeat\".\n\rCommitteeSeat\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05stake\x18\x02 \x01(\x04*6\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x14\n\x10SCHEME_ML_DSA_87\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63itychain/v1/transaction.proto\x12\x0c\x63itychain.v1\"\x8c\x01\n\x11SignedTransaction\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12$\n\x06scheme\x18\x02 \x01(\x0e\x32\x14.citychain.v1.Scheme\x12\x14\n\npublic_key\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06key_id\x18\x04 \x01(\x0cH\x00\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x42\x08\n\x06signer\"\xb6\x06\n\x0fTransactionBody\x12\x0f\n\x07genesis\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x15\n\rcreated_at_ms\x18\x04 \x01(\x04\x12\x1b\n\x0evalid_until_ms\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12\x12\n\ndepends_on\x18\x06 \x03(\x0c\x12\'\n\x05reads\x18\x07 \x03(\x0b\x32\x18.citychain.v1.ObjectRead\x12)\n\x06writes\x18\x08 \x03(\x0b\x32\x19.citychain.v1.ObjectWrite\x12\"\n\x04\x64\x61ta\x18\x10 \x01(\x0b\x32\x12.citychain.v1.DataH\x00\x12*\n\x08transfer\x18\x11 \x01(\x0b\x32\x16.citychain.v1.TransferH\x00\x12*\n\x08presence\x18\x12 \x01(\x0b\x32\x16.citychain.v1.PresenceH\x00\x12,\n\tcandidacy\x18\x13 \x01(\x0b\x32\x17.citychain.v1.CandidacyH\x00\x12.\n\nwithdrawal\x18\x14 \x01(\x0b\x32\x18.citychain.v1.WithdrawalH\x00\x12(\n\x07witness\x18\x15 \x01(\x0b\x32\x15.citychain.v1.WitnessH\x00\x12\x32\n\x0c\x65quivocation\x18\x16 \x01(\x0b\x32\x1a.citychain.v1.EquivocationH\x00\x12*\n\x08recovery\x18\x17 \x01(\x0b\x32\x16.citychain.v1.RecoveryH\x00\x12\"\n\x04peer\x18\x18 \x01(\x0b\x32\x12.citychain.v1.PeerH\x00\x12.\n\nremittance\x18\x19 \x01(\x0b\x32\x18.citychain.v1.RemittanceH\x00\x12*\n\x08\x64\x65livery\x18\x1a \x01(\x0b\x32\x16.citychain.v1.DeliveryH\x00\x12.\n\nsettlement\x18\x1b \x01(\x0b\x32\x18.citychain.v1.SettlementH\x00\x12&\n\x06\x61nchor\x18\x1c \x01(\x0b\x32\x14.citychain.v1.AnchorH\x00\x42\x08\n\x06\x61\x63tionB\x11\n\x0f_valid_until_ms\"-\n\nObjectRead\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"7\n\x0bObjectWrite\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x04\"-\n\x04\x44\x61ta\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"5\n\x08Transfer\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\x0c\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x04\"\xb5\x01\n\x08Presence\x12\x13\n\x0blatitude_e7\x18\x01 \x01(\x11\x12\x14\n\x0clongitude_e7\x18\x02 \x01(\x11\x12\x12\n\naccuracy_m\x18\x03 \x01(\r\x12\x13\n\x0b\x66irst_round\x18\x04 \x01(\x04\x12\x12\n\nlast_round\x18\x05 \x01(\x04\x12\x0e\n\x06\x61nchor\x18\x06 \x01(\x0c\x12\x31\n\twitnesses\x18\x07 \x03(\x0b\x32\x1e.citychain.v1.WitnessSignature\"5\n\x10WitnessSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\")\n\tCandidacy\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\r\n\x05stake\x18\x02 \x01(\x04\"*\n\nWithdrawal\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\r\n\x05stake\x18\x02 \x01(\x04\".\n\x07Witness\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0f\n\x07revoked\x18\x02 \x01(\x08\"\x8d\x01\n\x0c\x45quivocation\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x12\n\nfirst_hash\x18\x03 \x01(\x0c\x12\x17\n\x0f\x66irst_signature\x18\x04 \x01(\x0c\x12\x13\n\x0bsecond_hash\x18\x05 \x01(\x0c\x12\x18\n\x10second_signature\x18\x06 \x01(\x0c\"\\\n\x08Recovery\x12\x12\n\nfrom_round\x18\x01 \x01(\x04\x12\x10\n\x08previous\x18\x02 \x01(\x0c\x12*\n\x05seats\x18\x03 \x03(\x0b\x32\x1b.citychain.v1.CommitteeSeat\".\n\rCommitteeSeat\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05stake\x18\x02 \x01(\x04\"\x1c\n\x04Peer\x12\x14\n\x0cgenesis_file\x18\x01 \x01(\x0c\"E\n\nRemittance\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\x0c\n\x04\x63ity\x18\x02 \x01(\x0c\x12\n\n\x02to\x18\x03 \x01(\x0c\x12\x0e\n\x06\x61mount\x18\x04 \x01(\x04\"\x8f\x01\n\x08\x44\x65livery\x12\x0c\n\x04\x63ity\x18\x01 \x01(\x0c\x12\r\n\x05tx_id\x18\x02 \x01(\x0c\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\n\n\x02to\x18\x04 \x01(\x0c\x12\x0e\n\x06\x61mount\x18\x05 \x01(\x04\x12\r\n\x05proof\x18\x06 \x01(\x0c\x12\x14\n\x0crefusal_code\x18\x07 \x01(\t\x12\x16\n\x0erefusal_reason\x18\x08 \x01(\t\"x\n\nSettlement\x12\r\n\x05tx_id\x18\x01 \x01(\x0c\x12\r\n\x05payer\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ity\x18\x03 \x01(\x0c\x12\r\n\x05\x61sset\x18\x04 \x01(\t\x12\x0e\n\x06\x61mount\x18\x05 \x01(\x04\x12\x10\n\x08returned\x18\x06 \x01(\x08\x12\r\n\x05proof\x18\x07 \x01(\x0c\"9\n\x06\x41nchor\x12\x0c\n\x04\x63ity\x18\x01 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c*6\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x14\n\x10SCHEME_ML_DSA_87\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'citychain.v1.transaction_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCHEME']._serialized_start=1666
-  _globals['_SCHEME']._serialized_end=1720
+  _globals['_SCHEME']._serialized_start=2310
+  _globals['_SCHEME']._serialized_end=2364
   _globals['_SIGNEDTRANSACTION']._serialized_start=49
   _globals['_SIGNEDTRANSACTION']._serialized_end=189
   _globals['_TRANSACTIONBODY']._serialized_start=192
-  _globals['_TRANSACTIONBODY']._serialized_end=798
-  _globals['_OBJECTREAD']._serialized_start=800
-  _globals['_OBJECTREAD']._serialized_end=845
-  _globals['_OBJECTWRITE']._serialized_start=847
-  _globals['_OBJECTWRITE']._serialized_end=902
-  _globals['_DATA']._serialized_start=904
-  _globals['_DATA']._serialized_end=949
-  _globals['_TRANSFER']._serialized_start=951
-  _globals['_TRANSFER']._serialized_end=1004
-  _globals['_PRESENCE']._serialized_start=1007
-  _globals['_PRESENCE']._serialized_end=1188
-  _globals['_WITNESSSIGNATURE']._serialized_start=1190
-  _globals['_WITNESSSIGNATURE']._serialized_end=1243
-  _globals['_CANDIDACY']._serialized_start=1245
-  _globals['_CANDIDACY']._serialized_end=1286
-  _globals['_WITHDRAWAL']._serialized_start=1288
-  _globals['_WITHDRAWAL']._serialized_end=1330
-  _globals['_WITNESS']._serialized_start=1332
-  _globals['_WITNESS']._serialized_end=1378
-  _globals['_EQUIVOCATION']._serialized_start=1381
-  _globals['_EQUIVOCATION']._serialized_end=1522
-  _globals['_RECOVERY']._serialized_start=1524
-  _globals['_RECOVERY']._serialized_end=1616
-  _globals['_COMMITTEESEAT']._serialized_start=1618
-  _globals['_COMMITTEESEAT']._serialized_end=1664
+  _globals['_TRANSACTIONBODY']._serialized_end=1014
+  _globals['_OBJECTREAD']._serialized_start=1016
+  _globals['_OBJECTREAD']._serialized_end=1061
+  _globals['_OBJECTWRITE']._serialized_start=1063
+  _globals['_OBJECTWRITE']._serialized_end=1118
+  _globals['_DATA']._serialized_start=1120
+  _globals['_DATA']._serialized_end=1165
+  _globals['_TRANSFER']._serialized_start=1167
+  _globals['_TRANSFER']._serialized_end=1220
+  _globals['_PRESENCE']._serialized_start=1223
+  _globals['_PRESENCE']._serialized_end=1404
+  _globals['_WITNESSSIGNATURE']._serialized_start=1406
+  _globals['_WITNESSSIGNATURE']._serialized_end=1459
+  _globals['_CANDIDACY']._serialized_start=1461
+  _globals['_CANDIDACY']._serialized_end=1502
+  _globals['_WITHDRAWAL']._serialized_start=1504
+  _globals['_WITHDRAWAL']._serialized_end=1546
+  _globals['_WITNESS']._serialized_start=1548
+  _globals['_WITNESS']._serialized_end=1594
+  _globals['_EQUIVOCATION']._serialized_start=1597
+  _globals['_EQUIVOCATION']._serialized_end=1738
+  _globals['_RECOVERY']._serialized_start=1740
+  _globals['_RECOVERY']._serialized_end=1832
+  _globals['_COMMITTEESEAT']._serialized_start=1834
+  _globals['_COMMITTEESEAT']._serialized_end=1880
+  _globals['_PEER']._serialized_start=1882
+  _globals['_PEER']._serialized_end=1910
+  _globals['_REMITTANCE']._serialized_start=1912
+  _globals['_REMITTANCE']._serialized_end=1981
+  _globals['_DELIVERY']._serialized_start=1984
+  _globals['_DELIVERY']._serialized_end=2127
+  _globals['_SETTLEMENT']._serialized_start=2129
+  _globals['_SETTLEMENT']._serialized_end=2249
+  _globals['_ANCHOR']._serialized_start=2251
+  _globals['_ANCHOR']._serialized_end=2308
 # @@protoc_insertion_point(module_scope)

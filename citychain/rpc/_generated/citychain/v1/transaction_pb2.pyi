@@ -104,6 +104,11 @@ class TransactionBody(_message.Message):
     WITNESS_FIELD_NUMBER: _builtins.int
     EQUIVOCATION_FIELD_NUMBER: _builtins.int
     RECOVERY_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    REMITTANCE_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_FIELD_NUMBER: _builtins.int
+    ANCHOR_FIELD_NUMBER: _builtins.int
     genesis: _builtins.bytes
     """SHA-256 id of the city's genesis file, 32 bytes."""
     author: _builtins.bytes
@@ -142,6 +147,16 @@ class TransactionBody(_message.Message):
     def equivocation(self) -> Global___Equivocation: ...
     @_builtins.property
     def recovery(self) -> Global___Recovery: ...
+    @_builtins.property
+    def peer(self) -> Global___Peer: ...
+    @_builtins.property
+    def remittance(self) -> Global___Remittance: ...
+    @_builtins.property
+    def delivery(self) -> Global___Delivery: ...
+    @_builtins.property
+    def settlement(self) -> Global___Settlement: ...
+    @_builtins.property
+    def anchor(self) -> Global___Anchor: ...
     def __init__(
         self,
         *,
@@ -161,14 +176,19 @@ class TransactionBody(_message.Message):
         witness: Global___Witness | None = ...,
         equivocation: Global___Equivocation | None = ...,
         recovery: Global___Recovery | None = ...,
+        peer: Global___Peer | None = ...,
+        remittance: Global___Remittance | None = ...,
+        delivery: Global___Delivery | None = ...,
+        settlement: Global___Settlement | None = ...,
+        anchor: Global___Anchor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "candidacy", b"candidacy", "data", b"data", "equivocation", b"equivocation", "presence", b"presence", "recovery", b"recovery", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "anchor", b"anchor", "candidacy", b"candidacy", "data", b"data", "delivery", b"delivery", "equivocation", b"equivocation", "peer", b"peer", "presence", b"presence", "recovery", b"recovery", "remittance", b"remittance", "settlement", b"settlement", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "author", b"author", "candidacy", b"candidacy", "created_at_ms", b"created_at_ms", "data", b"data", "depends_on", b"depends_on", "equivocation", b"equivocation", "genesis", b"genesis", "nonce", b"nonce", "presence", b"presence", "reads", b"reads", "recovery", b"recovery", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "anchor", b"anchor", "author", b"author", "candidacy", b"candidacy", "created_at_ms", b"created_at_ms", "data", b"data", "delivery", b"delivery", "depends_on", b"depends_on", "equivocation", b"equivocation", "genesis", b"genesis", "nonce", b"nonce", "peer", b"peer", "presence", b"presence", "reads", b"reads", "recovery", b"recovery", "remittance", b"remittance", "settlement", b"settlement", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__valid_until_ms: _TypeAlias = _typing.Literal["valid_until_ms"]  # noqa: Y015
     _WhichOneofArgType__valid_until_ms: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms"]  # noqa: Y015
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation", "recovery"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation", "recovery", "peer", "remittance", "delivery", "settlement", "anchor"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__valid_until_ms) -> _WhichOneofReturnType__valid_until_ms | None: ...
@@ -521,3 +541,183 @@ class CommitteeSeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommitteeSeat: _TypeAlias = CommitteeSeat  # noqa: Y015
+
+@_typing.final
+class Peer(_message.Message):
+    """The city's operator pins another city, by the file that says what it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENESIS_FILE_FIELD_NUMBER: _builtins.int
+    genesis_file: _builtins.bytes
+    """Byte for byte, 1 to 262,144 bytes."""
+    def __init__(
+        self,
+        *,
+        genesis_file: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["genesis_file", b"genesis_file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class Remittance(_message.Message):
+    """Sends an amount to a key in another city. It leaves the author's balance for this city's escrow,
+    where it stays until a settlement brings that city's answer.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_FIELD_NUMBER: _builtins.int
+    CITY_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    asset: _builtins.str
+    """As in Transfer."""
+    city: _builtins.bytes
+    """Id of the other city's genesis file, 32 bytes; it is pinned by a Peer."""
+    to: _builtins.bytes
+    """Key id of the payee there, 32 bytes."""
+    amount: _builtins.int
+    """In the asset's smallest unit, at least 1."""
+    def __init__(
+        self,
+        *,
+        asset: _builtins.str = ...,
+        city: _builtins.bytes = ...,
+        to: _builtins.bytes = ...,
+        amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "city", b"city", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Remittance: _TypeAlias = Remittance  # noqa: Y015
+
+@_typing.final
+class Delivery(_message.Message):
+    """Brings a remittance of another city to its payee, or, by the operator, refuses it. Anybody may
+    bring it; it counts once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    TX_ID_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    REFUSAL_CODE_FIELD_NUMBER: _builtins.int
+    REFUSAL_REASON_FIELD_NUMBER: _builtins.int
+    city: _builtins.bytes
+    """Genesis id of the city that the remittance is of, 32 bytes."""
+    tx_id: _builtins.bytes
+    """Id of the remittance, 32 bytes; the next three are what it says."""
+    asset: _builtins.str
+    to: _builtins.bytes
+    amount: _builtins.int
+    proof: _builtins.bytes
+    """That city's receipt of the remittance, in the layout of docs/protocol.md; not empty."""
+    refusal_code: _builtins.str
+    """Given where the remittance is refused: 1 to 32 of A-Z, 0-9 and "_"."""
+    refusal_reason: _builtins.str
+    """At most 255 bytes; only beside a refusal_code."""
+    def __init__(
+        self,
+        *,
+        city: _builtins.bytes = ...,
+        tx_id: _builtins.bytes = ...,
+        asset: _builtins.str = ...,
+        to: _builtins.bytes = ...,
+        amount: _builtins.int = ...,
+        proof: _builtins.bytes = ...,
+        refusal_code: _builtins.str = ...,
+        refusal_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "city", b"city", "proof", b"proof", "refusal_code", b"refusal_code", "refusal_reason", b"refusal_reason", "to", b"to", "tx_id", b"tx_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
+
+@_typing.final
+class Settlement(_message.Message):
+    """Brings the other city's answer home: the amount leaves the escrow, for good or to the payer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TX_ID_FIELD_NUMBER: _builtins.int
+    PAYER_FIELD_NUMBER: _builtins.int
+    CITY_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    RETURNED_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    tx_id: _builtins.bytes
+    """Id of the remittance, 32 bytes; the next four are what it says."""
+    payer: _builtins.bytes
+    """Its author's key id, 32 bytes."""
+    city: _builtins.bytes
+    asset: _builtins.str
+    amount: _builtins.int
+    returned: _builtins.bool
+    """Whether the delivery refused it."""
+    proof: _builtins.bytes
+    """The other city's receipt of the approved Delivery, in the same layout; not empty."""
+    def __init__(
+        self,
+        *,
+        tx_id: _builtins.bytes = ...,
+        payer: _builtins.bytes = ...,
+        city: _builtins.bytes = ...,
+        asset: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        returned: _builtins.bool = ...,
+        proof: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "city", b"city", "payer", b"payer", "proof", b"proof", "returned", b"returned", "tx_id", b"tx_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Settlement: _TypeAlias = Settlement  # noqa: Y015
+
+@_typing.final
+class Anchor(_message.Message):
+    """Keeps in this city the latest checkpoint of another that has it for a parent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    city: _builtins.bytes
+    """Genesis id of the other city, 32 bytes; it is pinned by a Peer."""
+    checkpoint: _builtins.bytes
+    """42 to 131,072 bytes."""
+    proof: _builtins.bytes
+    """The checkpoint's certificate, in the layout of docs/protocol.md; not empty."""
+    def __init__(
+        self,
+        *,
+        city: _builtins.bytes = ...,
+        checkpoint: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "city", b"city", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Anchor: _TypeAlias = Anchor  # noqa: Y015

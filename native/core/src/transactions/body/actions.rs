@@ -1,6 +1,9 @@
 //! What a transaction does: one of the members of the oneof `action`.
 
 use super::committee::{Equivocation, Recovery, equivocation, recovery};
+use super::exchange::{
+    Anchor, Delivery, Remittance, Settlement, anchor, delivery, peer, remittance, settlement,
+};
 use super::presence::{Presence, presence};
 use crate::Hash;
 use crate::signatures::PUBLIC_KEY_BYTES;
@@ -52,6 +55,14 @@ pub enum Action<'a> {
     },
     Equivocation(Equivocation<'a>),
     Recovery(Recovery<'a>),
+    /// The genesis file of another city; whether it is one is not looked at here.
+    Peer {
+        genesis_file: &'a [u8],
+    },
+    Remittance(Remittance<'a>),
+    Delivery(Delivery<'a>),
+    Settlement(Settlement<'a>),
+    Anchor(Anchor<'a>),
 }
 
 /// An amount that goes into the author's stake, or out of it.
@@ -77,7 +88,12 @@ impl<'a> Action<'a> {
             20 => stake(bytes).map(Action::Withdrawal),
             21 => witness(bytes),
             22 => equivocation(bytes).map(Action::Equivocation),
-            _ => recovery(bytes).map(Action::Recovery),
+            23 => recovery(bytes).map(Action::Recovery),
+            24 => peer(bytes).map(|genesis_file| Action::Peer { genesis_file }),
+            25 => remittance(bytes).map(Action::Remittance),
+            26 => delivery(bytes).map(Action::Delivery),
+            27 => settlement(bytes).map(Action::Settlement),
+            _ => anchor(bytes).map(Action::Anchor),
         };
         parsed.map_err(|refusal| refusal.within(name))
     }
@@ -93,6 +109,11 @@ impl<'a> Action<'a> {
             Action::Witness { .. } => "witness",
             Action::Equivocation(..) => "equivocation",
             Action::Recovery(..) => "recovery",
+            Action::Peer { .. } => "peer",
+            Action::Remittance(..) => "remittance",
+            Action::Delivery(..) => "delivery",
+            Action::Settlement(..) => "settlement",
+            Action::Anchor(..) => "anchor",
         }
     }
 }
@@ -124,10 +145,7 @@ fn transfer(bytes: &[u8]) -> Result<Action<'_>, Refusal> {
             _ => amount = field.integer,
         }
     }
-    let asset = asset_name(asset)?;
-    if amount == 0 {
-        return Err(Refusal::malformed("amount", "must be at least 1"));
-    }
+    let (asset, amount) = (asset_name(asset)?, positive(amount)?);
     Ok(Action::Transfer {
         asset,
         to: exact(to, "to")?,
@@ -165,13 +183,22 @@ fn witness(bytes: &[u8]) -> Result<Action<'_>, Refusal> {
     })
 }
 
-fn asset_name(asset: &[u8]) -> Result<&str, Refusal> {
+/// The value of a field `asset`, of whichever message.
+pub(super) fn asset_name(asset: &[u8]) -> Result<&str, Refusal> {
     let allowed = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     if asset.is_empty() || asset.len() > ASSET_BYTES_MAX || !asset.iter().all(allowed) {
         let detail = format!("must be 1 to {ASSET_BYTES_MAX} characters out of a-z, 0-9 and -");
         return Err(Refusal::malformed("asset", detail));
     }
     text(asset, "asset")
+}
+
+/// The value of a field `amount`, of whichever message.
+pub(super) fn positive(amount: u64) -> Result<u64, Refusal> {
+    match amount {
+        0 => Err(Refusal::malformed("amount", "must be at least 1")),
+        _ => Ok(amount),
+    }
 }
 
 /// The value of a field `stake`, of whichever message.

@@ -2,6 +2,7 @@
 
 mod actions;
 mod committee;
+mod exchange;
 mod keyed;
 mod objects;
 mod presence;
@@ -13,6 +14,7 @@ use crate::Hash;
 
 pub use actions::{Action, Stake};
 pub use committee::{Equivocation, Recovery, Seat};
+pub use exchange::{Anchor, Delivery, DeliveryRefusal, PEER_BYTES_MAX, Remittance, Settlement};
 pub use objects::ObjectVersion;
 use objects::{OBJECT_READ, OBJECT_WRITE, object, push_object};
 pub use presence::{Presence, WitnessSignature};
@@ -38,6 +40,11 @@ const BODY: &[Field] = &[
     Field(21, "witness", Kind::Bytes, Occurs::Choice(16)),
     Field(22, "equivocation", Kind::Bytes, Occurs::Choice(16)),
     Field(23, "recovery", Kind::Bytes, Occurs::Choice(16)),
+    Field(24, "peer", Kind::Bytes, Occurs::Choice(16)),
+    Field(25, "remittance", Kind::Bytes, Occurs::Choice(16)),
+    Field(26, "delivery", Kind::Bytes, Occurs::Choice(16)),
+    Field(27, "settlement", Kind::Bytes, Occurs::Choice(16)),
+    Field(28, "anchor", Kind::Bytes, Occurs::Choice(16)),
 ];
 
 /// A parsed body; every rule of the format holds for it.
