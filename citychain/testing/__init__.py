@@ -9,6 +9,8 @@ recipes. Beside them:
 and the same for ``Dag`` and         given as overrides (`citychain.testing.faults`)
 ``Consensus``
 `CrashingStorage`                    a storage that dies at a chosen write
+`FaultProxy`                         a network between a client and a server that cuts,
+                                     refuses, delays, or holds what passes
 `citychain.testing.liars`            parts that lie, and votes for what nobody sealed
 `Recording`                          in front of any part: tells which calls it got
 `FakeClock`                          a clock that a test moves
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from citychain.testing.faults import StallingConsensus as StallingConsensus
     from citychain.testing.faults import StallingDag as StallingDag
     from citychain.testing.faults import StallingStorage as StallingStorage
+    from citychain.testing.proxy import FaultProxy as FaultProxy
     from citychain.testing.recording import Recording as Recording
 
 _HOME: Final = {
@@ -43,6 +46,7 @@ _HOME: Final = {
     "FailingConsensus": "testing.faults",
     "FailingDag": "testing.faults",
     "FailingStorage": "testing.faults",
+    "FaultProxy": "testing.proxy",
     "StallingConsensus": "testing.faults",
     "StallingDag": "testing.faults",
     "StallingStorage": "testing.faults",
