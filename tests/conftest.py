@@ -2,18 +2,22 @@
 
 from hypothesis import HealthCheck, settings
 from mongodb.fixtures import (
+    fail_point,
     is_real_mongod,
     mongodb_client,
     mongodb_database,
+    mongodb_proxy,
     mongodb_uri,
     on_real_mongod,
     pytest_runtest_makereport,
 )
 
 __all__ = [
+    "fail_point",
     "is_real_mongod",
     "mongodb_client",
     "mongodb_database",
+    "mongodb_proxy",
     "mongodb_uri",
     "on_real_mongod",
     "pytest_runtest_makereport",

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from mongodb.stand_in import StandIn
 
 if TYPE_CHECKING:
+    from mongodb.fail_points import FailPoint
+    from mongodb.wire import MongoProxy
     from pymongo import MongoClient
 
 VARIABLE: Final = "MONGODB_URI"
@@ -52,6 +54,29 @@ def mongodb_database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[st
     name = f"citychain-test-{secrets.token_hex(8)}"
     yield name
     mongodb_client.drop_database(name)
+
+
+@pytest.fixture
+async def mongodb_proxy(
+    mongodb_client: MongoClient[dict[str, Any]],
+) -> AsyncIterator[MongoProxy]:
+    """A network of the test's own before the server; `mongodb.wire.through` leads a URI there."""
+    from mongodb.wire import MongoProxy, primary
+
+    async with MongoProxy(primary(mongodb_client)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def fail_point(
+    mongodb_client: MongoClient[dict[str, Any]], mongodb_database: str
+) -> Iterator[FailPoint]:
+    """Errors of the server, for clients whose ``appName`` is the test's database."""
+    from mongodb.fail_points import FailPoint
+
+    point = FailPoint(mongodb_client, mongodb_database)
+    yield point
+    point.off()
 
 
 @pytest.fixture(scope="session")
