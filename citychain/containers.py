@@ -191,6 +191,7 @@ class CityContainer(containers.DeclarativeContainer):
         slug=plan.provided.slug,
         genesis=genesis,
         storage=storage,
+        shared=plan.provided.storage.definition.shared,
         dag=dag,
         consensus=consensus,
         state=state,
@@ -212,6 +213,7 @@ class CityContainer(containers.DeclarativeContainer):
             functools.partial, _accusation, genesis, operator, core.compute
         ),
         holder=core.server_name,
+        lease=providers.Factory(timedelta, seconds=core.settings.provided.cluster.lease_seconds),
         on_sealed=core.events.provided.sealed,
         on_approved=core.events.provided.approved,
     )

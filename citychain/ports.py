@@ -21,7 +21,7 @@ other than those named means the same and is answered by trying again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -69,6 +69,7 @@ __all__ = [
     "SupportsServers",
     "SupportsVotes",
     "knows_servers",
+    "resumes",
     "takes_votes",
 ]
 
@@ -233,7 +234,8 @@ class CityStorage(StateView, Protocol):
         """
 
     async def changed(self, timeout: timedelta) -> None:
-        """Return when another server may have written, at the latest after the timeout.
+        """Return when another server may have written since the last call returned, at the
+        latest after the timeout.
 
         Only a hint: where several servers share the storage, its caller looks
         at `pending` and `head` again, whatever woke it.
@@ -518,6 +520,18 @@ def takes_votes(step: ConsensusStep) -> SupportsVotes | None:
     """
     offered = (getattr(step, name, None) for name in ("cast", "object", "recover", "committee"))
     return cast("SupportsVotes", step) if all(map(callable, offered)) else None
+
+
+def resumes(step: ConsensusStep) -> Callable[[], Awaitable[None]] | None:
+    """What a step that remembers anything of the ledger offers besides, ``resume``; it is asked,
+    not inspected.
+
+    Awaited before a server begins to seal a city's rounds: other servers may have sealed and
+    approved rounds since the step was last asked to, so what it knows of the ledger is to be read
+    anew. Nothing is being approved meanwhile.
+    """
+    offered = getattr(step, "resume", None)
+    return cast("Callable[[], Awaitable[None]]", offered) if callable(offered) else None
 
 
 @runtime_checkable

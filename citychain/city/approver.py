@@ -55,8 +55,6 @@ class Approver:
         self._tasks: asyncio.TaskGroup | None = None
         self._waiting_since: float | None = None
         """Since when a round waits for room."""
-        self.certified_round = 0
-        """All rounds up to this one are approved."""
 
     @property
     def full(self) -> bool:
@@ -100,7 +98,6 @@ class Approver:
             round, task = await self._queue.get()
             certificate = await task
             await self._certify(round, certificate)
-            self.certified_round = round.round
             await self._approved(replace(round, certificate=certificate))
             self._room.release()
             self._queue.task_done()

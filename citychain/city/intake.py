@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from citychain._native.transactions import Limits, Transaction, check_batch
 from citychain._native.transactions import Refusal as NativeRefusal
-from citychain.city.pool import PendingPool
+from citychain.city.pool import Expected, PendingPool
 from citychain.crypto.signatures import KeyCache
 from citychain.errors import InvalidRequest, StorageError
 from citychain.handler import Received, Refusal
@@ -51,6 +51,7 @@ class Intake:
         state_of: The present state of a sealed transaction.
         recovers: As `citychain.ports.SupportsVotes.recovers`; ``None`` where nobody votes.
         retry_after: How long an overloaded caller should wait.
+        shared: Other servers receive transactions of the city too.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Intake:
         state_of: Callable[[SealedNode], State],
         recovers: Callable[[bytes], Awaitable[bool]] | None,
         retry_after: Callable[[], timedelta],
+        shared: bool,
     ) -> None:
         self._genesis = genesis
         self._storage = storage
@@ -77,6 +79,7 @@ class Intake:
         self._state_of = state_of
         self._recovers = recovers
         self._retry_after = retry_after
+        self._shared = shared
         self._calls: deque[_Call] = deque()
         self._closed = False
         self._unanswered: set[asyncio.Future[list[Result]]] = set()
@@ -144,7 +147,14 @@ class Intake:
         """Check a batch; its storing goes on in the background."""
         try:
             checked = await self._check([envelope for call in calls for envelope in call.envelopes])
-            results, new, repeats = await self._sort_out(checked)
+            ids = [_known_as(item) for item in checked]
+            # Before it is asked what is sealed: what is sealed after that must not be added.
+            expected = self._pool.expect([tx_id for tx_id in ids if tx_id is not None])
+            try:
+                results, new, repeats = await self._sort_out(checked, ids)
+            except BaseException:
+                self._pool.forget(expected)
+                raise
         except BaseException as error:
             self._appends.release()
             _fail(calls, error)
@@ -156,7 +166,7 @@ class Intake:
         stored.add_done_callback(lambda future: future.cancelled() or future.exception())
         for transaction in new:
             self._storing[transaction.tx_id] = stored
-        appends.create_task(self._store(calls, results, new, repeats, stored))
+        appends.create_task(self._store(calls, results, new, repeats, stored, expected))
 
     async def _check(self, envelopes: Sequence[bytes]) -> list[Transaction | NativeRefusal]:
         checked = await self._native_check(envelopes)
@@ -188,14 +198,16 @@ class Intake:
         )
 
     async def _sort_out(
-        self, checked: Sequence[Transaction | NativeRefusal]
+        self, checked: Sequence[Transaction | NativeRefusal], ids: Sequence[bytes | None]
     ) -> tuple[list[Result], list[Transaction], list[asyncio.Future[None]]]:
         """Tell new transactions from repeats and refusals.
+
+        Args:
+            ids: Under which they may have been received before.
 
         Returns the results as they will be once the new ones are stored, the
         new ones, and what repeats of transactions being stored wait for.
         """
-        ids = [_known_as(item) for item in checked]
         # Before the first await: meanwhile a pending one can be sealed, and one
         # being stored become pending.
         repeats = {
@@ -203,7 +215,7 @@ class Intake:
             for tx_id in ids
             if tx_id is not None and (tx_id in self._pool or tx_id in self._storing)
         }
-        sealed = await self._storage.find(
+        sealed, elsewhere = await self._stored(
             [tx_id for tx_id in ids if tx_id is not None and tx_id not in repeats]
         )
         unknown = await self._unknown_recoveries(checked)
@@ -214,6 +226,8 @@ class Intake:
                 results.append(Received(tx_id, State.RECEIVED, True))
             elif tx_id is not None and tx_id in sealed:
                 results.append(Received(tx_id, self._state_of(sealed[tx_id]), True))
+            elif isinstance(item, NativeRefusal) and tx_id is not None and tx_id in elsewhere:
+                results.append(Received(tx_id, State.RECEIVED, True))
             elif isinstance(item, NativeRefusal):
                 results.append(Refusal(item.code, item.field, item.detail, item.key_id, item.tx_id))
             elif item.tx_id in unknown:
@@ -226,8 +240,9 @@ class Intake:
                     )
                 )
             elif self._pool.claim(item.author):
+                # Stored again where another server did it: our answer is not to rest on its.
                 new[item.tx_id] = item
-                results.append(Received(item.tx_id, State.RECEIVED, False))
+                results.append(Received(item.tx_id, State.RECEIVED, item.tx_id in elsewhere))
             else:
                 results.append(
                     Refusal("AUTHOR_QUOTA", "body.author", "too many are pending", tx_id=item.tx_id)
@@ -237,6 +252,14 @@ class Intake:
             list(new.values()),
             [storing for storing in repeats.values() if storing is not None],
         )
+
+    async def _stored(
+        self, tx_ids: Sequence[bytes]
+    ) -> tuple[Mapping[bytes, SealedNode], Collection[bytes]]:
+        """Those that are sealed, and ids of those that another server received."""
+        if not self._shared:
+            return await self._storage.find(tx_ids), ()
+        return await asyncio.gather(self._storage.find(tx_ids), self._storage.raw(tx_ids))
 
     async def _unknown_recoveries(
         self, checked: Iterable[Transaction | NativeRefusal]
@@ -260,6 +283,7 @@ class Intake:
         new: list[Transaction],
         repeats: list[asyncio.Future[None]],
         stored: asyncio.Future[None],
+        expected: Expected,
     ) -> None:
         try:
             if new:
@@ -273,7 +297,7 @@ class Intake:
                 )
                 for key in keys:
                     self._remember_stored(key)
-                self._pool.add(new)
+                self._pool.add(new, expected)
             stored.set_result(None)
             for repeat in repeats:
                 await repeat
@@ -295,6 +319,7 @@ class Intake:
         finally:
             for transaction in new:
                 self._storing.pop(transaction.tx_id, None)
+            self._pool.forget(expected)
             self._appends.release()
 
     def _keys_to_store(self, new: Sequence[Transaction]) -> dict[bytes, bytes]:

@@ -1,4 +1,8 @@
-"""One open city: intake, sequencer and approver, and what is asked about them."""
+"""One open city: who receives, who leads or follows, and what is asked about it.
+
+Where several servers share a city, each receives its transactions and tells its watchers of every
+round; one at a time leads it, and seals and approves. Which one is decided by the lease alone.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +11,29 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Self
 
-from citychain import checkpoint
 from citychain._native.transactions import Limits
 from citychain.city.accuser import Accuser
 from citychain.city.acknowledger import Acknowledger
-from citychain.city.approver import ROUNDS_MAX, Approver
+from citychain.city.answers import Answers
+from citychain.city.approver import ROUNDS_MAX
+from citychain.city.following import Follower
 from citychain.city.intake import Intake
+from citychain.city.leading import Leading, LeadingParts
+from citychain.city.lease import Lease, acquire
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.proofs import ProofMaker
 from citychain.city.replay import Replay
-from citychain.city.retry import pause_seconds
-from citychain.city.sealing import stored_round
-from citychain.city.sequencer import Sequencer
+from citychain.city.standing import Standing
 from citychain.city.state import LedgerState
-from citychain.city.watchers import Watchers, event_of
+from citychain.city.watchers import Watchers
 from citychain.config import PacerSettings
 from citychain.crypto.signatures import KeyCache, SigningKey
-from citychain.errors import CityUnavailable, NotFound, Overloaded, RequestError
+from citychain.errors import CityUnavailable, LeaseLost, Overloaded, RequestError, RoundTaken
 from citychain.genesis import Genesis
-from citychain.handler import (
-    EventBatch,
-    InclusionProof,
-    Received,
-    Refusal,
-    TransactionEvent,
-    TransactionStatus,
-)
+from citychain.handler import EventBatch, InclusionProof, Received, Refusal, TransactionStatus
 from citychain.ports import (
     CityStorage,
     Clock,
@@ -48,14 +45,13 @@ from citychain.ports import (
     takes_votes,
 )
 from citychain.receipt import Receipt
-from citychain.types import ConflictingVotes, Handover, Head, SealedNode, SealedRound, State
+from citychain.types import ConflictingVotes, Handover, Head, SealedRound, State
 from citychain.waiting import wait_in_words
 
 __all__ = ["City"]
 
 logger = logging.getLogger(__name__)
 
-ROUNDS_PAGE: Final = 16
 RETRY_AFTER_STALL: Final = timedelta(seconds=5)
 
 
@@ -65,10 +61,13 @@ class City:
     Args:
         operator: The server's key; signs acknowledgements.
         final_within_ms: The time within which they promise a final state.
+        shared: Other servers may use the storage too: the lease is asked for once the city is
+            open, and renewed.
         state: Over ``storage``.
         replay: On ``state``, for the representatives inside this server, if there are any.
         accusation: Makes a signed transaction of a proof that somebody signed two checkpoints.
         holder: Names this server in the city's lease.
+        lease: For how long a lease holds that is not renewed.
         on_sealed: Told of each committed round; must not block.
         on_approved: Told of each approved round; must not block.
     """
@@ -79,6 +78,7 @@ class City:
         slug: str,
         genesis: Genesis,
         storage: CityStorage,
+        shared: bool,
         dag: DagHandler,
         consensus: ConsensusStep,
         state: LedgerState,
@@ -93,44 +93,59 @@ class City:
         pacer: PacerSettings,
         accusation: Callable[[ConflictingVotes], Awaitable[bytes]],
         holder: str,
+        lease: timedelta,
         on_sealed: Callable[[str, SealedRound], None],
         on_approved: Callable[[str, StoredRound], None],
     ) -> None:
         self._slug = slug
         self._genesis = genesis
         self._storage = storage
-        self._dag = dag
+        self._shared = shared
         self._consensus = consensus
         self._clock = clock
-        self._on_sealed = on_sealed
-        self._on_approved = on_approved
+        self._holder = holder
+        self._ttl = lease
+        self._interval = timedelta(seconds=pacer.min_seconds)
         self._pool = PendingPool(pool_limits)
-        self._state = state
         self._watchers = Watchers()
+        self._standing = Standing(self._watchers)
         self._proofs = ProofMaker(genesis.id, storage, compute)
-        self._sequencer = Sequencer(
-            slug=slug,
-            genesis=genesis.id,
-            hold_rounds=genesis.hold_rounds,
-            holder=holder,
+        self._answers = Answers(
             storage=storage,
-            rule=genesis.rule,
+            shared=shared,
+            state=state,
+            standing=self._standing,
+            pool=self._pool,
+            watchers=self._watchers,
+        )
+        self._follower = Follower(
+            slug=slug,
+            storage=storage,
+            state=state,
+            standing=self._standing,
+            pool=self._pool,
+            clock=clock,
+            holder=holder,
+            ttl=lease,
+        )
+        self._leading_parts = LeadingParts(
+            slug=slug,
+            genesis=genesis,
+            storage=storage,
+            shared=shared,
             dag=dag,
             consensus=consensus,
-            pool=self._pool,
             state=state,
             replay=replay,
-            pacer=pacer,
+            standing=self._standing,
+            watchers=self._watchers,
+            pool=self._pool,
             compute=compute,
             clock=clock,
-            sealed=self._sealed,
-        )
-        self._approver = Approver(
-            slug=slug,
-            storage=storage,
-            consensus=consensus,
-            clock=clock,
-            approved=self._approved,
+            pacer=pacer,
+            accuser=self._accuser if self.voting is not None else None,
+            on_sealed=on_sealed,
+            on_approved=on_approved,
         )
         self._intake = Intake(
             genesis=genesis.id,
@@ -140,43 +155,68 @@ class City:
             limits=limits,
             compute=compute,
             clock=clock,
-            state_of=self._state_of,
+            state_of=self._standing.state_of,
             recovers=self.voting.recovers if self.voting is not None else None,
-            retry_after=lambda: self._sequencer.interval,
+            retry_after=lambda: self._leading.interval if self._leading else self._interval,
+            shared=shared,
         )
         self._acknowledger = Acknowledger(
             genesis=genesis,
             operator=operator,
             within_ms=final_within_ms,
-            head_time_ms=lambda: self._sequencer.head.time_ms,
+            head_time_ms=lambda: self._standing.head.time_ms,
             compute=compute,
             clock=clock,
         )
-        self._accuser: Accuser | None = None
-        if self.voting is not None:
-            self._accuser = Accuser(
-                slug=slug,
-                genesis=genesis,
-                storage=storage,
-                voting=self.voting,
-                sign=accusation,
-                submit=self.submit,
-            )
+        self._accusation = accusation
+        self._leading: Leading | None = None
+        """The present term, while this server leads."""
         self._work: asyncio.Task[None] | None = None
         self._closing = False
+
+    def _accuser(self) -> Accuser:
+        assert self.voting is not None
+        return Accuser(
+            slug=self._slug,
+            genesis=self._genesis,
+            storage=self._storage,
+            voting=self.voting,
+            sign=self._accusation,
+            submit=self.submit,
+        )
 
     # --- opening and closing
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._sequencer.load()
-            self._approver.certified_round = self._sequencer.head.certified_round
-            backlog = await self._storage.rounds(self._approver.certified_round + 1, 1 << 30)
-        except BaseException:
-            await self._sequencer.close()
-            raise
-        self._work = asyncio.create_task(self._run(backlog), name=f"city {self._slug}")
+        if self._shared:
+            # Whoever leads it: what is received is durable, and waits there.
+            self._standing.begin(await self._storage.head())
+        else:
+            self._leading = await self._first_term()
+        self._work = asyncio.create_task(self._run(), name=f"city {self._slug}")
         return self
+
+    async def _first_term(self) -> Leading:
+        """That of a city which no other server can open: ready when the city is open."""
+        while (lease := await self._acquire()) is None:
+            await self._clock.sleep(self._ttl.total_seconds() / 3)
+        try:
+            self._standing.begin(await self._storage.head())
+            leading = self._term(lease)
+            await leading.prepare()
+        except BaseException:
+            await lease.release()
+            raise
+        return leading
+
+    async def _acquire(self) -> Lease | None:
+        return await acquire(self._storage, self._holder, self._ttl, self._clock)
+
+    def _term(self, lease: Lease) -> Leading:
+        return Leading(self._leading_parts, lease, self._catch_up)
+
+    async def _catch_up(self) -> None:
+        await self._follower.catch_up(await self._storage.head())
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Stop at once. What was acknowledged is durable and goes on at the next opening."""
@@ -185,11 +225,12 @@ class City:
         self._work.cancel()
         with suppress(asyncio.CancelledError):
             await self._work
-        await self._sequencer.close()
 
     async def drain(self) -> None:
-        """Accept nothing new; answer, seal and approve what was accepted."""
+        """Accept nothing new; answer what was accepted, and if this server leads seal and approve
+        it, and let another one lead."""
         self._closing = True
+        self._follower.stand_back()
         assert self._work is not None
         draining = asyncio.create_task(self._drain())
         try:
@@ -201,57 +242,68 @@ class City:
 
     async def _drain(self) -> None:
         await self._intake.drain()
-        await self._sequencer.drain()
-        await self._approver.drain()
+        if (leading := self._leading) is not None:
+            await leading.drain()
+            if self._shared:
+                await leading.stop()
+
+    async def step_down(self) -> int | None:
+        """Lead no more, for as long as a lease holds; the city stays open, and follows.
+
+        Returns:
+            The epoch of the lease, which is not released; ``None`` where this server does not
+            lead, or shares the city with nobody.
+        """
+        if (leading := self._leading) is None or not self._shared:
+            return None
+        self._follower.give_way()
+        leading.keep_lease()
+        await leading.stop()
+        return leading.lease.epoch
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server seals the city's rounds now."""
+        return self._leading is not None
 
     async def ended(self) -> None:
         """Return when the city's work has ended, by itself or by closing."""
         assert self._work is not None
         await asyncio.wait({self._work})
 
-    async def _run(self, backlog: Sequence[StoredRound]) -> None:
+    async def _run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._approver.run(backlog))
-                group.create_task(self._sequencer.run())
                 group.create_task(self._intake.run())
-                if self._accuser is not None:
-                    group.create_task(self._accuse(self._accuser))
+                group.create_task(self._lead_and_follow())
         except Exception:
             logger.exception("%s: the city's work ended; it is opened again", self._slug)
         finally:
             self._watchers.close(self._unavailable("closing"))
 
-    async def _accuse(self, accuser: Accuser) -> None:
-        """Look for new proofs after each round: only in a round do they change anything."""
+    async def _lead_and_follow(self) -> None:
         while True:
-            progress = self._watchers.progress()
+            leading = self._leading
+            if leading is None:
+                leading = self._term(await self._follower.until_leading())
+                self._leading = leading
+                logger.info("%s: leading from epoch %d on", self._slug, leading.lease.epoch)
             try:
-                await accuser.look()
-            except Exception as error:
-                logger.warning("%s: proofs against keys were not submitted: %r", self._slug, error)
-            await asyncio.shield(progress)
+                await self._lead(leading)
+            except* (LeaseLost, RoundTaken) as lost:
+                if not self._shared:
+                    raise
+                logger.warning("%s: another server leads now: %r", self._slug, lost.exceptions[0])
+
+    async def _lead(self, leading: Leading) -> None:
+        try:
+            await leading.run()
+        finally:
+            self._leading = None
+            await leading.release()
 
     def _unavailable(self, error_id: str) -> CityUnavailable:
         return CityUnavailable(self._slug, error_id, timedelta(seconds=1))
-
-    async def _sealed(self, sealed: SealedRound, nodes: Sequence[SealedNode]) -> None:
-        self._watchers.tell(nodes, final=False)
-        self._on_sealed(self._slug, sealed)
-        await self._approver.add(stored_round(sealed))
-
-    async def _approved(self, round: StoredRound) -> None:
-        failures = 0
-        while True:
-            try:
-                nodes = await self._state.round_nodes(round.round)
-                break
-            except Exception as error:
-                logger.warning("%s: round %d cannot be read: %r", self._slug, round.round, error)
-                failures += 1
-                await self._clock.sleep(pause_seconds(failures))
-        self._watchers.tell(nodes, final=True)
-        self._on_approved(self._slug, round)
 
     # --- what it is
 
@@ -277,7 +329,7 @@ class City:
 
     async def head(self) -> Head:
         """See `CityHandler.head`."""
-        return replace(self._sequencer.head, certified_round=self._approver.certified_round)
+        return self._standing.head
 
     # --- transactions
 
@@ -290,7 +342,7 @@ class City:
         if acknowledge:
             self._acknowledger.check()
         try:
-            if self._approver.stalled:
+            if self._leading is not None and self._leading.stalled:
                 raise Overloaded("new work is refused", RETRY_AFTER_STALL)
             results = await self._intake.submit(envelopes)
         except Overloaded as error:
@@ -305,39 +357,16 @@ class City:
 
     async def _with_cause(self, error: Overloaded) -> Overloaded:
         """Say also why the city fills up, where it waits for its representatives."""
-        if not self._approver.full:
+        if self._leading is None or not self._leading.full:
             return error
         cause = f"{ROUNDS_MAX} rounds wait for their certificates"
         if self.voting is not None:
             cause = wait_in_words(await self.voting.committee())
         return Overloaded(f"{error}; {cause}", error.retry_after, error.reason)
 
-    def _state_of(self, node: SealedNode) -> State:
-        return event_of(node, final=node.round <= self._approver.certified_round).state
-
     async def status(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, TransactionStatus]:
         """See `CityHandler.status`."""
-        pending = {tx_id: transaction for tx_id in tx_ids if (transaction := self._pool.get(tx_id))}
-        result = {
-            tx_id: TransactionStatus(tx_id, State.RECEIVED, transaction.envelope, None, 0, b"")
-            for tx_id, transaction in pending.items()
-        }
-        nodes = await self._storage.find([tx_id for tx_id in tx_ids if tx_id not in pending])
-        raw = await self._storage.raw(list(nodes))
-        rounds: dict[int, StoredRound] = {}
-        for number in {node.round for node in nodes.values()}:
-            [rounds[number]] = await self._storage.rounds(number, 1)
-        for tx_id, node in nodes.items():
-            stored = rounds[node.round]
-            result[tx_id] = TransactionStatus(
-                tx_id,
-                self._state_of(node),
-                raw[tx_id].envelope if tx_id in raw else None,
-                node,
-                stored.time_ms,
-                checkpoint.decode(stored.checkpoint).poh.hash,
-            )
-        return result
+        return await self._answers.status(tx_ids)
 
     async def receipts(
         self, tx_ids: Sequence[bytes], known_round: int = 0
@@ -349,101 +378,30 @@ class City:
         """See `CityHandler.handovers`."""
         return await self._proofs.handovers(known_round)
 
-    async def watch_transactions(
+    # --- watching, and rounds
+
+    def watch_transactions(
         self, tx_ids: Sequence[bytes], from_state: State
     ) -> AsyncIterator[EventBatch]:
         """See `CityHandler.watch_transactions`."""
-        reached: dict[bytes, State | None] = dict.fromkeys(tx_ids)
-        subscription = self._watchers.subscribe(reached)
-        try:
-            events: Sequence[TransactionEvent] = await self._present(list(reached))
-            while True:
-                told = []
-                for event in events:
-                    before = reached.get(event.tx_id)
-                    if event.tx_id not in reached or (before is not None and event.state <= before):
-                        continue
-                    if event.state >= State.APPROVED:
-                        del reached[event.tx_id]
-                    else:
-                        reached[event.tx_id] = event.state
-                    if event.state >= from_state:
-                        told.append(event)
-                if told:
-                    yield EventBatch(told, self._approver.certified_round)
-                if not reached:
-                    return
-                events = await subscription.next()
-        finally:
-            self._watchers.unsubscribe(subscription, tx_ids)
+        return self._answers.watch_transactions(tx_ids, from_state)
 
-    async def _present(self, tx_ids: Sequence[bytes]) -> list[TransactionEvent]:
-        events = [
-            TransactionEvent(tx_id, State.RECEIVED, 0, 0, "")
-            for tx_id in tx_ids
-            if tx_id in self._pool
-        ]
-        nodes = await self._storage.find([tx_id for tx_id in tx_ids if tx_id not in self._pool])
-        events += [
-            event_of(node, final=node.round <= self._approver.certified_round)
-            for node in nodes.values()
-        ]
-        if len(events) < len(tx_ids):
-            known = {event.tx_id for event in events}
-            unknown = next(tx_id for tx_id in tx_ids if tx_id not in known)
-            raise NotFound("transaction", unknown.hex())
-        return events
-
-    # --- rounds
-
-    async def watch(
+    def watch(
         self, author: bytes | None, from_state: State, after: int | None
     ) -> AsyncIterator[EventBatch]:
         """See `CityHandler.watch`."""
-        final = from_state != State.SEALED
-        position = self._last(sealed=not final) if after is None else after
-        while True:
-            progress = self._watchers.progress()
-            last = self._last(sealed=not final)
-            while position < last:
-                position += 1
-                nodes = await self._state.round_nodes(position)
-                yield EventBatch(
-                    [
-                        event_of(node, final=final)
-                        for node in nodes
-                        if author is None or node.author == author
-                    ],
-                    position,
-                )
-            await asyncio.shield(progress)
+        return self._answers.watch(author, from_state, after)
 
-    async def stream_rounds(self, first: int, *, sealed: bool) -> AsyncIterator[StoredRound]:
+    def stream_rounds(self, first: int, *, sealed: bool) -> AsyncIterator[StoredRound]:
         """See `CityHandler.stream_rounds`."""
-        while True:
-            progress = self._watchers.progress()
-            last = self._last(sealed=sealed)
-            while first <= last:
-                for round in await self._storage.rounds(first, min(ROUNDS_PAGE, last + 1 - first)):
-                    yield round
-                    first = round.round + 1
-            await asyncio.shield(progress)
-
-    def _last(self, *, sealed: bool) -> int:
-        return self._sequencer.head.round if sealed else self._approver.certified_round
+        return self._answers.stream_rounds(first, sealed=sealed)
 
     async def inclusion_proof(self, leaf_index: int, size: int) -> InclusionProof:
         """See `CityHandler.inclusion_proof`."""
-        return await self._proofs.inclusion(leaf_index, size or await self._approved_size())
+        return await self._proofs.inclusion(leaf_index, size or await self._answers.approved_size())
 
     async def consistency_proof(
         self, first: int, second: int
     ) -> tuple[bytes, bytes, Sequence[bytes]]:
         """See `CityHandler.consistency_proof`."""
         return await self._proofs.consistency(first, second)
-
-    async def _approved_size(self) -> int:
-        if not self._approver.certified_round:
-            return 0
-        rounds = await self._storage.rounds(self._approver.certified_round, 1)
-        return rounds[0].size if rounds else 0

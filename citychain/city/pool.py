@@ -2,13 +2,17 @@
 
 Counted from the moment their bytes are taken in: what is being checked or
 stored takes its place beforehand, so a burst cannot overshoot the bounds.
+
+Where several servers share a city, what others received is picked up from storage, and is
+bounded for itself: neither keeps the other out. A transaction can be on its way into the pool
+twice then, from here and from there, and be sealed between the two: see `PendingPool.expect`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -18,7 +22,7 @@ from citychain._native.transactions import Transaction
 from citychain.errors import Overloaded
 from citychain.record import RECORD_BYTES_MAX
 
-__all__ = ["Candidates", "PendingPool", "PoolLimits"]
+__all__ = ["Candidates", "Expected", "PendingPool", "PoolLimits"]
 
 
 RECORD_BYTES: Final = 600
@@ -60,19 +64,42 @@ class Candidates:
         )
 
 
+class Expected:
+    """Transactions that somebody is about to add, and which of them were sealed meanwhile.
+
+    Args:
+        ids: Theirs; ``None`` where they are not known yet, for all.
+    """
+
+    def __init__(self, ids: Collection[bytes] | None) -> None:
+        self._ids = None if ids is None else frozenset(ids)
+        self.sealed: set[bytes] = set()
+
+    def __contains__(self, tx_id: bytes) -> bool:
+        return self._ids is not None and tx_id in self._ids
+
+    def note(self, sealed: Collection[bytes]) -> None:
+        """A round sealed these."""
+        self.sealed.update(sealed if self._ids is None else self._ids.intersection(sealed))
+
+
 class PendingPool:
     """All pending transactions of a city, in arrival order. Used on one event loop."""
 
     def __init__(self, limits: PoolLimits) -> None:
         self._limits = limits
         # With the most that each adds to a round record.
-        self._arrivals: deque[tuple[Transaction, int]] = deque()
+        self._arrivals: dict[bytes, tuple[Transaction, int]] = {}
         self._held: dict[bytes, tuple[Transaction, int, int]] = {}
         self._by_id: dict[bytes, Transaction] = {}
         self._authors: Counter[bytes] = Counter()
         self._bytes = 0
+        self._others: dict[bytes, int] = {}
+        """Sizes of those that were picked up, which other servers received."""
+        self._others_bytes = 0
         self._reserved_count = 0
         self._reserved_bytes = 0
+        self._expected: set[Expected] = set()
         self._filled = asyncio.Event()
         self._decided = asyncio.Event()
 
@@ -85,6 +112,14 @@ class PendingPool:
     def get(self, tx_id: bytes) -> Transaction | None:
         """The pending transaction with this id."""
         return self._by_id.get(tx_id)
+
+    def ids(self) -> set[bytes]:
+        """Ids of all that is pending here."""
+        return set(self._by_id)
+
+    def knows(self, tx_id: bytes) -> bool:
+        """Whether it is here, or somebody is about to add it."""
+        return tx_id in self._by_id or any(tx_id in expected for expected in self._expected)
 
     @property
     def waiting(self) -> int:
@@ -102,9 +137,10 @@ class PendingPool:
         Raises:
             Overloaded: there is no room.
         """
-        if len(self._by_id) + self._reserved_count + count > self._limits.transactions:
+        own, own_bytes = len(self._by_id) - len(self._others), self._bytes - self._others_bytes
+        if own + self._reserved_count + count > self._limits.transactions:
             raise Overloaded(f"{self._limits.transactions} transactions are pending", retry_after)
-        if self._bytes + self._reserved_bytes + size > self._limits.bytes:
+        if own_bytes + self._reserved_bytes + size > self._limits.bytes:
             raise Overloaded(f"{self._limits.bytes} bytes are pending", retry_after)
         self._reserved_count += count
         self._reserved_bytes += size
@@ -127,14 +163,64 @@ class PendingPool:
         if not self._authors[author]:
             del self._authors[author]
 
-    def add(self, transactions: Iterable[Transaction]) -> None:
-        """Add stored transactions, claimed before, in arrival order."""
+    def expect(self, ids: Collection[bytes] | None = None) -> Expected:
+        """Note from now on which of these are sealed, until `forget`.
+
+        Before the first await of who is going to add them: whatever says later that one of them
+        is pending may have been true before the round that sealed it, and it is not added.
+        """
+        expected = Expected(ids)
+        self._expected.add(expected)
+        return expected
+
+    def forget(self, expected: Expected) -> None:
+        """Nobody is going to add these any more."""
+        self._expected.discard(expected)
+
+    def add(self, transactions: Iterable[Transaction], expected: Expected) -> None:
+        """Add stored transactions, claimed before, in arrival order.
+
+        Those that are here already, or were sealed since they are ``expected``, are left out and
+        disclaimed.
+        """
         for transaction in transactions:
-            self._by_id[transaction.tx_id] = transaction
-            self._arrivals.append((transaction, _record_bytes(transaction)))
-            self._bytes += transaction.size
+            if transaction.tx_id in self._by_id or transaction.tx_id in expected.sealed:
+                self.disclaim(transaction.author)
+            else:
+                self._enter(transaction)
         if self._arrivals:
             self._filled.set()
+
+    def pick_up(
+        self, transactions: Iterable[Transaction], expected: Expected, *, others: bool
+    ) -> None:
+        """Add what storage has pending, in arrival order; otherwise as `add`.
+
+        Args:
+            others: Other servers received it, as far as is known.
+        """
+        for transaction in transactions:
+            if transaction.tx_id in self._by_id or transaction.tx_id in expected.sealed:
+                continue
+            self._authors[transaction.author] += 1
+            self._enter(transaction)
+            if others:
+                self._others[transaction.tx_id] = transaction.size
+                self._others_bytes += transaction.size
+        if self._arrivals:
+            self._filled.set()
+
+    @property
+    def room(self) -> int:
+        """How many transactions of others may be picked up now."""
+        if self._others_bytes >= self._limits.bytes:
+            return 0
+        return max(0, self._limits.transactions - len(self._others))
+
+    def _enter(self, transaction: Transaction) -> None:
+        self._by_id[transaction.tx_id] = transaction
+        self._arrivals[transaction.tx_id] = (transaction, _record_bytes(transaction))
+        self._bytes += transaction.size
 
     async def filled(self, count: int) -> None:
         """Wait until at least ``count`` are waiting."""
@@ -162,7 +248,7 @@ class PendingPool:
             - STEP_BYTES
             - sum(size for _, _, size in self._held.values())
         )
-        for transaction, size in islice(self._arrivals, limit):
+        for transaction, size in islice(self._arrivals.values(), limit):
             room -= size
             if room < 0:
                 break
@@ -180,36 +266,49 @@ class PendingPool:
             held: Ids of those that it holds for the first time.
         """
         new = set(held)
-        for since in decided.held_since:
+        for transaction, since in zip(decided.transactions, decided.held_since, strict=True):
             if since == 0:
-                transaction, size = self._arrivals.popleft()
+                transaction, size = self._arrivals.pop(transaction.tx_id)
                 if transaction.tx_id in new:
                     self._held[transaction.tx_id] = (transaction, round, size)
-        for transaction in sealed:
-            del self._by_id[transaction.tx_id]
-            self._held.pop(transaction.tx_id, None)
+        self.sealed([transaction.tx_id for transaction in sealed])
+
+    def sealed(self, tx_ids: Collection[bytes]) -> None:
+        """These have a place now, wherever it was given to them."""
+        for expected in self._expected:
+            expected.note(tx_ids)
+        for tx_id in tx_ids:
+            transaction = self._by_id.pop(tx_id, None)
+            if transaction is None:
+                continue
+            self._arrivals.pop(tx_id, None)
+            self._held.pop(tx_id, None)
             self._bytes -= transaction.size
+            self._others_bytes -= self._others.pop(tx_id, 0)
             self.disclaim(transaction.author)
         self._decided.set()
 
-    def restore(self, transactions: Iterable[Transaction], held_since: Mapping[bytes, int]) -> None:
-        """Begin with what storage has pending.
+    def restore(self, order: Iterable[bytes], held_since: Mapping[bytes, int]) -> None:
+        """Begin to decide, with all that is here in the order in which storage has it.
 
         Args:
-            transactions: In arrival order.
+            order: Ids in arrival order; may name transactions that are not here. What came here
+                meanwhile follows after them.
             held_since: Round by id of what rounds hold, in their order; may
                 name transactions that are not pending any more.
         """
-        pending = {transaction.tx_id: transaction for transaction in transactions}
-        for transaction in pending.values():
-            self._authors[transaction.author] += 1
+        entries = {
+            tx_id: (transaction, size) for tx_id, (transaction, _, size) in self._held.items()
+        } | self._arrivals
+        self._held = {}
         for tx_id, since in held_since.items():
-            if tx_id in pending:
-                transaction = pending.pop(tx_id)
-                self._held[tx_id] = (transaction, since, _record_bytes(transaction))
-                self._by_id[tx_id] = transaction
-                self._bytes += transaction.size
-        self.add(pending.values())
+            if tx_id in entries:
+                transaction, size = entries.pop(tx_id)
+                self._held[tx_id] = (transaction, since, size)
+        ordered = {tx_id: entries.pop(tx_id) for tx_id in order if tx_id in entries}
+        self._arrivals = ordered | entries
+        if self._arrivals:
+            self._filled.set()
 
 
 def _record_bytes(transaction: Transaction) -> int:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from citychain import checkpoint, record
-from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.pool import Candidates, PendingPool
-from citychain.city.replay import Replay, held_since
+from citychain.city.replay import Replay
 from citychain.city.retry import pause_seconds
 from citychain.city.sealing import decide_round, seal_round, stored_round
+from citychain.city.standing import Standing
 from citychain.city.state import LedgerState
 from citychain.config import PacerSettings, get_dynamic_batch_interval
 from citychain.crypto import merkle
@@ -31,25 +31,24 @@ from citychain.ports import (
     DagHandler,
     RoundContext,
 )
-from citychain.types import Head, SealedNode, SealedRound
+from citychain.types import Head, SealedRound
 
 __all__ = ["Sequencer"]
 
 logger = logging.getLogger(__name__)
 
-LEASE_TTL: Final = timedelta(seconds=10)
-PENDING_PAGE: Final = 1_000
-
 
 class Sequencer:
-    """Closes one city's rounds.
+    """Closes one city's rounds, in one term: where the ledger stands is `standing`'s to know,
+    and nobody else may change it meanwhile.
 
     Args:
-        holder: Names this server in the city's lease.
+        epoch: Of the city's lease.
+        standing: At the latest round that storage has.
         replay: On ``state``, with parts of its own: checks each round for the representatives
             inside this server before it is committed.
-        sealed: Awaited with each round, and its nodes, once it is durable; may
-            wait, and then the next round does.
+        committed: Told of each round once it is durable.
+        sealed: Awaited with each such round; may wait, and then the next round does.
     """
 
     def __init__(
@@ -57,66 +56,54 @@ class Sequencer:
         *,
         slug: str,
         genesis: bytes,
-        hold_rounds: int,
-        holder: str,
+        epoch: int,
         storage: CityStorage,
         rule: str,
         dag: DagHandler,
         consensus: ConsensusStep,
         pool: PendingPool,
         state: LedgerState,
+        standing: Standing,
         replay: Replay | None,
         pacer: PacerSettings,
         compute: Compute,
         clock: Clock,
-        sealed: Callable[[SealedRound, Sequence[SealedNode]], Awaitable[None]],
+        committed: Callable[[SealedRound], None],
+        sealed: Callable[[SealedRound], Awaitable[None]],
     ) -> None:
         self._slug = slug
         self._genesis = genesis
-        self._hold_rounds = hold_rounds
-        self._holder = holder
+        self._epoch = epoch
         self._storage = storage
         self._rule = rule
         self._dag = dag
         self._consensus = consensus
         self._pool = pool
         self._state = state
+        self._standing = standing
         self._replay = replay
         self._pacer = pacer
         self._compute = compute
         self._clock = clock
+        self._committed = committed
         self._sealed = sealed
-        self._epoch = 0
-        self._tree = merkle.Tree()
-        self._previous_poh = genesis
+        head = standing.head
+        self._tree = merkle.Tree(head.size, head.peaks)
+        self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash if head.round else genesis
         self._interval = timedelta(seconds=pacer.min_seconds)
         self._closed_at = clock.monotonic() - pacer.max_seconds
         self._draining = asyncio.Event()
-        self.head = Head()
-        """Where the ledger stands; ``certified_round`` is the approver's to know."""
+        self._deciding = asyncio.Lock()
+        """Held from the candidates of a round until it is committed and told of."""
+        self._stopped = False
 
     @property
     def interval(self) -> timedelta:
         """The present batch interval."""
         return self._interval
 
-    async def load(self) -> None:
-        """Take the lease, and up the thread where storage has it."""
-        while (epoch := await self._storage.acquire_lease(self._holder, LEASE_TTL)) is None:
-            await self._clock.sleep(LEASE_TTL.total_seconds() / 3)
-        self._epoch = epoch
-        self.head = head = await self._storage.head()
-        self._tree = merkle.Tree(head.size, head.peaks)
-        if head.round:
-            self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash
-        if self._replay is not None:
-            await self._replay.resume(self._storage)
-        if pending := await self._pending():
-            held = await held_since(self._storage, head.round, self._hold_rounds, self._compute)
-            self._pool.restore(pending, held)
-
     async def run(self) -> None:
-        """Close rounds until cancelled.
+        """Close rounds until stopped, or cancelled.
 
         Raises:
             RoundTaken: another sequencer went on from the same round: begin anew.
@@ -124,14 +111,16 @@ class Sequencer:
         """
         while True:
             await self._due()
-            await self._close_round()
+            async with self._deciding:
+                if self._stopped:
+                    return
+                sealed = await self._close_round()
+            await self._sealed(sealed)
 
-    async def close(self) -> None:
-        """Let another server be the sequencer at once."""
-        try:
-            await self._storage.release_lease(self._epoch)
-        except Exception as error:
-            logger.warning("%s: the lease is left to expire: %s", self._slug, error)
+    async def stop(self) -> None:
+        """Begin no further round; returns when the one under way is committed."""
+        async with self._deciding:
+            self._stopped = True
 
     async def drain(self) -> None:
         """Close rounds without pause until all that could be sealed is."""
@@ -160,7 +149,7 @@ class Sequencer:
                 for wait in waits:
                     wait.cancel()
 
-    async def _close_round(self) -> None:
+    async def _close_round(self) -> SealedRound:
         self._interval = get_dynamic_batch_interval(self._pool.waiting, self._interval, self._pacer)
         self._closed_at = self._clock.monotonic()
         failures = 0
@@ -172,7 +161,7 @@ class Sequencer:
                 break
             except Exception:
                 # A part's fault; the other cities, and this one's intake, go on.
-                logger.exception("%s: round %d failed", self._slug, self.head.round + 1)
+                logger.exception("%s: round %d failed", self._slug, self._standing.head.round + 1)
                 failures += 1
                 await self._clock.sleep(pause_seconds(failures))
         await self._commit(sealed)
@@ -180,23 +169,26 @@ class Sequencer:
             self._replay.advance(sealed)
         nodes = self._state.apply(sealed)
         self._pool.decided(candidates, sealed.transactions, sealed.held, sealed.round)
-        await self._sealed(sealed, nodes)
+        self._standing.sealed(self._head_after(sealed), nodes)
+        self._committed(sealed)
+        return sealed
 
     async def _make_round(self, candidates: Candidates) -> SealedRound:
+        head = self._standing.head
         context = RoundContext(
             genesis=self._genesis,
-            round=self.head.round + 1,
-            time_ms=max(self.head.time_ms, self._clock.time_ms()),
+            round=head.round + 1,
+            time_ms=max(head.time_ms, self._clock.time_ms()),
             previous_root=self._tree.root(),
             previous_poh=self._previous_poh,
-            previous_checkpoint=self.head.checkpoint_hash or self._genesis,
+            previous_checkpoint=head.checkpoint_hash or self._genesis,
         )
         draft = await decide_round(
             context,
             candidates,
             rule=self._rule,
             epoch=self._epoch,
-            head=self.head,
+            head=head,
             tree=self._tree,
             dag=self._dag,
             consensus=self._consensus,
@@ -222,6 +214,7 @@ class Sequencer:
         await self._replay.check(published)
 
     async def _commit(self, sealed: SealedRound) -> None:
+        # Awaits nothing once it is committed: then it is told of, or the city follows from it.
         failures = 0
         while True:
             try:
@@ -240,8 +233,10 @@ class Sequencer:
                 await self._clock.sleep(pause_seconds(failures))
         self._tree = merkle.Tree(sealed.first_index + len(sealed.transactions), sealed.peaks)
         self._previous_poh = record.poh_of(sealed.record).hash
-        self.head = replace(
-            self.head,
+
+    def _head_after(self, sealed: SealedRound) -> Head:
+        return replace(
+            self._standing.head,
             round=sealed.round,
             time_ms=sealed.time_ms,
             epoch=sealed.epoch,
@@ -254,17 +249,3 @@ class Sequencer:
     async def _is_committed(self, sealed: SealedRound) -> bool:
         stored = await self._storage.rounds(sealed.round, 1)
         return bool(stored) and stored[0].checkpoint_hash == sealed.checkpoint_hash
-
-    async def _pending(self) -> list[Transaction]:
-        pending: list[Transaction] = []
-        cursor: bytes | None = None
-        while True:
-            page = await self._storage.pending(cursor, PENDING_PAGE)
-            pending += await self._opened([item.envelope for item in page.transactions])
-            if (cursor := page.cursor) is None:
-                return pending
-
-    async def _opened(self, envelopes: Sequence[bytes]) -> list[Transaction]:
-        if self._replay is None:
-            return await self._compute(decode_batch, envelopes)
-        return await self._replay.admit(envelopes)

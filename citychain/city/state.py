@@ -58,6 +58,15 @@ class LedgerState:
         """See `citychain.ports.StateView.checkpoint_hashes`."""
         return await self._storage.checkpoint_hashes(rounds) if rounds else {}
 
+    def forget(self) -> None:
+        """Other servers committed rounds: read what they changed again.
+
+        Nodes of rounds never change.
+        """
+        self._objects.clear()
+        self._latest.clear()
+        self._tips = None
+
     def apply(self, sealed: SealedRound) -> Sequence[SealedNode]:
         """Move on to the state that a committed round leaves; returns its nodes."""
         nodes = _sealed_nodes(sealed)
@@ -169,6 +178,9 @@ class _ReadThrough(Generic[K, V]):
                 result[key] = value
         self.update({key: found.get(key) for key in missing})
         return result
+
+    def clear(self) -> None:
+        self._entries.clear()
 
     def update(self, entries: Mapping[K, V] | Mapping[K, V | None]) -> None:
         for key, value in entries.items():

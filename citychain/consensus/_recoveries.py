@@ -59,6 +59,11 @@ class Recoveries:
             assert transaction.recovery is not None
             self._recoveries.append(_signed(transaction, transaction.recovery, note))
 
+    def forget(self) -> None:
+        """Before they are loaded again."""
+        self._elections.clear()
+        self._recoveries.clear()
+
     def elected(self, round: int) -> None:
         """The checkpoint of this round names the next committee."""
         self._elections.add(round)

@@ -66,6 +66,10 @@ class ApprovedByVotes(SealedByHistory):
         """End what goes on by itself."""
         await self._votes.close()
 
+    async def resume(self) -> None:
+        """See `citychain.ports.resumes`."""
+        await self._votes.resume()
+
     async def approve(self, round: StoredRound) -> Certificate:
         """Wait for the votes of a quorum."""
         return await self._votes.approve(round)

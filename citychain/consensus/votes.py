@@ -166,6 +166,15 @@ class VoteBox:
             for tally in self._tallies.values():
                 self._seat(tally)
 
+    async def resume(self) -> None:
+        """See `citychain.ports.resumes`: rounds, recoveries and conflicts are read anew."""
+        await self.close()
+        self._closed = False
+        async with self._loading:
+            self._tallies.clear()
+            self._recoveries.forget()
+            self._loaded = False
+
     # --- the committee
 
     async def recover(self, envelope: bytes, public_keys: Sequence[bytes]) -> None:

@@ -185,7 +185,7 @@ async def test_a_rule_whose_reason_is_too_long_is_named_in_the_log(
 def test_candidates_always_fit_into_a_record() -> None:
     pool = PendingPool(PoolLimits(10_000, 1 << 40, 10_000))
     most = [Heavy(number) for number in range(4_000)]
-    pool.restore(most, {})  # type: ignore[arg-type]
+    pool.pick_up(most, pool.expect(), others=False)  # type: ignore[arg-type]
     candidates = pool.candidates(10_000)
     # All of them could be rejected with the longest reason, or approved with all their writes.
     worst = 33 + 257 + 2 * 32 + 16 * (11 + 128 + 32)
@@ -198,7 +198,7 @@ def test_candidates_always_fit_into_a_record() -> None:
 
 def test_witnesses_and_what_an_election_writes_fit_too() -> None:
     pool = PendingPool(PoolLimits(10_000, 1 << 40, 10_000))
-    pool.restore([Registering(number) for number in range(4_000)], {})  # type: ignore[misc]
+    pool.pick_up([Registering(n) for n in range(4_000)], pool.expect(), others=False)  # type: ignore[misc]
     candidates = pool.candidates(10_000)
     an_object = 1 + 73 + 8 + 2
     key, election = an_object + 2_592, 3 * (an_object + 16_384)

@@ -1,0 +1,48 @@
+"""When to look again at what other servers wrote.
+
+Soon after something came, ever later while nothing does, and at once when the storage hints that
+there is something: a city in which nothing happens costs a look every few seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from citychain.ports import CityStorage, Clock
+
+__all__ = ["Cadence"]
+
+LEAST_SECONDS: Final = 0.1
+"""Between two looks, however much is going on."""
+LONGEST_SECONDS: Final = 5.0
+SHARE: Final = 10
+"""A look comes after a tenth of the time in which nothing came."""
+EFFORT: Final = 5
+"""Looking takes at most a sixth of the time."""
+
+
+class Cadence:
+    """The rhythm of one who looks. Used by one task."""
+
+    def __init__(self, storage: CityStorage, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._came = self._began = clock.monotonic()
+
+    def begin(self) -> None:
+        """A look begins."""
+        self._began = self._clock.monotonic()
+
+    async def rest(self, *, found: bool) -> None:
+        """After a look, wait until it is time for the next."""
+        now = self._clock.monotonic()
+        if found:
+            self._came = now
+        least = max(LEAST_SECONDS, EFFORT * (now - self._began))
+        longest = min(max(least, (now - self._came) / SHARE), LONGEST_SECONDS)
+        await self._storage.changed(timedelta(seconds=longest))
+        # A busy city gives a hint at every write.
+        early = now + least - self._clock.monotonic()
+        if early > 0:
+            await self._clock.sleep(early)

@@ -1,0 +1,137 @@
+"""What a server does for a city while another one seals its rounds.
+
+It tells its watchers of every round that storage has, and asks for the lease again and again.
+Whatever fails is tried again: the city goes on elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Final, NoReturn
+
+from citychain.city.cadence import Cadence
+from citychain.city.lease import Lease, acquire
+from citychain.city.pool import PendingPool
+from citychain.city.retry import pause_seconds
+from citychain.city.standing import Standing, head_after
+from citychain.city.state import LedgerState
+from citychain.errors import StorageError
+from citychain.ports import CityStorage, Clock
+from citychain.types import Head
+
+__all__ = ["Follower"]
+
+logger = logging.getLogger(__name__)
+
+PAGE: Final = 4
+"""Rounds read at a time: a record may have 8 MiB."""
+ASK_SECONDS: Final = 0.25
+"""Between two attempts to get the lease, at most; and a tenth of its time."""
+
+
+class Follower:
+    """Follows one city.
+
+    Args:
+        holder: Names this server in the city's lease.
+        ttl: How long the lease holds.
+    """
+
+    def __init__(
+        self,
+        *,
+        slug: str,
+        storage: CityStorage,
+        state: LedgerState,
+        standing: Standing,
+        pool: PendingPool,
+        clock: Clock,
+        holder: str,
+        ttl: timedelta,
+    ) -> None:
+        self._slug = slug
+        self._storage = storage
+        self._state = state
+        self._standing = standing
+        self._pool = pool
+        self._clock = clock
+        self._holder = holder
+        self._ttl = ttl
+        self._stands_back = False
+        self._not_before = clock.monotonic()
+
+    def stand_back(self) -> None:
+        """Ask for the lease no more: this server is closing."""
+        self._stands_back = True
+
+    def give_way(self) -> None:
+        """Ask for the lease only after the time that one holds: another server is to have it."""
+        self._not_before = self._clock.monotonic() + self._ttl.total_seconds()
+
+    async def until_leading(self) -> Lease:
+        """Follow until this server has the lease."""
+        following = asyncio.create_task(self._follow())
+        try:
+            return await self._lease()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _lease(self) -> Lease:
+        pause = min(self._ttl.total_seconds() / 10, ASK_SECONDS)
+        failures = 0
+        while True:
+            if not self._stands_back and self._clock.monotonic() >= self._not_before:
+                try:
+                    lease = await acquire(self._storage, self._holder, self._ttl, self._clock)
+                    if lease is not None:
+                        return lease
+                    failures = 0
+                except Exception as error:
+                    logger.warning("%s: the lease could not be asked for: %r", self._slug, error)
+                    failures += 1
+            await self._clock.sleep(max(pause, pause_seconds(failures) if failures else 0))
+
+    async def _follow(self) -> NoReturn:
+        cadence = Cadence(self._storage, self._clock)
+        failures = 0
+        while True:
+            try:
+                cadence.begin()
+                found = await self.catch_up(await self._storage.head())
+                await cadence.rest(found=found or bool(len(self._pool)))
+                failures = 0
+            except Exception as error:
+                logger.warning("%s: rounds cannot be followed for now: %r", self._slug, error)
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
+
+    async def catch_up(self, head: Head) -> bool:
+        """Tell of all rounds, up to where storage stands, that were not told of yet.
+
+        Returns:
+            Whether there were any.
+        """
+        standing = self._standing
+        before = (standing.head.round, standing.certified_round)
+        for round in range(
+            standing.certified_round + 1, min(head.certified_round, standing.head.round) + 1
+        ):
+            standing.approved(round, await self._state.round_nodes(round))
+        while standing.head.round < head.round:
+            await self._read_on(head)
+        return before != (standing.head.round, standing.certified_round)
+
+    async def _read_on(self, head: Head) -> None:
+        first = self._standing.head.round + 1
+        stored_rounds = await self._storage.rounds(first, min(PAGE, head.round + 1 - first))
+        if not stored_rounds:
+            raise StorageError(f"round {first} of {head.round} is not there")
+        for stored in stored_rounds:
+            nodes = await self._state.round_nodes(stored.round)
+            self._pool.sealed([node.tx_id for node in nodes])
+            self._standing.sealed(head_after(stored, head.epoch), nodes)
+            if stored.round <= head.certified_round:
+                self._standing.approved(stored.round, nodes)
