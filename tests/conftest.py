@@ -9,6 +9,7 @@ from mongodb.fixtures import (
     mongodb_proxy,
     mongodb_uri,
     on_real_mongod,
+    pytest_collection_modifyitems,
     pytest_runtest_makereport,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "mongodb_proxy",
     "mongodb_uri",
     "on_real_mongod",
+    "pytest_collection_modifyitems",
     "pytest_runtest_makereport",
 ]
 

@@ -170,7 +170,7 @@ class FaultProxy:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pass_on(link, reader, link.server, to_server=True))
                 group.create_task(self._pass_on(link, server_reader, link.client, to_server=False))
-        except* ConnectionError:
+        except* OSError:
             link.cut()
         finally:
             link.server.close()

@@ -92,6 +92,14 @@ def on_real_mongod(is_real_mongod: bool) -> None:
         pytest.skip(f"needs a real mongod: set {VARIABLE}")
 
 
+@pytest.hookimpl(tryfirst=True)  # Before tests are chosen by their markers.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let ``-m mongodb`` choose all tests that use the server."""
+    for item in items:
+        if "mongodb_uri" in getattr(item, "fixturenames", ()):
+            item.add_marker("mongodb")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Show what the stand-in said beside a failure of a test that used it."""

@@ -17,7 +17,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-ONCE = {"retryWrites": "false", "serverSelectionTimeoutMS": "300"}
+ONCE = {"retryWrites": "false", "serverSelectionTimeoutMS": "3000"}
 """Options of a driver that tells of each fault."""
 
 
