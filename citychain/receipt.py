@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,8 +114,24 @@ class ReceiptVerifier:
         # Of a receipt that does not hold nothing is learnt.
         with self._chain.attempt():
             self._chain.follow(receipt.handovers, receipt.round)
-            checkpoint = self._verified_checkpoint(receipt)
+            if receipt.certificate.round != receipt.round:
+                raise InvalidReceipt("checkpoint", "the certificate is for another round")
+            checkpoint = self._verified_checkpoint(receipt.checkpoint, receipt.certificate)
             self._verify_place(receipt, checkpoint)
+
+    def verify_checkpoint(
+        self, checkpoint: bytes, certificate: Certificate, handovers: Sequence[Handover] = ()
+    ) -> Checkpoint:
+        """Check that a checkpoint is certified and its proof of history right, and return it
+        decoded.
+
+        Raises:
+            InvalidReceipt: naming the first of the checks from ``handover`` to ``poh`` that does
+                not hold.
+        """
+        with self._chain.attempt():
+            self._chain.follow(handovers, certificate.round)
+            return self._verified_checkpoint(checkpoint, certificate)
 
     def _verify_transaction(self, receipt: Receipt) -> None:
         if receipt.envelope is None or receipt.public_key is None:
@@ -170,17 +187,14 @@ class ReceiptVerifier:
         except VerificationError as error:
             raise InvalidReceipt("inclusion", str(error)) from None
 
-    def _verified_checkpoint(self, receipt: Receipt) -> Checkpoint:
-        certificate = receipt.certificate
-        if certificate.round != receipt.round:
-            raise InvalidReceipt("checkpoint", "the certificate is for another round")
-        digest = checkpoints.checkpoint_hash(receipt.checkpoint)
-        found = (digest, certificate, self._chain.in_office(receipt.round).link)
+    def _verified_checkpoint(self, encoded: bytes, certificate: Certificate) -> Checkpoint:
+        digest = checkpoints.checkpoint_hash(encoded)
+        found = (digest, certificate, self._chain.in_office(certificate.round).link)
         known = self._verified.get(found)
         if known is None:
             # Votes first: they are what keeps strangers' checkpoints from costing hashes.
-            known = self._chain.verify_certificate(receipt.checkpoint, certificate)
-            self._verify_poh(receipt.checkpoint, known)
+            known = self._chain.verify_certificate(encoded, certificate)
+            self._verify_poh(encoded, known)
             self._verified[found] = known
             if len(self._verified) > VERIFIED_MAX:
                 self._verified.popitem(last=False)
