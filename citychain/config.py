@@ -85,7 +85,7 @@ DEFAULT_PACER_TX_MAX: Final = 2_000
 DEFAULT_PENDING_TRANSACTIONS: Final = 20_000
 DEFAULT_PENDING_MIB: Final = 128
 DEFAULT_AUTHOR_PENDING: Final = 5_000
-DEFAULT_BODY_KIB: Final = 64
+DEFAULT_BODY_KIB: Final = 256
 DEFAULT_FINAL_WITHIN_SECONDS: Final = 3_600
 DEFAULT_NUM_HASHES: Final[int] = Genesis.model_fields["num_hashes"].default
 DEFAULT_HOLD_ROUNDS: Final[int] = Genesis.model_fields["hold_rounds"].default
@@ -197,8 +197,9 @@ class LimitsSettings(_Table):
     """Size of all pending transactions."""
     author_pending: Annotated[int, Field(ge=1)] = DEFAULT_AUTHOR_PENDING
     """Pending transactions of one author."""
-    body_kib: Annotated[int, Field(ge=1, le=1_024)] = DEFAULT_BODY_KIB
-    """Largest transaction body."""
+    body_kib: Annotated[int, Field(ge=1, le=4_096)] = DEFAULT_BODY_KIB
+    """Largest transaction body. What other cities prove must fit: a receipt, or a receipt within
+    a receipt, with all changes of their committees."""
     final_within_seconds: Annotated[int, Field(ge=1, le=366 * 86_400)] = (
         DEFAULT_FINAL_WITHIN_SECONDS
     )

@@ -62,7 +62,7 @@ def test_defaults_without_any_source() -> None:
     assert settings.server.listen == config.DEFAULT_LISTEN
     assert settings.plugins.allow is None
     assert settings.limits.pending_bytes == 128 * 1024 * 1024
-    assert settings.limits.body_bytes == 64 * 1024
+    assert settings.limits.body_bytes == 256 * 1024
 
 
 def test_every_table_of_the_file_is_read(write: Write) -> None:

@@ -16,7 +16,7 @@ __all__ = ["CANDIDATES_MAX", "WITNESSES_MAX", "Event", "PohPopOptions"]
 CANDIDATES_MAX: Final = 256
 """What ``$candidates`` and ``$election/..`` have room for."""
 WITNESSES_MAX: Final = 16
-"""Signatures that a presence has room for; the default ``body_kib`` for 13 of them."""
+"""Signatures that a presence has room for."""
 ROUNDS_MAX: Final = 1 << 32
 
 Rounds = Annotated[int, Field(ge=1, le=ROUNDS_MAX)]
