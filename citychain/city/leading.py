@@ -176,6 +176,7 @@ class Leading:
         self._sequencer = Sequencer(
             slug=parts.slug,
             genesis=parts.genesis.id,
+            operator=parts.genesis.operator_id,
             epoch=self.lease.epoch,
             storage=parts.storage,
             rule=parts.genesis.rule,

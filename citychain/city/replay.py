@@ -349,6 +349,7 @@ class Replay:
                 context,
                 candidates,
                 rule=self._genesis.rule,
+                operator=self._genesis.operator_id,
                 epoch=decided.epoch,
                 head=self.head,
                 tree=self._tree,

@@ -17,6 +17,7 @@ from citychain._native.transactions import Transaction
 from citychain.city.pool import Candidates
 from citychain.crypto import merkle
 from citychain.errors import ConsensusError
+from citychain.exchange import judge as exchange
 from citychain.ports import (
     Compute,
     ConsensusStep,
@@ -47,7 +48,7 @@ REASON_BYTES_MAX: Final = 255
 OBJECT_BYTES_MAX: Final = 255
 VALUE_BYTES_MAX: Final = 16_384
 PLAIN_ACTIONS: Final = frozenset(("data", "transfer"))
-"""Actions that need no consensus step to mean something."""
+"""Actions that need neither a consensus step nor another city to mean something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ async def decide_round(
     candidates: Candidates,
     *,
     rule: str,
+    operator: bytes,
     epoch: int,
     head: Head,
     tree: merkle.Tree,
@@ -75,6 +77,7 @@ async def decide_round(
     """Judge, decide and draft a round; whoever repeats it gets the same.
 
     Args:
+        operator: Id of the operator's key.
         head: Where the ledger stands before the round.
         tree: The log before the round; it is left as it is.
 
@@ -83,8 +86,8 @@ async def decide_round(
     """
     transactions = candidates.transactions
     judgement = await consensus.judge(context, transactions, state)
-    refused = await compute(_unsupported, transactions, judgement.actions)
-    refused |= judgement.refused
+    refused, foreign = await compute(_sorted_out, transactions, judgement)
+    refused |= await exchange.judge(context.genesis, operator, foreign, state, compute)
     decision = await dag.decide(context, transactions, candidates.held_since, refused, state)
     _check_decision(decision, transactions, refused)
     decision = await _with_effects(decision, judgement, state, compute)
@@ -103,15 +106,22 @@ async def decide_round(
     )
 
 
-def _unsupported(
-    transactions: Sequence[Transaction], actions: frozenset[str]
-) -> dict[int, Rejection]:
-    supported = PLAIN_ACTIONS | actions
-    return {
-        index: Rejection("UNSUPPORTED_ACTION", f"this city's consensus knows no {action}")
-        for index, transaction in enumerate(transactions)
-        if (action := transaction.action) not in supported
-    }
+def _sorted_out(
+    transactions: Sequence[Transaction], judgement: Judgement
+) -> tuple[dict[int, Rejection], dict[int, Transaction]]:
+    """What is refused, and what is left to judge of that which other cities have a part in."""
+    refused = {}
+    foreign = {}
+    for index, transaction in enumerate(transactions):
+        if (action := transaction.action) in PLAIN_ACTIONS:
+            continue
+        if action in exchange.ACTIONS:
+            if index not in judgement.refused:
+                foreign[index] = transaction
+        elif action not in judgement.actions:
+            reason = f"this city's consensus knows no {action}"
+            refused[index] = Rejection("UNSUPPORTED_ACTION", reason)
+    return refused | dict(judgement.refused), foreign
 
 
 def _check_decision(

@@ -43,6 +43,7 @@ class Sequencer:
     and nobody else may change it meanwhile.
 
     Args:
+        operator: Id of the operator's key.
         epoch: Of the city's lease.
         standing: At the latest round that storage has.
         replay: On ``state``, with parts of its own: checks each round for the representatives
@@ -56,6 +57,7 @@ class Sequencer:
         *,
         slug: str,
         genesis: bytes,
+        operator: bytes,
         epoch: int,
         storage: CityStorage,
         rule: str,
@@ -73,6 +75,7 @@ class Sequencer:
     ) -> None:
         self._slug = slug
         self._genesis = genesis
+        self._operator = operator
         self._epoch = epoch
         self._storage = storage
         self._rule = rule
@@ -187,6 +190,7 @@ class Sequencer:
             context,
             candidates,
             rule=self._rule,
+            operator=self._operator,
             epoch=self._epoch,
             head=head,
             tree=self._tree,

@@ -32,8 +32,20 @@ __all__ = ["PresenceJudge"]
 
 PRESENCES_MAX: Final = 4
 """Presences of one key that a round takes."""
-FREE_ACTIONS: Final = frozenset(("presence", "withdrawal", "witness", "equivocation", "recovery"))
-"""Actions that ask no presence of their author: the way to one, a proof that anybody may bring,
+FREE_ACTIONS: Final = frozenset(
+    (
+        "presence",
+        "withdrawal",
+        "witness",
+        "equivocation",
+        "recovery",
+        "peer",
+        "delivery",
+        "settlement",
+        "anchor",
+    )
+)
+"""Actions that ask no presence of their author: the way to one, proofs that anybody may bring,
 what is the operator's, and taking one's own stake back."""
 
 

@@ -247,6 +247,7 @@ class ModelCity:
             self.round_context(),
             candidates,
             rule=self.genesis.rule,
+            operator=self.genesis.operator_id,
             epoch=1,
             head=self.head,
             tree=self._tree,

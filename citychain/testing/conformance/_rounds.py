@@ -283,6 +283,7 @@ class Rounds:
             self.round,
             self.candidates(new),
             rule=self.genesis.rule,
+            operator=self.genesis.operator_id,
             epoch=1,
             head=await self.storage.head(),
             tree=self._tree,

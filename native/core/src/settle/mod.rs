@@ -4,7 +4,6 @@
 //! arguments, so anybody repeats it and gets the same, reasons included: they are part of the
 //! round's record.
 
-mod exchange;
 mod payment;
 mod rejection;
 mod state;
@@ -15,11 +14,8 @@ use std::collections::{BTreeSet, HashMap};
 use crate::Hash;
 use crate::transactions::Body;
 
-use exchange::act;
-pub use exchange::escrow_account;
 use payment::Payment;
 pub use payment::stake_account;
-use rejection::Stop;
 pub use rejection::{REASON_BYTES_MAX, Rejection, RejectionCode};
 pub use state::balance_object;
 use state::{State, hex};
@@ -61,8 +57,7 @@ pub enum Outcome {
 pub struct Write<'a> {
     pub object: Cow<'a, str>,
     pub version: u64,
-    /// The id of the transaction that wrote it; for an object of the ledger's own, whose name
-    /// begins with `$`, what it keeps: a `u64` for a balance.
+    /// The id of the transaction that wrote it; for a balance a `u64`.
     pub value: Cow<'a, [u8]>,
 }
 
@@ -85,7 +80,6 @@ pub fn needs<'a>(bodies: &[Body<'a>]) -> (BTreeSet<&'a Hash>, BTreeSet<Cow<'a, s
         if let Some(payment) = Payment::of(body) {
             objects.extend(payment.objects().map(Cow::Owned));
         }
-        objects.extend(exchange::objects(body).into_iter().map(Cow::Owned));
     }
     (ids, objects)
 }
@@ -156,10 +150,10 @@ impl<'a> Pass<'a> {
         if let Some(rejection) = named.find_map(|object| self.state.conflict(object)) {
             return Ok(Outcome::Rejected(rejection));
         }
-        match act(&mut self.state, candidate.tx_id, body) {
-            Ok(()) => {}
-            Err(Stop::Rejected(rejection)) => return Ok(Outcome::Rejected(rejection)),
-            Err(Stop::Impossible(message)) => return Err(message),
+        if let Some(payment) = Payment::of(body)
+            && let Some(rejection) = self.state.pay(&payment)?
+        {
+            return Ok(Outcome::Rejected(rejection));
         }
         for write in &body.writes {
             let value = Cow::Borrowed(candidate.tx_id.as_slice());

@@ -1,0 +1,181 @@
+"""Cities without a server that give each other proofs: their rounds are closed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from citychain._native.transactions import Transaction
+from citychain.city.proofs import ProofMaker
+from citychain.city.sealing import stored_round
+from citychain.client.actions import Action
+from citychain.consensus.solo import Solo, SoloOptions
+from citychain.crypto.signatures import SigningKey
+from citychain.dag.sealed_rounds import SealedRounds
+from citychain.exchange import proof
+from citychain.genesis import Genesis
+from citychain.ports import Compute, ConsensusStep
+from citychain.receipt import Receipt
+from citychain.storage.memory import MemoryCity
+from citychain.testing.clock import FakeClock
+from citychain.testing.conformance._rounds import (
+    AUTHORS,
+    OPERATOR,
+    START_MS,
+    Rounds,
+    id_of,
+    new_genesis,
+)
+from citychain.types import (
+    Anchor,
+    Delivery,
+    ObjectWrite,
+    Peer,
+    Rejection,
+    Remittance,
+    Settlement,
+)
+
+__all__ = ["AUTHORS", "OPERATOR", "Town", "id_of", "peered", "pins", "town_genesis"]
+
+
+def town_genesis(name: str, **fields: Any) -> Genesis:
+    """The genesis of a town."""
+    return new_genesis(**{"city": name, **fields})
+
+
+def pins(genesis: Genesis) -> list[ObjectWrite]:
+    """The objects by which a city is pinned."""
+    pieces = [genesis.file[at : at + 16_384] for at in range(0, len(genesis.file), 16_384)]
+    return [
+        ObjectWrite(f"$peer/{genesis.id.hex()}/{number}", 1, piece)
+        for number, piece in enumerate(pieces)
+    ]
+
+
+class Town:
+    """A city of ``sealed-rounds`` and ``solo``; `OPERATOR` operates it, `AUTHORS` live in it.
+
+    Args:
+        knows: Cities that are pinned in it from the beginning, which no true one has.
+    """
+
+    def __init__(
+        self, name: str, compute: Compute, knows: Sequence[Genesis] = (), **fields: Any
+    ) -> None:
+        self.compute = compute
+        genesis = town_genesis(name, **fields)
+        initial = [*genesis.initial_objects(), *(write for known in knows for write in pins(known))]
+        storage = MemoryCity(FakeClock(START_MS), genesis.file, initial)
+        self.rounds = Rounds(genesis, compute, storage=storage)
+        self.genesis = genesis
+        self.id = self.genesis.id
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Parts, and whatever they remember, as a server has them that begins anew."""
+        context = self.rounds.context(operator=OPERATOR, with_storage=True)
+        self.dag = SealedRounds(context)
+        self.step: ConsensusStep = Solo(SoloOptions(), context)
+        self.proofs = ProofMaker(self.id, self.rounds.storage, self.compute)
+
+    def sign(self, key: SigningKey, action: Action) -> Transaction:
+        return self.rounds.sign(key, action)
+
+    async def close(self, *new: Transaction) -> list[Rejection | None]:
+        """Close a round with these and certify it; the verdict of each."""
+        played = await self.rounds.seal(self.dag, self.step, new)
+        stored = stored_round(played.sealed)
+        await self.rounds.storage.certify([await self.step.approve(stored)])
+        verdicts = dict(
+            zip(
+                (item.tx_id for item in played.sealed.transactions),
+                played.sealed.verdicts,
+                strict=True,
+            )
+        )
+        return [verdicts[item.tx_id] for item in new]
+
+    async def codes(self, *new: Transaction) -> list[str]:
+        """Close a round with these; the code of each, empty if it is approved."""
+        return [verdict.code if verdict else "" for verdict in await self.close(*new)]
+
+    async def replay(self) -> None:
+        """Have somebody else repeat all rounds."""
+        context = self.rounds.context()
+        await self.rounds.replay(SealedRounds(context), Solo(SoloOptions(), context))
+
+    async def receipt(self, tx_id: bytes) -> Receipt:
+        return (await self.proofs.receipts([tx_id], 0))[tx_id]
+
+    async def proof(self, tx_id: bytes) -> bytes:
+        return proof.encode_receipt(await self.receipt(tx_id))
+
+    async def value(self, object: str) -> bytes | None:
+        found = await self.rounds.storage.objects([object])
+        return found[object].value if object in found else None
+
+    # --- what it says, and is told
+
+    def peer(self, other: Town, key: SigningKey = OPERATOR) -> Transaction:
+        return self.sign(key, Peer(other.genesis.file))
+
+    def remittance(
+        self, payer: SigningKey, city: Town, to: SigningKey, amount: int, asset: str = "gold"
+    ) -> Transaction:
+        return self.sign(payer, Remittance(asset, city.id, id_of(to), amount))
+
+    async def delivery(
+        self,
+        source: Town,
+        remittance: Transaction,
+        key: SigningKey = OPERATOR,
+        **fields: Any,
+    ) -> Transaction:
+        """Brings a remittance of another city here; ``fields`` say what differs from it."""
+        said = remittance.remittance
+        assert said is not None
+        told = Delivery(source.id, remittance.tx_id, said.asset, said.to, said.amount, b"")
+        if "proof" not in fields:
+            fields["proof"] = await source.proof(remittance.tx_id)
+        return self.sign(key, told._replace(**fields))
+
+    async def settlement(
+        self,
+        target: Town,
+        remittance: Transaction,
+        delivery: Transaction,
+        key: SigningKey = OPERATOR,
+        **fields: Any,
+    ) -> Transaction:
+        """Brings what became of a delivery there home."""
+        said, brought = remittance.remittance, delivery.delivery
+        assert said is not None
+        assert brought is not None
+        told = Settlement(
+            remittance.tx_id,
+            remittance.author,
+            said.city,
+            said.asset,
+            said.amount,
+            bool(brought.refusal_code),
+            b"",
+        )
+        if "proof" not in fields:
+            fields["proof"] = await target.proof(delivery.tx_id)
+        return self.sign(key, told._replace(**fields))
+
+    async def anchor(self, child: Town, round: int, **fields: Any) -> Transaction:
+        [stored] = await child.rounds.storage.rounds(round, 1)
+        assert stored.certificate is not None
+        proven = proof.encode_certified(stored.certificate, await child.proofs.handovers(0))
+        told = Anchor(child.id, stored.checkpoint, proven)
+        return self.sign(OPERATOR, told._replace(**fields))
+
+
+async def peered(*towns: Town) -> Sequence[Town]:
+    """Towns that have pinned each other."""
+    for town in towns:
+        others = [town.peer(other) for other in towns if other is not town]
+        assert await town.codes(*others) == [""] * len(others)
+    return towns
