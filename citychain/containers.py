@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import os
 import secrets
@@ -35,6 +36,7 @@ from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan
 from citychain.city.pool import PoolLimits
 from citychain.city.replay import PublicKeys, Replay
+from citychain.city.spreading import Spreading
 from citychain.city.state import LedgerState
 from citychain.client.city import CityClient
 from citychain.client.keys import load_key
@@ -50,6 +52,7 @@ from citychain.errors import (
     ConfigurationError,
     DirectoryInUse,
     InvalidRound,
+    NotFound,
 )
 from citychain.following.representative import Representative
 from citychain.genesis import Genesis
@@ -121,6 +124,8 @@ class CoreContainer(containers.DeclarativeContainer):
         compute=compute,
         clock=clock,
     )
+    lease = providers.Factory(timedelta, seconds=settings.provided.cluster.lease_seconds)
+    spreading = providers.Singleton(Spreading, server=server_name, lease=lease, clock=clock)
 
 
 def _representatives(
@@ -213,7 +218,7 @@ class CityContainer(containers.DeclarativeContainer):
             functools.partial, _accusation, genesis, operator, core.compute
         ),
         holder=core.server_name,
-        lease=providers.Factory(timedelta, seconds=core.settings.provided.cluster.lease_seconds),
+        lease=core.lease,
         on_sealed=core.events.provided.sealed,
         on_approved=core.events.provided.approved,
     )
@@ -258,7 +263,7 @@ async def open_server(
     check_cities(fresh, registry.cities)
     core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
-    async with open_directory(core, overrides) as directory:
+    async with _open_cities(core, overrides) as (directory, opener):
         try:
             async with CoreServer(
                 directory,
@@ -273,7 +278,10 @@ async def open_server(
                 # Those of an imported map are many, and alike: each is checked when it is opened.
                 for slug in settings.own_cities:
                     try:
-                        await core.compute()(core.catalogue().plan, slug)
+                        plan = await core.compute()(core.catalogue().plan, slug)
+                        if plan.storage.definition.shared:
+                            # Others see this server before it has any city open.
+                            await opener.backend(plan)
                     except CitychainError as error:
                         logger.error("%s cannot be opened: %s", slug, error)
                 for slug in core.catalogue().eager():
@@ -281,6 +289,7 @@ async def open_server(
                         await directory.handler(slug)
                 yield RunningServer(server.address, directory, core)
         finally:
+            await core.spreading().leave()
             # What does not finish in time is durable, and goes on at the next start.
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain.total_seconds()):
@@ -296,14 +305,24 @@ async def open_directory(
     Raises:
         ConfigurationError: a setting, or an override, names something unknown.
     """
+    async with _open_cities(core, overrides) as (directory, _):
+        yield directory
+
+
+@asynccontextmanager
+async def _open_cities(
+    core: CoreContainer, overrides: Overrides | None
+) -> AsyncIterator[tuple[CityDirectory, _Opener]]:
     opener = _Opener(core, overrides or {})
     async with AsyncExitStack() as stack:
         compute = await stack.enter_async_context(core.compute())
         await stack.enter_async_context(core.events())
         await stack.enter_async_context(core.engines())
-        yield await stack.enter_async_context(
-            CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
-        )
+        await stack.enter_async_context(core.spreading())
+        directory = CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
+        opener.cities = _SpreadCities(directory)
+        await stack.enter_async_context(directory)
+        yield directory, opener
 
 
 @asynccontextmanager
@@ -417,12 +436,46 @@ async def open_representative(
             )
 
 
+class _SpreadCities:
+    """The `citychain.city.spreading.OpenCities` of a directory."""
+
+    def __init__(self, directory: CityDirectory) -> None:
+        self._directory = directory
+
+    def opened(self) -> Collection[bytes]:
+        return self._handlers().keys()
+
+    async def open(self, genesis_file: bytes) -> None:
+        slug = Genesis.from_bytes(genesis_file).city
+        # One that this server does not know, others do; one that cannot be opened is logged.
+        with suppress(NotFound, CityUnavailable):
+            await self._directory.handler(slug)
+
+    async def step_down(self, city: bytes) -> int | None:
+        handler = self._handlers().get(city)
+        step_down = getattr(handler, "step_down", None)
+        return await step_down() if inspect.iscoroutinefunction(step_down) else None
+
+    def _handlers(self) -> dict[bytes, CityHandler]:
+        return {handler.genesis.id: handler for handler in self._directory.open_cities().values()}
+
+
 class _Opener:
     """Opens cities for a directory."""
+
+    cities: _SpreadCities
+    """Set before the first city is opened."""
 
     def __init__(self, core: CoreContainer, overrides: Overrides) -> None:
         self._core = core
         self._replaced = read_overrides(overrides)
+
+    async def backend(self, plan: CityPlan) -> StorageBackend:
+        """The open storage engine of a city; a shared one's cities are spread from then on."""
+        backend = await self._core.engines().backend(plan.storage)
+        if plan.storage.definition.shared:
+            self._core.spreading().join(plan.storage.name, backend, self.cities)
+        return backend
 
     async def open_city(self, slug: str, stack: AsyncExitStack) -> CityHandler:
         """Build and enter a city's parts and its handler."""
@@ -457,7 +510,7 @@ class _Opener:
         if replaced.wants("storage"):
             backend: StorageBackend | None = None
             if replaced.wants("backend"):
-                backend = await core.engines().backend(plan.storage)
+                backend = await self.backend(plan)
             backend = replaced("backend", backend)
             storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
         storage = replaced("storage", storage)

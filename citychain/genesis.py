@@ -21,7 +21,14 @@ from citychain.errors import ConfigurationError
 from citychain.json_members import read_json
 from citychain.types import ObjectWrite, Quorum, Seat
 
-__all__ = ["GENESIS_BYTES_MAX", "Genesis", "Representative", "balance_object", "stake_account"]
+__all__ = [
+    "GENESIS_BYTES_MAX",
+    "Genesis",
+    "Representative",
+    "balance_object",
+    "escrow_account",
+    "stake_account",
+]
 
 GENESIS_BYTES_MAX: Final = 16 << 20
 AMOUNT_MAX: Final = (1 << 63) - 1
@@ -157,3 +164,9 @@ def balance_object(asset: str, key: bytes) -> str:
 def stake_account(key_id: bytes) -> bytes:
     """Whose balance is the stake of a key: 32 bytes in the place of a key id."""
     return hashlib.sha256(b"citychain/stake/v1\0" + key_id).digest()
+
+
+def escrow_account(genesis: bytes) -> bytes:
+    """Whose balance is on its way to the city with this genesis id: 32 bytes in the place of a
+    key id."""
+    return hashlib.sha256(b"citychain/escrow/v1\0" + genesis).digest()

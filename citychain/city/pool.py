@@ -32,6 +32,10 @@ WRITE_BYTES: Final = 43
 """The same for an object write, beside the object's id."""
 WITNESS_BYTES: Final = 2_700
 """What a witness adds to that: a public key as an object's value."""
+EXCHANGE_BYTES: Final = 320
+"""The same of what two cities are about: an object of the outbox, the inbox or the anchors."""
+PEER_BYTES: Final = 2_700
+"""What a peer adds, beside its file: the names of its pieces, and of the city."""
 STEP_BYTES: Final = 49_152
 """What a round writes however few transactions it has: candidates, an election, a committee."""
 
@@ -314,4 +318,14 @@ class PendingPool:
 def _record_bytes(transaction: Transaction) -> int:
     """The most that a transaction adds to a round record."""
     writes = sum(WRITE_BYTES + len(object.encode()) for object, _ in transaction.writes)
-    return RECORD_BYTES + writes + WITNESS_BYTES * (transaction.action == "witness")
+    match transaction.action:
+        case "witness":
+            own = WITNESS_BYTES
+        case "peer":
+            # The file is most of it.
+            own = PEER_BYTES + transaction.size
+        case "remittance" | "delivery" | "settlement" | "anchor":
+            own = EXCHANGE_BYTES
+        case _:
+            own = 0
+    return RECORD_BYTES + writes + own

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple, Protocol
 
-from citychain.ports import Clock, SupportsServers
+from citychain.ports import Clock, StorageBackend, SupportsServers, knows_servers
 
-__all__ = ["NOBODY", "Move", "OpenCities", "Spreader", "plan_moves"]
+__all__ = ["NOBODY", "Move", "OpenCities", "Spreader", "Spreading", "plan_moves"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def plan_moves(held: Mapping[str, Sequence[bytes]]) -> list[Move]:
 class OpenCities(Protocol):
     """The cities that this server has open, by genesis id."""
 
-    def is_open(self, city: bytes) -> bool:
-        """Whether it has this one open."""
+    def opened(self) -> Collection[bytes]:
+        """Those that are open now."""
 
     async def open(self, genesis_file: bytes) -> None:
         """Open the city of a genesis file, if this server knows it."""
@@ -117,7 +117,8 @@ class Spreader:
         left = [m.city for m in moves if m.taker == self._server and m.giver == NOBODY]
         # What it was handed is among what it holds.
         taken = [*held.get(self._server, ()), *left]
-        closed = [city for city in taken if not self._cities.is_open(city)]
+        opened = self._cities.opened()
+        closed = [city for city in taken if city not in opened]
         await asyncio.gather(self._give(given[:MOVES_MAX]), self._take(closed[:MOVES_MAX]))
 
     async def leave(self) -> None:
@@ -138,3 +139,52 @@ class Spreader:
             return
         for file in (await self._backend.genesis_files(cities)).values():
             await self._cities.open(file)
+
+
+class Spreading:
+    """One server's part in it, for all its storage backends that know of servers; leaving, or
+    `leave`, ends it.
+
+    Args:
+        server: The server's name, as its leases have it.
+        lease: For how long a lease holds.
+    """
+
+    def __init__(self, *, server: str, lease: timedelta, clock: Clock) -> None:
+        self._server = server
+        self._lease = lease
+        self._clock = clock
+        self._parts: dict[str, tuple[Spreader, asyncio.Task[None]]] = {}
+        self._left = False
+
+    async def __aenter__(self) -> Spreading:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.leave()
+
+    def join(self, engine: str, backend: StorageBackend, cities: OpenCities) -> None:
+        """Take part where a backend's cities are spread; does nothing where they are not.
+
+        Args:
+            engine: The backend's name on this server; only once each.
+        """
+        if engine in self._parts or self._left or (servers := knows_servers(backend)) is None:
+            return
+        spreader = Spreader(
+            server=self._server,
+            backend=servers,
+            lease=self._lease,
+            clock=self._clock,
+            cities=cities,
+        )
+        self._parts[engine] = spreader, asyncio.create_task(spreader.run())
+
+    async def leave(self) -> None:
+        """Take no more cities, and let the others know at once."""
+        self._left = True
+        parts, self._parts = self._parts, {}
+        for _, task in parts.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in parts.values()), return_exceptions=True)
+        await asyncio.gather(*(spreader.leave() for spreader, _ in parts.values()))

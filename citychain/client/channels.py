@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Sequence
-from typing import Any, Final, Literal
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias
 
 import grpc
 
-from citychain.errors import ConfigurationError
+from citychain.city.names import normalise
+from citychain.client._spread import SpreadChannel
+from citychain.errors import ConfigurationError, InvalidRequest
 
-__all__ = ["ChannelFactory"]
+__all__ = ["EVERY_CITY", "ChannelFactory", "Policy"]
+
+Policy: TypeAlias = Literal["pick_first", "round_robin"]
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+EVERY_CITY: Final = "*"
+"""In the place of a city's name: all that have no route of their own."""
 
 MESSAGE_BYTES_MAX: Final = 64 << 20
+KEEPALIVE: Final = timedelta(seconds=4)
+
+_HOST: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
+"""A name, in any script."""
 
 _RETRY_POLICY: Final[dict[str, Any]] = {
     "maxAttempts": 4,
@@ -27,70 +41,144 @@ _RETRY_POLICY: Final[dict[str, Any]] = {
 
 
 class ChannelFactory:
-    """Makes channels; small calls that a server refuses for a moment are repeated by them.
+    """Makes channels to servers that are equals: what one cannot answer, another is asked.
+
+    A call fails over by itself: at once where a connection is refused or broken, after
+    twice ``keepalive`` where a server is silent.
 
     Args:
-        endpoints: ``host:port`` each. Several must be IP addresses of one family: a name
-            that resolves to several addresses is one endpoint.
+        endpoints: ``host:port`` each, of addresses, of names, or of both. Or such a list by
+            city, for cities that are reached elsewhere; ``"*"`` is all other cities.
         policy: ``pick_first`` uses one server until it fails; ``round_robin`` spreads calls
             over all that answer.
+        keepalive: After so long without a word, while a call waits, a server is asked
+            whether it is there; it has as long again to answer.
 
     Raises:
-        ConfigurationError: the endpoints are not such a list.
+        ConfigurationError: the endpoints are not such a list, or the policy is none.
     """
 
     def __init__(
         self,
-        endpoints: Sequence[str],
-        policy: Literal["pick_first", "round_robin"] = "pick_first",
+        endpoints: Sequence[str] | Mapping[str, Sequence[str]],
+        policy: Policy = "pick_first",
         *,
+        keepalive: timedelta = KEEPALIVE,
         max_message_bytes: int = MESSAGE_BYTES_MAX,
     ) -> None:
-        self.target = _target(endpoints)
-        service_config = {
-            "loadBalancingConfig": [{policy: {}}],
-            "methodConfig": [{"name": [{}], "retryPolicy": _RETRY_POLICY}],
-        }
+        routes = endpoints if isinstance(endpoints, Mapping) else {EVERY_CITY: endpoints}
+        if not routes:
+            raise ConfigurationError("endpoints: give at least one host:port")
+        if policy not in ("pick_first", "round_robin"):
+            raise ConfigurationError(f"policy: {policy!r} is not pick_first or round_robin")
+        self._targets = {_name(city): _targets(listed) for city, listed in routes.items()}
+        self._policy = policy
+        milliseconds = round(keepalive.total_seconds() * 1_000)
         self._options: list[tuple[str, Any]] = [
-            ("grpc.service_config", json.dumps(service_config)),
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.max_receive_message_length", max_message_bytes),
-            # A server that vanished is noticed while a call waits for it.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", milliseconds),
+            ("grpc.keepalive_timeout_ms", milliseconds),
+            # Without this, the answer to a ping is waited for a minute.
+            ("grpc.http2.ping_timeout_ms", milliseconds),
+            # Or pings are rationed on a stream that has had nothing to tell for a while.
+            ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
+            # As long, too, an attempt to connect has.
             ("grpc.min_reconnect_backoff_ms", 1_000),
             ("grpc.max_reconnect_backoff_ms", 5_000),
+            # A name is asked for again as soon as no address of it answers, not after 30 s.
+            ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ]
 
-    def channel(self) -> grpc.aio.Channel:
+    def targets(self, city: str = EVERY_CITY) -> Sequence[str]:
+        """What gRPC is told of a city's servers: one target that has all addresses, or one
+        for each endpoint where some are names.
+
+        Raises:
+            ConfigurationError: there is no route to this city.
+        """
+        found = self._targets.get(_name(city)) or self._targets.get(EVERY_CITY)
+        if found is None:
+            raise ConfigurationError(
+                f"endpoints: no route to {city!r}, and none for {EVERY_CITY!r}, every other city"
+            )
+        return found
+
+    def channel(self, city: str = EVERY_CITY) -> grpc.aio.Channel:
         """A new channel, not connected yet; an async context manager.
 
-        Channels of one process to the same servers share connections.
+        Channels of one process to the same servers share connections. Small calls that a
+        server refuses for a moment are repeated by a channel, but not by one over several
+        names, which leaves that to `CityClient`.
+
+        Args:
+            city: Any name of the city, or its genesis id, as its route has it.
+
+        Raises:
+            ConfigurationError: there is no route to this city.
         """
-        return grpc.aio.insecure_channel(self.target, options=self._options)
+        targets = self.targets(city)
+        if len(targets) == 1:
+            return self._channel(targets[0], repeat=True)
+        # What one of them refuses, another may answer: repeating belongs to who sees them all.
+        channels = [self._channel(target, repeat=False) for target in targets]
+        return SpreadChannel(channels, in_turn=self._policy == "round_robin")
+
+    def _channel(self, target: str, *, repeat: bool) -> grpc.aio.Channel:
+        config: dict[str, Any] = {"loadBalancingConfig": [{self._policy: {}}]}
+        if repeat:
+            config["methodConfig"] = [{"name": [{}], "retryPolicy": _RETRY_POLICY}]
+        options = [*self._options, ("grpc.service_config", json.dumps(config))]
+        return grpc.aio.insecure_channel(target, options=options)
 
 
-def _target(endpoints: Sequence[str]) -> str:
-    """The gRPC target: ``ipv4:a:1,b:2``, ``ipv6:[a]:1``, or ``dns:///name:port``."""
+def _name(city: str) -> str:
+    """As names are compared; one that is none has no route, and the server says so."""
+    try:
+        return normalise(city)
+    except InvalidRequest:
+        return EVERY_CITY
+
+
+def _targets(endpoints: Sequence[str]) -> tuple[str, ...]:
+    """One target for addresses, of both families too; else ``dns:///name:port`` or the like for
+    each endpoint: a target has one name."""
     if not endpoints or isinstance(endpoints, str):
         raise ConfigurationError("endpoints: give a list of at least one host:port")
-    families = {_family(endpoint) for endpoint in endpoints}
-    if families == {"dns"} and len(endpoints) == 1:
-        return f"dns:///{endpoints[0]}"
-    if "dns" in families or len(families) > 1:
-        raise ConfigurationError(
-            f"endpoints: {', '.join(endpoints)}: several must be IP addresses of one family; "
-            "give the addresses, or one name that resolves to all of them"
+    found = [_address(endpoint) for endpoint in dict.fromkeys(endpoints)]
+    if any(address is None for address, _ in found):
+        return tuple(
+            f"dns:///{endpoint}" if address is None else _of_addresses([(address, port)])
+            for endpoint, (address, port) in zip(dict.fromkeys(endpoints), found, strict=True)
         )
-    return f"{families.pop()}:{','.join(endpoints)}"
+    return (_of_addresses([(address, port) for address, port in found if address is not None]),)
 
 
-def _family(endpoint: str) -> str:
+def _of_addresses(addresses: Sequence[tuple[Address, str]]) -> str:
+    if all(address.version == 4 for address, _ in addresses):
+        return "ipv4:" + ",".join(f"{address}:{port}" for address, port in addresses)
+    # A target has one family, and IPv6 has a form for IPv4 addresses: RFC 4291, section 2.5.5.2.
+    return "ipv6:" + ",".join(
+        f"[{'::ffff:' if address.version == 4 else ''}{address}]:{port}"
+        for address, port in addresses
+    )
+
+
+def _address(endpoint: str) -> tuple[Address | None, str]:
+    """The address and port of an endpoint; no address where its host is a name."""
     host, colon, port = endpoint.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise ConfigurationError(f"endpoints: {endpoint!r} is not host:port")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        return f"ipv{ipaddress.ip_address(host.strip('[]')).version}"
+        address = ipaddress.ip_address(bare)
     except ValueError:
-        return "dns"
+        if not _HOST.fullmatch(host):
+            raise ConfigurationError(
+                f"endpoints: {endpoint!r} has neither an address nor a name as its host"
+            ) from None
+        return None, port
+    if address.version == 6 and bare == host:
+        raise ConfigurationError(f"endpoints: write {endpoint!r} as [{host}]:{port}")
+    return address, port

@@ -115,7 +115,7 @@ class CityClient:
         self._genesis: Genesis | None = None
 
     async def __aenter__(self) -> Self:
-        self._channel = self._channels.channel()
+        self._channel = self._channels.channel(self._city)
         self._cities = services_pb2_grpc.CityServiceStub(self._channel)
         self._transactions = services_pb2_grpc.TransactionServiceStub(self._channel)
         self._dag = services_pb2_grpc.DagServiceStub(self._channel)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -17,6 +19,15 @@ __all__ = ["translated"]
 
 _M = TypeVar("_M", bound=Message)
 _Code = grpc.StatusCode
+
+_UNREACHED: Final = re.compile(
+    r"last error: .*?\bipv[46]:(?P<address>\S+): (?P<cause>.*)", re.DOTALL
+)
+"""What gRPC says of the last address that it tried."""
+_UNRESOLVED: Final = re.compile(r"(?:errors resolving|DNS resolution failed for) (?P<name>\S+): ")
+_MAPPED: Final = re.compile(r"\[::ffff:([0-9.]+)\]")
+"""An IPv4 address among those of IPv6, as a channel to both has it."""
+_BROKEN: Final = re.compile(r"Stream removed \((?P<cause>.*)\)", re.DOTALL)
 
 
 def translated(error: grpc.aio.AioRpcError) -> tuple[Exception, timedelta | None]:
@@ -98,7 +109,29 @@ def _foreign(error: grpc.aio.AioRpcError) -> tuple[Exception, timedelta | None]:
     if code == _Code.RESOURCE_EXHAUSTED:
         second = timedelta(seconds=1)
         return errors.Overloaded(message, second), second
+    if code == _Code.UNIMPLEMENTED:
+        what = "what answers is no citychain server, or one of another version"
+        return errors.ServerError(f"{what} ({message})", ""), None
     # Our server never fails without details, so these are broken connections.
     if code in (_Code.UNAVAILABLE, _Code.CANCELLED, _Code.INTERNAL, _Code.UNKNOWN):
-        return errors.ServerUnavailable(message or code.value[1]), timedelta()
+        return errors.ServerUnavailable(_in_words(message) or code.value[1]), timedelta()
     return errors.ServerError(f"{code.name}: {message}", ""), None
+
+
+def _in_words(message: str) -> str:
+    """What gRPC says of a connection, for people; as it is where nothing better is known."""
+    if unresolved := _UNRESOLVED.match(message):
+        return f"no address is known for {unresolved['name']}: is the name right?"
+    if unreached := _UNREACHED.search(message):
+        cause = unreached["cause"].removeprefix("Failed to connect to remote host: ")
+        address = _MAPPED.sub(r"\1", unquote(unreached["address"]))
+        if "connection refused" in cause.lower():
+            return f"no server listens at {address}: is it running?"
+        if "timed out" in cause:
+            return f"nothing answers at {address}: is the address right, and the way there open?"
+        if "HTTP/2" in cause:
+            return f"what listens at {address} is no citychain server: is the port right?"
+        return f"no server can be reached at {address}: {cause}"
+    if broken := _BROKEN.match(message):
+        return f"the connection to the server broke: {broken['cause']}"
+    return message

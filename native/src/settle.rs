@@ -61,21 +61,26 @@ pub struct Settlement {
 ///    one is neither approved earlier in this round nor linked (True) in an earlier one: it is
 ///    held, or, `hold_rounds` after the round that first held it, DEPENDENCY_MISSING;
 /// 4. an object that it reads or writes is at another version than it names: CONFLICT;
-/// 5. its payer's balance is below the amount: OVERDRAFT; the payee's would pass 64 bits:
+/// 5. what it is about stands otherwise: BAD_GENESIS, PEER_KNOWN or PEER_CHANGED of a peer,
+///    DELIVERED of a delivery, MISMATCH or SETTLED of a settlement, ANCHORED of an anchor;
+/// 6. its payer's balance is below the amount: OVERDRAFT; the payee's would pass 64 bits:
 ///    OVERFLOW;
-/// 6. approved: each object written is one version on and has the transaction's id for its value,
+/// 7. approved: each object written is one version on and has the transaction's id for its value,
 ///    payer's and payee's balances are one version on each (two where they are the same).
 ///
 /// A transfer is paid by its author. A candidacy is paid by its author to the author's stake
 /// account, which is a balance like others with SHA-256("citychain/stake/v1\\0" || author) for the
-/// key id; a withdrawal is paid back from there. Other actions move nothing.
+/// key id; a withdrawal is paid back from there. A remittance is paid by its author to the escrow
+/// account of the other city, likewise with SHA-256("citychain/escrow/v1\\0" || genesis id of that
+/// city); a settlement pays it back to the payer, or takes it away for good. A delivery adds its
+/// amount to the payee's balance, unless it refuses it. Other actions move nothing.
 ///
 /// Args:
 ///     held_since: For each candidate the round that first held it, 0 if it is new.
 ///     dependencies: By id, transactions sealed in earlier rounds; unknown ones are absent.
 ///     objects: (version, value) by object id, as the round before left them; version 0 is the
 ///         same as absent. A balance is the object `$balance/<asset>/<key id in hex>`, 8 bytes,
-///         big-endian.
+///         big-endian; those between cities are told in docs/protocol.md.
 ///
 /// Raises:
 ///     ValueError: two candidates are the same transaction, lengths differ, an index is out of

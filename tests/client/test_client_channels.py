@@ -1,52 +1,90 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
-from rpc.fakes import FakeCity, FakeDirectory, digest, serving
+from rpc.fakes import FakeCity, FakeDirectory, digest, make_event, serving
 
 from citychain.client import ChannelFactory, CityClient
 from citychain.errors import ConfigurationError, Overloaded
-from citychain.handler import Received
+from citychain.handler import EventBatch, Received
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
-from citychain.rpc.server import CoreServer
+from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.types import Head, State
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "target"),
+    ("endpoints", "targets"),
     [
-        (["127.0.0.1:1"], "ipv4:127.0.0.1:1"),
-        (["10.0.0.1:1", "10.0.0.2:2"], "ipv4:10.0.0.1:1,10.0.0.2:2"),
-        (["[::1]:1", "[::2]:2"], "ipv6:[::1]:1,[::2]:2"),
-        (["city.example:443"], "dns:///city.example:443"),
-        (["localhost:50051"], "dns:///localhost:50051"),
+        (["127.0.0.1:1"], ["ipv4:127.0.0.1:1"]),
+        (["10.0.0.1:1", "10.0.0.2:2"], ["ipv4:10.0.0.1:1,10.0.0.2:2"]),
+        (["10.0.0.1:1", "10.0.0.1:1"], ["ipv4:10.0.0.1:1"]),
+        (["[::1]:1", "[::2]:2"], ["ipv6:[::1]:1,[::2]:2"]),
+        (["10.0.0.1:1", "[::2]:2"], ["ipv6:[::ffff:10.0.0.1]:1,[::2]:2"]),
+        (["city.example:443"], ["dns:///city.example:443"]),
+        (["localhost:50051"], ["dns:///localhost:50051"]),
+        (["a.example:1", "東京.example:2"], ["dns:///a.example:1", "dns:///東京.example:2"]),
+        (
+            ["10.0.0.1:1", "server_a:2", "[::1]:3"],
+            ["ipv4:10.0.0.1:1", "dns:///server_a:2", "ipv6:[::1]:3"],
+        ),
     ],
 )
-def test_endpoints_become_one_target(endpoints: list[str], target: str) -> None:
-    assert ChannelFactory(endpoints).target == target
+def test_endpoints_become_targets(endpoints: list[str], targets: list[str]) -> None:
+    assert [*ChannelFactory(endpoints).targets()] == targets
+
+
+def test_a_city_has_its_own_route_by_the_name_that_is_used() -> None:
+    factory = ChannelFactory({"Kanazawa": ["10.0.0.1:1"], "金沢": ["10.0.0.2:2"], "*": ["a:3"]})
+    for city, target in (
+        ("kanazawa", "ipv4:10.0.0.1:1"),
+        (" KANAZAWA ", "ipv4:10.0.0.1:1"),
+        ("金沢", "ipv4:10.0.0.2:2"),
+        ("tokyo", "dns:///a:3"),
+        ("", "dns:///a:3"),
+        ("*", "dns:///a:3"),
+    ):
+        assert [*factory.targets(city)] == [target]
+
+
+def test_a_city_without_a_route_is_told() -> None:
+    factory = ChannelFactory({"kanazawa": ["10.0.0.1:1"]})
+    for use in (factory.targets, factory.channel):
+        with pytest.raises(ConfigurationError, match=r"no route to 'tokyo', and none for '\*'"):
+            use("tokyo")
 
 
 @pytest.mark.parametrize(
     ("endpoints", "message"),
     [
         ([], "at least one"),
+        ({}, "at least one"),
+        ({"tokyo": []}, "at least one"),
+        ({"tokyo": "127.0.0.1:1"}, "give a list"),
         ("127.0.0.1:1", "give a list"),
         (["127.0.0.1"], "'127.0.0.1' is not host:port"),
         (["127.0.0.1:0"], "is not host:port"),
         (["127.0.0.1:65536"], "is not host:port"),
         ([":1"], "is not host:port"),
-        (["a.example:1", "b.example:1"], "one name that resolves to all of them"),
-        (["127.0.0.1:1", "[::1]:1"], "of one family"),
+        (["::1:1"], r"write '::1:1' as \[::1\]:1"),
+        (["http://a.example:1"], "neither an address nor a name"),
+        (["a.example,b.example:1"], "neither an address nor a name"),
     ],
 )
 def test_wrong_endpoints_are_refused_with_the_fix(endpoints: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         ChannelFactory(endpoints)
+
+
+def test_a_policy_that_there_is_not_is_refused() -> None:
+    policy: Any = "random"
+    with pytest.raises(ConfigurationError, match="'random' is not pick_first or round_robin"):
+        ChannelFactory(["127.0.0.1:1"], policy)
 
 
 async def test_round_robin_goes_on_over_the_servers_that_are_left() -> None:
@@ -112,3 +150,124 @@ async def test_several_clients_of_one_factory_are_apart(server: CoreServer) -> N
         async with CityClient("kanazawa", channels) as second:
             await second.info()
         await first.info()
+
+
+# --- several servers, however they are given
+
+
+def counting(served: list[int]) -> FakeDirectory:
+    """A city that counts the calls of its server."""
+    fake = FakeCity()
+
+    async def head() -> Head:
+        served[0] += 1
+        return Head()
+
+    fake.head = head
+    return FakeDirectory(kanazawa=fake)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[CoreServer, CoreServer, list[list[int]]]]:
+    """Two servers, and how many calls each got."""
+    served = [[0], [0]]
+    async with serving(counting(served[0])) as first, serving(counting(served[1])) as second:
+        yield first, second, served
+
+
+def given(way: str, *ports: int) -> list[str]:
+    first, *others = ports
+    hosts = {"addresses": "127.0.0.1", "names": "localhost", "families": "[::ffff:127.0.0.1]"}
+    return [f"127.0.0.1:{first}", *(f"{hosts[way]}:{port}" for port in others)]
+
+
+WAYS = pytest.mark.parametrize("way", ["addresses", "names", "families"])
+
+
+@WAYS
+async def test_round_robin_uses_all_and_pick_first_one(way: str, pair: Any) -> None:
+    first, second, served = pair
+    endpoints = given(way, first.port, second.port)
+    async with CityClient("kanazawa", ChannelFactory(endpoints)) as client:
+        for _ in range(20):
+            await client.info()
+    assert served == [[20], [0]]
+    async with CityClient("kanazawa", ChannelFactory(endpoints, "round_robin")) as client:
+        while min(served[0][0] - 20, served[1][0]) < 20:
+            await client.info()
+
+
+@WAYS
+@pytest.mark.parametrize("policy", ["pick_first", "round_robin"])
+async def test_no_call_fails_while_one_of_two_is_gone(policy: Any, way: str, pair: Any) -> None:
+    first, second, served = pair
+    channels = ChannelFactory(given(way, first.port, second.port), policy)
+    async with CityClient("kanazawa", channels) as client:
+        for _ in range(20):
+            await client.info()
+        await first._server.stop(0)
+        for _ in range(20):
+            await client.info()
+        assert served[1][0] >= 20
+        # The first is back, and then the second goes.
+        options = ServerOptions(listen=f"127.0.0.1:{first.port}")
+        async with CoreServer(first._directory, options=options):
+            await second._server.stop(0)
+            before = served[0][0]
+            for _ in range(20):
+                await client.info()
+        assert served[0][0] - before == 20
+
+
+@pytest.mark.parametrize("policy", ["pick_first", "round_robin"])
+async def test_a_name_that_nobody_knows_is_passed_over(policy: Any, pair: Any) -> None:
+    first, second, _ = pair
+    channels = ChannelFactory(
+        ["nowhere.invalid:1", f"localhost:{first.port}", f"localhost:{second.port}"], policy
+    )
+    async with CityClient("kanazawa", channels) as client:
+        for _ in range(20):
+            await client.info()
+
+
+@WAYS
+async def test_a_watcher_goes_on_over_another_server(way: str) -> None:
+    fake = FakeCity()
+    directory = FakeDirectory(kanazawa=fake)
+    told: list[int] = []
+    async with serving(directory) as first, serving(directory) as second:
+        channels = ChannelFactory(given(way, first.port, second.port))
+        async with (
+            CityClient("kanazawa", channels) as client,
+            aclosing(client.watch(after=0)) as batches,
+        ):
+            for number in range(1, 41):
+                fake.tell(EventBatch([make_event(number)], number))
+                told += [event.round for event in (await anext(batches)).events]
+                if number == 20:
+                    await first._server.stop(0)
+    assert told == [*range(1, 41)]
+    assert len(fake.watched) == 2
+
+
+async def test_a_channel_over_names_is_as_ready_as_its_best(pair: Any) -> None:
+    first, _, _ = pair
+    channels = ChannelFactory(["nowhere.invalid:1", f"localhost:{first.port}"])
+    async with channels.channel() as channel:
+        assert channel.get_state() is grpc.ChannelConnectivity.IDLE
+        await asyncio.wait_for(channel.channel_ready(), 20)
+        assert channel.get_state() is grpc.ChannelConnectivity.READY
+        await first._server.stop(0)
+        await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 20)
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_cities_go_over_their_own_routes(pair: Any) -> None:
+    first, second, served = pair
+    channels = ChannelFactory(
+        {"金沢": [f"127.0.0.1:{second.port}"], "*": [f"127.0.0.1:{first.port}"]}
+    )
+    for city in ("kanazawa", "金沢", "金沢"):
+        async with CityClient(city, channels) as client:
+            await client.info()
+    assert served == [[1], [2]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -138,8 +139,84 @@ async def test_no_server_at_all_is_server_unavailable(server: CoreServer) -> Non
     await server.__aexit__()
     timeout = timedelta(seconds=2)
     async with CityClient("kanazawa", ChannelFactory([address]), timeout=timeout) as client:
-        with pytest.raises(errors.ServerUnavailable):
+        told = re.escape(f"no server listens at {address}: is it running?")
+        with pytest.raises(errors.ServerUnavailable, match=told):
             await client.info()
+
+
+async def test_a_name_that_nobody_knows_is_told() -> None:
+    channels = ChannelFactory(["nowhere.invalid:50051"])
+    timeout = timedelta(seconds=1)
+    async with CityClient("kanazawa", channels, timeout=timeout) as client:
+        told = r"no address is known for nowhere\.invalid:50051: is the name right\?"
+        with pytest.raises(errors.ServerUnavailable, match=told):
+            await client.info()
+
+
+async def test_another_server_at_the_address_is_told() -> None:
+    async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(web, "127.0.0.1", 0) as listening:
+        host, port = listening.sockets[0].getsockname()
+        timeout = timedelta(seconds=2)
+        channels = ChannelFactory([f"{host}:{port}"])
+        async with CityClient("kanazawa", channels, timeout=timeout) as client:
+            told = f"what listens at 127.0.0.1:{port} is no citychain server"
+            with pytest.raises(errors.ServerUnavailable, match=told):
+                await client.info()
+
+
+async def test_a_server_of_something_else_is_told() -> None:
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with CityClient("kanazawa", ChannelFactory([f"127.0.0.1:{port}"])) as client:
+        with pytest.raises(errors.ServerError, match="is no citychain server, or one of another"):
+            await client.info()
+    await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:7: Failed to "
+            "connect to remote host: connect: Connection refused (111)",
+            "no server listens at [::1]:7: is it running?",
+        ),
+        (
+            "connections to all backends failing; last error: UNKNOWN: "
+            "ipv6:%5B::ffff:10.0.0.1%5D:7: Failed to connect to remote host: Connection refused",
+            "no server listens at 10.0.0.1:7: is it running?",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:7: Failed to "
+            "connect to remote host: connect() timed out",
+            "nothing answers at 10.0.0.1:7: is the address right, and the way there open?",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:10.0.0.1:7: Socket "
+            "closed",
+            "no server can be reached at 10.0.0.1:7: Socket closed",
+        ),
+        (
+            "DNS resolution failed for a.example:7: C-ares status is not ARES_SUCCESS",
+            "no address is known for a.example:7: is the name right?",
+        ),
+        ("Stream removed (ping timeout)", "the connection to the server broke: ping timeout"),
+        ("", "unavailable"),
+    ],
+)
+def test_what_grpc_says_of_connections_is_said_for_people(said: str, told: str) -> None:
+    metadata = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, metadata, metadata, said)
+    ours, retry_after = translated(error)
+    assert isinstance(ours, errors.ServerUnavailable)
+    assert (str(ours), retry_after) == (told, timedelta())
 
 
 async def test_a_server_that_does_not_answer_is_a_timeout(

@@ -522,6 +522,13 @@ def test_each_rejection_code_is_explained() -> None:
         "CONFLICT",
         "OVERDRAFT",
         "OVERFLOW",
+        "BAD_GENESIS",
+        "PEER_KNOWN",
+        "PEER_CHANGED",
+        "DELIVERED",
+        "SETTLED",
+        "MISMATCH",
+        "ANCHORED",
     }
     assert all(meaning.endswith(".") for meaning in REJECTION_CODES.values())
 

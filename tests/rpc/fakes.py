@@ -221,12 +221,13 @@ class FakeCity:
     async def _events(self, after: int, *, endless: bool) -> AsyncIterator[EventBatch]:
         try:
             while True:
+                # First, or what is told while a batch is sent would wake nobody.
+                self.more.clear()
                 for batch in [batch for batch in self.batches if batch.position > after]:
                     yield batch
                     after = batch.position
                 if not endless:
                     return
-                self.more.clear()
                 await self.more.wait()
         finally:
             self.closed_streams += 1
@@ -238,11 +239,11 @@ class FakeCity:
     async def stream_rounds(self, first: int, *, sealed: bool) -> AsyncIterator[StoredRound]:
         try:
             while True:
+                self.more.clear()
                 for stored in self.storage.stored:
                     if stored.round == first and (sealed or stored.certificate):
                         yield stored
                         first += 1
-                self.more.clear()
                 await self.more.wait()
         finally:
             self.closed_streams += 1

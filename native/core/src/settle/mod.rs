@@ -4,6 +4,7 @@
 //! arguments, so anybody repeats it and gets the same, reasons included: they are part of the
 //! round's record.
 
+mod exchange;
 mod payment;
 mod rejection;
 mod state;
@@ -14,8 +15,11 @@ use std::collections::{BTreeSet, HashMap};
 use crate::Hash;
 use crate::transactions::Body;
 
+use exchange::act;
+pub use exchange::escrow_account;
 use payment::Payment;
 pub use payment::stake_account;
+use rejection::Stop;
 pub use rejection::{REASON_BYTES_MAX, Rejection, RejectionCode};
 pub use state::balance_object;
 use state::{State, hex};
@@ -57,7 +61,8 @@ pub enum Outcome {
 pub struct Write<'a> {
     pub object: Cow<'a, str>,
     pub version: u64,
-    /// The id of the transaction that wrote it; for a balance a `u64`.
+    /// The id of the transaction that wrote it; for an object of the ledger's own, whose name
+    /// begins with `$`, what it keeps: a `u64` for a balance.
     pub value: Cow<'a, [u8]>,
 }
 
@@ -80,6 +85,7 @@ pub fn needs<'a>(bodies: &[Body<'a>]) -> (BTreeSet<&'a Hash>, BTreeSet<Cow<'a, s
         if let Some(payment) = Payment::of(body) {
             objects.extend(payment.objects().map(Cow::Owned));
         }
+        objects.extend(exchange::objects(body).into_iter().map(Cow::Owned));
     }
     (ids, objects)
 }
@@ -150,10 +156,10 @@ impl<'a> Pass<'a> {
         if let Some(rejection) = named.find_map(|object| self.state.conflict(object)) {
             return Ok(Outcome::Rejected(rejection));
         }
-        if let Some(payment) = Payment::of(body)
-            && let Some(rejection) = self.state.pay(&payment)?
-        {
-            return Ok(Outcome::Rejected(rejection));
+        match act(&mut self.state, candidate.tx_id, body) {
+            Ok(()) => {}
+            Err(Stop::Rejected(rejection)) => return Ok(Outcome::Rejected(rejection)),
+            Err(Stop::Impossible(message)) => return Err(message),
         }
         for write in &body.writes {
             let value = Cow::Borrowed(candidate.tx_id.as_slice());

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::exchange::escrow_account;
 use super::state::balance_object;
 use crate::Hash;
 use crate::transactions::{Action, Body};
@@ -14,7 +15,8 @@ pub struct Payment<'a> {
 }
 
 impl<'a> Payment<'a> {
-    /// A transfer, or what goes into the author's stake or out of it; other actions move nothing.
+    /// A transfer, what goes into the author's stake or out of it, into the escrow of another city
+    /// or back from there; other actions move nothing between two balances.
     pub fn of(body: &Body<'a>) -> Option<Self> {
         let author = *body.author;
         let (asset, from, to, amount) = match &body.action {
@@ -23,6 +25,15 @@ impl<'a> Payment<'a> {
             Action::Withdrawal(stake) => {
                 (stake.asset, stake_account(&author), author, stake.amount)
             }
+            Action::Remittance(sent) => {
+                (sent.asset, author, escrow_account(sent.city), sent.amount)
+            }
+            Action::Settlement(settlement) if settlement.returned => (
+                settlement.asset,
+                escrow_account(settlement.city),
+                *settlement.payer,
+                settlement.amount,
+            ),
             _ => return None,
         };
         Some(Payment {

@@ -12,16 +12,30 @@ pub enum RejectionCode {
     Conflict,
     Overdraft,
     Overflow,
+    BadGenesis,
+    PeerKnown,
+    PeerChanged,
+    Delivered,
+    Settled,
+    Mismatch,
+    Anchored,
 }
 
 impl RejectionCode {
-    pub const ALL: [RejectionCode; 6] = [
+    pub const ALL: [RejectionCode; 13] = [
         RejectionCode::Expired,
         RejectionCode::DependencyRejected,
         RejectionCode::DependencyMissing,
         RejectionCode::Conflict,
         RejectionCode::Overdraft,
         RejectionCode::Overflow,
+        RejectionCode::BadGenesis,
+        RejectionCode::PeerKnown,
+        RejectionCode::PeerChanged,
+        RejectionCode::Delivered,
+        RejectionCode::Settled,
+        RejectionCode::Mismatch,
+        RejectionCode::Anchored,
     ];
 
     pub fn name(self) -> &'static str {
@@ -32,6 +46,13 @@ impl RejectionCode {
             RejectionCode::Conflict => "CONFLICT",
             RejectionCode::Overdraft => "OVERDRAFT",
             RejectionCode::Overflow => "OVERFLOW",
+            RejectionCode::BadGenesis => "BAD_GENESIS",
+            RejectionCode::PeerKnown => "PEER_KNOWN",
+            RejectionCode::PeerChanged => "PEER_CHANGED",
+            RejectionCode::Delivered => "DELIVERED",
+            RejectionCode::Settled => "SETTLED",
+            RejectionCode::Mismatch => "MISMATCH",
+            RejectionCode::Anchored => "ANCHORED",
         }
     }
 
@@ -48,7 +69,34 @@ impl RejectionCode {
             }
             RejectionCode::Overdraft => "The author's balance, or stake, is less than the amount.",
             RejectionCode::Overflow => "The payee's balance would not fit into 64 bits.",
+            RejectionCode::BadGenesis => "The peer's file is not the genesis of another city.",
+            RejectionCode::PeerKnown => "The city is a peer already.",
+            RejectionCode::PeerChanged => "A peer of this name has another genesis.",
+            RejectionCode::Delivered => "The remittance has its outcome here already.",
+            RejectionCode::Settled => "What became of the remittance is known here already.",
+            RejectionCode::Mismatch => "This city sent no such remittance.",
+            RejectionCode::Anchored => "The checkpoint is not later than the one that is kept.",
         }
+    }
+}
+
+/// Why an action is not done.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Rejected(Rejection),
+    /// A given state cannot be; says which.
+    Impossible(String),
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Stop::Rejected(rejection)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(message: String) -> Self {
+        Stop::Impossible(message)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::Write;
 use super::payment::Payment;
-use super::rejection::{Rejection, RejectionCode};
+use super::rejection::{Rejection, RejectionCode, Stop};
 use crate::Hash;
 use crate::transactions::ObjectVersion;
 
@@ -58,38 +58,71 @@ impl<'a> State<'a> {
         Some(Rejection::new(RejectionCode::Conflict, reason))
     }
 
-    /// Moves the amount, or says why not. A payment to oneself needs the balance too; it leaves
-    /// the amount as it was and counts as two changes.
-    pub fn pay(&mut self, payment: &Payment<'_>) -> Result<Option<Rejection>, String> {
-        let Payment { asset, amount, .. } = *payment;
-        let [payer, payee] = payment.objects();
-        let (payer_version, has) = self.balance(&payer)?;
-        let Some(left) = has.checked_sub(amount) else {
-            let reason = format!("has {has} {asset}, needs {amount}");
-            return Ok(Some(Rejection::new(RejectionCode::Overdraft, reason)));
-        };
-        let (payee_version, had) = match payer == payee {
-            true => (payer_version + 1, left),
-            false => self.balance(&payee)?,
-        };
-        let Some(sum) = had.checked_add(amount) else {
-            let reason = format!("the payee's {had} {asset} and {amount} do not fit into 64 bits");
-            return Ok(Some(Rejection::new(RejectionCode::Overflow, reason)));
-        };
-        let value = |balance: u64| Cow::Owned(balance.to_be_bytes().to_vec());
-        self.put(Cow::Owned(payer), payer_version + 1, value(left));
-        self.put(Cow::Owned(payee), payee_version + 1, value(sum));
-        Ok(None)
+    /// The value of an object of the ledger's own, if it is there.
+    pub fn value(&self, object: &str) -> Option<&[u8]> {
+        match self.get(object) {
+            (0, _) => None,
+            (_, value) => Some(value),
+        }
     }
 
-    fn balance(&self, object: &str) -> Result<(u64, u64), String> {
-        match self.get(object) {
-            (0, _) => Ok((0, 0)),
-            (version, value) => match value.try_into() {
-                Ok(bytes) => Ok((version, u64::from_be_bytes(bytes))),
-                Err(_) => Err(format!("the value of {object:?} must be 8 bytes")),
-            },
+    /// Writes an object of the ledger's own, whatever version it is at.
+    pub fn put_next(&mut self, object: String, value: Cow<'a, [u8]>) {
+        let (version, _) = self.get(&object);
+        self.put(Cow::Owned(object), version + 1, value);
+    }
+
+    /// Moves the amount. A payment to oneself needs the balance too; it leaves the amount as it
+    /// was and counts as two changes.
+    pub fn pay(&mut self, payment: &Payment<'_>) -> Result<(), Stop> {
+        let Payment { asset, amount, .. } = *payment;
+        let [payer, payee] = payment.objects();
+        let left = self.less(&payer, asset, amount)?;
+        let had = match payer == payee {
+            true => left,
+            false => self.balance(&payee)?,
+        };
+        let sum = more(had, asset, amount)?;
+        self.put_balance(payer, left);
+        self.put_balance(payee, sum);
+        Ok(())
+    }
+
+    /// Adds an amount that comes from another city.
+    pub fn mint(&mut self, asset: &str, to: &Hash, amount: u64) -> Result<(), Stop> {
+        let payee = balance_object(asset, to);
+        let sum = more(self.balance(&payee)?, asset, amount)?;
+        self.put_balance(payee, sum);
+        Ok(())
+    }
+
+    /// Takes an amount away that another city has now.
+    pub fn burn(&mut self, asset: &str, from: &Hash, amount: u64) -> Result<(), Stop> {
+        let payer = balance_object(asset, from);
+        let left = self.less(&payer, asset, amount)?;
+        self.put_balance(payer, left);
+        Ok(())
+    }
+
+    /// What the payer has without the amount.
+    fn less(&self, payer: &str, asset: &str, amount: u64) -> Result<u64, Stop> {
+        let has = self.balance(payer)?;
+        has.checked_sub(amount).ok_or_else(|| {
+            let reason = format!("has {has} {asset}, needs {amount}");
+            Rejection::new(RejectionCode::Overdraft, reason).into()
+        })
+    }
+
+    fn balance(&self, object: &str) -> Result<u64, Stop> {
+        match self.value(object).map(TryInto::try_into) {
+            None => Ok(0),
+            Some(Ok(bytes)) => Ok(u64::from_be_bytes(bytes)),
+            Some(Err(_)) => Err(format!("the value of {object:?} must be 8 bytes").into()),
         }
+    }
+
+    fn put_balance(&mut self, object: String, balance: u64) {
+        self.put_next(object, balance.to_be_bytes().to_vec().into());
     }
 
     pub fn into_writes(self) -> Vec<Write<'a>> {
@@ -105,6 +138,14 @@ impl<'a> State<'a> {
         writes.sort_unstable_by(|a, b| a.object.cmp(&b.object));
         writes
     }
+}
+
+/// What a payee has with the amount.
+fn more(had: u64, asset: &str, amount: u64) -> Result<u64, Stop> {
+    had.checked_add(amount).ok_or_else(|| {
+        let reason = format!("the payee's {had} {asset} and {amount} do not fit into 64 bits");
+        Rejection::new(RejectionCode::Overflow, reason).into()
+    })
 }
 
 /// `$balance/<asset>/<owner's key id in hex>`: the object that holds a balance.

@@ -1,0 +1,89 @@
+"""Storage tests: who is at work on a shared storage, for backends that are `SupportsServers`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from citychain.ports import StorageBackend, SupportsServers, knows_servers
+from citychain.testing.conformance._storage_session import TTL, Session
+from citychain.testing.conformance.ledger import Ledger
+
+__all__ = ["ServersTests"]
+
+
+class ServersTests:
+    """Part of `StorageSuite`."""
+
+    async def test_servers_say_that_they_are_at_work(self, session: Session) -> None:
+        """For backends that know of servers: see `citychain.ports.SupportsServers`."""
+        ledgers = [Ledger(170 + number) for number in range(3)]
+        async with session.second() as backend:
+            one, two = _servers(session.backend), _servers(backend)
+            ids = [ledger.genesis for ledger in ledgers]
+            cities = [await session.city(ledger) for ledger in ledgers]
+            await one.beat("one")
+            assert await two.servers(TTL) == {"one": []}, "a server that beats is seen by others"
+            epochs = [await city.acquire_lease("one", TTL) for city in cities]
+            await two.beat("two")
+            held = await two.servers(TTL)
+            assert {server: set(found) for server, found in held.items()} == {
+                "one": set(ids),
+                "two": set(),
+            }, "each server has the cities whose leases it holds"
+            assert await two.genesis_files([*ids[:2], b"?" * 32]) == dict.fromkeys(
+                ids[:2], b"genesis file"
+            )
+            assert epochs[0] is not None
+            await cities[1].release_lease(epochs[1] or 0)
+            await one.hand_over(ids[0], epochs[0], "two")
+            assert await cities[0].acquire_lease("three", TTL) is None, (
+                "a lease that was handed over is for its successor alone"
+            )
+            held = await one.servers(TTL)
+            assert {server: set(found) for server, found in held.items()} == {
+                "one": {ids[2]},
+                "two": {ids[0]},
+            }, "what was handed over is the successor's; what was released is nobody's"
+            taken = await (
+                await backend.city(ids[0], b"genesis file", ledgers[0].initial)
+            ).acquire_lease("two", TTL)
+            assert taken is not None, "the successor is granted it"
+            assert taken > epochs[0], "epochs must grow by each acquisition"
+            await one.hand_over(ids[0], epochs[0], "one")  # Of a lost lease: does nothing.
+            held = await one.servers(TTL)
+            assert list(held["two"]) == [ids[0]], "a lost lease cannot be handed over"
+            await two.leave("two")
+            held = await one.servers(TTL)
+            assert {server: set(found) for server, found in held.items()} == {
+                "one": {ids[2]},
+                "": {ids[0]},
+            }, "the cities of a server that left stand under the empty name"
+
+    async def test_a_server_that_does_not_beat_is_missed(self, session: Session) -> None:
+        ledger = Ledger(174)
+        async with session.second() as backend:
+            one, two = _servers(session.backend), _servers(backend)
+            city = await session.city(ledger)
+            short = timedelta(milliseconds=50)
+            await one.beat("one")
+            await two.beat("two")
+            assert await city.acquire_lease("one", short) is not None
+            assert set(await two.servers(short)) == {"one", "two"}
+            async with asyncio.timeout(30):
+                while "one" in (held := await two.servers(short)):
+                    await two.beat("two")
+                    await asyncio.sleep(0.01)
+            assert held == {"two": [], "": [ledger.genesis]}, (
+                "a server that says nothing any more is not at work, and has left its cities"
+            )
+            await one.beat("one")
+            assert "one" in await two.servers(short), "who beats again is at work again"
+
+
+def _servers(backend: StorageBackend) -> SupportsServers:
+    if (servers := knows_servers(backend)) is None:
+        pytest.skip("this storage knows of no servers: their cities are not spread over them")
+    return servers
