@@ -17,6 +17,12 @@ from citychain.nearest import did_you_mean
 
 __all__ = ["Key", "Source", "explain", "place", "toml_place"]
 
+_PATTERNS = {
+    "'^[a-z][a-z0-9-]{0,62}$'": "is no slug: write 1 to 63 of a-z, 0-9 and -, a letter first",
+    "'^[a-z0-9-]{1,63}$'": "is no part's name: write 1 to 63 of a-z, 0-9 and -",
+}
+"""What patterns of ours ask for, in words."""
+
 Key = tuple[str | int, ...]
 """Path of a setting, such as ``("cities", "kanazawa", "aliases", 0)``."""
 
@@ -63,6 +69,8 @@ def explain(
             message = "unknown key" + did_you_mean(str(loc[-1]), known)
             if known and message == "unknown key":  # Nothing is near: whatever there is.
                 message += f"; there are {', '.join(known)}"
+        elif fault["type"] == "string_pattern_mismatch":
+            message = next((it for of, it in _PATTERNS.items() if of in message), message)
         key = (*table, *loc)
         where = key
         while len(where) > len(table) and not any(source.has(where) for source in sources):

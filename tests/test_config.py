@@ -248,7 +248,7 @@ def test_settings_do_not_change() -> None:
         ("[pacer]\nmin_seconds = 3", "citychain.toml:1: pacer: min_seconds must not be greater"),
         ("[pacer]\nmin_seconds = 0", "citychain.toml:2: pacer.min_seconds: Input should be great"),
         ("[storage.main]\nuri = 'x'", "citychain.toml:1: storage.main.backend: Field required"),
-        ("[cities.Nara]", "citychain.toml:1: cities.Nara: String should match"),
+        ("[cities.Nara]", "citychain.toml:1: cities.Nara: is no slug: write"),
         ("[cities.nara]\naliases = ['']", "citychain.toml:2: cities.nara.aliases.0: a name is"),
         ("[cities.nara]\naliases = 'x'", "citychain.toml:2: cities.nara.aliases: Input should be"),
         (

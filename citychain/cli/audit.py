@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import DEFAULT_SERVER, DEFAULT_TIMEOUT, City, Config, Server, Timeout
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT,
+    City,
+    Config,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+)
 from citychain.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
@@ -46,7 +55,8 @@ def audit(
             "--storage", help="Read the city's storage, which no server may have open, instead."
         ),
     ] = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     config: Config = None,
     json: Json = False,
@@ -90,7 +100,7 @@ def audit(
                 given=pinned,
                 first=from_round,
                 promise=promised,
-                server=None if storage else server,
+                servers=None if storage else Servers(server, policy),
                 timeout=timeout,
                 settings=load_settings(config),
                 progress=not json,

@@ -9,7 +9,7 @@ from citychain.acknowledgement import Promise, verify
 from citychain.city.founding import genesis_path
 from citychain.city.replay import PublishedRound
 from citychain.city.state import MemoryState
-from citychain.cli.options import connect
+from citychain.cli.options import Servers, connect
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_replay
@@ -28,7 +28,7 @@ async def run_audit(
     given: Genesis | None,
     first: int,
     promise: Promise | None,
-    server: str | None,
+    servers: Servers | None,
     timeout: float,
     settings: Settings,
     progress: bool,
@@ -37,7 +37,7 @@ async def run_audit(
 
     Args:
         given: The genesis that the city must have.
-        server: Where to ask, or ``None`` to read the storage that the settings name.
+        servers: Where to ask, or ``None`` to read the storage that the settings name.
 
     Raises:
         InvalidRound: the first thing that does not hold.
@@ -45,7 +45,7 @@ async def run_audit(
         InvalidAcknowledgement: the promise is not the city's.
     """
     core = CoreContainer(settings=settings)
-    async with core.compute(), _source(core, city, server, timeout) as (source, genesis):
+    async with core.compute(), _source(core, city, servers, timeout) as (source, genesis):
         if given is not None and given.id != genesis.id:
             raise VerificationError(
                 f"genesis: the file is {given.id.hex()}, the city's {genesis.id.hex()}"
@@ -81,11 +81,11 @@ async def run_audit(
 
 @asynccontextmanager
 async def _source(
-    core: CoreContainer, city: str, server: str | None, timeout: float
+    core: CoreContainer, city: str, servers: Servers | None, timeout: float
 ) -> AsyncIterator[tuple[RoundSource, Genesis]]:
     """A city's rounds and its genesis, from a server or from the storage that is configured."""
-    if server is not None:
-        async with connect(server, city, timeout) as client:
+    if servers is not None:
+        async with connect(servers, city, timeout) as client:
             info = await client.info()
             yield ServerSource(client), Genesis.from_bytes(info.genesis_file)
         return

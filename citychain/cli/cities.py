@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citychain.cli.options import DEFAULT_SERVER, DEFAULT_TIMEOUT, Server, Timeout, connect
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+    connect,
+)
 from citychain.cli.output import Json, answers, print_json, say
 
 if TYPE_CHECKING:
@@ -30,7 +38,8 @@ def cities(
         Path | None,
         typer.Option(help="With a name: write the city's genesis file here.", dir_okay=False),
     ] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -54,23 +63,20 @@ def cities(
     if name is None:
         if save_genesis is not None:
             raise InvalidRequest("--save-genesis", "needs the name of a city")
-        asyncio.run(_list(server, query, limit, timeout, json=json))
+        asyncio.run(_list(Servers(server, policy), query, limit, timeout, json=json))
     else:
-        asyncio.run(_show(server, name, save_genesis, timeout, json=json))
+        asyncio.run(_show(Servers(server, policy), name, save_genesis, timeout, json=json))
 
 
-async def _list(server: str, query: str, limit: int, timeout: float, *, json: bool) -> None:
+async def _list(servers: Servers, query: str, limit: int, timeout: float, *, json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from citychain.client.channels import ChannelFactory
     from citychain.client.listing import list_cities
 
     table = Table("city", "titles", "source", "storage", "DAG handler", "consensus", "state")
     count = 0
-    async for city in list_cities(
-        ChannelFactory([server]), query, timeout=timedelta(seconds=timeout)
-    ):
+    async for city in list_cities(servers.channels(), query, timeout=timedelta(seconds=timeout)):
         count += 1
         if count > limit:
             say(f"more than {limit}: see --limit and --query")
@@ -86,12 +92,12 @@ async def _list(server: str, query: str, limit: int, timeout: float, *, json: bo
 
 
 async def _show(
-    server: str, name: str, save_genesis: Path | None, timeout: float, *, json: bool
+    servers: Servers, name: str, save_genesis: Path | None, timeout: float, *, json: bool
 ) -> None:
     from citychain.errors import NotSupported
 
     committee = None
-    async with connect(server, name, timeout) as client:
+    async with connect(servers, name, timeout) as client:
         info = await client.info()
         with suppress(NotSupported):
             committee = await client.committee()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from citychain.cli.options import (
-    DEFAULT_SERVER,
+    DEFAULT_POLICY,
     DEFAULT_TIMEOUT,
     City,
+    Policy,
     Server,
+    Servers,
     Timeout,
     TxId,
     connect,
@@ -35,7 +37,8 @@ def dag(
     city: City,
     depth: Annotated[int, typer.Option(min=1, max=16, help="Steps up and down.")] = 1,
     dot: Annotated[bool, typer.Option("--dot", help="Write Graphviz DOT.")] = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -55,7 +58,7 @@ def dag(
     wanted = parse_id(tx_id, "TX_ID")
 
     async def ask() -> Neighbourhood:
-        async with connect(server, city, timeout) as client:
+        async with connect(Servers(server, policy), city, timeout) as client:
             return await _explore(client, wanted, depth)
 
     graph = asyncio.run(ask())

@@ -49,6 +49,21 @@ ACTIONS: Final = (
     "settlement",
     "anchor",
 )
+OPTIONS: Final = {
+    "data_base64": "--data",
+    "reads": "--read",
+    "writes": "--write",
+    "line": "options",
+}
+"""Where an option is not called as its field is."""
+ACTION_OPTIONS: Final = (
+    "--data",
+    "--transfer",
+    "--candidacy",
+    "--withdrawal",
+    "--witness",
+    "--revoke-witness",
+)
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -142,8 +157,22 @@ def parse_line(line: str | bytes) -> Draft:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, fault["loc"])) or "line"
-        message = fault["msg"].removeprefix("Value error, ")
-        raise InvalidRequest(field, message[:1].lower() + message[1:]) from None
+        raise InvalidRequest(field, _in_words(fault)) from None
+
+
+def _in_words(fault: Any) -> str:
+    """What pydantic found, for people."""
+    match fault:
+        case {"type": "greater_than_equal", "ctx": {"ge": least}}:
+            return f"is at least {least}"
+        case {"type": "less_than", "ctx": {"lt": beyond}}:
+            return f"is at most {beyond - 1}"
+        case {"type": "extra_forbidden"}:
+            return "there is no such field"
+        case {"type": "missing"}:
+            return "is missing"
+    message: str = fault["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
 def from_options(
@@ -196,7 +225,19 @@ def from_options(
     if (file := witness or revoke_witness) is not None:
         public_key = load_public_key(file).hex()
         fields["witness"] = {"public_key": public_key, "revoked": witness is None}
-    return parse_line(json.dumps(fields))
+    try:
+        return parse_line(json.dumps(fields))
+    except InvalidRequest as error:
+        raise _of_option(error) from None
+
+
+def _of_option(error: InvalidRequest) -> InvalidRequest:
+    """The error of the option that a line's field came from."""
+    name, _, part = error.field.partition(".")
+    if name == "line":
+        return InvalidRequest("options", f"give one of {', '.join(ACTION_OPTIONS)} and --jsonl")
+    option = OPTIONS.get(name) or f"--{name.replace('_', '-')}"
+    return InvalidRequest(option, f"{part} {error.detail}" if part else error.detail)
 
 
 def _transfer(option: str) -> dict[str, Any]:

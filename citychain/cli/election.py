@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citychain.cli.options import DEFAULT_SERVER, DEFAULT_TIMEOUT, City, Server, Timeout, connect
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT,
+    City,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+    connect,
+)
 from citychain.cli.output import Json, answers, print_json
 
 if TYPE_CHECKING:
@@ -50,7 +59,8 @@ def show(
             "--genesis", "-g", help="The city's genesis file, instead of the server's word for it."
         ),
     ] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -70,7 +80,7 @@ def show(
 
     trusted = genesis.read_bytes() if genesis else None
     genesis_id, found, recomputed = asyncio.run(
-        _ask(city, epoch, recompute, trusted, server, timeout)
+        _ask(city, epoch, recompute, trusted, Servers(server, policy), timeout)
     )
     record = _record(found) | {"genesis": genesis_id, "recomputed": recomputed}
     if json:
@@ -84,7 +94,7 @@ async def _ask(
     epoch: int | None,
     recompute: bool,
     trusted: bytes | None,
-    server: str,
+    servers: Servers,
     timeout: float,
 ) -> tuple[bytes, Election, bool]:
     """The genesis, the election, and whether it was computed again."""
@@ -92,7 +102,7 @@ async def _ask(
     from citychain.errors import NotFound, VerificationError
     from citychain.genesis import Genesis
 
-    async with connect(server, city, timeout) as client:
+    async with connect(servers, city, timeout) as client:
         info = await client.info()
         genesis = Genesis.from_bytes(trusted or info.genesis_file)
         if genesis.id != info.genesis:

@@ -10,10 +10,12 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import (
-    DEFAULT_SERVER,
+    DEFAULT_POLICY,
     DEFAULT_TIMEOUT,
     City,
+    Policy,
     Server,
+    Servers,
     Timeout,
     connect,
 )
@@ -49,7 +51,8 @@ def make(
     window: Annotated[
         int, typer.Option(min=1, max=1 << 32, help="Rounds within which it has to be sealed.")
     ] = DEFAULT_WINDOW,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -78,7 +81,7 @@ def make(
     subject = key_id(load_key(key).public_key)
 
     async def ask() -> Claim:
-        async with connect(server, city, timeout) as client:
+        async with connect(Servers(server, policy), city, timeout) as client:
             info = await client.info()
             first, anchor = 0, info.genesis
             if info.head.certified_round > 0:
@@ -147,7 +150,8 @@ def submit(
     claim: ClaimFile,
     key: Annotated[Path, typer.Option("--key", "-k", help="The key file of who claims it.")],
     wait: Annotated[Wait, typer.Option(help="The state to wait for.")] = Wait.RECEIVED,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -175,12 +179,12 @@ def submit(
     work = Work(signer, wait, None, json=json, numbered=False)
 
     async def send() -> None:
-        async with connect(server, claimed.city, timeout) as client:
+        async with connect(Servers(server, policy), claimed.city, timeout) as client:
             genesis = (await client.info()).genesis
         if genesis != claimed.genesis:
             detail = f"is {claimed.genesis.hex()}, the server's {claimed.city} is {genesis.hex()}"
             raise InvalidRequest("genesis", detail)
-        await work.run(server, claimed.city, timeout, iter([draft]))
+        await work.run(Servers(server, policy), claimed.city, timeout, iter([draft]))
 
     asyncio.run(send())
     if not work.all_well:

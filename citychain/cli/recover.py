@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import DEFAULT_SERVER, DEFAULT_TIMEOUT, City, Server, Timeout, connect
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT,
+    City,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+    connect,
+)
 from citychain.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
@@ -41,7 +50,8 @@ def recover(
         bool, typer.Option("--force", help="Also where no round waits for its certificate.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -66,9 +76,8 @@ def recover(
 
     operator = load_key(operator_key)
     members = [_member(seat) for seat in seats]
-    asyncio.run(
-        _Recovery(operator, members, force=force, yes=yes, json=json).run(server, city, timeout)
-    )
+    recovery = _Recovery(operator, members, force=force, yes=yes, json=json)
+    asyncio.run(recovery.run(Servers(server, policy), city, timeout))
 
 
 class _Member(NamedTuple):
@@ -116,11 +125,11 @@ class _Recovery:
         self._yes = yes
         self._json = json
 
-    async def run(self, server: str, city: str, timeout: float) -> None:
+    async def run(self, servers: Servers, city: str, timeout: float) -> None:
         from citychain.client.transactions import sign_transaction
         from citychain.genesis import Genesis
 
-        async with connect(server, city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             info = await client.info()
             self._check_operator(Genesis.from_bytes(info.genesis_file))
             status = await client.committee()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from citychain.cli.exits import Exit, failure
-from citychain.cli.options import DEFAULT_SERVER, City, Config, Server
+from citychain.cli.options import DEFAULT_POLICY, City, Config, Policy, Server, Servers
 from citychain.cli.output import Json, log_to_standard_error, print_json, say
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def representative(
             dir_okay=False,
         ),
     ] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -78,7 +79,7 @@ def representative(
                 key=load_key(key),
                 state_dir=state_dir,
                 genesis_file=genesis,
-                server=server,
+                servers=Servers(server, policy),
                 config=config,
                 json=json,
             )
@@ -105,7 +106,7 @@ async def _represent(
     key: SigningKey,
     state_dir: Path,
     genesis_file: Path | None,
-    server: str,
+    servers: Servers,
     config: Path | None,
     json: bool,
 ) -> None:
@@ -115,12 +116,12 @@ async def _represent(
     from citychain.crypto.keys import key_id
 
     core = CoreContainer(settings=load_settings(config))
-    async with core.compute() as compute, connect(server, city, TIMEOUT_SECONDS) as client:
+    async with core.compute() as compute, connect(servers, city, TIMEOUT_SECONDS) as client:
         own = key_id(key.public_key)
         followed = await compute(_followed, state_dir, genesis_file, own)
-        info = await _answer(client.info, server)
+        info = await _answer(client.info, servers)
         genesis = await compute(_keep, state_dir, followed, info.genesis_file, own)
-        status = await _answer(client.committee, server)
+        status = await _answer(client.committee, servers)
         async with open_representative(
             core,
             genesis=genesis,
@@ -133,7 +134,7 @@ async def _represent(
             await running.run()
 
 
-async def _answer(ask: Callable[[], Awaitable[T]], server: str) -> T:
+async def _answer(ask: Callable[[], Awaitable[T]], servers: Servers) -> T:
     """What a server says, which may be away for now: representatives start before it, too."""
     import asyncio
 
@@ -148,7 +149,7 @@ async def _answer(ask: Callable[[], Awaitable[T]], server: str) -> T:
             code, message = failure(error)
             if code is not Exit.UNAVAILABLE:
                 raise
-            say(f"waiting for {server}: {message}")
+            say(f"waiting for {servers}: {message}")
         failures += 1
         await asyncio.sleep(pause_seconds(failures))
 

@@ -16,10 +16,12 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import (
-    DEFAULT_SERVER,
+    DEFAULT_POLICY,
     DEFAULT_TIMEOUT,
     City,
+    Policy,
     Server,
+    Servers,
     Timeout,
     connect,
 )
@@ -103,7 +105,8 @@ def submit(
             "file for each.",
         ),
     ] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -170,7 +173,7 @@ def submit(
         if acknowledgement is not None:
             _check_place(acknowledgement, folder=jsonl is not None)
         work = Work(signer, wait, acknowledgement, json=json, numbered=jsonl is not None)
-        asyncio.run(work.run(server, city, timeout, drafts))
+        asyncio.run(work.run(Servers(server, policy), city, timeout, drafts))
     if not work.all_well:
         raise typer.Exit(Exit.NO)
 
@@ -223,13 +226,13 @@ class Work:
     _line: int = 0
 
     async def run(
-        self, server: str, city: str, timeout: float, drafts: Iterator[Draft | Exception]
+        self, servers: Servers, city: str, timeout: float, drafts: Iterator[Draft | Exception]
     ) -> None:
         """Send everything; then wait."""
         import asyncio
 
         received: dict[bytes, dict[str, Any]] = {}
-        async with connect(server, city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             genesis = (await client.info()).genesis
             while batch := await asyncio.to_thread(lambda: list(islice(drafts, LINES))):
                 signed = await asyncio.to_thread(self._sign, genesis, batch)

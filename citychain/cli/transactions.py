@@ -9,10 +9,12 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import (
-    DEFAULT_SERVER,
+    DEFAULT_POLICY,
     DEFAULT_TIMEOUT,
     City,
+    Policy,
     Server,
+    Servers,
     Timeout,
     TxId,
     connect,
@@ -31,7 +33,8 @@ __all__ = ["get", "receipt", "watch"]
 def get(
     tx_id: TxId,
     city: City,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -51,7 +54,7 @@ def get(
     wanted = parse_id(tx_id, "TX_ID")
 
     async def ask() -> TransactionStatus:
-        async with connect(server, city, timeout) as client:
+        async with connect(Servers(server, policy), city, timeout) as client:
             found = await client.status([wanted])
         if wanted not in found:
             raise NotFound("transaction", tx_id)
@@ -127,7 +130,8 @@ def watch(
     sealed: Annotated[
         bool, typer.Option("--sealed", help="With --author or --all: before approval, too.")
     ] = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -187,7 +191,7 @@ def watch(
         return told == State.APPROVED
 
     async def ask() -> bool:
-        async with connect(server, city, timeout) as client:
+        async with connect(Servers(server, policy), city, timeout) as client:
             if ids:
                 return await follow_each(client)
             state = State.SEALED if sealed else State.APPROVED
@@ -209,7 +213,8 @@ def receipt(
             "--output", "-o", help="The file to write.", show_default="TX_ID.receipt.json"
         ),
     ] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -230,7 +235,7 @@ def receipt(
     wanted = parse_id(tx_id, "TX_ID")
 
     async def ask() -> Receipt:
-        async with connect(server, city, timeout) as client:
+        async with connect(Servers(server, policy), city, timeout) as client:
             await client.wait([wanted])
             return (await client.receipts([wanted]))[wanted]
 

@@ -187,23 +187,23 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ("[]", "line", "object"),
         ("{}", "line", "needs one of data, data_base64, transfer, presence, candidacy,"),
         ('{"data": "a", "candidacy": {"asset": "coin", "stake": 5}}', "line", "needs one of"),
-        ('{"candidacy": {"asset": "coin", "stake": 0}}', "candidacy.stake", "greater"),
-        ('{"withdrawal": {"asset": "coin"}}', "withdrawal.stake", "required"),
+        ('{"candidacy": {"asset": "coin", "stake": 0}}', "candidacy.stake", "is at least 1"),
+        ('{"withdrawal": {"asset": "coin"}}', "withdrawal.stake", "is missing"),
         ('{"witness": {"public_key": "ef"}}', "witness.public_key", "at least 2592"),
         ('{"witness": {"public_key": "xy"}}', "witness.public_key", "valid hex"),
         ('{"recovery": {"from_round": 1, "previous": "' + ID + '", "seats": []}}',
          "recovery.seats", "at least 1"),
         ('{"data": "a", "data_base64": "YQ=="}', "line", "needs one of"),
-        ('{"data": "a", "colour": 1}', "colour", "not permitted"),
+        ('{"data": "a", "colour": 1}', "colour", "no such field"),
         ('{"data": 7}', "data", "string"),
         ('{"data_base64": "a"}', "data_base64", "not base64"),
         ('{"data": "a", "depends_on": ["abcd"]}', "depends_on.0", "at least 32"),
         ('{"data": "a", "depends_on": ["xy"]}', "depends_on.0", "not hexadecimal"),
         ('{"data": "a", "valid_for": "10 minutes"}', "valid_for", "30s, 10m, 2h or 1d"),
         ('{"data": "a", "reads": {"x": "1"}}', "reads.x", "integer"),
-        ('{"data": "a", "writes": {"x": -1}}', "writes.x", "greater"),
+        ('{"data": "a", "writes": {"x": -1}}', "writes.x", "is at least 0"),
         ('{"transfer": {"asset": "coin", "amount": 0, "to": "' + ID + '"}}',
-         "transfer.amount", "greater"),
+         "transfer.amount", "is at least 1"),
     ],
 )  # fmt: skip
 def test_a_wrong_line_names_the_field(line: str, field: str, detail: str) -> None:
@@ -223,10 +223,22 @@ def test_a_wrong_line_names_the_field(line: str, field: str, detail: str) -> Non
         ({"data": "a", "reads": ["hall"]}, "--read"),
         ({"data": "a", "writes": ["hall@x"]}, "--write"),
         ({"data": "a", "writes": ["hall@1", "hall@2"]}, "--write"),
-        ({"data": "a", "valid_for": "soon"}, "valid_for"),
+        ({"data": "a", "valid_for": "soon"}, "--valid-for"),
+        ({"transfer": f"coin:0:{ID}"}, "--transfer"),
+        ({"transfer": f"coin:{1 << 64}:{ID}"}, "--transfer"),
+        ({"data": "a", "reads": [f"hall@{1 << 64}"]}, "--read"),
+        ({"data": "a", "depends_on": ["xyz"]}, "--depends-on"),
+        ({}, "options"),
+        ({"data": "a", "transfer": f"coin:5:{ID}"}, "options"),
     ],
 )
 def test_a_wrong_option_is_named(changed: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         options(**changed)
     assert caught.value.field == field
+
+
+def test_an_amount_out_of_range_is_told_in_words() -> None:
+    for amount, told in ((0, "amount is at least 1"), (1 << 64, f"amount is at most {2**64 - 1}")):
+        with pytest.raises(InvalidRequest, match=f"--transfer: {told}"):
+            options(transfer=f"coin:{amount}:{ID}")

@@ -185,9 +185,9 @@ def test_a_refused_transaction_names_the_field(server: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "one of data"),
-        (["--data", "a", "--transfer", f"coin:1:{UNKNOWN}"], "one of data"),
-        (["--data", "a", "--depends-on", "xyz"], "depends_on.0"),
+        ([], "give one of --data, --transfer"),
+        (["--data", "a", "--transfer", f"coin:1:{UNKNOWN}"], "give one of --data, --transfer"),
+        (["--data", "a", "--depends-on", "xyz"], "--depends-on"),
         (["--data", "@nowhere"], "nowhere"),
         (["--data", "a", "--jsonl", "-"], "--jsonl"),
         (["--jsonl", "nowhere"], "nowhere"),

@@ -41,7 +41,7 @@ async def _audit(directory: Path, slug: str, storage: str) -> dict[str, Any]:
         given=None,
         first=1,
         promise=None,
-        server=None,
+        servers=None,
         timeout=10.0,
         settings=settings,
         progress=False,
