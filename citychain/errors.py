@@ -12,6 +12,7 @@
     │   ├── NotSupported           the city's parts do not offer this
     │   └── Overloaded             try again later
     ├── CityUnavailable            the city could not be opened or is closing
+    │   └── NotLeading             only the server that leads the city can do this
     ├── ServerUnavailable          no server answers, or it is stopping
     ├── ServerError                the server failed: its log explains the error id
     ├── StorageError               a storage backend could not do what it promised
@@ -50,6 +51,7 @@ __all__ = [
     "InvalidSignature",
     "LeaseLost",
     "NotFound",
+    "NotLeading",
     "NotSupported",
     "Overloaded",
     "PluginError",
@@ -145,6 +147,17 @@ class CityUnavailable(CitychainError):
         self.city = city
         self.error_id = error_id
         self.retry_after = retry_after
+
+
+class NotLeading(CityUnavailable):
+    """Raised where several servers share a city, by one that does not lead it, for what only the
+    leading one can do: try the others, or again."""
+
+    def __init__(self, city: str, retry_after: timedelta) -> None:
+        super().__init__(city, "", retry_after)
+
+    def __str__(self) -> str:
+        return f"another server leads city {self.city}: send it there"
 
 
 class ServerUnavailable(CitychainError):

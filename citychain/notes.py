@@ -16,17 +16,25 @@ order of round::
     accusation/<key id hex> envelope of the transaction that is to bring the conflict into the
                             ledger
     accused/<key id hex>    id of that transaction, which is approved
+    relayed-votes/<slot, 1 hexadecimal digit>/<key id hex>
+                            round 8, checkpoint hash 32, signature 4,627 of the key's latest votes
+                            that came to a server which does not lead the city; the slot is one of
+                            that server's name, and servers can share it
+    relayed-objection/<slot>/<key id hex>
+                            its latest objection there: round 8 | checkpoint hash 32 | check: length
+                            1, UTF-8 | detail: length 2, UTF-8 | signature 4,627
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from citychain.layout import Reader
-from citychain.types import CastVote, ConflictingVotes, Vote
+from citychain.types import CastVote, ConflictingVotes, Objection, Vote
 
 __all__ = [
     "ACCUSATION",
@@ -37,15 +45,24 @@ __all__ = [
     "LATE_VOTES",
     "LATE_VOTES_MAX",
     "RECOVERY",
+    "RELAYED_OBJECTION",
+    "RELAYED_VOTES",
+    "RELAYED_VOTES_MAX",
     "RecoveryNote",
     "conflict_bytes",
     "decode_conflict",
     "decode_late_votes",
     "decode_recovery",
+    "decode_relayed_objection",
+    "decode_relayed_votes",
     "late_votes_bytes",
     "late_votes_name",
     "recovery_bytes",
     "recovery_name",
+    "relay_slot",
+    "relayed_name",
+    "relayed_objection_bytes",
+    "relayed_votes_bytes",
     "round_name",
     "round_of",
 ]
@@ -56,11 +73,15 @@ LATE_VOTES: Final = "late-votes/"
 CONFLICT: Final = "conflict/"
 ACCUSATION: Final = "accusation/"
 ACCUSED: Final = "accused/"
+RELAYED_VOTES: Final = "relayed-votes/"
+RELAYED_OBJECTION: Final = "relayed-objection/"
 
 LATE_ROUNDS: Final = 32
 """So many of the latest certified rounds have a place for late votes."""
 LATE_VOTES_MAX: Final = 225
 """In one note: a note has at most 1 MiB."""
+RELAYED_VOTES_MAX: Final = 16
+"""In one note: more than the rounds that wait for their certificates."""
 
 
 class RecoveryNote(NamedTuple):
@@ -165,3 +186,73 @@ def decode_conflict(note: bytes) -> ConflictingVotes:
     ]
     reader.end()
     return ConflictingVotes(public_key, *votes)
+
+
+def relay_slot(server: str) -> str:
+    """The slot of a server's name: names are many, one for each start of a server."""
+    return hashlib.sha256(server.encode()).hexdigest()[0]
+
+
+def relayed_name(kind: str, slot: str, key_id: bytes) -> str:
+    """Name of the note of what a key sent by way of a server."""
+    return f"{kind}{slot}/{key_id.hex()}"
+
+
+def relayed_votes_bytes(votes: Sequence[CastVote]) -> bytes:
+    """Votes of one key, the latest `RELAYED_VOTES_MAX` of them."""
+    return b"".join(
+        vote.round.to_bytes(8, "big") + vote.checkpoint_hash + vote.vote.signature
+        for vote in votes[-RELAYED_VOTES_MAX:]
+    )
+
+
+def decode_relayed_votes(name: str, note: bytes) -> list[CastVote]:
+    """What `relayed_votes_bytes` made for the note of this name.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    signer, reader = _signer(name), Reader(note, "relayed votes")
+    votes = [
+        CastVote(reader.integer(8), reader.take(32), Vote(signer, reader.take(SIGNATURE_BYTES)))
+        for _ in range(len(note) // (8 + 32 + SIGNATURE_BYTES))
+    ]
+    reader.end()
+    return votes
+
+
+def relayed_objection_bytes(objection: Objection) -> bytes:
+    """See the layout above."""
+    check, detail = objection.check.encode(), objection.detail.encode()
+    return b"".join(
+        (
+            objection.round.to_bytes(8, "big"),
+            objection.checkpoint_hash,
+            len(check).to_bytes(1, "big") + check,
+            len(detail).to_bytes(2, "big") + detail,
+            objection.signature,
+        )
+    )
+
+
+def decode_relayed_objection(name: str, note: bytes) -> Objection:
+    """What `relayed_objection_bytes` made for the note of this name.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(note, "relayed objection")
+    objection = Objection(
+        reader.integer(8),
+        reader.take(32),
+        reader.text(1),
+        reader.text(2),
+        _signer(name),
+        reader.take(SIGNATURE_BYTES),
+    )
+    reader.end()
+    return objection
+
+
+def _signer(name: str) -> bytes:
+    return bytes.fromhex(name.rpartition("/")[2])

@@ -526,9 +526,10 @@ def resumes(step: ConsensusStep) -> Callable[[], Awaitable[None]] | None:
     """What a step that remembers anything of the ledger offers besides, ``resume``; it is asked,
     not inspected.
 
-    Awaited before a server begins to seal a city's rounds: other servers may have sealed and
-    approved rounds since the step was last asked to, so what it knows of the ledger is to be read
-    anew. Nothing is being approved meanwhile.
+    Awaited before a server begins to seal a city's rounds, when it has ceased to, and while it
+    does not where another one may have changed the committee: what the step knows of the ledger is
+    to be read anew when it is next asked, and what it does by itself ends. No round is being
+    judged or approved meanwhile.
     """
     offered = getattr(step, "resume", None)
     return cast("Callable[[], Awaitable[None]]", offered) if callable(offered) else None

@@ -18,6 +18,7 @@ from citychain.city.approver import Approver
 from citychain.city.lease import Lease
 from citychain.city.pickup import PickUp
 from citychain.city.pool import PendingPool
+from citychain.city.relay import RelayReader
 from citychain.city.replay import Replay, held_since
 from citychain.city.retry import pause_seconds
 from citychain.city.sealing import stored_round
@@ -34,7 +35,9 @@ from citychain.ports import (
     ConsensusStep,
     DagHandler,
     StoredRound,
+    SupportsVotes,
     resumes,
+    takes_votes,
 )
 from citychain.types import SealedRound
 
@@ -70,6 +73,11 @@ class LeadingParts:
     """Makes one; where nobody votes nobody is accused."""
     on_sealed: Callable[[str, SealedRound], None]
     on_approved: Callable[[str, StoredRound], None]
+
+    @property
+    def resume(self) -> Callable[[], Awaitable[None]] | None:
+        """See `citychain.ports.resumes`."""
+        return resumes(self.consensus)
 
 
 class _Stopped(Exception):
@@ -150,20 +158,36 @@ class Leading:
                 group.create_task(self._sequencer.run())
                 if parts.shared:
                     group.create_task(self._pick_up_until_draining())
+                    if (step := takes_votes(parts.consensus)) is not None:
+                        group.create_task(self._relay_reader(step).run())
                 if parts.accuser is not None:
                     group.create_task(self._accuse(parts.accuser()))
         except* _Stopped:
             pass
         finally:
             self._ended.set()
+            # What the step does by itself, such as keeping a recovery, is for a leader to do.
+            if parts.shared and parts.resume is not None:
+                await parts.resume()
+
+    def _relay_reader(self, step: SupportsVotes) -> RelayReader:
+        parts = self._parts
+        return RelayReader(
+            slug=parts.slug,
+            step=step,
+            storage=parts.storage,
+            standing=parts.standing,
+            watchers=parts.watchers,
+            clock=parts.clock,
+        )
 
     async def prepare(self) -> None:
         """Take up the thread where storage has it."""
         parts = self._parts
         await self._catch_up()
         parts.state.forget()
-        if (resume := resumes(parts.consensus)) is not None:
-            await resume()
+        if parts.resume is not None:
+            await parts.resume()
         if parts.replay is not None:
             await parts.replay.resume(parts.storage)
         held: dict[bytes, int] = {}

@@ -25,6 +25,7 @@ from citychain.city.leading import Leading, LeadingParts
 from citychain.city.lease import Lease, acquire
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.proofs import ProofMaker
+from citychain.city.relay import SharedVoting
 from citychain.city.replay import Replay
 from citychain.city.standing import Standing
 from citychain.city.state import LedgerState
@@ -42,6 +43,7 @@ from citychain.ports import (
     DagHandler,
     StoredRound,
     SupportsVotes,
+    resumes,
     takes_votes,
 )
 from citychain.receipt import Receipt
@@ -101,7 +103,6 @@ class City:
         self._genesis = genesis
         self._storage = storage
         self._shared = shared
-        self._consensus = consensus
         self._clock = clock
         self._holder = holder
         self._ttl = lease
@@ -128,6 +129,18 @@ class City:
             holder=holder,
             ttl=lease,
         )
+        self._voting = takes_votes(consensus)
+        if self._voting is not None and shared:
+            self._voting = SharedVoting(
+                slug=slug,
+                step=self._voting,
+                resume=resumes(consensus),
+                storage=storage,
+                standing=self._standing,
+                clock=clock,
+                server=holder,
+                leads=lambda: self.leads,
+            )
         self._leading_parts = LeadingParts(
             slug=slug,
             genesis=genesis,
@@ -325,7 +338,7 @@ class City:
     @property
     def voting(self) -> SupportsVotes | None:
         """See `CityHandler.voting`."""
-        return takes_votes(self._consensus)
+        return self._voting
 
     async def head(self) -> Head:
         """See `CityHandler.head`."""

@@ -90,6 +90,8 @@ def _ours(details: _Details) -> Exception:
     if reason == "CITY_UNAVAILABLE":
         city = details.info.metadata.get("city", "")
         return errors.CityUnavailable(city, error_id, retry_after)
+    if reason == "NOT_LEADING":
+        return errors.NotLeading(details.info.metadata.get("city", ""), retry_after)
     if reason == "SERVER_STOPPING":
         return errors.ServerUnavailable(details.message)
     if reason == "STORAGE_FAILED":

@@ -146,6 +146,15 @@ class VoteBox:
     def _seat(self, tally: Tally) -> None:
         tally.seat(self._recoveries.in_office(tally.round, tally.named))
 
+    def _learn(self, certified_round: int) -> None:
+        """What storage has certificates of is certified, on whichever server."""
+        self._certified_round = certified_round
+        waiting = [tally for tally in self._tallies.values() if not tally.certified]
+        for tally in waiting:
+            tally.certified = tally.round <= certified_round
+        if any(tally.certified for tally in waiting):
+            self._forget()
+
     def _forget(self) -> None:
         """Let go of certified rounds that are too old for late votes."""
         certified = [number for number, tally in self._tallies.items() if tally.certified]
@@ -167,7 +176,8 @@ class VoteBox:
                 self._seat(tally)
 
     async def resume(self) -> None:
-        """See `citychain.ports.resumes`: rounds, recoveries and conflicts are read anew."""
+        """See `citychain.ports.resumes`: rounds, recoveries and conflicts are read anew, and
+        recoveries that could not be kept yet are given up."""
         await self.close()
         self._closed = False
         async with self._loading:
@@ -242,8 +252,9 @@ class VoteBox:
     async def committee(self) -> CommitteeStatus:
         """See `citychain.ports.SupportsVotes.committee`."""
         await self._load()
-        tally = await self._waiting()
         head = await self._storage.head()
+        self._learn(head.certified_round)
+        tally = await self._waiting()
         return CommitteeStatus(
             round=tally.round,
             members=[
@@ -318,7 +329,7 @@ class VoteBox:
         if not numbers:
             return
         head = await self._storage.head()
-        self._certified_round = head.certified_round
+        self._learn(head.certified_round)
         first = head.certified_round + 1
         # One of these can elect who certifies the next: none is left out.
         last = min(max(numbers), head.round, head.certified_round + AHEAD_ROUNDS)
@@ -391,6 +402,9 @@ class VoteBox:
                 return
             self._unkept.clear()
             try:
+                for one in taken.values():
+                    if isinstance(one, Tally):
+                        await self._add_kept(one)
                 await self._storage.keep(
                     {
                         name: notes.late_votes_bytes(one.round, one.late)
@@ -402,6 +416,12 @@ class VoteBox:
             except BaseException:
                 self._unkept = taken | self._unkept
                 raise
+
+    async def _add_kept(self, tally: Tally) -> None:
+        """Add the late votes that another server kept."""
+        for signer, signature in (await self._late_votes(tally.round)).items():
+            if signer not in tally.votes:
+                tally.add(signer, signature)
 
     def _voted(self, signer: bytes, round: int) -> None:
         self._last_rounds[signer] = max(round, self._last_rounds.get(signer, 0))

@@ -86,6 +86,7 @@ ERRORS: Final[Mapping[type[Exception], Row]] = {
     errors.NotSupported: Row(_Code.FAILED_PRECONDITION, "NOT_SUPPORTED"),
     errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, "OVERLOADED", _SECOND),
     errors.CityUnavailable: Row(_Code.UNAVAILABLE, "CITY_UNAVAILABLE", _SECOND),
+    errors.NotLeading: Row(_Code.UNAVAILABLE, "NOT_LEADING", _SECOND),
     errors.ServerUnavailable: Row(_Code.UNAVAILABLE, "SERVER_STOPPING", timedelta()),
     errors.StorageError: _STORAGE,
     errors.RoundTaken: _STORAGE,

@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from city.sharing import Servers
+from storage.shared_memory import SHARED
 
 from citychain.city.directory import CityDirectory
 from citychain.client.keys import create_key
 from citychain.config import Settings
 from citychain.containers import CoreContainer, Overrides, open_directory
 from citychain.ports import Clock
+from citychain.testing.conformance._city_installed import install
+
+
+@pytest.fixture
+async def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Servers]:
+    """Servers of one city over one storage."""
+    install(monkeypatch, tmp_path / "site", [], [SHARED])
+    servers = Servers(tmp_path)
+    yield servers
+    await servers.close()
+
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
 

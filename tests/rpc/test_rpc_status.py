@@ -43,6 +43,7 @@ def instances() -> list[errors.CitychainError]:
         errors.NotFound: errors.NotFound("city", "kanazwa", ("kanazawa", "washington, d.c.")),
         errors.Overloaded: errors.Overloaded("full", timedelta(milliseconds=250)),
         errors.CityUnavailable: errors.CityUnavailable("kanazawa", "abc123", timedelta(seconds=9)),
+        errors.NotLeading: errors.NotLeading("kanazawa", timedelta(seconds=1)),
         errors.ServerError: errors.ServerError(SECRET, "x"),
         errors.RoundTaken: errors.RoundTaken(3),
         errors.LeaseLost: errors.LeaseLost(3),
