@@ -19,7 +19,7 @@ from citychain.genesis import Genesis
 from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.types import Delivery, Handover, Rejection, Remittance
 
-__all__ = ["Shown", "shown_by", "verify_checkpoint", "verify_receipt"]
+__all__ = ["Shown", "forget", "shown_by", "verify_checkpoint", "verify_receipt"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -150,8 +150,18 @@ class _Remembered(Generic[K, V]):
             if len(self._items) > self._size:
                 self._items.popitem(last=False)
 
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+
 
 _SHOWN: Final[_Remembered[tuple[bytes, bytes], Shown | str]] = _Remembered(SHOWN_MAX)
 _VERIFIERS: Final[_Remembered[tuple[bytes, tuple[Handover, ...]], _SharedVerifier]] = _Remembered(
     VERIFIERS_MAX
 )
+
+
+def forget() -> None:
+    """Remember nothing, as a process that begins."""
+    _SHOWN.clear()
+    _VERIFIERS.clear()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange.towns import AUTHORS, OPERATOR, Town, town_genesis
+from exchange.towns import AUTHORS, OPERATOR, Town, peered, town_genesis
 from proven import Proven
 
 from citychain._native.transactions import Transaction
@@ -291,10 +291,12 @@ async def test_a_long_genesis_is_put_together_of_its_pieces(compute: Executor) -
 
 
 async def test_whoever_repeats_the_round_refuses_what_a_sequencer_let_in(
-    towns: list[Town], monkeypatch: pytest.MonkeyPatch
+    compute: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aomori, beppu, _ = towns
+    aomori, beppu = await peered(Town("aomori", compute), Town("beppu", compute))
     remittance = await sent(aomori, beppu)
+    assert await beppu.codes(await beppu.delivery(aomori, remittance, amount=11)) == ["WRONG_PROOF"]
+    await beppu.replay()
     false = await beppu.delivery(aomori, remittance, amount=1_000_000)
 
     async def blind(*_: object) -> dict[int, Rejection]:
@@ -303,9 +305,9 @@ async def test_whoever_repeats_the_round_refuses_what_a_sequencer_let_in(
     with monkeypatch.context() as patched:
         patched.setattr(sealing.exchange, "judge", blind)
         assert await beppu.codes(false) == [""]
-    with pytest.raises(InvalidRound) as caught:
+    with pytest.raises(InvalidRound, match="WRONG_PROOF") as caught:
         await beppu.replay()
-    assert (caught.value.round, caught.value.check) == (1, "verdict")
+    assert (caught.value.round, caught.value.check) == (3, "verdict")
 
 
 async def test_a_proof_is_judged_the_same_whatever_was_judged_before(towns: list[Town]) -> None:

@@ -14,7 +14,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.dag.sealed_rounds import SealedRounds
 from citychain.exchange import proof
 from citychain.genesis import Genesis
-from citychain.ports import Compute, ConsensusStep
+from citychain.ports import Compute, ConsensusStep, StoredRound
 from citychain.receipt import Receipt
 from citychain.storage.memory import MemoryCity
 from citychain.testing.clock import FakeClock
@@ -70,6 +70,7 @@ class Town:
         self.rounds = Rounds(genesis, compute, storage=storage)
         self.genesis = genesis
         self.id = self.genesis.id
+        self.uncertified: list[StoredRound] = []
         self.reopen()
 
     def reopen(self) -> None:
@@ -82,11 +83,12 @@ class Town:
     def sign(self, key: SigningKey, action: Action) -> Transaction:
         return self.rounds.sign(key, action)
 
-    async def close(self, *new: Transaction) -> list[Rejection | None]:
+    async def close(self, *new: Transaction, certify: bool = True) -> list[Rejection | None]:
         """Close a round with these and certify it; the verdict of each."""
         played = await self.rounds.seal(self.dag, self.step, new)
-        stored = stored_round(played.sealed)
-        await self.rounds.storage.certify([await self.step.approve(stored)])
+        self.uncertified.append(stored_round(played.sealed))
+        if certify:
+            await self.certify()
         verdicts = dict(
             zip(
                 (item.tx_id for item in played.sealed.transactions),
@@ -95,6 +97,12 @@ class Town:
             )
         )
         return [verdicts[item.tx_id] for item in new]
+
+    async def certify(self) -> None:
+        """Certify all rounds that are not yet."""
+        for stored in self.uncertified:
+            await self.rounds.storage.certify([await self.step.approve(stored)])
+        self.uncertified.clear()
 
     async def codes(self, *new: Transaction) -> list[str]:
         """Close a round with these; the code of each, empty if it is approved."""
