@@ -30,7 +30,7 @@ from citychain.errors import (
     InvalidReceipt,
     VerificationError,
 )
-from citychain.genesis import Genesis
+from citychain.genesis import Genesis, escrow_account, stake_account
 from citychain.receipt import ReceiptVerifier
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages import parse_receipt
@@ -132,6 +132,11 @@ def test_ids() -> None:
     account = ids["stake_account"]
     owner = bytes.fromhex(account["key_id"])
     assert primitives.sha256(b"citychain/stake/v1\0", owner).hex() == account["id"]
+    assert stake_account(owner).hex() == account["id"]
+    account = ids["escrow_account"]
+    city = bytes.fromhex(account["city"])
+    assert primitives.sha256(b"citychain/escrow/v1\0", city).hex() == account["id"]
+    assert escrow_account(city).hex() == account["id"]
 
 
 @each("nodes")

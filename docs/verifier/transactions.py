@@ -16,7 +16,7 @@ from primitives import (
     signed,
     tx_id,
 )
-from wire import ACTIONS, U64, parse
+from wire import ACTIONS, BETWEEN_CITIES, U64, parse
 
 
 def parse_envelope(data):
@@ -94,11 +94,33 @@ def check_action(name, action, rule):
         for which in ("firstSignature", "secondSignature"):
             rule(len(action[which]) == SIGNATURE_BYTES, "signature")
         rule(action["firstHash"] != action["secondHash"], "second_hash")
+    elif name in BETWEEN_CITIES:
+        check_between_cities(action, rule)
     else:
         rule(action["fromRound"] >= 1, "from_round")
         rule(len(action["previous"]) == 32 and action["seats"], "recovery")
         keyed(action["seats"], 256, rule)
         rule(all(1 <= seat["stake"] < 1 << 63 for seat in action["seats"]), "stake")
+
+
+def check_between_cities(action, rule):
+    """Of a field of one name the rule is the same in each of them."""
+    for field, value in action.items():
+        if field in ("city", "to", "txId", "payer"):
+            rule(len(value) == 32, field)
+        elif field in ("proof", "genesisFile"):
+            rule(len(value) >= 1, field)
+        elif field == "amount":
+            rule(value >= 1, field)
+    require(len(action.get("genesisFile", b"")) <= 256 << 10, "TOO_LARGE", "genesis_file")
+    if "checkpoint" in action:
+        rule(len(action["checkpoint"]) >= 42, "checkpoint")
+        require(len(action["checkpoint"]) <= 128 << 10, "TOO_LARGE", "checkpoint")
+    if "refusalCode" in action:
+        code, reason = action["refusalCode"], action["refusalReason"]
+        rule(re.fullmatch("[A-Z0-9_]{0,32}", code), "refusal_code")
+        rule(code or not reason, "refusal_reason")
+        require(len(reason.encode()) <= 255, "TOO_LARGE", "refusal_reason")
 
 
 def keyed(entries, most, rule):

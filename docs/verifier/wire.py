@@ -31,7 +31,8 @@ MESSAGES = {
     "5 validUntilMs uint64?, 6 dependsOn bytes*, 7 reads ObjectRead*, 8 writes ObjectWrite*, "
     "16 data Data?, 17 transfer Transfer?, 18 presence Presence?, 19 candidacy Candidacy?, "
     "20 withdrawal Candidacy?, 21 witness Witness?, 22 equivocation Equivocation?, "
-    "23 recovery Recovery?",
+    "23 recovery Recovery?, 24 peer Peer?, 25 remittance Remittance?, 26 delivery Delivery?, "
+    "27 settlement Settlement?, 28 anchor Anchor?",
     "ObjectRead": "1 object string, 2 version uint64",
     "ObjectWrite": "1 object string, 2 expectedVersion uint64",
     "Data": "1 contentType string, 2 content bytes",
@@ -44,8 +45,20 @@ MESSAGES = {
     "4 firstSignature bytes, 5 secondHash bytes, 6 secondSignature bytes",
     "Recovery": "1 fromRound uint64, 2 previous bytes, 3 seats CommitteeSeat*",
     "CommitteeSeat": "1 keyId bytes, 2 stake uint64",
+    "Peer": "1 genesisFile bytes",
+    "Remittance": "1 asset string, 2 city bytes, 3 to bytes, 4 amount uint64",
+    "Delivery": "1 city bytes, 2 txId bytes, 3 asset string, 4 to bytes, 5 amount uint64, "
+    "6 proof bytes, 7 refusalCode string, 8 refusalReason string",
+    "Settlement": "1 txId bytes, 2 payer bytes, 3 city bytes, 4 asset string, 5 amount uint64, "
+    "6 returned bool, 7 proof bytes",
+    "Anchor": "1 city bytes, 2 checkpoint bytes, 3 proof bytes",
 }
-ACTIONS = ("data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation")
+BETWEEN_CITIES = ("peer", "remittance", "delivery", "settlement", "anchor")
+# A handover has a recovery too, in another message; so it stands apart.
+ACTIONS = (
+    *("data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation"),
+    *BETWEEN_CITIES,
+)
 ONE_OF = ({"publicKey", "keyId"}, {*ACTIONS, "recovery"})
 SCHEMAS = {
     name: [

@@ -30,12 +30,12 @@ U64_MAX = (1 << 64) - 1
 
 
 def ids(city: Ledger) -> bytes:
-    """Keys, transactions, stake accounts, a genesis."""
+    """Keys, transactions, stake and escrow accounts, a genesis."""
     genesis = city.genesis.to_bytes()
     content = body("amy", city.genesis.id)
     return to_file(
         {
-            "about": "Ids: of keys, transactions, stake accounts and a genesis file.",
+            "about": "Ids: of keys, transactions, stake and escrow accounts and a genesis file.",
             "genesis": {"file": genesis.decode(), "id": Genesis.id_of(genesis).hex()},
             "key": {
                 "seed": hashlib.sha256(b"citychain vectors: amy").hexdigest(),
@@ -46,6 +46,10 @@ def ids(city: Ledger) -> bytes:
             "stake_account": {
                 "key_id": id_of("amy").hex(),
                 "id": hashlib.sha256(b"citychain/stake/v1\0" + id_of("amy")).hexdigest(),
+            },
+            "escrow_account": {
+                "city": city.genesis.id.hex(),
+                "id": hashlib.sha256(b"citychain/escrow/v1\0" + city.genesis.id).hexdigest(),
             },
         }
     )

@@ -112,7 +112,43 @@ def _actions(genesis: bytes) -> dict[str, dict[str, Any]]:
                 seats=[_seat("ann", 1), _seat("ben", (1 << 63) - 1)],
             )
         },
+        "peer": {"peer": pb.Peer(genesis_file=b'{"network":"test","city":"nara"}')},
+        "remittance": {
+            "remittance": pb.Remittance(
+                asset="coin", city=digest("nara"), to=id_of("bob"), amount=U64_MAX
+            )
+        },
+        "delivery": {"delivery": _delivery()},
+        "refusing delivery": {
+            "delivery": _delivery(refusal_code="F" * 32, refusal_reason="é" * 127 + "!")
+        },
+        "settlement": {
+            "settlement": pb.Settlement(
+                tx_id=digest("remittance"),
+                payer=id_of("ann"),
+                city=digest("nara"),
+                asset="coin",
+                amount=1,
+                returned=True,
+                proof=b"proof",
+            )
+        },
+        "anchor": {
+            "anchor": pb.Anchor(city=digest("nara"), checkpoint=bytes(42), proof=b"proof")
+        },
     }
+
+
+def _delivery(**fields: Any) -> pb.Delivery:
+    return pb.Delivery(
+        city=digest("nara"),
+        tx_id=digest("remittance"),
+        asset="coin",
+        to=id_of("bob"),
+        amount=1,
+        proof=b"proof",
+        **fields,
+    )
 
 
 def _seat(owner: str, stake: int) -> pb.CommitteeSeat:
@@ -188,15 +224,16 @@ def _bad_bodies(genesis: bytes) -> list[tuple[str, str, str, dict[str, Any]]]:
     actions = _actions(genesis)
 
     def of(action: str, **fields: Any) -> dict[str, Any]:
-        message = type(actions[action][action])()
-        message.CopyFrom(actions[action][action])
+        [(field, known)] = actions[action].items()
+        message = type(known)()
+        message.CopyFrom(known)
         for name, value in fields.items():
             if isinstance(value, list):
                 message.ClearField(name)
                 getattr(message, name).extend(value)
             else:
                 setattr(message, name, value)
-        return {action: message}
+        return {field: message}
 
     data = {"data": pb.Data()}
     witness = actions["presence"]["presence"].witnesses[0]
@@ -240,12 +277,40 @@ def _bad_bodies(genesis: bytes) -> list[tuple[str, str, str, dict[str, Any]]]:
         ),
         ("recovery", "a seat without stake", of("recovery", seats=[_seat("ann", 0)])),
         ("recovery", "a stake of 2^63", of("recovery", seats=[_seat("ann", 1 << 63)])),
+        ("peer", "no file", of("peer", genesis_file=b"")),
+        ("remittance", "no asset", of("remittance", asset="")),
+        ("remittance", "a short city", of("remittance", city=bytes(31))),
+        ("remittance", "to nobody", of("remittance", to=b"")),
+        ("remittance", "nothing", of("remittance", amount=0)),
+        ("delivery", "a long city", of("delivery", city=bytes(33))),
+        ("delivery", "a short id", of("delivery", tx_id=bytes(31))),
+        ("delivery", "capitals", of("delivery", asset="Coin")),
+        ("delivery", "to nobody", of("delivery", to=b"")),
+        ("delivery", "nothing", of("delivery", amount=0)),
+        ("delivery", "no proof", of("delivery", proof=b"")),
+        ("delivery", "a reason without a code", of("delivery", refusal_reason="full")),
+        ("refusing delivery", "a code of 33", of("refusing delivery", refusal_code="F" * 33)),
+        ("refusing delivery", "a small letter", of("refusing delivery", refusal_code="f")),
+        ("settlement", "a short id", of("settlement", tx_id=bytes(31))),
+        ("settlement", "no payer", of("settlement", payer=b"")),
+        ("settlement", "a long city", of("settlement", city=bytes(33))),
+        ("settlement", "no asset", of("settlement", asset="")),
+        ("settlement", "nothing", of("settlement", amount=0)),
+        ("settlement", "no proof", of("settlement", proof=b"")),
+        ("anchor", "a short city", of("anchor", city=bytes(31))),
+        ("anchor", "41 bytes of a checkpoint", of("anchor", checkpoint=bytes(41))),
+        ("anchor", "no proof", of("anchor", proof=b"")),
     ]
     reads = [pb.ObjectRead(object=f"o{number}") for number in range(17)]
     too_large: list[tuple[str, str, dict[str, Any]]] = [
         ("full", "17 reads", {"reads": reads, **data}),
         ("full", "an object of 129 bytes", {"reads": [pb.ObjectRead(object="o" * 129)], **data}),
         ("full", "a type of 65 bytes", {"data": pb.Data(content_type="t" * 65)}),
+        (
+            "refusing delivery",
+            "a reason of 256 bytes",
+            of("refusing delivery", refusal_reason="é" * 128),
+        ),
     ]
     return [(good, name, "MALFORMED", fields) for good, name, fields in malformed] + [
         (good, name, "TOO_LARGE", fields) for good, name, fields in too_large
