@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from citychain._native.transactions import Transaction
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "EXCHANGE_ACTIONS",
     "CityContext",
     "CityStorage",
     "Clock",
@@ -70,6 +71,7 @@ __all__ = [
     "SupportsVotes",
     "knows_servers",
     "resumes",
+    "settled_actions",
     "takes_votes",
 ]
 
@@ -403,8 +405,16 @@ def knows_servers(backend: StorageBackend) -> SupportsServers | None:
 # --- DAG --------------------------------------------------------------------
 
 
+EXCHANGE_ACTIONS: Final = frozenset(("peer", "remittance", "delivery", "settlement", "anchor"))
+"""Actions that another city has a part in."""
+
+
 class DagHandler(Protocol):
-    """Decides order, validity and parents of a city's transactions. Pure."""
+    """Decides order, validity and parents of a city's transactions. Pure.
+
+    What is between cities it is only given if it says that it settles that: see
+    `settled_actions`.
+    """
 
     async def decide(
         self,
@@ -427,6 +437,17 @@ class DagHandler(Protocol):
         Each candidate is in the result once, sealed or held, and a held one is
         sealed within `Genesis.hold_rounds` rounds.
         """
+
+
+def settled_actions(rule: DagHandler) -> frozenset[str]:
+    """Which of `EXCHANGE_ACTIONS` a rule settles, as docs/protocol.md, section 10, says.
+
+    They are in its attribute ``settles``. Without one it settles none, and transactions with
+    such an action are refused before it sees them: it would approve that amounts leave for
+    another city, or come from there, and move nothing. `citychain.LedgerRules` settles all.
+    """
+    settles = getattr(rule, "settles", None)
+    return settles & EXCHANGE_ACTIONS if isinstance(settles, frozenset) else frozenset()
 
 
 # --- consensus --------------------------------------------------------------

@@ -34,7 +34,9 @@ from consensus.model_city import (
     witness,
 )
 from consensus.traffic import OPTIONS, drive
+from exchange.aloof import Aloof
 from exchange.disbelieved import disbelieved
+from exchange.towns import Town
 
 from citychain._native import settle
 from citychain.compute import Executor
@@ -273,9 +275,17 @@ async def between_cities(new_city: NewCity) -> list[Rejection]:
     return [verdict for verdict in settled.verdicts if verdict]
 
 
+async def unsettled(_: NewCity) -> list[Rejection]:
+    async with Executor(2) as compute:
+        town = Town("aomori", compute)
+        town.dag = Aloof(town.rounds.context())
+        verdicts = await town.close(town.peer(Town("beppu", compute)))
+        return [verdict for verdict in verdicts if verdict]
+
+
 async def test_each_row_is_met_and_no_reason_is_unknown(new_city: NewCity) -> None:
     met: set[Row] = set()
-    for scene in (places, witnesses, stakes, offices, beliefs, settling, between_cities):
+    for scene in (places, witnesses, stakes, offices, beliefs, settling, between_cities, unsettled):
         for rejection in await scene(new_city):
             found = matching(rejection)
             assert found, rejection

@@ -19,6 +19,7 @@ from citychain.crypto import merkle
 from citychain.errors import ConsensusError
 from citychain.exchange import judge as exchange
 from citychain.ports import (
+    EXCHANGE_ACTIONS,
     Compute,
     ConsensusStep,
     DagHandler,
@@ -26,6 +27,7 @@ from citychain.ports import (
     RoundContext,
     StateView,
     StoredRound,
+    settled_actions,
 )
 from citychain.types import (
     Decision,
@@ -86,7 +88,7 @@ async def decide_round(
     """
     transactions = candidates.transactions
     judgement = await consensus.judge(context, transactions, state)
-    refused, foreign = await compute(_sorted_out, transactions, judgement)
+    refused, foreign = await compute(_sorted_out, transactions, judgement, settled_actions(dag))
     refused |= await exchange.judge(context.genesis, operator, foreign, state, compute)
     decision = await dag.decide(context, transactions, candidates.held_since, refused, state)
     _check_decision(decision, transactions, refused)
@@ -107,7 +109,7 @@ async def decide_round(
 
 
 def _sorted_out(
-    transactions: Sequence[Transaction], judgement: Judgement
+    transactions: Sequence[Transaction], judgement: Judgement, settled: frozenset[str]
 ) -> tuple[dict[int, Rejection], dict[int, Transaction]]:
     """What is refused, and what is left to judge of that which other cities have a part in."""
     refused = {}
@@ -115,9 +117,12 @@ def _sorted_out(
     for index, transaction in enumerate(transactions):
         if (action := transaction.action) in PLAIN_ACTIONS:
             continue
-        if action in exchange.ACTIONS:
+        if action in settled:
             if index not in judgement.refused:
                 foreign[index] = transaction
+        elif action in EXCHANGE_ACTIONS:
+            reason = f"this city's rule knows no {action}"
+            refused[index] = Rejection("UNSUPPORTED_ACTION", reason)
         elif action not in judgement.actions:
             reason = f"this city's consensus knows no {action}"
             refused[index] = Rejection("UNSUPPORTED_ACTION", reason)

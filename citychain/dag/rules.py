@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from citychain._native import settle
 from citychain._native.transactions import Transaction
 from citychain.errors import ConsensusError
-from citychain.ports import CityContext, RoundContext, StateView
+from citychain.ports import EXCHANGE_ACTIONS, CityContext, RoundContext, StateView
 from citychain.types import Decision, Parent, Rejection, SealedNode
 
 __all__ = ["LedgerRules"]
@@ -24,6 +25,10 @@ class LedgerRules(ABC):
     Args:
         city: The city it decides for.
     """
+
+    settles: ClassVar[frozenset[str]] = EXCHANGE_ACTIONS
+    """See `citychain.ports.settled_actions`. A subclass whose ``decide`` does not call the one
+    here says otherwise."""
 
     def __init__(self, city: CityContext) -> None:
         self.city = city

@@ -18,10 +18,7 @@ from citychain.genesis import Genesis
 from citychain.ports import Compute, StateView
 from citychain.types import Delivery, Rejection, Remittance, Settlement
 
-__all__ = ["ACTIONS", "REJECTION_CODES", "judge", "mismatch"]
-
-ACTIONS: Final = frozenset(("peer", "remittance", "delivery", "settlement", "anchor"))
-"""Actions that any city gives a meaning to, whatever its consensus."""
+__all__ = ["REJECTION_CODES", "judge", "mismatch"]
 
 REJECTION_CODES: Final[Mapping[str, str]] = {
     "NOT_OPERATOR": "only the operator can do this",
@@ -42,7 +39,7 @@ async def judge(
     state: StateView,
     compute: Compute,
 ) -> dict[int, Rejection]:
-    """Judge those candidates of a round that are of `ACTIONS`.
+    """Judge those candidates of a round that are of `EXCHANGE_ACTIONS`.
 
     Args:
         genesis: Id of the city that decides the round.

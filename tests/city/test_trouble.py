@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from citychain._native.settle import settle
+from citychain._native.transactions import decode_batch
 from citychain.city.directory import CityDirectory
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.retry import pause_seconds
@@ -17,9 +19,9 @@ from citychain.client.transactions import sign_transaction
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import CityUnavailable, LeaseLost, NotFound
 from citychain.handler import CityHandler
-from citychain.record import RECORD_BYTES_MAX
+from citychain.record import RECORD_BYTES_MAX, body_bytes
 from citychain.testing.faults import FailingStorage, StallingConsensus, StallingStorage
-from citychain.types import Rejection, State
+from citychain.types import Peer, Rejection, State
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
 KEY = SigningKey(bytes(32))
@@ -206,6 +208,58 @@ def test_witnesses_and_what_an_election_writes_fit_too() -> None:
     assert len(candidates.transactions) * (33 + 32 + key) + election <= RECORD_BYTES_MAX
 
 
+@pytest.mark.parametrize("action", ["remittance", "delivery", "settlement", "anchor"])
+def test_what_is_between_cities_fits_too(action: str) -> None:
+    pool = PendingPool(PoolLimits(20_000, 1 << 40, 20_000))
+    most = [Between(number, action) for number in range(12_000)]
+    pool.pick_up(most, pool.expect(), others=False)  # type: ignore[arg-type]
+    candidates = pool.candidates(20_000)
+    balance = 1 + 9 + 32 + 1 + 64 + 8 + 2 + 8
+    outbox = 1 + 8 + 64 + 8 + 2 + 105 + 32
+    inbox = 1 + 7 + 64 + 1 + 64 + 8 + 2 + 33
+    # A settlement moves the amount from one balance to another, too.
+    worst = 33 + 2 * balance + max(outbox, inbox)
+    assert 6_000 < len(candidates.transactions) < 12_000
+    assert len(candidates.transactions) * worst <= RECORD_BYTES_MAX
+
+
+@pytest.mark.parametrize("length", [300, 16_384, 16_385, 262_144])
+def test_peers_fit_with_their_files(length: int) -> None:
+    file = b'{"network": "%s", "city": "%s"' % (b"n" * 63, b"c" * 63)
+    file += b', "rest": "%s"}' % (b"x" * (length - len(file) - 13))
+    assert len(file) == length
+    pool = PendingPool(PoolLimits(40_000, 1 << 40, 40_000))
+    peer = sign_transaction(KEY, genesis=bytes(32), action=Peer(file))
+    [transaction] = decode_batch([peer.envelope])
+    pool.pick_up([transaction], pool.expect(), others=False)
+    pool.pick_up([Pinning(n, transaction.size) for n in range(2_000)], pool.expect(), others=False)  # type: ignore[misc]
+    count = len(pool.candidates(40_000).transactions)
+    settled = settle(
+        round=1,
+        time_ms=1,
+        hold_rounds=1,
+        candidates=[transaction],
+        held_since=[0],
+        refused={},
+        dependencies={},
+        objects={},
+    )
+    assert settled.verdicts == [None]
+    record = body_bytes(
+        genesis=bytes(32),
+        round=1,
+        time_ms=1,
+        epoch=1,
+        tx_ids=[transaction.tx_id],
+        verdicts=[None],
+        held=[],
+        held_places=[],
+        writes=settled.writes,
+    )
+    assert 20 < count < 2_000
+    assert count * len(record) <= RECORD_BYTES_MAX
+
+
 class Heavy:
     """As much of a transaction as a pool looks at, with all the writes that one may have."""
 
@@ -223,6 +277,27 @@ class Registering(Heavy):
 
     action = "witness"
     writes = ()
+
+
+class Between(Heavy):
+    """What another city has a part in."""
+
+    writes = ()
+
+    def __init__(self, number: int, action: str) -> None:
+        super().__init__(number)
+        self.action = action
+
+
+class Pinning(Heavy):
+    """The operator's, with a genesis file."""
+
+    action = "peer"
+    writes = ()
+
+    def __init__(self, number: int, size: int) -> None:
+        super().__init__(number)
+        self.size = size
 
 
 def test_pauses_grow_and_end_however_often_it_failed() -> None:

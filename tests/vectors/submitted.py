@@ -133,9 +133,7 @@ def _actions(genesis: bytes) -> dict[str, dict[str, Any]]:
                 proof=b"proof",
             )
         },
-        "anchor": {
-            "anchor": pb.Anchor(city=digest("nara"), checkpoint=bytes(42), proof=b"proof")
-        },
+        "anchor": {"anchor": pb.Anchor(city=digest("nara"), checkpoint=bytes(42), proof=b"proof")},
     }
 
 

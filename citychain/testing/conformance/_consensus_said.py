@@ -26,6 +26,8 @@ CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
 OBJECT_BYTES_MAX: Final = 255
 VALUE_BYTES_MAX: Final = 16_384
+OF_RULES: Final = ("$balance/", "$peer/", "$peer-name/", "$outbox/", "$inbox/", "$anchor/")
+"""How names of objects begin that the DAG rule writes."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,10 @@ def check_written(written: Mapping[str, bytes], initial: Collection[str]) -> Non
             f"effects write {object!r}: a step has only objects whose name begins with $; others "
             "are written by transactions"
         )
-        is_of_rule = object.startswith("$balance/") or object in initial
+        is_of_rule = object.startswith(OF_RULES) or object in initial
         assert not is_of_rule, (
-            f"effects write {object!r}, which is the DAG rule's: balances move by transfers, "
-            "candidacies and withdrawals alone"
+            f"effects write {object!r}, which is the DAG rule's: balances, and what is kept of "
+            "other cities, change by what the rule settles alone"
         )
         assert 1 <= len(object.encode()) <= OBJECT_BYTES_MAX, (
             f"effects write an object with a name of {len(object.encode())} bytes, 255 fit"
