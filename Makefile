@@ -1,13 +1,15 @@
 # Two commands matter: `make demo` and `make test`. Each sets everything up on its first run.
 # PYTHON names the interpreter, VENV the environment's folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-plugins test-rust test-packages lint fmt fuzz bench docs proto \
+.PHONY: help demo demo-cluster soak test test-python test-plugins test-rust test-packages \
+	lint fmt fuzz bench docs proto \
 	ready clean
 
 export PYTHON
 VENV ?= .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 1800
 # What the extension is compiled for; where it moves, the binding is compiled again.
 export PYO3_PYTHON ?= $(abspath $(BIN)/python)
 CARGO := cargo
@@ -23,6 +25,12 @@ help: ## Show this list
 
 demo: ready ## Run a small city: submit, approve, prove, verify
 	@$(BIN)/citychain demo
+
+demo-cluster: ready ## Run three servers on one database, break them, and count
+	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m cluster
+
+soak: ready ## The same for SOAK_SECONDS, half an hour
+	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m cluster --seconds $(SOAK_SECONDS)
 
 test: test-python test-plugins test-rust ## Run all tests of both languages
 

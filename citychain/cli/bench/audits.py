@@ -21,9 +21,9 @@ async def measure_audit(keys: int, storage: str, transactions: int) -> dict[str,
     async with open_bench(1, keys, storage) as city:
         left = transactions - keys
         while left > 0:
-            await run_load(city.server.address, city.presign(1, min(left, STEP)))
+            await run_load(city.addresses, city.presign(1, min(left, STEP)))
             left -= STEP
-        await city.server.stop()
+        await city.servers[0].stop()
         [slug] = city.genesis
         return await _audit(city.directory, slug, storage)
 

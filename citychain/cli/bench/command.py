@@ -16,6 +16,7 @@ __all__ = ["bench"]
 KEYS: Final = 64
 STORED: Final = (10_000, 100_000, 1_000_000)
 CITIES: Final = (1, 10, 100)
+SHARED_CITIES: Final = (1, 4)
 COMMITTEES: Final = {"solo": None, "1 inside": 0, "1 outside": 1}
 """Representatives in processes of their own; with 0 one votes inside the server."""
 COMMITTEES_FULL: Final = {**COMMITTEES, "5 outside": 5, "21 outside": 21}
@@ -27,6 +28,16 @@ def bench(
         int, typer.Option(min=1_000, help="Transactions of each measurement of the whole road.")
     ] = 20_000,
     storage: Annotated[str, typer.Option(help="The storage backend of the cities.")] = "sqlite",
+    servers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=16,
+            help="Also the whole road with 2, 3, ... up to so many servers that "
+            "share the storage, over 1 and over 4 cities; and without the parts that it does not "
+            "touch: committees and the audit.",
+        ),
+    ] = 1,
     full: Annotated[
         bool,
         typer.Option(
@@ -47,15 +58,35 @@ def bench(
 
         citychain bench
         citychain bench --full --json > figures.json
+        citychain bench --storage mongodb --servers 3
     """
     import asyncio
 
-    figures = asyncio.run(_bench(transactions, storage, full=full))
+    if servers > 1:
+        figures = asyncio.run(_bench_servers(transactions, storage, servers))
+        tables = [_road_table(figures["road"], f"Up to {servers} servers over {storage}")]
+    else:
+        figures = asyncio.run(_bench(transactions, storage, full=full))
+        tables = _tables(figures)
     if json:
         print_json(figures)
     else:
-        for table in _tables(figures):
+        for table in tables:
             answers().print(table)
+
+
+async def _bench_servers(transactions: int, storage: str, servers: int) -> dict[str, Any]:
+    from citychain.cli.bench.road import measure, open_bench
+
+    road: dict[str, Any] = {}
+    for count in range(1, servers + 1):
+        for cities in SHARED_CITIES:
+            name = f"{count} servers, {cities} cities"
+            say(name)
+            async with open_bench(cities, KEYS, storage, servers=count) as shared:
+                load = shared.presign(cities, transactions)
+                road[name] = await measure(shared, load, streams=4 * count)
+    return {"storage": storage, "road": road}
 
 
 async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, Any]:
@@ -131,28 +162,8 @@ def _tables(figures: dict[str, Any]) -> list[Table]:
     for part, values in figures["parts"].items():
         for name, value in values.items():
             parts.add_row(part, name.replace("_", " "), f"{value:,.0f}")
-    road = Table(
-        "whole road",
-        "acknowledged/s",
-        "approved/s",
-        "ack. ms p50/p99",
-        "appr. ms p50/p99",
-        "CPU µs server/client",
-        "bytes written",
-        "MiB",
-        title=f"Whole road: {figures['ratio_to_slowest_part']:.2f} of the slowest part",
-    )
-    for name, run in figures["road"].items():
-        road.add_row(
-            name,
-            f"{run['acknowledged_per_second']:,.0f}",
-            f"{run['approved_per_second']:,.0f}",
-            f"{run['acknowledged_ms_p50']:.0f}/{run['acknowledged_ms_p99']:.0f}",
-            f"{run['approved_ms_p50']:.0f}/{run['approved_ms_p99']:.0f}",
-            f"{run['server_cpu_us']:.0f}/{run['client_cpu_us']:.0f}",
-            f"{run['server_bytes_written']:,.0f}",
-            f"{run['server_resident_mib']:.0f}",
-        )
+    title = f"Whole road: {figures['ratio_to_slowest_part']:.2f} of the slowest part"
+    road = _road_table(figures["road"], title)
     committees = Table(
         "committee",
         "rounds/s",
@@ -177,3 +188,31 @@ def _tables(figures: dict[str, Any]) -> list[Table]:
     audit = Table("audited", "rounds", "a second", "a second of one core", title="Audit")
     audit.add_row(*(f"{value:,.0f}" for value in figures["audit"].values()))
     return [parts, road, committees, audit]
+
+
+def _road_table(runs: dict[str, Any], title: str) -> Table:
+    from rich.table import Table
+
+    road = Table(
+        "whole road",
+        "acknowledged/s",
+        "approved/s",
+        "ack. ms p50/p99",
+        "appr. ms p50/p99",
+        "CPU µs server/client",
+        "bytes written",
+        "MiB",
+        title=title,
+    )
+    for name, run in runs.items():
+        road.add_row(
+            name,
+            f"{run['acknowledged_per_second']:,.0f}",
+            f"{run['approved_per_second']:,.0f}",
+            f"{run['acknowledged_ms_p50']:.0f}/{run['acknowledged_ms_p99']:.0f}",
+            f"{run['approved_ms_p50']:.0f}/{run['approved_ms_p99']:.0f}",
+            f"{run['server_cpu_us']:.0f}/{run['client_cpu_us']:.0f}",
+            f"{run['server_bytes_written']:,.0f}",
+            f"{run['server_resident_mib']:.0f}",
+        )
+    return road

@@ -60,7 +60,7 @@ def _representatives_cpu(city: Bench) -> float:
 
 
 async def _approved_round(city: Bench) -> int:
-    async with channel(city.server.address) as to:
+    async with channel(city.addresses[0]) as to:
         stub: Any = services_pb2_grpc.CityServiceStub(to)
         [slug] = city.genesis
         found = await stub.GetCity(services_pb2.GetCityRequest(city=slug))
@@ -69,7 +69,7 @@ async def _approved_round(city: Bench) -> int:
 
 async def _certificate_bytes(city: Bench, first: int, last: int) -> float:
     """Mean size of a round's certificate on the wire."""
-    async with channel(city.server.address) as to:
+    async with channel(city.addresses[0]) as to:
         stub: Any = services_pb2_grpc.DagServiceStub(to)
         [slug] = city.genesis
         sizes: list[int] = [

@@ -109,7 +109,7 @@ def _sign(
 
 
 async def run_load(
-    address: str,
+    addresses: Sequence[str],
     load: Iterable[tuple[str, Sequence[tuple[bytes, bytes]]]],
     *,
     streams: int = 4,
@@ -121,6 +121,7 @@ async def run_load(
     """Send everything; wait until all is acknowledged, and approved.
 
     Args:
+        addresses: Of the servers: streams take turns, and the last one is watched.
         load: By city, ids and envelopes.
         streams: Connections that send at the same time, a city's in turn.
         window: Chunks under way on each; 1 where a rate is given, or a chunk would wait for its
@@ -131,8 +132,8 @@ async def run_load(
     load = [(city, list(items)) for city, items in load]
     count = sum(len(items) for _, items in load)
     run = _Run(count, rate)
-    channels = [channel(address) for _ in range(streams)]
-    watching = channel(address)
+    channels = [channel(addresses[number % len(addresses)]) for number in range(streams)]
+    watching = channel(addresses[-1])
     try:
         watchers = [
             asyncio.create_task(run.watch(watching, city, len(items)))

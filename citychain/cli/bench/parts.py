@@ -112,7 +112,9 @@ async def measure_echo(keys: Sequence[SigningKey], count: int) -> dict[str, floa
                     raise RuntimeError("the echo server did not start")
                 await asyncio.sleep(0.02)
             sent: dict[str, Any] = {
-                name: await run_load(address, [("echo", items)], unary=unary, until_approved=False)
+                name: await run_load(
+                    [address], [("echo", items)], unary=unary, until_approved=False
+                )
                 for name, unary in (("streams", False), ("batches", True))
             }
         finally:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -37,16 +38,21 @@ author_pending = 20000
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A running server and who sends to it."""
+    """Running servers and who sends to them."""
 
     directory: Path
-    """The server's."""
-    server: ServerProcess
+    """The first server's."""
+    servers: Sequence[ServerProcess]
     keys: Sequence[SigningKey]
     genesis: dict[str, bytes]
     """By city."""
     representatives: Sequence[int] = ()
     """Process ids of those outside the server."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the servers."""
+        return [server.address for server in self.servers]
 
     def presign(
         self, cities: int, count: int, *, by_value: bool = False
@@ -60,11 +66,12 @@ class Bench:
 
 @asynccontextmanager
 async def open_bench(
-    cities: int, keys: int, storage: str, *, committee: int | None = None
+    cities: int, keys: int, storage: str, *, committee: int | None = None, servers: int = 1
 ) -> AsyncIterator[Bench]:
-    """A server with so many cities, each of which knows so many keys.
+    """Servers with so many cities, each of which knows so many keys.
 
     Args:
+        servers: More than one need a storage that is shared.
         committee: Representatives in processes of their own, of the first city; with 0 one votes
             inside the server. If ``None`` the consensus is ``solo``.
     """
@@ -76,18 +83,29 @@ async def open_bench(
         slugs = [f"bench-{number}" for number in range(cities)]
         tables = "".join(f'\n[cities.{slug}]\nstorage = "{storage}"\n{table}' for slug in slugs)
         (directory / "citychain.toml").write_text(CONFIG + tables)
-        server = ServerProcess(directory)
-        await server.start()
-        try:
-            ids = await _genesis_ids(server.address, slugs)
-            async with run_representatives(
-                directory, server.address, slugs[0], committee or 0
-            ) as pids:
-                bench = Bench(directory, server, signers, ids, pids)
-                await run_load(server.address, bench.presign(cities, cities * keys, by_value=True))
-                yield bench
-        finally:
-            await server.stop()
+        async with AsyncExitStack() as stack:
+            running = []
+            for number in range(servers):
+                place = directory if not number else directory / f"server-{number + 1}"
+                if number:
+                    _copy_settings(directory, place)
+                running.append(ServerProcess(place))
+                stack.push_async_callback(running[-1].stop)
+                await running[-1].start()
+            ids = await _genesis_ids(running[0].address, slugs)
+            pids = await stack.enter_async_context(
+                run_representatives(directory, running[0].address, slugs[0], committee or 0)
+            )
+            bench = Bench(directory, running, signers, ids, pids)
+            await run_load(bench.addresses, bench.presign(cities, cities * keys, by_value=True))
+            yield bench
+
+
+def _copy_settings(directory: Path, place: Path) -> None:
+    """What makes another server of the same cities: their table and the operator's key."""
+    place.mkdir()
+    for name in ("operator.key", "citychain.toml"):
+        shutil.copy(directory / name, place)
 
 
 async def _genesis_ids(address: str, slugs: Sequence[str]) -> dict[str, bytes]:
@@ -102,25 +120,35 @@ async def _genesis_ids(address: str, slugs: Sequence[str]) -> dict[str, bytes]:
 async def measure(
     bench: Bench, load: list[tuple[str, list[tuple[bytes, bytes]]]], **options: Any
 ) -> dict[str, Any]:
-    """Send a load; rates, latencies, and what the server used for it."""
-    assert bench.server.pid is not None
-    before = Usage.of(bench.server.pid)
+    """Send a load; rates, latencies, and what the servers used for it: memory of the largest."""
+    before = _usage(bench)
     own = Usage.of_self()
-    sent = await run_load(bench.server.address, load, **options)
-    after = Usage.of(bench.server.pid)
+    sent = await run_load(bench.addresses, load, **options)
+    after = _usage(bench)
     own_after = Usage.of_self()
     return {
         "transactions": sent.count,
         "acknowledged_per_second": sent.count / sent.seconds_acknowledged,
         "approved_per_second": sent.count / sent.seconds_approved,
         **_latencies(sent),
-        "server_cpu_us": 1e6 * (after.cpu_seconds - before.cpu_seconds) / sent.count,
+        "server_cpu_us": 1e6 * _growth(before, after, "cpu_seconds") / sent.count,
         "client_cpu_us": 1e6 * (own_after.cpu_seconds - own.cpu_seconds) / sent.count,
-        "server_bytes_written": (after.bytes_written - before.bytes_written) / sent.count,
-        "server_resident_mib": after.resident_bytes / 2**20,
-        "server_resident_mib_max": after.resident_bytes_max / 2**20,
+        "server_bytes_written": _growth(before, after, "bytes_written") / sent.count,
+        "server_resident_mib": max(usage.resident_bytes for usage in after) / 2**20,
+        "server_resident_mib_max": max(usage.resident_bytes_max for usage in after) / 2**20,
         "pushed_back": sent.pushed_back,
     }
+
+
+def _usage(bench: Bench) -> list[Usage]:
+    """Of each server."""
+    return [Usage.of(server.pid) for server in bench.servers if server.pid is not None]
+
+
+def _growth(before: Sequence[Usage], after: Sequence[Usage], name: str) -> float:
+    """Of all servers together."""
+    pairs = zip(before, after, strict=True)
+    return float(sum(getattr(late, name) - getattr(early, name) for early, late in pairs))
 
 
 def _latencies(sent: Sent) -> dict[str, float]:

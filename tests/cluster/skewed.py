@@ -1,0 +1,43 @@
+"""A server whose clock is wrong: ``python -m cluster.skewed SECONDS``, in its directory."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from citychain.cli.output import log_to_standard_error
+from citychain.clock import SystemClock
+from citychain.config import load_settings
+from citychain.containers import open_server
+
+
+class SkewedClock(SystemClock):
+    """The machine's, but for what the calendar says."""
+
+    def __init__(self, seconds: int) -> None:
+        self._skew_ms = seconds * 1_000
+
+    def time_ms(self) -> int:
+        return super().time_ms() + self._skew_ms
+
+
+async def serve(seconds: int) -> None:
+    """Serve on the address of the time before, if there was one; the file ``address`` says it."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    known = Path("address.known")
+    listen = known.read_text() if known.exists() else "127.0.0.1:0"
+    settings = load_settings(Path("citychain.toml"), server={"listen": listen})
+    async with open_server(settings, clock=SkewedClock(seconds)) as running:
+        known.write_text(running.address)
+        unfinished = Path("address.new")
+        unfinished.write_text(running.address)
+        unfinished.replace("address")
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    log_to_standard_error(debug=False)
+    asyncio.run(serve(int(sys.argv[1])))
