@@ -19,11 +19,9 @@ A key that does not exist is an error, here and in every table.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -47,8 +45,9 @@ from pydantic_settings import (
 
 from citychain.city.names import normalise
 from citychain.client.keys import load_public_key
+from citychain.config_files import read_cities, read_file
 from citychain.errors import ConfigurationError, InvalidRequest
-from citychain.explain import Key, Source, explain, toml_place
+from citychain.explain import Key, Source, explain
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
 from citychain.hooks.definitions import CityDefinition
 from citychain.hooks.loading import LOAD_SECONDS
@@ -58,8 +57,10 @@ __all__ = [
     "CitySettings",
     "ClusterSettings",
     "CryptoSettings",
+    "ExchangeSettings",
     "LimitsSettings",
     "PacerSettings",
+    "PeerSettings",
     "PluginsSettings",
     "ServerSettings",
     "Settings",
@@ -91,6 +92,10 @@ DEFAULT_NUM_HASHES: Final[int] = Genesis.model_fields["num_hashes"].default
 DEFAULT_HOLD_ROUNDS: Final[int] = Genesis.model_fields["hold_rounds"].default
 DEFAULT_PREPARED_KEYS: Final = 1_024
 DEFAULT_PUBLIC_KEYS: Final = 16_384
+DEFAULT_ANCHOR_SECONDS: Final = 60.0
+
+DEFAULTS: Final = {"data_dir": DEFAULT_DATA_DIR, "operator_key": DEFAULT_OPERATOR_KEY}
+"""Paths that are relative to the configuration file, as those are that it names."""
 
 PACER_STEP_UP: Final = timedelta(seconds=0.5)
 PACER_STEP_DOWN: Final = timedelta(seconds=0.1)
@@ -129,6 +134,7 @@ def _member(value: Any) -> Any:
         raise ValueError("key must be the path of a public key file") from None
 
 
+Address = Annotated[str, AfterValidator(_address)]
 CityName = Annotated[str, AfterValidator(_city_name)]
 CommitteeMember = Annotated[Representative, BeforeValidator(_member)]
 PartName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
@@ -142,7 +148,7 @@ class _Table(BaseModel):
 class ServerSettings(_Table):
     """``[server]``"""
 
-    listen: Annotated[str, AfterValidator(_address)] = DEFAULT_LISTEN
+    listen: Address = DEFAULT_LISTEN
     """``host:port``; port 0 takes a free one."""
     drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = DEFAULT_DRAIN_SECONDS
     """How long calls under way may take to finish at shutdown."""
@@ -248,6 +254,30 @@ class StorageSettings(_Table):
         return [("backend", self.backend)]  # Options may hold passwords.
 
 
+class ExchangeSettings(_Table):
+    """``[exchange]``: between cities."""
+
+    anchor_seconds: Annotated[float, Field(gt=0, le=86_400)] = DEFAULT_ANCHOR_SECONDS
+    """Shortest time between two checkpoints that a city anchors at its parent."""
+
+
+class PeerSettings(_Table):
+    """``[peers.SLUG]``: a city that the cities of this server exchange with."""
+
+    endpoints: tuple[Address, ...] = ()
+    """Servers that have it, ``host:port`` each; empty for a city of this server."""
+    genesis: Path | None = None
+    """Its genesis file, which says who it is; needed with ``endpoints``."""
+    assets: tuple[Asset, ...] | None = None
+    """Assets that are accepted from it; absent for all. What else comes goes back to the payer."""
+
+    @model_validator(mode="after")
+    def _known(self) -> PeerSettings:
+        if self.endpoints and self.genesis is None:
+            raise ValueError("has endpoints, and no genesis file that says who answers there")
+        return self
+
+
 class CitySettings(_Table):
     """``[cities.SLUG]``: a city of its own, or what differs from a plugin's definition."""
 
@@ -280,6 +310,10 @@ class CitySettings(_Table):
     """Key files of the representatives that vote inside this server; the operator's if empty."""
     genesis: Path | None = None
     """An existing genesis file, instead of a new one."""
+    parent: Slug | None = None
+    """The city at which its checkpoints are anchored, instead of the plugin's."""
+    peers: tuple[Slug, ...] | None = None
+    """Which of ``[peers]`` it exchanges with; absent for all of them."""
     open: Opening | None = None
     """When it is opened; absent for what ``[server]`` says."""
     pacer: PacerSettings | None = None
@@ -304,6 +338,7 @@ class CitySettings(_Table):
             city,
             titles={**city.titles, **self.titles},
             aliases=city.aliases if self.aliases is None else self.aliases,
+            parent=self.parent or city.parent,
             **parts,
         )
 
@@ -325,8 +360,10 @@ class Settings(BaseSettings):
     pacer: PacerSettings = PacerSettings()
     limits: LimitsSettings = LimitsSettings()
     crypto: CryptoSettings = CryptoSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
     storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
+    peers: dict[Slug, PeerSettings] = Field(default_factory=dict)
     cities_from: tuple[Path, ...] = ()
     """TOML files with more ``[cities.SLUG]`` tables and nothing else; where a key is in several
     files, ``citychain.toml`` wins, then the first named. Paths in them are relative to
@@ -421,11 +458,11 @@ def load_settings(
     sources: tuple[Source, ...] = (
         Source(arguments, lambda key: ""),
         Source(_read_environment(environment), _variable),
-        _read_file(file) if file else Source({}, lambda key: ""),
+        read_file(file, DEFAULTS) if file else Source({}, lambda key: ""),
     )
     values = _all_merged(sources)
     own = values.get("cities") or {}
-    sources += _read_cities(values.get("cities_from"), file)
+    sources += read_cities(values.get("cities_from"), file)
     values = _all_merged(sources)
     try:
         settings = Settings(**values)
@@ -512,62 +549,6 @@ def _find_file(config: Path | None, environment: Mapping[str, str]) -> Path | No
         if not config.exists():
             return None
     return config
-
-
-def _read_file(config: Path) -> Source:
-    text, values = _read_toml(config)
-    folder = config.absolute().parent
-    values = {"data_dir": DEFAULT_DATA_DIR, "operator_key": DEFAULT_OPERATOR_KEY, **values}
-    for key in ("data_dir", "operator_key", "cities_from"):
-        _make_absolute(values, key, folder)
-    _make_cities_absolute(values, folder)
-    return Source(values, partial(toml_place, config, text))
-
-
-def _read_cities(files: Any, config: Path | None) -> tuple[Source, ...]:
-    """The files of ``cities_from``; what is no list of them is told when it is validated."""
-    if not isinstance(files, list | tuple) or not all(isinstance(it, str | Path) for it in files):
-        return ()
-    sources = []
-    for file in map(Path, files):
-        text, values = _read_toml(file)
-        if other := values.keys() - {"cities"}:
-            raise ConfigurationError(
-                f"{toml_place(file, text, (min(other),))}{min(other)}: only [cities.SLUG] tables "
-                f"can stand in a file of cities_from"
-            )
-        _make_cities_absolute(values, config.absolute().parent if config else Path())
-        sources.append(Source(values, partial(toml_place, file, text)))
-    return tuple(sources)
-
-
-def _read_toml(file: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        text = file.read_text("utf-8")
-        return text, tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{file}: {error}") from None
-
-
-def _make_cities_absolute(values: dict[str, Any], folder: Path) -> None:
-    cities = values.get("cities")
-    for table in cities.values() if isinstance(cities, dict) else ():
-        if isinstance(table, dict):
-            for key in ("genesis", "representatives"):
-                _make_absolute(table, key, folder)
-            members = table.get("committee")
-            for member in members if isinstance(members, list) else ():
-                if isinstance(member, dict):
-                    _make_absolute(member, "key", folder)
-
-
-def _make_absolute(table: dict[str, Any], key: str, folder: Path) -> None:
-    """Let a path, or each of a list, be relative to a folder."""
-    value = table.get(key)
-    if isinstance(value, str):
-        table[key] = folder / value
-    elif isinstance(value, list):
-        table[key] = [folder / path if isinstance(path, str) else path for path in value]
 
 
 def _all_merged(sources: Sequence[Source]) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class CityPlan:
     """Files of the keys that vote inside the server; empty for the operator's alone."""
     genesis: Path | None
     """The genesis file to use, if it is not to be made."""
+    peers: tuple[str, ...] | None
+    """Cities that it exchanges with; ``None`` for all that are configured."""
     open: Opening
     pacer: PacerSettings
     limits: LimitsSettings
@@ -133,6 +135,7 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         committee=table.committee,
         representatives=table.representatives,
         genesis=table.genesis,
+        peers=table.peers,
         open=table.open or settings.server.open,
         pacer=table.pacer or settings.pacer,
         limits=table.limits or settings.limits,
