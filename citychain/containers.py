@@ -31,6 +31,7 @@ from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.engines import StorageEngines
 from citychain.city.founding import found_city, keep_genesis
+from citychain.city.neighbours import find_neighbours, operator_signs, parent_of
 from citychain.city.overrides import NOTHING_REPLACED, Overrides, check_cities, read_overrides
 from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan
@@ -54,6 +55,7 @@ from citychain.errors import (
     InvalidRound,
     NotFound,
 )
+from citychain.exchange.exchange import Exchange
 from citychain.following.representative import Representative
 from citychain.genesis import Genesis
 from citychain.genesis import Representative as CommitteeMember
@@ -191,6 +193,20 @@ class CityContainer(containers.DeclarativeContainer):
     state = providers.Singleton(LedgerState, storage)
     replay: providers.Object[Replay | None] = providers.Object(None)
     """Set where representatives vote inside the server."""
+    directory: providers.Dependency[CityDirectory] = providers.Dependency()
+    exchange = providers.Singleton(
+        Exchange,
+        slug=plan.provided.slug,
+        neighbours=providers.Factory(
+            functools.partial, find_neighbours, plan, core.settings, directory, core.compute
+        ),
+        parent=providers.Factory(parent_of, plan, core.settings),
+        anchor_seconds=core.settings.provided.exchange.anchor_seconds,
+        operator=providers.Callable(lambda key: key_id(key.public_key), operator),
+        sign=providers.Callable(operator_signs, operator, core.compute),
+        compute=core.compute,
+        clock=clock,
+    )
     handler = providers.Singleton(
         City,
         slug=plan.provided.slug,
@@ -217,6 +233,7 @@ class CityContainer(containers.DeclarativeContainer):
         accusation=providers.Factory(
             functools.partial, _accusation, genesis, operator, core.compute
         ),
+        exchange=exchange,
         holder=core.server_name,
         lease=core.lease,
         on_sealed=core.events.provided.sealed,
@@ -321,6 +338,7 @@ async def _open_cities(
         await stack.enter_async_context(core.spreading())
         directory = CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
         opener.cities = _SpreadCities(directory)
+        opener.directory = directory
         await stack.enter_async_context(directory)
         yield directory, opener
 
@@ -469,6 +487,8 @@ class _Opener:
     def __init__(self, core: CoreContainer, overrides: Overrides) -> None:
         self._core = core
         self._replaced = read_overrides(overrides)
+        self.directory: CityDirectory
+        """Where cities of this server find each other."""
 
     async def backend(self, plan: CityPlan) -> StorageBackend:
         """The open storage engine of a city; a shared one's cities are spread from then on."""
@@ -487,7 +507,7 @@ class _Opener:
             return handler
         compute = core.compute()
         plan: CityPlan = await compute(core.catalogue().plan, slug)
-        container = CityContainer(core=core)
+        container = CityContainer(core=core, directory=providers.Object(self.directory))
         for name in ("clock", "operator"):
             if name in replaced:
                 real = getattr(core, name)()

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from citychain.acknowledgement import Promise
+    from citychain.between_cities import Outgoing
     from citychain.genesis import Genesis
     from citychain.ports import CityStorage, StoredRound, SupportsVotes
     from citychain.receipt import Receipt
-    from citychain.types import Handover, Head, SealedNode, State
+    from citychain.types import Handover, Head, Rejection, SealedNode, State
 
 __all__ = [
     "CityHandler",
     "EventBatch",
     "InclusionProof",
+    "PeerStatus",
     "Received",
     "Refusal",
+    "RemittanceStatus",
     "TransactionEvent",
     "TransactionStatus",
 ]
@@ -94,6 +97,35 @@ class InclusionProof:
     size: int
     root: bytes
     proof: Sequence[bytes]
+
+
+class PeerStatus(NamedTuple):
+    """A city that another one exchanges with."""
+
+    name: str
+    """Its slug."""
+    genesis: bytes
+    """Its genesis id."""
+    pinned: bool
+    """Whether the ledger names it."""
+    endpoints: tuple[str, ...]
+    """Where it is served; empty where the same server has it."""
+    pending: int
+    """Remittances to it without an outcome, as far as the server knows that was asked."""
+    trouble: str
+    """What stands in the way, for people; empty where all is well."""
+
+
+class RemittanceStatus(NamedTuple):
+    """What became of a remittance to another city."""
+
+    outgoing: Outgoing
+    """What it sends, and its state."""
+    settlement: bytes | None
+    """The transaction that brought the other city's answer; ``None`` before it, and where whoever
+    brought it did not name the remittance as a dependency."""
+    refusal: Rejection | None
+    """Why the other city refused it."""
 
 
 class CityHandler(Protocol):

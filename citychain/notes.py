@@ -23,6 +23,11 @@ order of round::
     relayed-objection/<slot>/<key id hex>
                             its latest objection there: round 8 | checkpoint hash 32 | check: length
                             1, UTF-8 | detail: length 2, UTF-8 | signature 4,627
+    courier                 round 8 | ids of remittances, 32 each: all others up to that round are
+                            settled
+    anchored                parent's genesis id 32 | round 8 | log size 8 | id of the approved
+                            transaction there 32
+    anchoring               likewise, of the latest that was submitted
 """
 
 from __future__ import annotations
@@ -39,7 +44,10 @@ from citychain.types import CastVote, ConflictingVotes, Objection, Vote
 __all__ = [
     "ACCUSATION",
     "ACCUSED",
+    "ANCHORED",
+    "ANCHORING",
     "CONFLICT",
+    "COURIER",
     "HANDOVER",
     "LATE_ROUNDS",
     "LATE_VOTES",
@@ -48,9 +56,14 @@ __all__ = [
     "RELAYED_OBJECTION",
     "RELAYED_VOTES",
     "RELAYED_VOTES_MAX",
+    "AnchorNote",
     "RecoveryNote",
+    "anchor_bytes",
     "conflict_bytes",
+    "courier_bytes",
+    "decode_anchor",
     "decode_conflict",
+    "decode_courier",
     "decode_late_votes",
     "decode_recovery",
     "decode_relayed_objection",
@@ -73,6 +86,9 @@ LATE_VOTES: Final = "late-votes/"
 CONFLICT: Final = "conflict/"
 ACCUSATION: Final = "accusation/"
 ACCUSED: Final = "accused/"
+COURIER: Final = "courier"
+ANCHORED: Final = "anchored"
+ANCHORING: Final = "anchoring"
 RELAYED_VOTES: Final = "relayed-votes/"
 RELAYED_OBJECTION: Final = "relayed-objection/"
 
@@ -91,6 +107,18 @@ class RecoveryNote(NamedTuple):
     """The signed transaction in its stored form."""
     public_keys: tuple[bytes, ...]
     """Of the new committee, in order of its seats."""
+
+
+class AnchorNote(NamedTuple):
+    """A checkpoint that the parent city has, or was sent."""
+
+    parent: bytes
+    """Genesis id."""
+    round: int
+    size: int
+    """Of the log after the round."""
+    tx_id: bytes
+    """The parent's transaction with it."""
 
 
 def round_name(kind: str, round: int) -> str:
@@ -256,3 +284,39 @@ def decode_relayed_objection(name: str, note: bytes) -> Objection:
 
 def _signer(name: str) -> bytes:
     return bytes.fromhex(name.rpartition("/")[2])
+
+
+def courier_bytes(round: int, tx_ids: Sequence[bytes]) -> bytes:
+    """See the layout above."""
+    return round.to_bytes(8, "big") + b"".join(tx_ids)
+
+
+def decode_courier(note: bytes) -> tuple[int, list[bytes]]:
+    """What `courier_bytes` makes.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(note, "courier note")
+    round, count = reader.integer(8), (len(note) - 8) // 32
+    tx_ids = [reader.take(32) for _ in range(count)]
+    reader.end()
+    return round, tx_ids
+
+
+def anchor_bytes(note: AnchorNote) -> bytes:
+    """See the layout above."""
+    place = note.round.to_bytes(8, "big") + note.size.to_bytes(8, "big")
+    return note.parent + place + note.tx_id
+
+
+def decode_anchor(note: bytes) -> AnchorNote:
+    """What `anchor_bytes` makes.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    reader = Reader(note, "anchor note")
+    decoded = AnchorNote(reader.take(32), reader.integer(8), reader.integer(8), reader.take(32))
+    reader.end()
+    return decoded

@@ -43,7 +43,7 @@ from citychain.genesis import Genesis
 from citychain.node import log_leaf, node_id
 from citychain.types import Certificate, Handover, Rejection
 
-__all__ = ["Receipt", "ReceiptVerifier"]
+__all__ = ["Receipt", "ReceiptVerifier", "verify_form", "verify_place", "verify_transaction"]
 
 CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
@@ -104,20 +104,20 @@ class ReceiptVerifier:
         Raises:
             InvalidReceipt: naming the first check that does not hold.
         """
-        _verify_form(receipt)
+        verify_form(receipt)
         if receipt.genesis != self._genesis.id:
             raise InvalidReceipt(
                 "genesis",
                 f"of city {receipt.genesis.hex()[:16]}…, not {self._genesis.id.hex()[:16]}…",
             )
-        self._verify_transaction(receipt)
+        verify_transaction(receipt)
         # Of a receipt that does not hold nothing is learnt.
         with self._chain.attempt():
             self._chain.follow(receipt.handovers, receipt.round)
             if receipt.certificate.round != receipt.round:
                 raise InvalidReceipt("checkpoint", "the certificate is for another round")
             checkpoint = self._verified_checkpoint(receipt.checkpoint, receipt.certificate)
-            self._verify_place(receipt, checkpoint)
+            verify_place(receipt, checkpoint)
 
     def verify_checkpoint(
         self, checkpoint: bytes, certificate: Certificate, handovers: Sequence[Handover] = ()
@@ -132,60 +132,6 @@ class ReceiptVerifier:
         with self._chain.attempt():
             self._chain.follow(handovers, certificate.round)
             return self._verified_checkpoint(checkpoint, certificate)
-
-    def _verify_transaction(self, receipt: Receipt) -> None:
-        if receipt.envelope is None or receipt.public_key is None:
-            return  # Retention removed it: the log has its id.
-        try:
-            [transaction] = transactions.decode_batch([receipt.envelope])
-        except ValueError as error:
-            raise InvalidReceipt("tx_id", f"the transaction cannot be read: {error}") from None
-        if transaction.tx_id != receipt.tx_id:
-            raise InvalidReceipt("tx_id", "not the hash of the signed body")
-        if transaction.genesis != receipt.genesis:
-            raise InvalidReceipt("genesis", "the body was signed for another city")
-        if transactions.key_id(receipt.public_key, transaction.scheme) != transaction.author:
-            raise InvalidReceipt("key", "the public key is not the author's")
-        try:
-            signatures.verify(
-                receipt.public_key,
-                transaction.body,
-                signatures.TRANSACTION_CONTEXT,
-                transaction.signature,
-            )
-        except VerificationError as error:
-            raise InvalidReceipt("signature", str(error)) from None
-
-    def _verify_place(self, receipt: Receipt, checkpoint: Checkpoint) -> None:
-        if receipt.node_id is not None:
-            expected = node_id(
-                rule=checkpoint.rule,
-                genesis=receipt.genesis,
-                round=receipt.round,
-                seq=receipt.seq,
-                tx_id=receipt.tx_id,
-                parents=receipt.parents,
-                pop=receipt.pop,
-            )
-            if expected != receipt.node_id:
-                raise InvalidReceipt("node", "the id does not follow from the parents")
-        leaf = log_leaf(
-            round=receipt.round,
-            seq=receipt.seq,
-            tx_id=receipt.tx_id,
-            node_id=receipt.node_id,
-            rejection=receipt.rejection,
-        )
-        try:
-            merkle.verify_inclusion(
-                merkle.hash_leaf(leaf),
-                receipt.leaf_index,
-                checkpoint.size,
-                receipt.inclusion,
-                checkpoint.root,
-            )
-        except VerificationError as error:
-            raise InvalidReceipt("inclusion", str(error)) from None
 
     def _verified_checkpoint(self, encoded: bytes, certificate: Certificate) -> Checkpoint:
         digest = checkpoints.checkpoint_hash(encoded)
@@ -214,7 +160,65 @@ class ReceiptVerifier:
             raise InvalidReceipt("poh", str(error)) from None
 
 
-def _verify_form(receipt: Receipt) -> None:
+def verify_transaction(receipt: Receipt) -> None:
+    """Check that the transaction is the one that is named, and signed by its author."""
+    if receipt.envelope is None or receipt.public_key is None:
+        return  # Retention removed it: the log has its id.
+    try:
+        [transaction] = transactions.decode_batch([receipt.envelope])
+    except ValueError as error:
+        raise InvalidReceipt("tx_id", f"the transaction cannot be read: {error}") from None
+    if transaction.tx_id != receipt.tx_id:
+        raise InvalidReceipt("tx_id", "not the hash of the signed body")
+    if transaction.genesis != receipt.genesis:
+        raise InvalidReceipt("genesis", "the body was signed for another city")
+    if transactions.key_id(receipt.public_key, transaction.scheme) != transaction.author:
+        raise InvalidReceipt("key", "the public key is not the author's")
+    try:
+        signatures.verify(
+            receipt.public_key,
+            transaction.body,
+            signatures.TRANSACTION_CONTEXT,
+            transaction.signature,
+        )
+    except VerificationError as error:
+        raise InvalidReceipt("signature", str(error)) from None
+
+
+def verify_place(receipt: Receipt, checkpoint: Checkpoint) -> None:
+    """Check that the transaction has its place in the log of a checkpoint."""
+    if receipt.node_id is not None:
+        expected = node_id(
+            rule=checkpoint.rule,
+            genesis=receipt.genesis,
+            round=receipt.round,
+            seq=receipt.seq,
+            tx_id=receipt.tx_id,
+            parents=receipt.parents,
+            pop=receipt.pop,
+        )
+        if expected != receipt.node_id:
+            raise InvalidReceipt("node", "the id does not follow from the parents")
+    leaf = log_leaf(
+        round=receipt.round,
+        seq=receipt.seq,
+        tx_id=receipt.tx_id,
+        node_id=receipt.node_id,
+        rejection=receipt.rejection,
+    )
+    try:
+        merkle.verify_inclusion(
+            merkle.hash_leaf(leaf),
+            receipt.leaf_index,
+            checkpoint.size,
+            receipt.inclusion,
+            checkpoint.root,
+        )
+    except VerificationError as error:
+        raise InvalidReceipt("inclusion", str(error)) from None
+
+
+def verify_form(receipt: Receipt) -> None:
     """What the layouts that are hashed below rely on."""
     ids = (
         receipt.tx_id,

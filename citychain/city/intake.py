@@ -49,6 +49,7 @@ class Intake:
 
     Args:
         state_of: The present state of a sealed transaction.
+        refuses: Why a new transaction is not let in, if it is not; must not block.
         recovers: As `citychain.ports.SupportsVotes.recovers`; ``None`` where nobody votes.
         retry_after: How long an overloaded caller should wait.
         shared: Other servers receive transactions of the city too.
@@ -65,6 +66,7 @@ class Intake:
         compute: Compute,
         clock: Clock,
         state_of: Callable[[SealedNode], State],
+        refuses: Callable[[Transaction], Refusal | None],
         recovers: Callable[[bytes], Awaitable[bool]] | None,
         retry_after: Callable[[], timedelta],
         shared: bool,
@@ -77,6 +79,7 @@ class Intake:
         self._compute = compute
         self._clock = clock
         self._state_of = state_of
+        self._refuses = refuses
         self._recovers = recovers
         self._retry_after = retry_after
         self._shared = shared
@@ -230,6 +233,8 @@ class Intake:
                 results.append(Received(tx_id, State.RECEIVED, True))
             elif isinstance(item, NativeRefusal):
                 results.append(Refusal(item.code, item.field, item.detail, item.key_id, item.tx_id))
+            elif (refusal := self._refuses(item)) is not None:
+                results.append(refusal)
             elif item.tx_id in unknown:
                 results.append(
                     Refusal(

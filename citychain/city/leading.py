@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.accuser import Accuser
@@ -71,6 +72,8 @@ class LeadingParts:
     pacer: PacerSettings
     accuser: Callable[[], Accuser] | None
     """Makes one; where nobody votes nobody is accused."""
+    exchange: Callable[[], Coroutine[Any, Any, None]]
+    """What the city does with others while this server leads it."""
     on_sealed: Callable[[str, SealedRound], None]
     on_approved: Callable[[str, StoredRound], None]
 
@@ -162,6 +165,7 @@ class Leading:
                         group.create_task(self._relay_reader(step).run())
                 if parts.accuser is not None:
                     group.create_task(self._accuse(parts.accuser()))
+                group.create_task(parts.exchange())
         except* _Stopped:
             pass
         finally:

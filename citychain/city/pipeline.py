@@ -33,8 +33,16 @@ from citychain.city.watchers import Watchers
 from citychain.config import PacerSettings
 from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.errors import CityUnavailable, LeaseLost, Overloaded, RequestError, RoundTaken
+from citychain.exchange.exchange import Exchange
 from citychain.genesis import Genesis
-from citychain.handler import EventBatch, InclusionProof, Received, Refusal, TransactionStatus
+from citychain.handler import (
+    EventBatch,
+    InclusionProof,
+    PeerStatus,
+    Received,
+    Refusal,
+    TransactionStatus,
+)
 from citychain.ports import (
     CityStorage,
     Clock,
@@ -68,6 +76,7 @@ class City:
         state: Over ``storage``.
         replay: On ``state``, for the representatives inside this server, if there are any.
         accusation: Makes a signed transaction of a proof that somebody signed two checkpoints.
+        exchange: What it does with other cities.
         holder: Names this server in the city's lease.
         lease: For how long a lease holds that is not renewed.
         on_sealed: Told of each committed round; must not block.
@@ -94,6 +103,7 @@ class City:
         final_within_ms: int,
         pacer: PacerSettings,
         accusation: Callable[[ConflictingVotes], Awaitable[bytes]],
+        exchange: Exchange,
         holder: str,
         lease: timedelta,
         on_sealed: Callable[[str, SealedRound], None],
@@ -104,6 +114,7 @@ class City:
         self._storage = storage
         self._shared = shared
         self._clock = clock
+        self._exchange = exchange
         self._holder = holder
         self._ttl = lease
         self._interval = timedelta(seconds=pacer.min_seconds)
@@ -157,6 +168,7 @@ class City:
             clock=clock,
             pacer=pacer,
             accuser=self._accuser if self.voting is not None else None,
+            exchange=lambda: exchange.lead(self),
             on_sealed=on_sealed,
             on_approved=on_approved,
         )
@@ -169,6 +181,7 @@ class City:
             compute=compute,
             clock=clock,
             state_of=self._standing.state_of,
+            refuses=exchange.refuses,
             recovers=self.voting.recovers if self.voting is not None else None,
             retry_after=lambda: self._leading.interval if self._leading else self._interval,
             shared=shared,
@@ -288,6 +301,7 @@ class City:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._intake.run())
+                group.create_task(self._exchange.attend(self))
                 group.create_task(self._lead_and_follow())
         except Exception:
             logger.exception("%s: the city's work ended; it is opened again", self._slug)
@@ -339,6 +353,15 @@ class City:
     def voting(self) -> SupportsVotes | None:
         """See `CityHandler.voting`."""
         return self._voting
+
+    @property
+    def parent(self) -> tuple[str, tuple[str, ...]] | None:
+        """Slug of the city where its checkpoints are anchored, and where that is served."""
+        return self._exchange.parent
+
+    async def peers(self) -> Sequence[PeerStatus]:
+        """Cities that it exchanges with, and how it goes with each."""
+        return await self._exchange.peers(self)
 
     async def head(self) -> Head:
         """See `CityHandler.head`."""

@@ -188,12 +188,14 @@ def from_options(
     reads: Sequence[str],
     writes: Sequence[str],
     valid_for: str | None,
+    peer: bytes | None = None,
 ) -> Draft:
     """A draft from the options of ``citychain submit``.
 
     Args:
         data: Text, or ``@`` and the path of a file.
-        transfer: ``ASSET:AMOUNT:TO``.
+        transfer: ``ASSET:AMOUNT:TO``, or ``ASSET:AMOUNT:TO@CITY`` for a key in another city.
+        peer: Genesis id of that city.
         candidacy: ``ASSET:AMOUNT``; ``withdrawal`` alike.
         witness: A public key file; ``revoke_witness`` alike.
         reads: Each ``OBJECT@VERSION``; ``writes`` alike.
@@ -215,7 +217,10 @@ def from_options(
     elif data is not None:
         fields["data"] = data
     if transfer is not None:
-        fields["transfer"] = _transfer(transfer)
+        if peer is None:
+            fields["transfer"] = _transfer(transfer)
+        else:
+            fields["remittance"] = _transfer(transfer.partition("@")[0]) | {"city": peer.hex()}
     if candidacy is not None:
         fields["candidacy"] = _stake("--candidacy", candidacy)
     if withdrawal is not None:
@@ -243,7 +248,10 @@ def _of_option(error: InvalidRequest) -> InvalidRequest:
 def _transfer(option: str) -> dict[str, Any]:
     match = re.fullmatch(r"([^:]+):([0-9]{1,20}):([0-9a-fA-F]{64})", option)
     if match is None:
-        raise InvalidRequest("--transfer", f"{option!r} is not ASSET:AMOUNT:TO, TO being a key id")
+        raise InvalidRequest(
+            "--transfer",
+            f"{option!r} is not ASSET:AMOUNT:TO or ASSET:AMOUNT:TO@CITY, TO being a key id",
+        )
     return {"asset": match[1], "amount": int(match[2]), "to": match[3]}
 
 

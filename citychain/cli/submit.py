@@ -47,6 +47,13 @@ class Wait(StrEnum):
     RECEIVED = "received"
     SEALED = "sealed"
     APPROVED = "approved"
+    DELIVERED = "delivered"
+    """As approved; of an amount for another city, that city's answer."""
+
+    @property
+    def state(self) -> str:
+        """Name of the transaction's own state."""
+        return "APPROVED" if self is Wait.DELIVERED else self.name
 
 
 def submit(
@@ -57,7 +64,11 @@ def submit(
     ] = None,
     content_type: Annotated[str, typer.Option(help="Media type of the content.")] = "",
     transfer: Annotated[
-        str | None, typer.Option(metavar="ASSET:AMOUNT:TO", help="An amount for a key id.")
+        str | None,
+        typer.Option(
+            metavar="ASSET:AMOUNT:TO[@CITY]",
+            help="An amount for a key id, here or in another city.",
+        ),
     ] = None,
     candidacy: Annotated[
         str | None, typer.Option(metavar="ASSET:AMOUNT", help="An amount for one's own stake.")
@@ -123,16 +134,20 @@ def submit(
     ids), `reads` and `writes` (`{"<object>": <version>}`) and `valid_for`. A line that cannot be
     read is refused like any other.
 
+    An amount for a key in another city, named by the slug of a peer (see `citychain peers`) or by
+    its genesis id, is in escrow once it is approved; `citychain get` tells what becomes of it.
+
     With `--acknowledgement` the city signs that what it received has a final state by a time,
     and `citychain audit` can hold it to that. With `--jsonl` the files are `<tx_id>.json`.
 
-    Exit codes: 0 all were received (and, with `--wait`, none was rejected); 1 some were refused
-    or rejected; 3 some were received, and did not come so far within `--timeout`.
+    Exit codes: 0 all were received (and, with `--wait`, none was rejected or returned); 1 some were
+    refused, rejected or returned; 3 some were received, and did not come so far within `--timeout`.
 
     Examples:
 
         citychain submit --city kanazawa --key alice.key --data "hello" --wait approved
         citychain submit --city kanazawa --key alice.key --transfer coin:5:<key id>
+        citychain submit --city kanazawa --key alice.key --transfer coin:5:<key id>@otsu
         citychain submit --city kanazawa --key alice.key --data "deed" --acknowledgement deed.json
         citychain submit --city kanazawa --key operator.key --witness bob.pub
         citychain submit --city kanazawa --key alice.key --jsonl - --json < many.jsonl
@@ -160,6 +175,7 @@ def submit(
                 data=data,
                 content_type=content_type,
                 transfer=transfer,
+                peer=asyncio.run(_peer(Servers(server, policy), city, timeout, transfer or "")),
                 candidacy=candidacy,
                 withdrawal=withdrawal,
                 witness=witness,
@@ -176,6 +192,20 @@ def submit(
         asyncio.run(work.run(Servers(server, policy), city, timeout, drafts))
     if not work.all_well:
         raise typer.Exit(Exit.NO)
+
+
+async def _peer(servers: Servers, city: str, timeout: float, transfer: str) -> bytes | None:
+    """Genesis id of the other city of a transfer, given as that or as the slug of a peer; ``None``
+    where it names none."""
+    from citychain.cli.options import parse_id
+
+    other = transfer.partition("@")[2]
+    if not other:
+        return None
+    if len(other) == 64:
+        return parse_id(other, "--transfer")
+    async with connect(servers, city, timeout) as client:
+        return await client.peer_id(other)
 
 
 def _check_place(path: Path, *, folder: bool) -> None:
@@ -319,7 +349,7 @@ class Work:
         ids = iter(received)
         while batch := list(islice(ids, LINES)):
             try:
-                reached = await client.wait(batch, State[self.wait.name])
+                reached = await client.wait(batch, State[self.wait.state])
             except (TimeoutError, CityUnavailable, ServerUnavailable) as error:
                 left = [*batch, *ids]
                 for tx_id in left:
@@ -336,7 +366,29 @@ class Work:
                 if event.code:
                     record["code"] = event.code
                     self.all_well = False
+                elif self.wait is Wait.DELIVERED:
+                    record |= await self._delivered(client, city, tx_id)
                 self._tell(record)
+
+    async def _delivered(self, client: CityClient, city: str, tx_id: bytes) -> dict[str, Any]:
+        """What another city answers, where the transaction is for one."""
+        from citychain.between_cities import RemittanceState
+        from citychain.errors import NotFound
+
+        try:
+            found = await client.delivered(tx_id)
+        except NotFound:
+            return {}
+        except TimeoutError:
+            command = f"citychain get --city {quote(city)} {tx_id.hex()}"
+            say(f"approved, without the other city's answer yet: {command} tells it")
+            raise typer.Exit(Exit.UNAVAILABLE) from None
+        record: dict[str, Any] = {"state": found.outgoing.state.name}
+        if found.outgoing.state is RemittanceState.RETURNED:
+            self.all_well = False
+        if found.refusal is not None:
+            record |= {"code": found.refusal.code, "detail": found.refusal.reason, "field": ""}
+        return record
 
     def _tell_unreached(self, city: str, left: Sequence[bytes]) -> None:
         """What was received is not lost, and is not to be signed again."""

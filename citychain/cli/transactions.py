@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +27,7 @@ from citychain.cli.shown_actions import action_in_words, action_record
 
 if TYPE_CHECKING:
     from citychain.client.city import CityClient
-    from citychain.handler import TransactionEvent, TransactionStatus
+    from citychain.handler import RemittanceStatus, TransactionEvent, TransactionStatus
 
 __all__ = ["get", "receipt", "watch"]
 
@@ -40,7 +42,9 @@ def get(
 ) -> None:
     """Show a transaction: its state, its place, what it says.
 
-    It is shown as soon as it is stored; its place is known once it is sealed.
+    It is shown as soon as it is stored; its place is known once it is sealed. Of an amount for
+    another city, `delivery` says what became of it: PENDING until that city's answer is in this
+    city's ledger, then DELIVERED, or RETURNED with the reason.
 
     Examples:
 
@@ -50,23 +54,47 @@ def get(
     import asyncio
 
     from citychain.errors import NotFound
+    from citychain.types import State
 
     wanted = parse_id(tx_id, "TX_ID")
 
-    async def ask() -> TransactionStatus:
+    async def ask() -> tuple[TransactionStatus, RemittanceStatus | None]:
         async with connect(Servers(server, policy), city, timeout) as client:
             found = await client.status([wanted])
-        if wanted not in found:
-            raise NotFound("transaction", tx_id)
-        return found[wanted]
+            if wanted not in found:
+                raise NotFound("transaction", tx_id)
+            status = found[wanted]
+            if status.state != State.APPROVED or not _remits(status):
+                return status, None
+            return status, await client.remittance(wanted)
 
-    record = _record(asyncio.run(ask()), plain=not json)
+    status, remittance = asyncio.run(ask())
+    record = _record(status, plain=not json) | _delivery(remittance)
     if json:
         print_json(record)
         return
     for name, value in record.items():
         if value not in (None, "", [], {}):
             print(f"{name:<16}{_plain(value)}")
+
+
+def _remits(status: TransactionStatus) -> bool:
+    from citychain._native.transactions import decode_batch
+
+    envelopes = [status.envelope] if status.envelope is not None else []
+    return any(transaction.action == "remittance" for transaction in decode_batch(envelopes))
+
+
+def _delivery(remittance: RemittanceStatus | None) -> dict[str, Any]:
+    """What became of an amount for another city."""
+    if remittance is None:
+        return {}
+    record: dict[str, Any] = {"delivery": remittance.outgoing.state.name}
+    if remittance.settlement is not None:
+        record["settlement"] = remittance.settlement
+    if remittance.refusal is not None:
+        record |= {"code": remittance.refusal.code, "reason": remittance.refusal.reason}
+    return record
 
 
 def _record(status: TransactionStatus, *, plain: bool) -> dict[str, Any]:
@@ -180,8 +208,6 @@ def watch(
         return all(results)
 
     async def follow(client: CityClient, tx_id: bytes) -> bool:
-        from datetime import timedelta
-
         told = None
         for state in (State.RECEIVED, State.SEALED, State.APPROVED):
             [event] = (await client.wait([tx_id], state, timeout=timedelta(days=365))).values()
@@ -213,6 +239,12 @@ def receipt(
             "--output", "-o", help="The file to write.", show_default="TX_ID.receipt.json"
         ),
     ] = None,
+    up_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CITY", help="Lead up to a city above: its country, continent, the world."
+        ),
+    ] = None,
     server: Server = None,
     policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -221,29 +253,43 @@ def receipt(
     """Fetch a transaction's receipt, once it is final, into a file.
 
     A receipt proves to anybody, with the city's genesis file alone, that the transaction was
-    approved or rejected: see `citychain verify`.
+    approved or rejected: see `citychain verify`. With `--up-to` it proves that with the genesis
+    file of a city above alone. Each city on the way must have anchored its checkpoint since; that
+    is waited for within `--timeout`.
 
     Examples:
 
         citychain receipt --city kanazawa <id> -o deed.receipt.json
+        citychain receipt --city kanazawa <id> --up-to world -o deed.world.json --timeout 300
     """
     import asyncio
 
+    from citychain.client.levels import fetch_level_receipt, save_level_receipt
     from citychain.client.receipts import save_receipt
-    from citychain.receipt import Receipt
+    from citychain.levels import LevelReceipt
 
     wanted = parse_id(tx_id, "TX_ID")
 
-    async def ask() -> Receipt:
+    def above(name: str, endpoints: Sequence[str]) -> CityClient:
+        return connect(Servers(endpoints or server, policy), name, timeout)
+
+    async def ask() -> LevelReceipt:
         async with connect(Servers(server, policy), city, timeout) as client:
+            if up_to is not None:
+                limit = timedelta(seconds=timeout)
+                return await fetch_level_receipt(client, wanted, up_to, above, timeout=limit)
             await client.wait([wanted])
-            return (await client.receipts([wanted]))[wanted]
+            return LevelReceipt((), (await client.receipts([wanted]))[wanted])
 
     found = asyncio.run(ask())
     path = output or Path(f"{wanted.hex()}.receipt.json")
-    save_receipt(path, found)
-    state = "APPROVED" if found.rejection is None else "REJECTED"
+    if up_to is None:
+        save_receipt(path, found.top)
+    else:
+        save_level_receipt(path, found)
+    subject = found.subject
+    state = "APPROVED" if subject.rejection is None else "REJECTED"
     if json:
-        print_json({"tx_id": wanted, "state": state, "round": found.round, "file": path})
+        print_json({"tx_id": wanted, "state": state, "round": subject.round, "file": path})
     else:
         print(path)

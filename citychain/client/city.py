@@ -15,6 +15,7 @@ from citychain import record
 from citychain.city.listing import CityListing
 from citychain.client import retries
 from citychain.client.channels import ChannelFactory
+from citychain.client.exchange import ExchangeCalls
 from citychain.client.submission import Item, Result, Submission
 from citychain.client.transactions import SignedTransaction
 from citychain.crypto.keys import key_id
@@ -83,7 +84,7 @@ class FollowedRound(NamedTuple):
     """Seconds from asking for it until it began to come."""
 
 
-class CityClient:
+class CityClient(ExchangeCalls):
     """Asks one city; an async context manager.
 
     A call that a server refuses for the moment, or that a broken connection ends, is made
@@ -120,6 +121,7 @@ class CityClient:
         self._transactions = services_pb2_grpc.TransactionServiceStub(self._channel)
         self._dag = services_pb2_grpc.DagServiceStub(self._channel)
         self._votes = services_pb2_grpc.VoteServiceStub(self._channel)
+        self._exchange = services_pb2_grpc.ExchangeServiceStub(self._channel)
         self._submission = Submission(self._channel, self._city)
         return self
 

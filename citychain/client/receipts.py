@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from citychain.client.files import read_bounded, write_whole
 from citychain.errors import InvalidReceipt
@@ -19,9 +20,11 @@ from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages import decode_receipt, encode_receipt
 
-__all__ = ["load_receipt", "save_receipt", "verify_receipt"]
+__all__ = ["load_receipt", "parse_file", "save_receipt", "verify_receipt"]
 
 FILE_BYTES_MAX: Final = 32 << 20
+
+M = TypeVar("M", bound=Message)
 
 
 def save_receipt(path: Path | str, receipt: Receipt) -> None:
@@ -36,18 +39,28 @@ def load_receipt(path: Path | str) -> Receipt:
         ConfigurationError: the file cannot be read.
         InvalidReceipt: with the check ``form``; it is no receipt.
     """
+    return decode_receipt(parse_file(path, ledger_pb2.Receipt()))
+
+
+def parse_file(path: Path | str, message: M) -> M:
+    """A message from a file in the one way that its JSON form is written.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+        InvalidReceipt: with the check ``form``.
+    """
     content = read_bounded(path, FILE_BYTES_MAX)
     if len(content) > FILE_BYTES_MAX:
         raise InvalidReceipt("form", f"{path}: more than {FILE_BYTES_MAX} bytes")
     try:
         text = content.decode()
-        message = json_format.Parse(text, ledger_pb2.Receipt())
+        json_format.Parse(text, message)
     except (json_format.ParseError, UnicodeDecodeError) as error:
         raise InvalidReceipt("form", f"{path}: {error}") from None
     # Protobuf's parser takes numbers as text, other alphabets of base64, and more.
     if _ordered(json.loads(text)) != _ordered(json_format.MessageToDict(message)):
         raise InvalidReceipt("form", f"{path}: is not written as receipts are")
-    return decode_receipt(message)
+    return message
 
 
 def _ordered(value: Any) -> str:

@@ -19,6 +19,7 @@ from citychain.rpc.draining import Drain
 from citychain.rpc.interceptors import StatusInterceptor
 from citychain.rpc.services.cities import CityService
 from citychain.rpc.services.dag import DagService
+from citychain.rpc.services.exchange import ExchangeService
 from citychain.rpc.services.health import HealthService
 from citychain.rpc.services.plugins import PluginService
 from citychain.rpc.services.transactions import TransactionService
@@ -115,6 +116,7 @@ class CoreServer:
         )
         services_pb2_grpc.add_DagServiceServicer_to_server(DagService(directory, drain), server)
         services_pb2_grpc.add_VoteServiceServicer_to_server(VoteService(directory), server)
+        services_pb2_grpc.add_ExchangeServiceServicer_to_server(ExchangeService(directory), server)
         services_pb2_grpc.add_PluginServiceServicer_to_server(PluginService(self._plugins), server)
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthService(directory, drain, SERVICES), server

@@ -66,6 +66,15 @@ BOUNDS: list[tuple[str, Any, str]] = [
     ("SubmitStream", pb.SubmitStreamRequest(**CITY, transactions=[b"x"] * 1_001), "transactions"),
     ("GetTransaction", pb.GetTransactionRequest(tx_id=ID), "city"),
     ("GetTransaction", pb.GetTransactionRequest(**CITY, tx_id=ID[1:]), "tx_id"),
+    ("GetRemittance", pb.GetRemittanceRequest(tx_id=ID), "city"),
+    ("GetRemittance", pb.GetRemittanceRequest(**CITY, tx_id=ID[1:]), "tx_id"),
+    ("GetDeliveries", pb.GetDeliveriesRequest(source=ID, tx_ids=[ID]), "city"),
+    ("GetDeliveries", pb.GetDeliveriesRequest(**CITY, source=b"x", tx_ids=[ID]), "source"),
+    ("GetDeliveries", pb.GetDeliveriesRequest(**CITY, source=ID), "tx_ids"),
+    ("GetDeliveries", pb.GetDeliveriesRequest(**CITY, source=ID, tx_ids=[ID] * 257), "tx_ids"),
+    ("GetDeliveries", pb.GetDeliveriesRequest(**CITY, source=ID, tx_ids=[b""]), "tx_ids[0]"),
+    ("ListPeers", pb.ListPeersRequest(), "city"),
+    ("GetAnchor", pb.GetAnchorRequest(), "city"),
     ("GetReceipts", pb.GetReceiptsRequest(tx_ids=[ID]), "city"),
     ("GetReceipts", pb.GetReceiptsRequest(**CITY), "tx_ids"),
     ("GetReceipts", pb.GetReceiptsRequest(**CITY, tx_ids=[ID] * 257), "tx_ids"),
@@ -166,6 +175,7 @@ def method(channel: Any, name: str) -> Any:
         services_pb2_grpc.TransactionServiceStub(channel),
         services_pb2_grpc.DagServiceStub(channel),
         services_pb2_grpc.VoteServiceStub(channel),
+        services_pb2_grpc.ExchangeServiceStub(channel),
     ):
         if hasattr(stub, name):
             return getattr(stub, name)
@@ -198,6 +208,7 @@ async def test_a_bound_is_enforced_and_names_its_field(
 
 NOT_FOUND: list[tuple[str, Any, str]] = [
     ("GetTransaction", pb.GetTransactionRequest(**CITY, tx_id=ID), f"no transaction '{ID.hex()}'"),
+    ("GetRemittance", pb.GetRemittanceRequest(**CITY, tx_id=ID), f"no remittance '{ID.hex()}'"),
     ("GetNode", pb.GetNodeRequest(**CITY, node_id=ID), f"no node '{ID.hex()}'"),
     ("ListParents", pb.ListParentsRequest(**CITY, node_id=ID), f"no node '{ID.hex()}'"),
     ("ListChildren", pb.ListChildrenRequest(**CITY, node_id=ID), f"no node '{ID.hex()}'"),

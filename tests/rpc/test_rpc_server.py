@@ -85,6 +85,7 @@ async def test_reflection_tells_the_services_and_their_files(channel: Any) -> No
     assert services == {
         "citychain.v1.CityService",
         "citychain.v1.DagService",
+        "citychain.v1.ExchangeService",
         "citychain.v1.PluginService",
         "citychain.v1.TransactionService",
         "citychain.v1.VoteService",

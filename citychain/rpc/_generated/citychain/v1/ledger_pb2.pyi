@@ -385,6 +385,41 @@ class Receipt(_message.Message):
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
 
 @_typing.final
+class LevelReceipt(_message.Message):
+    """Proves, with the genesis file of the top city alone, that a transaction of a city below it was
+    approved or rejected.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVELS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
+        """From the transaction's own city upwards, without the top one; each without certificate and
+        handovers, which the level above has verified. The checkpoint is the one that the next
+        level's transaction anchors.
+        """
+
+    @_builtins.property
+    def top(self) -> Global___Receipt:
+        """The top city's receipt of the transaction that anchors the last level's checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        levels: _abc.Iterable[Global___Receipt] | None = ...,
+        top: Global___Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["top", b"top"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LevelReceipt: _TypeAlias = LevelReceipt  # noqa: Y015
+
+@_typing.final
 class Handover(_message.Message):
     """A change of the committee, with the public keys of the new one in order of its seats."""
 

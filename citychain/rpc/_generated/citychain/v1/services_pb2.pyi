@@ -85,6 +85,32 @@ VOTE_OUTCOME_EQUIVOCATION: VoteOutcome.ValueType  # 8
 """The key voted for another checkpoint of this round: the proof is kept."""
 Global___VoteOutcome: _TypeAlias = VoteOutcome  # noqa: Y015
 
+class _RemittanceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RemittanceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RemittanceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMITTANCE_STATE_UNSPECIFIED: _RemittanceState.ValueType  # 0
+    REMITTANCE_STATE_PENDING: _RemittanceState.ValueType  # 1
+    """In escrow: the other city's answer is not in this city's ledger yet."""
+    REMITTANCE_STATE_DELIVERED: _RemittanceState.ValueType  # 2
+    """The other city's certified receipt says that it credited the payee."""
+    REMITTANCE_STATE_RETURNED: _RemittanceState.ValueType  # 3
+    """The other city's certified receipt says that it refused; the payer has the amount again."""
+
+class RemittanceState(_RemittanceState, metaclass=_RemittanceStateEnumTypeWrapper):
+    """--- between cities -------------------------------------------------------"""
+
+REMITTANCE_STATE_UNSPECIFIED: RemittanceState.ValueType  # 0
+REMITTANCE_STATE_PENDING: RemittanceState.ValueType  # 1
+"""In escrow: the other city's answer is not in this city's ledger yet."""
+REMITTANCE_STATE_DELIVERED: RemittanceState.ValueType  # 2
+"""The other city's certified receipt says that it credited the payee."""
+REMITTANCE_STATE_RETURNED: RemittanceState.ValueType  # 3
+"""The other city's certified receipt says that it refused; the payer has the amount again."""
+Global___RemittanceState: _TypeAlias = RemittanceState  # noqa: Y015
+
 @_typing.final
 class City(_message.Message):
     """--- cities ---------------------------------------------------------------"""
@@ -1500,6 +1526,320 @@ class RecoverResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecoverResponse: _TypeAlias = RecoverResponse  # noqa: Y015
+
+@_typing.final
+class RemittanceStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TX_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PAYER_FIELD_NUMBER: _builtins.int
+    CITY_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_FIELD_NUMBER: _builtins.int
+    tx_id: _builtins.bytes
+    state: Global___RemittanceState.ValueType
+    payer: _builtins.bytes
+    """Key id."""
+    city: _builtins.bytes
+    """Genesis id of the other city."""
+    to: _builtins.bytes
+    """Key id in the other city."""
+    asset: _builtins.str
+    amount: _builtins.int
+    code: _builtins.str
+    """Of a returned one: why the other city refused it."""
+    reason: _builtins.str
+    settlement: _builtins.bytes
+    """The transaction that brought the other city's receipt; empty while PENDING, and where it
+    was submitted by somebody who did not name the remittance as a dependency.
+    """
+    def __init__(
+        self,
+        *,
+        tx_id: _builtins.bytes = ...,
+        state: Global___RemittanceState.ValueType = ...,
+        payer: _builtins.bytes = ...,
+        city: _builtins.bytes = ...,
+        to: _builtins.bytes = ...,
+        asset: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        code: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        settlement: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "city", b"city", "code", b"code", "payer", b"payer", "reason", b"reason", "settlement", b"settlement", "state", b"state", "to", b"to", "tx_id", b"tx_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemittanceStatus: _TypeAlias = RemittanceStatus  # noqa: Y015
+
+@_typing.final
+class GetRemittanceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    TX_ID_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    tx_id: _builtins.bytes
+    """The approved transaction with the remittance."""
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+        tx_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "tx_id", b"tx_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRemittanceRequest: _TypeAlias = GetRemittanceRequest  # noqa: Y015
+
+@_typing.final
+class GetRemittanceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMITTANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def remittance(self) -> Global___RemittanceStatus: ...
+    def __init__(
+        self,
+        *,
+        remittance: Global___RemittanceStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["remittance", b"remittance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remittance", b"remittance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRemittanceResponse: _TypeAlias = GetRemittanceResponse  # noqa: Y015
+
+@_typing.final
+class GetDeliveriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TX_IDS_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    source: _builtins.bytes
+    """Genesis id of the sending city."""
+    @_builtins.property
+    def tx_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Remittances of the sending city: at most 256."""
+
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+        source: _builtins.bytes = ...,
+        tx_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "source", b"source", "tx_ids", b"tx_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeliveriesRequest: _TypeAlias = GetDeliveriesRequest  # noqa: Y015
+
+@_typing.final
+class GetDeliveriesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivered]:
+        """In the order asked."""
+
+    def __init__(
+        self,
+        *,
+        deliveries: _abc.Iterable[Global___Delivered] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeliveriesResponse: _TypeAlias = GetDeliveriesResponse  # noqa: Y015
+
+@_typing.final
+class Delivered(_message.Message):
+    """What became of one remittance in the receiving city."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TX_ID_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    tx_id: _builtins.bytes
+    """Empty while nothing is decided, as the rest is then."""
+    accepted: _builtins.bool
+    """Whether it was credited; else it was refused."""
+    def __init__(
+        self,
+        *,
+        tx_id: _builtins.bytes = ...,
+        accepted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "tx_id", b"tx_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Delivered: _TypeAlias = Delivered  # noqa: Y015
+
+@_typing.final
+class ListPeersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPeersRequest: _TypeAlias = ListPeersRequest  # noqa: Y015
+
+@_typing.final
+class ListPeersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]: ...
+    def __init__(
+        self,
+        *,
+        peers: _abc.Iterable[Global___PeerStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPeersResponse: _TypeAlias = ListPeersResponse  # noqa: Y015
+
+@_typing.final
+class PeerStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    GENESIS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The peer's slug."""
+    genesis: _builtins.bytes
+    """Genesis id; empty while it is not known."""
+    pinned: _builtins.bool
+    """Whether it is the one that this city's ledger names."""
+    pending: _builtins.int
+    """Remittances to it without an outcome, as far as this server leads the city."""
+    trouble: _builtins.str
+    """What stands in the way, for people; empty where all is well."""
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it is served; empty where this server has it."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        genesis: _builtins.bytes = ...,
+        pinned: _builtins.bool = ...,
+        endpoints: _abc.Iterable[_builtins.str] | None = ...,
+        pending: _builtins.int = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "genesis", b"genesis", "name", b"name", "pending", b"pending", "pinned", b"pinned", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerStatus: _TypeAlias = PeerStatus  # noqa: Y015
+
+@_typing.final
+class GetAnchorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAnchorRequest: _TypeAlias = GetAnchorRequest  # noqa: Y015
+
+@_typing.final
+class GetAnchorResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    TX_ID_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    parent: _builtins.bytes
+    """The parent's genesis id; empty where no checkpoint is anchored yet, as the rest is then."""
+    name: _builtins.str
+    """The parent's slug."""
+    tx_id: _builtins.bytes
+    """The parent's approved transaction with the checkpoint."""
+    round: _builtins.int
+    """The checkpoint's round, and the size of the log after it."""
+    size: _builtins.int
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the parent is served; empty where this server has it."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        endpoints: _abc.Iterable[_builtins.str] | None = ...,
+        tx_id: _builtins.bytes = ...,
+        round: _builtins.int = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "name", b"name", "parent", b"parent", "round", b"round", "size", b"size", "tx_id", b"tx_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAnchorResponse: _TypeAlias = GetAnchorResponse  # noqa: Y015
 
 @_typing.final
 class ListPluginsRequest(_message.Message):

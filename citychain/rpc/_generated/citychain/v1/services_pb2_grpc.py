@@ -1057,6 +1057,214 @@ class VoteService(object):
             _registered_method=True)
 
 
+class ExchangeServiceStub(object):
+    """Between cities: what was sent to others and came from them, and where checkpoints are anchored.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetRemittance = channel.unary_unary(
+                '/citychain.v1.ExchangeService/GetRemittance',
+                request_serializer=citychain_dot_v1_dot_services__pb2.GetRemittanceRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.GetRemittanceResponse.FromString,
+                _registered_method=True)
+        self.GetDeliveries = channel.unary_unary(
+                '/citychain.v1.ExchangeService/GetDeliveries',
+                request_serializer=citychain_dot_v1_dot_services__pb2.GetDeliveriesRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.GetDeliveriesResponse.FromString,
+                _registered_method=True)
+        self.ListPeers = channel.unary_unary(
+                '/citychain.v1.ExchangeService/ListPeers',
+                request_serializer=citychain_dot_v1_dot_services__pb2.ListPeersRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.ListPeersResponse.FromString,
+                _registered_method=True)
+        self.GetAnchor = channel.unary_unary(
+                '/citychain.v1.ExchangeService/GetAnchor',
+                request_serializer=citychain_dot_v1_dot_services__pb2.GetAnchorRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.GetAnchorResponse.FromString,
+                _registered_method=True)
+
+
+class ExchangeServiceServicer(object):
+    """Between cities: what was sent to others and came from them, and where checkpoints are anchored.
+    """
+
+    def GetRemittance(self, request, context):
+        """What became of a remittance of this city.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDeliveries(self, request, context):
+        """What this city did with another's remittances.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPeers(self, request, context):
+        """The cities that this one exchanges with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAnchor(self, request, context):
+        """Where the parent city has this one's latest anchored checkpoint.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ExchangeServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetRemittance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRemittance,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.GetRemittanceRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.GetRemittanceResponse.SerializeToString,
+            ),
+            'GetDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeliveries,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.GetDeliveriesRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.GetDeliveriesResponse.SerializeToString,
+            ),
+            'ListPeers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPeers,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.ListPeersRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.ListPeersResponse.SerializeToString,
+            ),
+            'GetAnchor': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAnchor,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.GetAnchorRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.GetAnchorResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'citychain.v1.ExchangeService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('citychain.v1.ExchangeService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ExchangeService(object):
+    """Between cities: what was sent to others and came from them, and where checkpoints are anchored.
+    """
+
+    @staticmethod
+    def GetRemittance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.ExchangeService/GetRemittance',
+            citychain_dot_v1_dot_services__pb2.GetRemittanceRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.GetRemittanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.ExchangeService/GetDeliveries',
+            citychain_dot_v1_dot_services__pb2.GetDeliveriesRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.GetDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPeers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.ExchangeService/ListPeers',
+            citychain_dot_v1_dot_services__pb2.ListPeersRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.ListPeersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAnchor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.ExchangeService/GetAnchor',
+            citychain_dot_v1_dot_services__pb2.GetAnchorRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.GetAnchorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class PluginServiceStub(object):
     """Missing associated documentation comment in .proto file."""
 

@@ -307,6 +307,73 @@ class VoteServiceServicer(metaclass=_abc_1.ABCMeta):
 
 def add_VoteServiceServicer_to_server(servicer: VoteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
+class ExchangeServiceStub:
+    """Between cities: what was sent to others and came from them, and where checkpoints are anchored."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ExchangeServiceAsyncStub: ...
+    GetRemittance: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetRemittanceRequest, _services_pb2.GetRemittanceResponse]
+    """What became of a remittance of this city."""
+    GetDeliveries: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetDeliveriesRequest, _services_pb2.GetDeliveriesResponse]
+    """What this city did with another's remittances."""
+    ListPeers: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListPeersRequest, _services_pb2.ListPeersResponse]
+    """The cities that this one exchanges with."""
+    GetAnchor: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetAnchorRequest, _services_pb2.GetAnchorResponse]
+    """Where the parent city has this one's latest anchored checkpoint."""
+
+@_typing.type_check_only
+class ExchangeServiceAsyncStub(ExchangeServiceStub):
+    """Between cities: what was sent to others and came from them, and where checkpoints are anchored."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetRemittance: _aio.UnaryUnaryMultiCallable[_services_pb2.GetRemittanceRequest, _services_pb2.GetRemittanceResponse]  # type: ignore[assignment]
+    """What became of a remittance of this city."""
+    GetDeliveries: _aio.UnaryUnaryMultiCallable[_services_pb2.GetDeliveriesRequest, _services_pb2.GetDeliveriesResponse]  # type: ignore[assignment]
+    """What this city did with another's remittances."""
+    ListPeers: _aio.UnaryUnaryMultiCallable[_services_pb2.ListPeersRequest, _services_pb2.ListPeersResponse]  # type: ignore[assignment]
+    """The cities that this one exchanges with."""
+    GetAnchor: _aio.UnaryUnaryMultiCallable[_services_pb2.GetAnchorRequest, _services_pb2.GetAnchorResponse]  # type: ignore[assignment]
+    """Where the parent city has this one's latest anchored checkpoint."""
+
+class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Between cities: what was sent to others and came from them, and where checkpoints are anchored."""
+
+    @_abc_1.abstractmethod
+    def GetRemittance(
+        self,
+        request: _services_pb2.GetRemittanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.GetRemittanceResponse, _abc.Awaitable[_services_pb2.GetRemittanceResponse]]:
+        """What became of a remittance of this city."""
+
+    @_abc_1.abstractmethod
+    def GetDeliveries(
+        self,
+        request: _services_pb2.GetDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.GetDeliveriesResponse, _abc.Awaitable[_services_pb2.GetDeliveriesResponse]]:
+        """What this city did with another's remittances."""
+
+    @_abc_1.abstractmethod
+    def ListPeers(
+        self,
+        request: _services_pb2.ListPeersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.ListPeersResponse, _abc.Awaitable[_services_pb2.ListPeersResponse]]:
+        """The cities that this one exchanges with."""
+
+    @_abc_1.abstractmethod
+    def GetAnchor(
+        self,
+        request: _services_pb2.GetAnchorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.GetAnchorResponse, _abc.Awaitable[_services_pb2.GetAnchorResponse]]:
+        """Where the parent city has this one's latest anchored checkpoint."""
+
+def add_ExchangeServiceServicer_to_server(servicer: ExchangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class PluginServiceStub:
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...

@@ -1,0 +1,64 @@
+"""``citychain peers``: the cities that a city exchanges with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT,
+    City,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+    connect,
+)
+from citychain.cli.output import Json, answers, print_json
+
+if TYPE_CHECKING:
+    from citychain.handler import PeerStatus
+
+__all__ = ["peers"]
+
+
+def peers(
+    city: City,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    json: Json = False,
+) -> None:
+    """List the cities that a city exchanges with, and how it goes with each.
+
+    They are configured under `[peers.SLUG]`. A peer is pinned by its genesis in the city's ledger,
+    for good; `pending` counts amounts for it that have no outcome yet.
+
+    Examples:
+
+        citychain peers --city kanazawa
+    """
+    import asyncio
+
+    async def ask() -> list[PeerStatus]:
+        async with connect(Servers(server, policy), city, timeout) as client:
+            return await client.peers()
+
+    found = asyncio.run(ask())
+    if json:
+        for peer in found:
+            print_json(peer._asdict())
+        return
+    from rich.table import Table
+
+    table = Table("peer", "genesis", "pinned", "served by", "pending", "trouble", box=None)
+    for peer in found:
+        table.add_row(
+            peer.name,
+            f"{peer.genesis.hex()[:16]}…",
+            "yes" if peer.pinned else "no",
+            ", ".join(peer.endpoints) or "this server",
+            str(peer.pending),
+            peer.trouble,
+        )
+    answers().print(table)

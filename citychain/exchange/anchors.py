@@ -1,0 +1,158 @@
+"""Anchors a city's newest certified checkpoint at its parent, as a transaction of that city.
+
+At most one in a while, and only when something changed. A city that is anchored is part of its
+parent's log, and with that of its parent's parent's: see `citychain.levels`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from citychain import checkpoint
+from citychain._native.transactions import decode_batch
+from citychain.errors import CitychainError
+from citychain.exchange.neighbour import Backoff, Neighbour, PeerCity, Sign, Stranger, closing
+from citychain.exchange.proof import encode_certified
+from citychain.genesis import Genesis
+from citychain.handler import CityHandler, Refusal
+from citychain.notes import ANCHORED, ANCHORING, AnchorNote, anchor_bytes, decode_anchor
+from citychain.ports import Clock, Compute
+from citychain.types import Anchor, Handover, Peer
+
+__all__ = ["Anchorer"]
+
+logger = logging.getLogger(__name__)
+
+
+class Anchorer:
+    """Anchors one city; `run` it where the city is led.
+
+    Args:
+        parent: Finds the parent; asked once there is something to anchor.
+        seconds: The least between two anchors.
+        operator: Key id of the operator who signs.
+    """
+
+    def __init__(
+        self,
+        *,
+        slug: str,
+        home: CityHandler,
+        parent: Callable[[], Awaitable[Neighbour | None]],
+        seconds: float,
+        operator: bytes,
+        sign: Sign,
+        compute: Compute,
+        clock: Clock,
+    ) -> None:
+        self._slug = slug
+        self._home = home
+        self._find = parent
+        self._seconds = seconds
+        self._operator = operator
+        self._sign = sign
+        self._compute = compute
+        self._clock = clock
+        self._backoff = Backoff()
+        self._told = ""
+
+    async def run(self) -> None:
+        """Work until cancelled, or until there is found to be no parent; what fails is tried
+        again, after a while."""
+        position = 0
+        while True:
+            await self._clock.sleep(self._seconds)
+            await self._past(position)
+            try:
+                if (parent := await self._find()) is None:
+                    return
+                async with parent.connect() as city:
+                    position = await self._anchor(parent, city)
+                self._backoff.reset()
+                self._told = ""
+            except Exception as error:
+                trouble = str(error) or type(error).__name__
+                if trouble != self._told:
+                    logger.warning("%s: its checkpoint is not anchored: %s", self._slug, trouble)
+                self._told = trouble
+                await self._clock.sleep(self._backoff.seconds())
+
+    async def _note(self, name: str, parent: Neighbour) -> AnchorNote | None:
+        note = (await self._home.storage.notes(name)).get(name)
+        decoded = decode_anchor(note) if note else None
+        return decoded if decoded and decoded.parent == parent.genesis.id else None
+
+    async def _past(self, round: int) -> None:
+        """Return once a later round is certified."""
+        async with closing(self._home.stream_rounds(round + 1, sealed=False)) as rounds:
+            async for _ in rounds:
+                return
+
+    async def _anchor(self, parent: Neighbour, city: PeerCity) -> int:
+        """Anchor the newest certified checkpoint; returns its round."""
+        ours, theirs = self._home.genesis, await city.genesis()
+        if theirs.id != parent.genesis.id:
+            raise Stranger(parent, theirs)
+        await self._be_pinned(parent.genesis, city)
+        if (earlier := await self._note(ANCHORING, parent)) is not None:
+            await self._found(city, earlier)
+        last = (await self._home.head()).certified_round
+        if await city.anchored(ours.id) >= last:
+            return last
+        [stored] = await self._home.storage.rounds(last, 1)
+        assert stored.certificate is not None
+        handovers = await self._handovers(last)
+        proof = await self._compute(encode_certified, stored.certificate, handovers)
+        [signed] = await self._sign(theirs.id, [Anchor(ours.id, stored.checkpoint, proof)], [()])
+        note = AnchorNote(theirs.id, stored.round, stored.size, signed.tx_id)
+        await self._home.storage.keep({ANCHORING: anchor_bytes(note)})
+        [result] = await city.submit([signed.envelope])
+        if isinstance(result, Refusal):
+            raise _Refused(f"{result.code}: {result.detail}")
+        await city.wait([signed.tx_id])
+        if (why := await self._found(city, note)) is not None:
+            raise _Refused(why)
+        return last
+
+    async def _found(self, city: PeerCity, note: AnchorNote) -> str | None:
+        """Keep the note of an anchor that the parent approved; returns why it did not."""
+        receipt = (await city.receipts([note.tx_id])).get(note.tx_id)
+        if receipt is None:
+            return "it is not final"
+        if receipt.rejection is not None:
+            return ": ".join(receipt.rejection)
+        await self._home.storage.keep({ANCHORED: anchor_bytes(note)})
+        return None
+
+    async def _be_pinned(self, theirs: Genesis, city: PeerCity) -> None:
+        """Have the parent know this city: where one operator has both, that is done here."""
+        ours = self._home.genesis
+        pinned = await city.pinned(ours.network, ours.city)
+        if pinned == ours.id:
+            return
+        if pinned is not None or theirs.operator_id != self._operator:
+            raise _Refused(
+                f"{theirs.city} has not pinned {ours.city} with genesis {ours.id.hex()[:16]}…: its "
+                f"operator names it under [peers.{ours.city}]"
+            )
+        [signed] = await self._sign(theirs.id, [Peer(ours.file)], [()])
+        await city.submit([signed.envelope])
+        await city.wait([signed.tx_id])
+
+    async def _handovers(self, round: int) -> list[Handover]:
+        """All changes of the committee up to the one in office in a round."""
+        changes = await self._home.handovers()
+        return [change for change in changes if _first_round(change) <= round]
+
+
+class _Refused(CitychainError):
+    pass
+
+
+def _first_round(handover: Handover) -> int:
+    if not handover.recovery:
+        return checkpoint.decode(handover.checkpoint).round + 1
+    [transaction] = decode_batch([handover.recovery])
+    assert transaction.recovery is not None
+    return transaction.recovery.from_round

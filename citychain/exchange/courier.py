@@ -1,0 +1,433 @@
+"""Carries a city's remittances to the cities that they are for, and their answers home.
+
+The ledgers decide; a courier only brings transactions. It reads the city's certified rounds: a
+remittance in its outbox is carried until a round says that it is settled. For each other city
+there is a lane of its own, so that one that is down delays nobody else's. In a lane, batch by
+batch::
+
+    other city's inbox ── not there ──▶ a delivery with our receipt ──▶ final there
+           │                                                              │
+           └── decided, by whichever delivery ──▶ its certified receipt ◀─┘
+                                                  └▶ a settlement with it, at home
+
+Every step may be repeated, after a crash or a doubtful answer: what was decided already is told
+by the ledger that decided it. Where the reading stands is a note, which may be old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from citychain import record
+from citychain.between_cities import (
+    OUTBOX,
+    Decided,
+    Outgoing,
+    RemittanceState,
+    decode_outbox,
+    outbox_object,
+)
+from citychain.errors import CitychainError, StorageError
+from citychain.exchange.neighbour import (
+    Backoff,
+    Neighbour,
+    PeerCity,
+    Sign,
+    Signed,
+    Stranger,
+    closing,
+)
+from citychain.exchange.proof import encode_receipt
+from citychain.genesis import Genesis
+from citychain.handler import CityHandler, Refusal, TransactionEvent
+from citychain.notes import COURIER, courier_bytes, decode_courier
+from citychain.ports import Clock, Compute, StoredRound
+from citychain.receipt import Receipt
+from citychain.types import Delivery, Settlement, State
+
+__all__ = ["Courier"]
+
+logger = logging.getLogger(__name__)
+
+BATCH_MAX: Final = 128
+"""Remittances that go together."""
+BATCHES_MAX: Final = 4
+"""Batches of a lane on their way."""
+KEPT_MAX: Final = 16_384
+"""Remittances in the note; with more under way, it stays where it is."""
+ROUNDS_A_NOTE: Final = 1_000
+"""The note is kept after so many rounds without a remittance, too."""
+
+
+class Courier:
+    """Carries the remittances of one city; `run` it where the city is led.
+
+    Args:
+        home: The city.
+        sign: Signs as the operator, for any city.
+    """
+
+    def __init__(
+        self,
+        *,
+        slug: str,
+        home: CityHandler,
+        neighbours: Sequence[Neighbour],
+        sign: Sign,
+        compute: Compute,
+        clock: Clock,
+    ) -> None:
+        self._slug = slug
+        self._home = home
+        self._compute = compute
+        self._lanes = {
+            neighbour.genesis.id: _Lane(slug, home, neighbour, sign, compute, clock)
+            for neighbour in neighbours
+        }
+        self._position = 0
+        self._kept = 0
+        self._waiting: dict[bytes, Outgoing] = {}
+
+    def pending(self, city: bytes) -> int:
+        """Number of remittances to a city that are not settled, as far as is known."""
+        return sum(item.city == city for item in self._waiting.values())
+
+    def trouble(self, city: bytes) -> str:
+        """What keeps a lane from going on, for people; empty where nothing does."""
+        lane = self._lanes.get(city)
+        return lane.trouble if lane is not None else ""
+
+    async def run(self) -> None:
+        """Work until cancelled; ends by an exception only where the city cannot be read."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes.values():
+                group.create_task(lane.run())
+            await self._resume()
+            async with closing(
+                self._home.stream_rounds(self._position + 1, sealed=False)
+            ) as rounds:
+                async for stored in rounds:
+                    await self._read(stored)
+
+    async def _resume(self) -> None:
+        note = (await self._home.storage.notes(COURIER)).get(COURIER)
+        if note is None:
+            return
+        self._position, tx_ids = decode_courier(note)
+        self._kept = self._position
+        await self._take(tx_ids)
+
+    async def _take(self, tx_ids: Sequence[bytes]) -> None:
+        """Carry those that the ledger still has in escrow."""
+        names = {outbox_object(tx_id): tx_id for tx_id in tx_ids}
+        states = await self._home.storage.objects(list(names))
+        for name, tx_id in names.items():
+            if name not in states:
+                raise StorageError(f"{name} is gone")
+            item = decode_outbox(tx_id, states[name].value)
+            if item.state is RemittanceState.PENDING:
+                self._waiting[tx_id] = item
+                if (lane := self._lanes.get(item.city)) is not None:
+                    lane.add(item)
+
+    async def _read(self, stored: StoredRound) -> None:
+        """See what a certified round sends and settles."""
+        changed = False
+        if OUTBOX.encode() in stored.record:
+            decoded = await self._compute(record.decode, stored.record)
+            outgoing = [
+                decode_outbox(bytes.fromhex(write.object.removeprefix(OUTBOX)), write.value)
+                for write in decoded.writes
+                if write.object.startswith(OUTBOX)
+            ]
+            sent = [item.tx_id for item in outgoing if item.state is RemittanceState.PENDING]
+            if sent:
+                await self._take(sent)
+            for item in outgoing:
+                if item.state is not RemittanceState.PENDING:
+                    self._waiting.pop(item.tx_id, None)
+                    if (lane := self._lanes.get(item.city)) is not None:
+                        lane.settled(item.tx_id)
+            changed = bool(outgoing)
+        self._position = stored.round
+        if changed or self._position - self._kept >= ROUNDS_A_NOTE:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        if len(self._waiting) > KEPT_MAX:
+            return
+        await self._home.storage.keep({COURIER: courier_bytes(self._position, list(self._waiting))})
+        self._kept = self._position
+
+
+@dataclass(slots=True)
+class _Item:
+    """A remittance on its way."""
+
+    outgoing: Outgoing
+    delivery: Signed | None = None
+    """On its way to a final state in the other city."""
+    settlement: Signed | None = None
+    """On its way to a final state here."""
+    not_before: float = 0.0
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class _Lane:
+    """Carries the remittances to one other city."""
+
+    def __init__(
+        self,
+        slug: str,
+        home: CityHandler,
+        neighbour: Neighbour,
+        sign: Sign,
+        compute: Compute,
+        clock: Clock,
+    ) -> None:
+        self._slug = slug
+        self._home = home
+        self._neighbour = neighbour
+        self._sign = sign
+        self._compute = compute
+        self._clock = clock
+        self._items: dict[bytes, _Item] = {}
+        self._under_way: set[bytes] = set()
+        self._changed = asyncio.Event()
+        self._backoff = Backoff()
+        self.trouble = ""
+
+    def add(self, outgoing: Outgoing) -> None:
+        """Carry a remittance; one that is carried already is left alone."""
+        self._items.setdefault(outgoing.tx_id, _Item(outgoing))
+        self._changed.set()
+
+    def settled(self, tx_id: bytes) -> None:
+        """It is done, by whomever."""
+        self._items.pop(tx_id, None)
+
+    async def run(self) -> None:
+        """Work until cancelled; what fails is tried again, after a while."""
+        while True:
+            await self._ready()
+            try:
+                async with self._neighbour.connect() as city:
+                    await self._check(city)
+                    await self._carry(city)
+            except* Exception as errors:
+                self._failed(_first(errors))
+            await self._clock.sleep(self._backoff.seconds())
+
+    def _failed(self, error: BaseException) -> None:
+        name = self._neighbour.slug
+        trouble = str(error) or type(error).__name__
+        if trouble != self.trouble:  # Told once: it may go on for days.
+            logger.warning("%s: remittances to %s wait: %s", self._slug, name, trouble)
+        if not isinstance(error, CitychainError | TimeoutError):
+            logger.debug("%s: the lane to %s failed", self._slug, name, exc_info=error)
+        self.trouble = trouble
+
+    async def _ready(self) -> None:
+        """Return once something may be carried."""
+        while not self._due():
+            self._changed.clear()
+            waits = [item.not_before for item in self._items.values()]
+            seconds = min(waits) - self._clock.monotonic() if waits else None
+            await _either(self._changed.wait(), seconds, self._clock)
+
+    def _due(self) -> list[_Item]:
+        now = self._clock.monotonic()
+        due = []
+        for tx_id, item in self._items.items():
+            if tx_id not in self._under_way and item.not_before <= now:
+                due.append(item)
+                if len(due) == BATCH_MAX:
+                    break
+        return due
+
+    async def _check(self, city: PeerCity) -> None:
+        """That it is the city that is pinned, and has this one pinned.
+
+        A delivery that came before that would be rejected, and so it would each time.
+        """
+        theirs, ours = await city.genesis(), self._home.genesis
+        if theirs.id != self._neighbour.genesis.id:
+            raise Stranger(self._neighbour, theirs)
+        if await city.pinned(ours.network, ours.city) != ours.id:
+            raise _NotPinned(self._neighbour.slug, ours)
+
+    async def _carry(self, city: PeerCity) -> None:
+        room = asyncio.Semaphore(BATCHES_MAX)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await room.acquire()
+                await self._ready()
+                batch = self._due()
+                self._under_way.update(item.outgoing.tx_id for item in batch)
+                group.create_task(self._see_through(city, batch, room))
+
+    async def _see_through(
+        self, city: PeerCity, batch: list[_Item], room: asyncio.Semaphore
+    ) -> None:
+        try:
+            await self._batch(city, batch)
+            self._backoff.reset()
+            for item in batch:  # Those of them that are not settled.
+                item.not_before = self._clock.monotonic() + item.backoff.seconds()
+        finally:
+            room.release()
+            self._under_way.difference_update(item.outgoing.tx_id for item in batch)
+            self._changed.set()
+
+    async def _batch(self, city: PeerCity, batch: list[_Item]) -> None:
+        """Bring each as far as it goes now."""
+        ours = self._home.genesis.id
+        items = {item.outgoing.tx_id: item for item in batch}
+        decided = dict(await city.decided(ours, list(items)))
+        fresh = [item for tx_id, item in items.items() if tx_id not in decided]
+        if fresh:
+            await self._deliver(city, fresh)
+            decided |= await city.decided(ours, [item.outgoing.tx_id for item in fresh])
+        receipts = await city.receipts([one.tx_id for one in decided.values()])
+        answered = {
+            tx_id: (one, receipts[one.tx_id])
+            for tx_id, one in decided.items()
+            if one.tx_id in receipts
+        }
+        if answered:
+            self.trouble = ""
+            await self._settle({tx_id: items[tx_id] for tx_id in answered}, answered)
+
+    async def _deliver(self, city: PeerCity, items: Sequence[_Item]) -> None:
+        """Submit a delivery of each, and wait until they are final."""
+        new = [item for item in items if item.delivery is None]
+        receipts = await self._home.receipts([item.outgoing.tx_id for item in new])
+        new = [item for item in new if item.outgoing.tx_id in receipts]
+        proofs = await self._compute(_proofs, [receipts[item.outgoing.tx_id] for item in new])
+        deliveries = [
+            Delivery(
+                city=self._home.genesis.id,
+                tx_id=item.outgoing.tx_id,
+                asset=item.outgoing.asset,
+                to=item.outgoing.to,
+                amount=item.outgoing.amount,
+                proof=proof,
+            )
+            for item, proof in zip(new, proofs, strict=True)
+        ]
+        signed = await self._sign(self._neighbour.genesis.id, deliveries, [()] * len(deliveries))
+        for item, delivery in zip(new, signed, strict=True):
+            item.delivery = delivery
+        on_its_way = [item for item in items if item.delivery is not None]
+        received = await self._submit(
+            city.submit, on_its_way, [item.delivery for item in on_its_way if item.delivery]
+        )
+        await city.wait([item.delivery.tx_id for item in received if item.delivery])
+        for item in on_its_way:
+            # Final, or never received: what its ledger does not say is decided, it has not.
+            item.delivery = None
+
+    async def _settle(
+        self,
+        items: Mapping[bytes, _Item],
+        answered: Mapping[bytes, tuple[Decided, Receipt]],
+    ) -> None:
+        """Bring the answers into the ledger, and wait until they are final."""
+        new = [tx_id for tx_id, item in items.items() if item.settlement is None]
+        proofs = await self._compute(_proofs, [answered[tx_id][1] for tx_id in new])
+        settlements = []
+        for tx_id, proof in zip(new, proofs, strict=True):
+            outgoing = items[tx_id].outgoing
+            settlements.append(
+                Settlement(
+                    tx_id=tx_id,
+                    payer=outgoing.payer,
+                    city=outgoing.city,
+                    asset=outgoing.asset,
+                    amount=outgoing.amount,
+                    returned=not answered[tx_id][0].accepted,
+                    proof=proof,
+                )
+            )
+        # By the dependency people find the settlement of a remittance, in the graph.
+        signed = await self._sign(self._home.genesis.id, settlements, [(tx_id,) for tx_id in new])
+        for tx_id, settlement in zip(new, signed, strict=True):
+            items[tx_id].settlement = settlement
+        received = await self._submit(
+            self._home.submit,
+            list(items.values()),
+            [item.settlement for item in items.values() if item.settlement],
+        )
+        waiting = {item.settlement.tx_id: item for item in received if item.settlement}
+        async with closing(self._home.watch_transactions(list(waiting), State.APPROVED)) as batches:
+            async for batch in batches:
+                for event in batch.events:
+                    self._final(waiting[event.tx_id], event)
+
+    def _final(self, item: _Item, settlement: TransactionEvent) -> None:
+        if settlement.state == State.APPROVED:
+            self.settled(item.outgoing.tx_id)
+            return
+        # Most likely somebody else's was first, of which a round will tell.
+        item.settlement = None
+        logger.info(
+            "%s: settlement %s was rejected: %s",
+            self._slug,
+            settlement.tx_id.hex(),
+            settlement.code,
+        )
+
+    async def _submit(
+        self,
+        submit: Callable[[Sequence[bytes]], Awaitable[Sequence[object]]],
+        items: Sequence[_Item],
+        signed: Sequence[Signed],
+    ) -> list[_Item]:
+        """Submit one transaction for each item; returns those whose was received."""
+        results = await submit([one.envelope for one in signed]) if signed else ()
+        received = []
+        for item, result in zip(items, results, strict=True):
+            if isinstance(result, Refusal):
+                self.trouble = f"{result.code}: {result.detail}"
+                item.delivery = None
+                item.settlement = None
+            else:
+                received.append(item)
+        return received
+
+
+class _NotPinned(CitychainError):
+    def __init__(self, slug: str, ours: Genesis) -> None:
+        super().__init__(
+            f"{slug} has not pinned {ours.city} with genesis {ours.id.hex()[:16]}… yet: its "
+            f"operator names it under [peers.{ours.city}]"
+        )
+
+
+def _proofs(receipts: Sequence[Receipt]) -> list[bytes]:
+    return [encode_receipt(receipt) for receipt in receipts]
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
+    """One of the errors of tasks that failed together."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _either(wait: Awaitable[object], seconds: float | None, clock: Clock) -> None:
+    """Return once something is there, at the latest after some seconds."""
+    tasks = [asyncio.ensure_future(wait)]
+    if seconds is not None:
+        tasks.append(asyncio.ensure_future(clock.sleep(max(seconds, 0.0))))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

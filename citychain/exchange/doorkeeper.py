@@ -1,0 +1,164 @@
+"""Refuses what a city does not take, so that the amount goes back to who sent it.
+
+A delivery that is not approved decides nothing: the sending city goes on trying. To refuse a
+remittance is a delivery, too, which only the operator can sign. It is made for
+
+- what the configuration does not accept from a city: such a delivery is not let in;
+- what the ledger rejected since the payee cannot hold so much.
+
+Nothing here is kept: whoever has no answer tries again, and is refused again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from citychain import record
+from citychain._native.transactions import decode_batch
+from citychain.between_cities import inbox_object
+from citychain.errors import CitychainError, InvalidReceipt
+from citychain.exchange.judge import mismatch
+from citychain.exchange.neighbour import Neighbour, Sign, closing
+from citychain.exchange.verified import verify_receipt
+from citychain.handler import CityHandler, Refusal
+from citychain.ports import Clock, Compute, StoredRound
+from citychain.types import Delivery, Rejection
+
+if TYPE_CHECKING:
+    from citychain._native.transactions import Transaction
+
+__all__ = ["NOT_ACCEPTED", "Doorkeeper"]
+
+logger = logging.getLogger(__name__)
+
+NOT_ACCEPTED: Final = "ASSET_NOT_ACCEPTED"
+"""Why a delivery is not let in, and why the remittance is refused."""
+OVERFLOW: Final = "OVERFLOW"
+"""The ledger's code where a balance would be too large."""
+QUEUE_MAX: Final = 1_024
+TOGETHER_MAX: Final = 128
+REPEAT_SECONDS: Final = 10.0
+"""Within this time a remittance is refused once."""
+
+
+class _Wanted(NamedTuple):
+    """A delivery to be refused."""
+
+    tx_id: bytes
+    """The delivery's own."""
+    delivery: Delivery
+    why: Rejection
+
+
+class Doorkeeper:
+    """Refuses remittances to one city."""
+
+    def __init__(
+        self,
+        *,
+        slug: str,
+        sign: Sign,
+        compute: Compute,
+        clock: Clock,
+    ) -> None:
+        self._slug = slug
+        self._neighbours: dict[bytes, Neighbour] = {}
+        self._sign = sign
+        self._compute = compute
+        self._clock = clock
+        self._queue: asyncio.Queue[_Wanted] = asyncio.Queue(QUEUE_MAX)
+        self._refused: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
+
+    def know(self, neighbours: Sequence[Neighbour]) -> None:
+        """Whose deliveries there may be something against."""
+        self._neighbours = {neighbour.genesis.id: neighbour for neighbour in neighbours}
+
+    def refuses(self, transaction: Transaction) -> Refusal | None:
+        """Why a transaction is not let in, if it is not; must not block."""
+        delivery = transaction.delivery
+        if delivery is None or delivery.refusal_code:
+            return None
+        neighbour = self._neighbours.get(delivery.city)
+        if neighbour is None or neighbour.assets is None or delivery.asset in neighbour.assets:
+            return None
+        detail = f"{self._slug} takes no {delivery.asset} from {neighbour.slug}"
+        self._put(_Wanted(transaction.tx_id, delivery, Rejection(NOT_ACCEPTED, detail)))
+        return Refusal(
+            NOT_ACCEPTED, "body.delivery.asset", f"{detail}: it goes back", tx_id=transaction.tx_id
+        )
+
+    def _put(self, wanted: _Wanted) -> None:
+        """To be refused, if there is room; else when it comes again."""
+        now = self._clock.monotonic()
+        key = wanted.delivery.city, wanted.delivery.tx_id
+        if now - self._refused.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS or self._queue.full():
+            return
+        self._refused[key] = now
+        if len(self._refused) > 4 * QUEUE_MAX:
+            self._refused.popitem(last=False)
+        self._queue.put_nowait(wanted)
+
+    async def attend(self, home: CityHandler) -> None:
+        """Refuse what is to be refused; without end."""
+        while True:
+            wanted = [await self._queue.get()]
+            while len(wanted) < TOGETHER_MAX and not self._queue.empty():
+                wanted.append(self._queue.get_nowait())
+            try:
+                await self._refuse(home, wanted)
+            except CitychainError as error:
+                logger.warning("%s: nothing was refused: %s", self._slug, error)
+
+    async def follow(self, home: CityHandler) -> None:
+        """Look for deliveries that the ledger rejected; without end."""
+        first = (await home.head()).certified_round + 1
+        async with closing(home.stream_rounds(first, sealed=False)) as rounds:
+            async for stored in rounds:
+                if OVERFLOW.encode() in stored.record:
+                    await self._look(home, stored)
+
+    async def _look(self, home: CityHandler, stored: StoredRound) -> None:
+        decided = await self._compute(record.decode, stored.record)
+        rejected = {
+            tx_id: verdict
+            for tx_id, verdict in zip(decided.tx_ids, decided.verdicts, strict=True)
+            if verdict is not None and verdict.code == OVERFLOW
+        }
+        raw = await home.storage.raw(list(rejected))
+        envelopes = [one.envelope for one in raw.values()]
+        for transaction in await self._compute(decode_batch, envelopes):
+            tx_id, delivery = transaction.tx_id, transaction.delivery
+            if delivery is not None and not delivery.refusal_code:
+                self._put(_Wanted(tx_id, delivery, rejected[tx_id]))
+
+    async def _refuse(self, home: CityHandler, wanted: Sequence[_Wanted]) -> None:
+        names = {inbox_object(it.delivery.city, it.delivery.tx_id): it for it in wanted}
+        decided = await home.storage.objects(list(names))
+        open = [it for name, it in names.items() if name not in decided]
+        held = await self._compute(self._verified, home.genesis.id, open)
+        refusals = [
+            it.delivery._replace(refusal_code=it.why.code, refusal_reason=it.why.reason)
+            for it, holds in zip(open, held, strict=True)
+            if holds
+        ]
+        if refusals:
+            signed = await self._sign(home.genesis.id, refusals, [()] * len(refusals))
+            await home.submit([one.envelope for one in signed])
+
+    def _verified(self, ours: bytes, wanted: Sequence[_Wanted]) -> list[bool]:
+        """Whether each is what its city says: nothing is signed for a stranger's invention."""
+        return [self._holds(ours, it) for it in wanted]
+
+    def _holds(self, ours: bytes, it: _Wanted) -> bool:
+        neighbour = self._neighbours.get(it.delivery.city)
+        if neighbour is None:
+            return False
+        try:
+            shown = verify_receipt(neighbour.genesis, it.tx_id, it.delivery.proof)
+        except InvalidReceipt:
+            return False
+        return shown.rejection is None and mismatch(it.delivery, shown, ours) is None

@@ -1,0 +1,117 @@
+"""What the other modules here need of another city, wherever it is served."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+
+from citychain.errors import CitychainError
+from citychain.genesis import Genesis
+from citychain.handler import Received, Refusal
+from citychain.receipt import Receipt
+from citychain.types import Anchor, Delivery, Peer, Settlement
+
+if TYPE_CHECKING:
+    from citychain.between_cities import Decided
+
+__all__ = ["Backoff", "Neighbour", "PeerCity", "Sign", "Signed", "Stranger", "closing"]
+
+T = TypeVar("T")
+
+PAUSE_SECONDS: Final = (0.25, 15.0)
+"""First and longest pause before what failed is tried again; doubled from one to the next."""
+
+
+class Signed(NamedTuple):
+    """A transaction of this server's operator."""
+
+    tx_id: bytes
+    envelope: bytes
+    """With the public key by value: the other city may not know it."""
+
+
+Sign: TypeAlias = Callable[
+    [bytes, Sequence[Peer | Delivery | Settlement | Anchor], Sequence[Sequence[bytes]]],
+    Awaitable[Sequence[Signed]],
+]
+"""Signs actions for a city, by its genesis id, as the operator, each with what it depends on."""
+
+
+class PeerCity(Protocol):
+    """A city that can be asked and sent transactions; any call raises where it cannot be had."""
+
+    async def genesis(self) -> Genesis:
+        """What who answers says of itself."""
+
+    async def pinned(self, network: str, slug: str) -> bytes | None:
+        """Genesis id of the city that it has pinned by this name."""
+
+    async def anchored(self, city: bytes) -> int:
+        """The latest round of a city below that it has; 0 for none."""
+
+    async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
+        """One result an envelope, in order."""
+
+    async def wait(self, tx_ids: Sequence[bytes]) -> None:
+        """Return once each of these is final; raise where that takes long."""
+
+    async def decided(self, source: bytes, tx_ids: Sequence[bytes]) -> Mapping[bytes, Decided]:
+        """What it decided about remittances of another city, by their ids."""
+
+    async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
+        """Receipts of those that are final, with all handovers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A city to exchange with, as it is configured."""
+
+    slug: str
+    genesis: Genesis
+    endpoints: tuple[str, ...]
+    """Empty for a city of this server."""
+    assets: Collection[str] | None
+    """Those that are accepted from it; ``None`` for all."""
+    connect: Callable[[], AbstractAsyncContextManager[PeerCity]]
+
+
+class Backoff:
+    """Pauses between attempts: longer from one to the next, none alike."""
+
+    def __init__(self) -> None:
+        self._next = PAUSE_SECONDS[0]
+
+    def reset(self) -> None:
+        """Something succeeded."""
+        self._next = PAUSE_SECONDS[0]
+
+    def seconds(self) -> float:
+        """How long to wait now."""
+        pause, self._next = self._next, min(self._next * 2, PAUSE_SECONDS[1])
+        return pause * random.uniform(0.75, 1.25)
+
+
+class Stranger(CitychainError):
+    """Raised when who answers for a city is another one than the one that is pinned."""
+
+    def __init__(self, neighbour: Neighbour, theirs: Genesis) -> None:
+        super().__init__(
+            f"who answers for {neighbour.slug} has genesis {theirs.id.hex()[:16]}…, and "
+            f"{neighbour.genesis.id.hex()[:16]}… is pinned: a city's genesis never changes"
+        )
+
+
+def closing(items: AsyncIterator[T]) -> aclosing[AsyncGenerator[T, None]]:
+    """Iterate over what a handler streams, and end that with the block."""
+    return aclosing(cast("AsyncGenerator[T, None]", items))
