@@ -258,13 +258,17 @@ async def open_server(
     clock: Clock | None = None,
     operator: SigningKey | None = None,
     unnamed: Collection[str] = (),
+    plugins: Sequence[object] = (),
+    engines: Callable[..., StorageEngines] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Run a server; leaving finishes calls and rounds within the drain time, then closes.
 
     Args:
-        overrides: For tests, as the three below.
+        overrides: For tests, as the five below.
         operator: Instead of the key in the file that the settings name.
         unnamed: Cities that only the overrides name, and that may be misspelt there.
+        plugins: Besides those that are built in or installed.
+        engines: Makes what stands in for `StorageEngines`, of the same arguments.
 
     Raises:
         ConfigurationError: a setting, or an override, is wrong.
@@ -274,6 +278,10 @@ async def open_server(
         core.clock.override(providers.Object(clock))
     if operator is not None:
         core.operator.override(providers.Object(operator))
+    if plugins:
+        core.registry.add_kwargs(builtin=providers.Object((*BUILTIN, *plugins)))
+    if engines is not None:
+        core.engines.set_provides(engines)
     # In a thread: a plugin may take its time, and signals are heeded meanwhile.
     registry = await asyncio.to_thread(core.registry)
     fresh = [slug for slug in unnamed if not await asyncio.to_thread(registry.source_of, slug)]

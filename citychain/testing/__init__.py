@@ -1,8 +1,8 @@
 """For those who write parts of a city, and those who test against one.
 
 Installing citychain gives pytest the fixtures of `citychain.testing.plugin`:
-``city_server``, ``city_client`` and ``signed_transactions``; docs/testing.md has
-recipes. Beside them:
+``city_server``, ``city_client``, ``server_factory`` and ``signed_transactions``;
+docs/testing.md has recipes. Beside them:
 
 ==================================== ==================================================
 `FailingStorage`, `StallingStorage`  parts that fail or stall at a chosen call, to be
@@ -14,6 +14,7 @@ and the same for ``Dag`` and         given as overrides (`citychain.testing.faul
 `citychain.testing.liars`            parts that lie, and votes for what nobody sealed
 `Recording`                          in front of any part: tells which calls it got
 `FakeClock`                          a clock that a test moves
+`SharedMemory`                       a storage that servers of one process share
 `citychain.testing.conformance`      suites that a part must pass
 ==================================== ==================================================
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from citychain.testing.faults import StallingStorage as StallingStorage
     from citychain.testing.proxy import FaultProxy as FaultProxy
     from citychain.testing.recording import Recording as Recording
+    from citychain.testing.shared import SharedMemory as SharedMemory
 
 _HOME: Final = {
     "CrashingStorage": "testing.crashes",
@@ -51,6 +53,7 @@ _HOME: Final = {
     "StallingDag": "testing.faults",
     "StallingStorage": "testing.faults",
     "Recording": "testing.recording",
+    "SharedMemory": "testing.shared",
 }
 
 __all__ = sorted(_HOME)

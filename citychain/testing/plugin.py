@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from citychain.testing.cluster import ServerFactory
     from citychain.testing.server import CityClientFactory, CityServerFactory, TransactionFactory
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Started",
     "city_client",
     "city_server",
+    "server_factory",
     "signed_transactions",
     "started",
 ]
@@ -81,6 +83,23 @@ def city_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CityServer
 
     directory = tmp_path_factory.mktemp("city-server")
     yield CityServerFactory(directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def server_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFactory]:
+    """Starts several real servers over one storage in this process::
+
+        async def test_my_city_survives(server_factory):
+            async with server_factory(["tokyo"], servers=3) as cluster:
+                await cluster.kill(await cluster.leader("tokyo"))
+
+    See `citychain.testing.cluster` for what it takes, and what can happen to a server.
+    """
+    from citychain.testing.cluster import ServerFactory
+
+    directory = tmp_path_factory.mktemp("servers")
+    yield ServerFactory(directory)
     shutil.rmtree(directory)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,13 +14,19 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from citychain.city.engines import StorageEngines
 from citychain.city.overrides import CITY_PARTS, Overrides, check_names
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.client.keys import create_key
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.config import Settings
-from citychain.containers import CoreContainer, open_representative, open_server
+from citychain.containers import (
+    CoreContainer,
+    RunningServer,
+    open_representative,
+    open_server,
+)
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import ConfigurationError, InvalidRound
@@ -30,7 +36,14 @@ from citychain.genesis import Genesis
 from citychain.nearest import unknown
 from citychain.ports import Clock
 
-__all__ = ["CityClientFactory", "CityServer", "CityServerFactory", "TransactionFactory"]
+__all__ = [
+    "CityClientFactory",
+    "CityServer",
+    "CityServerFactory",
+    "Plan",
+    "TransactionFactory",
+    "make_plan",
+]
 
 SLUG: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 OPERATOR_KEY: Final = "operator.key"
@@ -149,23 +162,96 @@ class CityServerFactory:
         """
         if directory is None:
             directory = self._directory / str(next(self._numbers))
-        if operator is None and not (directory / OPERATOR_KEY).exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            create_key(directory / OPERATOR_KEY)
-        given = _tables(cities)
-        tables, parts = _laid_over(given, overrides or {})
-        server = settings.get("server", {})
-        values = {
-            "data_dir": directory / "data",
-            "operator_key": directory / OPERATOR_KEY,
-            "pacer": FAST_PACER,
-            "cities": {name: {"storage": "memory", **table} for name, table in tables.items()},
-            **settings,
-            "server": {**SERVER, **server} if isinstance(server, Mapping) else server,
-        }
-        # Where cities are given, no other may be overridden.
-        unnamed = () if given else tuple(parts)
-        return _serve(directory, _settings(values), parts, clock, operator, unnamed)
+        plan = make_plan(
+            directory,
+            cities,
+            overrides or {},
+            storage="memory",
+            clock=clock,
+            operator=operator,
+            settings=settings,
+        )
+        return _serve(plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a server of a test is to be."""
+
+    directory: Path
+    settings: Settings
+    overrides: Overrides
+    clock: Clock | None
+    operator: SigningKey | None
+    unnamed: Collection[str]
+    """Cities that only the overrides name."""
+
+    @asynccontextmanager
+    async def open(
+        self,
+        overrides: Overrides | None = None,
+        plugins: Sequence[object] = (),
+        engines: Callable[..., StorageEngines] | None = None,
+    ) -> AsyncIterator[RunningServer]:
+        """Run such a server.
+
+        Args:
+            overrides: Instead of the plan's.
+            plugins: As `open_server` takes them, and ``engines``.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                "city_server runs on asyncio alone; with anyio, let the fixture anyio_backend "
+                'return "asyncio"'
+            ) from None
+        parts = self.overrides if overrides is None else overrides
+        async with open_server(
+            self.settings, parts, self.clock, self.operator, self.unnamed, plugins, engines
+        ) as running:
+            yield running
+
+    def server(self, address: str) -> CityServer:
+        """What a test sees of one."""
+        return CityServer(address, self.settings, self.directory)
+
+
+def make_plan(
+    directory: Path,
+    cities: Iterable[str] | Mapping[str, Mapping[str, Any]],
+    overrides: Overrides,
+    *,
+    storage: str,
+    clock: Clock | None,
+    operator: SigningKey | None,
+    settings: Mapping[str, Any],
+) -> Plan:
+    """A plan of what `CityServerFactory` is given.
+
+    Args:
+        storage: Of cities whose tables say nothing else.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or a name is unknown.
+    """
+    if operator is None and not (directory / OPERATOR_KEY).exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        create_key(directory / OPERATOR_KEY)
+    given = _tables(cities)
+    tables, parts = _laid_over(given, overrides)
+    server = settings.get("server", {})
+    values = {
+        "data_dir": directory / "data",
+        "operator_key": directory / OPERATOR_KEY,
+        "pacer": FAST_PACER,
+        "cities": {name: {"storage": storage, **table} for name, table in tables.items()},
+        **settings,
+        "server": {**SERVER, **server} if isinstance(server, Mapping) else server,
+    }
+    # Where cities are given, no other may be overridden.
+    unnamed = () if given else tuple(parts)
+    return Plan(directory, _settings(values), parts, clock, operator, unnamed)
 
 
 def _tables(
@@ -224,23 +310,9 @@ def _settings(values: Mapping[str, Any]) -> Settings:
 
 
 @asynccontextmanager
-async def _serve(
-    directory: Path,
-    settings: Settings,
-    overrides: Overrides,
-    clock: Clock | None,
-    operator: SigningKey | None,
-    unnamed: Collection[str],
-) -> AsyncIterator[CityServer]:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError(
-            "city_server runs on asyncio alone; with anyio, let the fixture anyio_backend "
-            'return "asyncio"'
-        ) from None
-    async with open_server(settings, overrides, clock, operator, unnamed) as running:
-        yield CityServer(running.address, settings, directory)
+async def _serve(plan: Plan) -> AsyncIterator[CityServer]:
+    async with plan.open() as running:
+        yield plan.server(running.address)
 
 
 class CityClientFactory:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from city.sharing import Servers
-from storage.shared_memory import SHARED
 
 from citychain.city.directory import CityDirectory
 from citychain.client.keys import create_key
@@ -17,12 +16,13 @@ from citychain.config import Settings
 from citychain.containers import CoreContainer, Overrides, open_directory
 from citychain.ports import Clock
 from citychain.testing.conformance._city_installed import install
+from citychain.testing.shared import SharedMemory
 
 
 @pytest.fixture
 async def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Servers]:
     """Servers of one city over one storage."""
-    install(monkeypatch, tmp_path / "site", [], [SHARED])
+    install(monkeypatch, tmp_path / "site", [], [SharedMemory().definition])
     servers = Servers(tmp_path)
     yield servers
     await servers.close()

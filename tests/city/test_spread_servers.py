@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storage.shared_memory import SHARED
 
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
@@ -20,6 +19,7 @@ from citychain.containers import RunningServer, open_server
 from citychain.crypto.signatures import SigningKey
 from citychain.handler import Received
 from citychain.testing.conformance._city_installed import install
+from citychain.testing.shared import SharedMemory
 
 CITIES = [f"city-{letter}" for letter in "abcdefg"]
 KEY = SigningKey(bytes(32))
@@ -71,7 +71,7 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    install(monkeypatch, tmp_path / "site", [], [SHARED])
+    install(monkeypatch, tmp_path / "site", [], [SharedMemory().definition])
     key = tmp_path / "operator.key"
     create_key(key)
     settings = Settings(

@@ -6,13 +6,13 @@ It shows that the tests for such backends can be passed without a server.
 from __future__ import annotations
 
 import pytest
-from storage.shared_memory import SHARED
 
 from citychain.hooks.definitions import StorageDefinition
+from citychain.testing import SharedMemory
 from citychain.testing.conformance import StorageSuite
 
 
 class TestSharedStorage(StorageSuite):
     @pytest.fixture
     def definition(self) -> StorageDefinition:
-        return SHARED
+        return SharedMemory().definition

@@ -1,41 +1,76 @@
-"""A backend that several servers share, in the memory of one process.
+"""A storage that several servers share, in the memory of one process.
 
-What MongoDB does for servers in many processes, in the fewest lines: a lease that expires, and
-hints that somebody wrote. Servers share what has the same directory.
+What a database does for servers in many processes, in the fewest lines: a lease that expires, hints
+that somebody wrote, and a list of who is at work. `citychain.testing.cluster` uses it where a test
+names no other; read it, too, before you write a shared backend of your own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Final
 
 from citychain.hooks.definitions import API_VERSION, StorageDefinition
-from citychain.ports import StorageContext
+from citychain.hooks.specs import hookimpl
+from citychain.ports import Clock, StorageContext
 from citychain.storage.memory import MemoryBackend, MemoryCity
 from citychain.types import ObjectWrite
 
-__all__ = ["SHARED", "SharedBackend", "SharedCity"]
+__all__ = ["SHARED_MEMORY", "SharedMemory"]
 
-WRITES = ("append", "commit", "certify", "keep", "release_lease")
+SHARED_MEMORY: Final = "shared-memory"
+"""The name of the storage backend."""
+WRITES: Final = ("append", "commit", "certify", "keep", "release_lease")
 
 
-class SharedCity(MemoryCity):
-    """What the servers share, with a lease that another server waits for."""
+class SharedMemory:
+    """What servers share; those of the same directory have the same cities.
+
+    It is a plugin as well: the fixtures `city_server` and `server_factory` offer its storage
+    backend ``shared-memory``.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[Path, _Place] = {}
+
+    @property
+    def definition(self) -> StorageDefinition:
+        """Of the storage backend."""
+        return StorageDefinition(
+            SHARED_MEMORY,
+            lambda options, context: _Backend(
+                context, self._places.setdefault(context.directory, _Place())
+            ),
+            shared=True,
+            durable=False,
+            api_version=API_VERSION,
+        )
+
+    @hookimpl
+    def citychain_storage_backends(self) -> Iterable[StorageDefinition]:
+        """``shared-memory``."""
+        yield self.definition
+
+
+class _City(MemoryCity):
+    """One city of all servers, with a lease that another one waits for."""
 
     leader: str | None = None
     """Whose it is, also after it expired."""
     _holder: str | None = None
     _until = 0.0
-    writes = 0
 
-    @property
-    def genesis_file(self) -> bytes:
-        return self._genesis_file
+    def __init__(self, clock: Clock, genesis_file: bytes, initial: Sequence[ObjectWrite]) -> None:
+        super().__init__(clock, genesis_file, initial)
+        self.genesis_file = genesis_file
+        self.hints: set[asyncio.Event] = set()
+        """One for each server, set at each write."""
 
     async def acquire_lease(self, holder: str, ttl: timedelta) -> int | None:
         if self._holder not in (None, holder) and self._clock.monotonic() < self._until:
@@ -58,14 +93,22 @@ class SharedCity(MemoryCity):
             self._holder = self.leader = successor
 
 
-class SharedView:
-    """One server's connection: calls take a moment, and hints are not missed between two waits."""
+@dataclass(slots=True)
+class _Place:
+    """What the servers of one directory share."""
 
-    def __init__(self, city: SharedCity, hints: set[asyncio.Event]) -> None:
+    cities: dict[bytes, _City] = field(default_factory=dict)
+    beats: dict[str, int] = field(default_factory=dict)
+    """How many each server that is at work has given."""
+
+
+class _View:
+    """One server's connection to a city: every call takes a moment, and no hint is missed."""
+
+    def __init__(self, city: _City) -> None:
         self._city = city
-        self._hints = hints
         self._hint = asyncio.Event()
-        hints.add(self._hint)
+        city.hints.add(self._hint)
 
     async def changed(self, timeout: timedelta) -> None:
         with suppress(TimeoutError):
@@ -81,7 +124,7 @@ class SharedView:
             await asyncio.sleep(0)
             result = await method(*args, **kwargs)
             if name in WRITES:
-                for hint in self._hints:
+                for hint in self._city.hints:
                     hint.set()
             await asyncio.sleep(0)
             return result
@@ -89,69 +132,46 @@ class SharedView:
         return call
 
 
-class SharedBackend(MemoryBackend):
-    _beats: ClassVar[dict[Path, dict[str, int]]] = {}
-    """Beats of each server, by directory."""
-    _everywhere: ClassVar[dict[tuple[Path, bytes], tuple[SharedCity, set[asyncio.Event]]]] = {}
+class _Backend(MemoryBackend):
+    """One server's connection."""
 
-    def __init__(self, context: StorageContext) -> None:
+    def __init__(self, context: StorageContext, place: _Place) -> None:
         super().__init__(context)
-        self._directory = context.directory
+        self._place = place
         self._seen: dict[str, tuple[int, float]] = {}
         """Beats of each server, and since when there were so many."""
 
     async def city(
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
     ) -> Any:
-        place = (self._directory, genesis)
-        if place not in self._everywhere:
-            self._everywhere[place] = (SharedCity(self._clock, genesis_file, initial), set())
-        return SharedView(*self._everywhere[place])
-
-    # Servers
+        if genesis not in self._place.cities:
+            self._place.cities[genesis] = _City(self._clock, genesis_file, initial)
+        return _View(self._place.cities[genesis])
 
     async def beat(self, server: str) -> None:
-        beats = self._beats.setdefault(self._directory, {})
-        beats[server] = beats.get(server, 0) + 1
+        self._place.beats[server] = self._place.beats.get(server, 0) + 1
 
     async def leave(self, server: str) -> None:
-        self._beats.setdefault(self._directory, {}).pop(server, None)
+        self._place.beats.pop(server, None)
 
     async def servers(self, ttl: timedelta) -> Mapping[str, Sequence[bytes]]:
         now = self._clock.monotonic()
-        beats = self._beats.get(self._directory, {})
         self._seen = {
             server: seen
             if (seen := self._seen.get(server)) is not None and seen[0] == count
             else (count, now)
-            for server, count in beats.items()
+            for server, count in self._place.beats.items()
         }
         live = {name for name, (_, at) in self._seen.items() if now - at < ttl.total_seconds()}
         held: dict[str, list[bytes]] = {name: [] for name in live}
-        for genesis, city in self._cities_here().items():
+        for genesis, city in self._place.cities.items():
             if city.leader is not None:
                 held.setdefault(city.leader if city.leader in live else "", []).append(genesis)
         return held
 
     async def genesis_files(self, cities: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        here = self._cities_here()
+        here = self._place.cities
         return {genesis: here[genesis].genesis_file for genesis in cities if genesis in here}
 
     async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
-        self._cities_here()[city].hand_over(epoch, successor)
-
-    def _cities_here(self) -> dict[bytes, SharedCity]:
-        return {
-            genesis: city
-            for (directory, genesis), (city, _) in self._everywhere.items()
-            if directory == self._directory
-        }
-
-
-SHARED = StorageDefinition(
-    "shared-memory",
-    lambda options, context: SharedBackend(context),
-    shared=True,
-    durable=False,
-    api_version=API_VERSION,
-)
+        self._place.cities[city].hand_over(epoch, successor)
