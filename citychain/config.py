@@ -11,7 +11,8 @@ The only reader of the environment. Sources, the first that has a key wins:
 4. ``citychain.toml``, named by the argument, by ``CITYCHAIN_CONFIG``, or in the
    working directory; its paths are relative to it;
 5. the files that ``cities_from`` names, for cities alone;
-6. the defaults below.
+6. ``MONGODB_URI``, or ``MONGODB_URI_FILE``, for tables of the backend ``mongodb`` without address;
+7. the defaults below.
 
 A key that does not exist is an error, here and in every table.
 """
@@ -463,6 +464,7 @@ def load_settings(
     values = _all_merged(sources)
     own = values.get("cities") or {}
     sources += read_cities(values.get("cities_from"), file)
+    sources += _read_mongodb(values.get("storage"), environment)
     values = _all_merged(sources)
     try:
         settings = Settings(**values)
@@ -511,6 +513,17 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         return EnvironmentVariables(variables)()
     except SettingsError as error:
         raise ConfigurationError(f"environment: {error}; write lists and tables as JSON") from None
+
+
+def _read_mongodb(storage: Any, environment: Mapping[str, str]) -> tuple[Source, ...]:
+    """The address of MongoDB for those tables that lack it, and for cities that name none."""
+    uri, file = environment.get("MONGODB_URI"), environment.get("MONGODB_URI_FILE")
+    uri = uri or (file and _read_secret("MONGODB_URI_FILE", file))
+    given = {"mongodb": {"backend": "mongodb"}, **(storage if isinstance(storage, dict) else {})}
+    tables = {name: it for name, it in given.items() if isinstance(it, dict)}
+    names = [n for n, it in tables.items() if not it.keys() & {"uri", "uri_file"}]
+    values = {n: {**tables[n], "uri": uri} for n in names if tables[n].get("backend") == "mongodb"}
+    return (Source({"storage": values}, lambda key: "MONGODB_URI: "),) if uri else ()
 
 
 def _variable(key: Key) -> str:

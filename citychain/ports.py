@@ -210,6 +210,9 @@ class CityStorage(StateView, Protocol):
     ) -> None:
         """Make transactions, and public keys by key id, durable, all or none.
 
+        Where the definition says ``whole_appends=False``, what a crash or an error cuts short
+        may be stored in part: each transaction whole, and all keys before any of them.
+
         When this returns they survive a power cut. A transaction id stored
         before (by any server) is left as it is. Calls may overlap; arrival
         order is the order in which they were made.

@@ -164,6 +164,34 @@ def test_a_secret_is_read_from_the_file_that_its_variable_names(tmp_path: Path) 
         assert load_settings(environment=both).storage["main"].options == {"uri": "direct"}
 
 
+def test_the_address_of_mongodb_comes_from_its_own_variable_where_no_table_has_one(
+    write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "address").write_text("mongodb://u:12@h\n")
+    file = write(
+        """
+        [storage.main]
+        backend = "mongodb"
+        database = "tokyo"
+        [storage.own]
+        backend = "mongodb"
+        uri_file = "uri"
+        [storage.local]
+        backend = "sqlite"
+        """
+    )
+    variables = {"MONGODB_URI": "mongodb://h"}, {"MONGODB_URI_FILE": str(tmp_path / "address")}
+    for environment, uri in zip(variables, ("mongodb://h", "mongodb://u:12@h"), strict=True):
+        storage = load_settings(file, environment=environment).storage
+        assert {name: table.options for name, table in storage.items()} == {
+            "main": {"database": "tokyo", "uri": uri},
+            "own": {"uri_file": "uri"},
+            "local": {},
+            "mongodb": {"uri": uri},
+        }
+    assert "mongodb" not in load_settings(file, environment={}).storage
+
+
 def test_the_operator_key_is_a_path_under_both_names() -> None:
     for name in ("CITYCHAIN_OPERATOR_KEY", "CITYCHAIN_OPERATOR_KEY_FILE"):
         settings = load_settings(environment={name: "/run/secrets/operator"})

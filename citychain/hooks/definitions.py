@@ -101,6 +101,9 @@ class StorageDefinition:
     """Several servers may use the same storage at once."""
     durable: bool = True
     """What ``append`` acknowledged survives a power cut."""
+    whole_appends: bool = True
+    """An ``append`` that a crash cuts short is stored whole or not at all. Where not: some of its
+    transactions may be stored, and all of its keys before any of them."""
 
 
 @dataclass(frozen=True, slots=True)

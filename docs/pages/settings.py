@@ -60,6 +60,7 @@ UNITS: Final = {
     "hashes": "hashes",
     "rounds": "rounds",
     "keys": "keys",
+    "connections": "connections",
     "tx": "transactions",
     "transactions": "transactions",
     "pending": "transactions",

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from citychain.hooks.definitions import StorageDefinition
 from citychain.ports import CityStorage
@@ -40,7 +40,8 @@ class _Plan:
     Batch ``n`` is sealed by round ``n``, which is certified.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, whole: bool) -> None:
+        self.whole = whole
         ledger = Ledger(SEED)
         # The same city in each process, and another in each run.
         ledger.genesis = self.genesis = sha256(bytes(place)).digest()
@@ -61,30 +62,45 @@ class _Plan:
             notes = {f"{number:04}/{part}": ledger.random.randbytes(100) for part in "abc"}
             self.notes[number] = notes | {"last": b"%d" % number}
 
-    async def batches_in(self, city: CityStorage) -> set[int]:
-        """Numbers of the batches that are stored, each whole."""
+    async def batches_in(self, city: CityStorage) -> dict[int, _Batch]:
+        """What is stored of the batches, by number; those of which nothing is are absent."""
         ids = [t.tx_id for batch in self.batches.values() for t in batch]
         raw = await city.raw(ids)
         keys = await city.keys([key_id for keys in self.keys.values() for key_id in keys])
-        stored = set()
+        stored = {}
         for number, batch in self.batches.items():
-            found = sum(t.tx_id in raw for t in batch)
+            found = [t for t in batch if t.tx_id in raw]
             with_key = self.keys[number].keys() <= keys.keys()
-            assert (found, with_key) in ((0, False), (BATCH, True)), (
+            assert (len(found), with_key) in ((0, False), (BATCH, True)) or not self.whole, (
                 f"an append of {BATCH} transactions and a key was under way when the process was "
-                f"killed: {found} and {int(with_key)} are stored, which must be all or none"
+                f"killed: {len(found)} and {int(with_key)} are stored, which must be all or none"
             )
-            if found:
-                stored.add(number)
+            assert with_key or not found, (
+                "an append was under way when the process was killed: some of its transactions "
+                "are stored without its key, which must be stored before them"
+            )
+            if with_key:
+                stored[number] = _Batch(found, self.keys[number])
         return stored
+
+
+class _Batch(NamedTuple):
+    """What is stored of a batch."""
+
+    transactions: list[RawTransaction]
+    keys: dict[bytes, bytes]
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.transactions) == BATCH
 
 
 # --- in the process that is killed ------------------------------------------------
 
 
-async def _write_until_killed(backends: Factory, place: Path) -> None:
+async def _write_until_killed(backends: Factory, place: Path, *, whole: bool) -> None:
     """Go through the plan from where it stands."""
-    plan = _Plan(place)
+    plan = _Plan(place, whole=whole)
     parent = os.getppid()
     with place.open("ab", buffering=0) as said:  # One write a line: a kill leaves whole ones.
         async with backends() as backend:
@@ -101,7 +117,8 @@ async def _go_through(
     plan: _Plan, city: CityStorage, epoch: int, say: Callable[[bytes], object]
 ) -> None:
     head = await city.head()
-    appended = await plan.batches_in(city)
+    stored = await plan.batches_in(city)
+    appended = {number for number, batch in stored.items() if batch.is_whole}
     kept = int((await city.notes("last")).get("last", b"0"))
     # What is done up to some number, and a waker for those that wait for the next.
     committed = head.round
@@ -150,8 +167,8 @@ async def _go_through(
 class _Judge:
     """Compares what was said with what is stored."""
 
-    def __init__(self, place: Path) -> None:
-        self.plan = _Plan(place)
+    def __init__(self, place: Path, *, whole: bool) -> None:
+        self.plan = _Plan(place, whole=whole)
         self.ledger = Ledger(SEED)
         self.ledger.genesis = self.plan.genesis
 
@@ -169,10 +186,12 @@ class _Judge:
 
     async def _appends(self, city: CityStorage, said: set[int]) -> None:
         stored = await self.plan.batches_in(city)
-        lost = sorted(said - stored)
+        lost = sorted(
+            number for number in said if number not in stored or not stored[number].is_whole
+        )
         assert not lost, f"append returned for these batches, which a kill has lost: {_few(lost)}"
         for number in sorted(stored):
-            self.ledger.receive(self.plan.batches[number], self.plan.keys[number])
+            self.ledger.receive(*stored[number])
 
     async def _rounds(self, city: CityStorage, said: set[int], epoch: int) -> None:
         known = self.ledger.head.round
@@ -200,7 +219,8 @@ class _Judge:
     async def mend(self, city: CityStorage) -> None:
         """Append again what was under way, so that batches are without gaps."""
         stored = await self.plan.batches_in(city)
-        for number in sorted(set(range(1, max(stored, default=0))) - stored):
+        whole = {number for number, batch in stored.items() if batch.is_whole}
+        for number in sorted(set(range(1, max(stored, default=0) + 1)) - whole):
             await city.append(self.plan.batches[number], self.plan.keys[number])
             self.ledger.receive(self.plan.batches[number], self.plan.keys[number])
 
@@ -226,13 +246,13 @@ class KilledTests:
         """Kills a process at random moments while it appends, commits, certifies and keeps."""
         Session(backends, definition).need_durable()
         if elsewhere.place is not None:
-            await _write_until_killed(backends, elsewhere.place)
+            await _write_until_killed(backends, elsewhere.place, whole=definition.whole_appends)
             return
         seed = random.randrange(1 << 32)
         print(f"seed {seed}")
         moments = random.Random(seed)
         place = storage_directory.with_name("said")
-        judge = _Judge(place)
+        judge = _Judge(place, whole=definition.whole_appends)
         for _ in range(self.kills):
             place.unlink(missing_ok=True)
             await _kill_after(elsewhere, place, moments)

@@ -1,0 +1,116 @@
+"""Hearing of what other servers write: one change stream a backend, for all its open cities.
+
+It only wakes: who was woken looks for itself, and looks now and then if nobody wakes it. So what
+the stream misses costs time and nothing else, and where there is none (a server too old, a user
+without the right to watch) polling alone remains. Of each group of received transactions one
+document says ``wake``; of leases, only those count that change hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
+
+from citychain.errors import StorageError
+
+if TYPE_CHECKING:
+    from citychain.ports import Clock
+    from citychain.storage._mongodb_client import Connection
+
+__all__ = ["Changes"]
+
+PAUSE_SECONDS: Final = 1.0
+"""Before a stream that failed is opened again."""
+LOOK_MS: Final = 1000
+"""How long the server waits for something to tell."""
+UNABLE: Final = frozenset((13, 59, 115, 303, 40324, 40573, 136))
+"""Codes of a server that cannot, or may not, stream changes."""
+
+log = logging.getLogger(__name__)
+
+_PIPELINE: Final[list[dict[str, Any]]] = [
+    {
+        "$match": {
+            "$or": [
+                {
+                    "ns.coll": "transactions_raw",
+                    "operationType": "insert",
+                    "fullDocument.wake": True,
+                },
+                {"ns.coll": "cities", "updateDescription.updatedFields.applied": {"$exists": True}},
+                {"ns.coll": "certificates", "operationType": "insert"},
+                {"ns.coll": "notes", "operationType": {"$in": ["insert", "update"]}},
+                {"ns.coll": "leases", "operationType": "insert"},
+                {"ns.coll": "leases", "updateDescription.updatedFields.holder": {"$exists": True}},
+            ]
+        }
+    },
+    {"$project": {"city": "$fullDocument.city", "documentKey": 1}},
+]
+
+
+class Changes:
+    """The stream, and who waits for it."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._stream: asyncio.Task[None] | None = None
+        self._heard: dict[bytes, asyncio.Event] = {}
+
+    async def wait(self, city: bytes, timeout: float) -> None:
+        """Return when something of the city was written since the last call, or in time."""
+        with self._connection.errors():
+            if self._stream is None:
+                self._stream = asyncio.create_task(self._listen())
+        heard = self._heard.setdefault(city, asyncio.Event())
+        waits = [
+            asyncio.ensure_future(heard.wait()),
+            asyncio.ensure_future(self._clock.sleep(timeout)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        heard.clear()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._stream is not None:
+            self._stream.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._stream
+
+    async def _listen(self) -> None:
+        resume: Any = None
+        while True:
+            try:
+                with pymongo.timeout(None):
+                    async with await self._connection.database.watch(
+                        _PIPELINE, resume_after=resume, max_await_time_ms=LOOK_MS
+                    ) as stream:
+                        while stream.alive:
+                            if (change := await stream.try_next()) is not None:
+                                self._tell(change)
+                            resume = stream.resume_token
+            except OperationFailure as error:
+                if error.code in UNABLE:
+                    log.warning("no change stream; polling alone remains: %s", error)
+                    return
+                resume = None  # Perhaps it leads back too far.
+            except (PyMongoError, StorageError, OSError) as error:
+                log.info("the change stream is opened again: %s", error)
+            for heard in self._heard.values():
+                heard.set()  # What was missed meanwhile nobody knows.
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _tell(self, change: dict[str, Any]) -> None:
+        city = change.get("city", change["documentKey"]["_id"])
+        if isinstance(city, bytes) and (heard := self._heard.get(city[:32])):
+            heard.set()

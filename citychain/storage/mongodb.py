@@ -1,0 +1,408 @@
+"""A storage backend on MongoDB, for many servers and many cities in one database.
+
+Every write is one document, or is redone from one: no transactions over several documents are
+used. A call that failed may be made again, whatever became of it.
+
+========================= ===============================================================
+`_mongodb_options`        what can be configured
+`_mongodb_client`         the connection, its errors, group commit
+`_mongodb_schema`         collections, indexes, version
+`_mongodb_layout`         rows as bytes
+`_mongodb_payload`        what people can query of a transaction
+`_mongodb_intake`         received transactions and public keys
+`_mongodb_ledger`         rounds: committing, applying, finishing what others began
+`_mongodb_certificates`   which rounds are certified
+`_mongodb_reads`          what is answered
+`_mongodb_notes`          notes beside the ledger
+`_mongodb_leases`         who leads a city, which servers are at work
+`_mongodb_changes`        hearing of what other servers write
+========================= ===============================================================
+
+docs/storage-mongodb.md follows one transaction through the collections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from pymongo.errors import DuplicateKeyError
+
+from citychain.errors import CitychainError, StorageError
+from citychain.genesis import Genesis
+from citychain.storage._mongodb_certificates import Certificates
+from citychain.storage._mongodb_changes import Changes
+from citychain.storage._mongodb_client import Connection, chunks, insert_new
+from citychain.storage._mongodb_intake import Arrivals, Intake
+from citychain.storage._mongodb_layout import of_city
+from citychain.storage._mongodb_leases import Leases, Servers
+from citychain.storage._mongodb_ledger import Ledger
+from citychain.storage._mongodb_notes import Notes
+from citychain.storage._mongodb_options import MongodbOptions
+from citychain.storage._mongodb_reads import Reads
+from citychain.storage._mongodb_schema import ensure_schema
+
+if TYPE_CHECKING:
+    from citychain.ports import PendingPage, StorageContext, StoredRound
+    from citychain.types import (
+        Certificate,
+        Head,
+        NodeRef,
+        ObjectState,
+        ObjectWrite,
+        RawTransaction,
+        SealedNode,
+        SealedRound,
+    )
+
+__all__ = ["MongodbBackend", "MongodbCity", "MongodbOptions"]
+
+FILE_PART_BYTES: Final = 8 << 20
+"""Of a genesis file, in one document."""
+
+
+class MongodbBackend:
+    """A `StorageBackend`, and a `SupportsServers`, on one MongoDB database."""
+
+    def __init__(self, options: MongodbOptions, context: StorageContext) -> None:
+        self._options = options
+        self._context = context
+        self._cities: dict[bytes, MongodbCity] = {}
+
+    async def __aenter__(self) -> MongodbBackend:
+        opening = asyncio.ensure_future(self._enter())
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await self._connection.close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.shield(self._leave())
+
+    async def _leave(self) -> None:
+        await self._changes.close()
+        await self._connection.close()
+
+    async def _enter(self) -> None:
+        context = self._context
+        try:
+            connection = Connection(self._options)
+        except ValueError as error:
+            raise StorageError(str(error)) from None
+        try:
+            await connection.check()
+            with connection.errors():
+                await ensure_schema(connection.database)
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+        self._changes = Changes(connection, context.clock)
+        self._leases = Leases(connection, context.clock)
+        self._servers = Servers(connection, context.clock)
+        self._intake = Intake(connection, context.compute)
+
+    async def city(
+        self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
+    ) -> MongodbCity:
+        """See `StorageBackend.city`."""
+        if genesis not in self._cities:
+            city = await self._connection.run(self._open(genesis, genesis_file, list(initial)))
+            # Another call may have opened it meanwhile: then that one counts.
+            self._cities.setdefault(genesis, city)
+        return self._cities[genesis]
+
+    # Servers
+
+    async def beat(self, server: str) -> None:
+        """See `SupportsServers.beat`."""
+        await self._connection.run(self._servers.beat(server))
+
+    async def leave(self, server: str) -> None:
+        """See `SupportsServers.leave`."""
+        await self._connection.run(self._servers.leave(server))
+
+    async def servers(self, ttl: timedelta) -> Mapping[str, Sequence[bytes]]:
+        """See `SupportsServers.servers`."""
+        return await self._connection.run(self._who_leads(ttl))
+
+    async def _who_leads(self, ttl: timedelta) -> dict[str, list[bytes]]:
+        return await self._leases.of(await self._servers.living(ttl))
+
+    async def genesis_files(self, cities: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """See `SupportsServers.genesis_files`."""
+        return await self._connection.run(self._genesis_files(cities))
+
+    async def _genesis_files(self, cities: Sequence[bytes]) -> dict[bytes, bytes]:
+        database = self._connection.database
+        files = {}
+        with self._connection.errors():
+            for some in chunks(list(dict.fromkeys(cities))):
+                parts = dict.fromkeys(some, 0)
+                async for city in database["cities"].find(
+                    {"_id": {"$in": list(some)}}, {"file_parts": 1}
+                ):
+                    parts[city["_id"]] = city["file_parts"]
+                for genesis, count in parts.items():
+                    keys = [_file_key(genesis, number) for number in range(count)]
+                    found = {
+                        part["_id"]: part["data"]
+                        async for part in database["genesis_files"].find({"_id": {"$in": keys}})
+                    }
+                    if count:
+                        files[genesis] = b"".join([found[key] for key in keys])
+        return files
+
+    async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
+        """See `SupportsServers.hand_over`."""
+        await self._connection.run(self._leases.release(city, epoch, successor))
+
+    # Opening
+
+    async def _open(
+        self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
+    ) -> MongodbCity:
+        with self._connection.errors():
+            cities = self._connection.database["cities"]
+            if await cities.find_one({"_id": genesis}, {"_id": 1}) is None:
+                await self._found(genesis, genesis_file, initial)
+        ledger = Ledger(self._connection, self._context.compute, genesis, _rule(genesis_file))
+        reads = Reads(self._connection, genesis, ledger)
+        certificates = Certificates(self._connection, genesis, ledger)
+        await ledger.catch_up()
+        await certificates.catch_up()
+        arrivals = Arrivals(self._context.clock, await reads.last_arrival())
+        return MongodbCity(
+            genesis=genesis,
+            connection=self._connection,
+            intake=self._intake,
+            arrivals=arrivals,
+            ledger=ledger,
+            certificates=certificates,
+            reads=reads,
+            leases=self._leases,
+            changes=self._changes,
+        )
+
+    async def _found(
+        self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
+    ) -> None:
+        """Store what a new city begins with; its document in ``cities`` is the commit."""
+        database = self._connection.database
+        parts = [
+            genesis_file[at : at + FILE_PART_BYTES]
+            for at in range(0, max(len(genesis_file), 1), FILE_PART_BYTES)
+        ]
+        for number, part in enumerate(parts):
+            document = {"_id": _file_key(genesis, number), "city": genesis, "data": part}
+            await insert_new(database["genesis_files"], [document])
+        await insert_new(
+            database["objects"],
+            [
+                {
+                    "_id": of_city(genesis, object.encode()),
+                    "city": genesis,
+                    "object": object,
+                    "round": 0,
+                    "version": version,
+                    "value": value,
+                }
+                for object, version, value in initial
+            ],
+        )
+        with suppress(DuplicateKeyError):  # Another server was faster, with the same.
+            await database["cities"].insert_one(
+                {
+                    "_id": genesis,
+                    **_names(genesis_file),
+                    "file_parts": len(parts),
+                    "applied": 0,
+                    "cleared": 0,
+                    "certified": 0,
+                    "linked_round": 0,
+                }
+            )
+
+
+class MongodbCity:
+    """One city's `CityStorage`."""
+
+    def __init__(
+        self,
+        *,
+        genesis: bytes,
+        connection: Connection,
+        intake: Intake,
+        arrivals: Arrivals,
+        ledger: Ledger,
+        certificates: Certificates,
+        reads: Reads,
+        leases: Leases,
+        changes: Changes,
+    ) -> None:
+        self._genesis = genesis
+        self._run = connection.run
+        self._intake = intake
+        self._arrivals = arrivals
+        self._ledger = ledger
+        self._certificates = certificates
+        self._reads = reads
+        self._leases = leases
+        self._changes = changes
+        self._notes = Notes(connection, genesis)
+        self._acquiring = asyncio.Lock()
+
+    # Intake
+
+    async def append(
+        self, transactions: Sequence[RawTransaction], keys: Mapping[bytes, bytes]
+    ) -> None:
+        """See `CityStorage.append`."""
+        await self._intake.append(self._genesis, self._arrivals, transactions, keys)
+
+    async def keys(self, key_ids: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """See `CityStorage.keys`."""
+        return await self._run(self._reads.keys(key_ids))
+
+    async def raw(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
+        """See `CityStorage.raw`."""
+        return await self._run(self._reads.raw(tx_ids))
+
+    async def pending(self, cursor: bytes | None, limit: int) -> PendingPage:
+        """See `CityStorage.pending`."""
+        return await self._run(self._reads.pending(cursor, limit))
+
+    async def pending_ids(self) -> Sequence[bytes]:
+        """See `CityStorage.pending_ids`."""
+        return await self._run(self._reads.pending_ids())
+
+    async def changed(self, timeout: timedelta) -> None:
+        """See `CityStorage.changed`."""
+        await self._changes.wait(self._genesis, timeout.total_seconds())
+
+    # Sequencer
+
+    async def acquire_lease(self, holder: str, ttl: timedelta) -> int | None:
+        """See `CityStorage.acquire_lease`."""
+        return await self._run(self._acquire(holder, ttl))
+
+    async def _acquire(self, holder: str, ttl: timedelta) -> int | None:
+        async with self._acquiring:
+            epoch = await self._leases.take(
+                self._genesis, holder, ttl, above=self._ledger.head.epoch
+            )
+            if epoch is None or not await self._ledger.fence(epoch):
+                return None
+            return epoch
+
+    async def renew_lease(self, epoch: int, ttl: timedelta) -> None:
+        """See `CityStorage.renew_lease`."""
+        await self._leases.renew(self._genesis, epoch)
+
+    async def release_lease(self, epoch: int) -> None:
+        """See `CityStorage.release_lease`."""
+        await self._run(self._leases.release(self._genesis, epoch))
+
+    async def commit(self, sealed: SealedRound) -> None:
+        """See `CityStorage.commit`."""
+        await self._ledger.commit(sealed)
+
+    async def head(self) -> Head:
+        """See `CityStorage.head`."""
+        return await self._run(self._ledger.look())
+
+    # Approver
+
+    async def certify(self, certificates: Sequence[Certificate]) -> None:
+        """See `CityStorage.certify`."""
+        await self._run(self._certificates.add(list(certificates)))
+
+    async def keep(self, notes: Mapping[str, bytes]) -> None:
+        """See `CityStorage.keep`."""
+        await self._notes.keep(notes)
+
+    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+        """See `CityStorage.notes`."""
+        return await self._run(self._notes.read(prefix))
+
+    # Reads
+
+    async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
+        """See `StateView.objects`."""
+        return await self._run(self._reads.objects(objects))
+
+    async def find(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """See `StateView.find`."""
+        return await self._run(self._reads.find(tx_ids))
+
+    async def latest(self, authors: Sequence[bytes]) -> Mapping[bytes, NodeRef]:
+        """See `StateView.latest`."""
+        return await self._run(self._reads.latest(authors))
+
+    async def tips(self) -> Sequence[NodeRef]:
+        """See `StateView.tips`."""
+        return await self._run(self._reads.tips())
+
+    async def round_nodes(self, round: int) -> Sequence[SealedNode]:
+        """See `StateView.round_nodes`."""
+        return await self._run(self._reads.round_nodes(round))
+
+    async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
+        """See `StateView.checkpoint_hashes`."""
+        return await self._run(self._reads.checkpoint_hashes(rounds))
+
+    async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        """See `CityStorage.rounds`."""
+        return await self._run(self._reads.rounds(first, limit))
+
+    async def round_of_size(self, size: int) -> StoredRound | None:
+        """See `CityStorage.round_of_size`."""
+        return await self._run(self._reads.round_of_size(size))
+
+    async def nodes(self, node_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        """See `CityStorage.nodes`."""
+        return await self._run(self._reads.nodes(node_ids))
+
+    async def children(
+        self, parent: NodeRef, after: tuple[int, int], limit: int
+    ) -> Sequence[SealedNode]:
+        """See `CityStorage.children`."""
+        return await self._run(self._reads.children(parent, after, limit))
+
+    async def leaf_hashes(self, begin: int, end: int) -> bytes:
+        """See `CityStorage.leaf_hashes`."""
+        return await self._run(self._reads.leaf_hashes(begin, end))
+
+    async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
+        """See `CityStorage.subtree_hashes`."""
+        return await self._run(self._reads.subtree_hashes(level, begin, end))
+
+
+def _file_key(genesis: bytes, number: int) -> bytes:
+    return of_city(genesis, number.to_bytes(2, "big"))
+
+
+def _names(genesis_file: bytes) -> dict[str, str]:
+    """What the city is called, for people who look into the database."""
+    genesis = _parsed(genesis_file)
+    return {} if genesis is None else {"network": genesis.network, "slug": genesis.city}
+
+
+def _rule(genesis_file: bytes) -> str | None:
+    """The rule that decides the city's rounds."""
+    genesis = _parsed(genesis_file)
+    return None if genesis is None else genesis.rule
+
+
+def _parsed(genesis_file: bytes) -> Genesis | None:
+    try:
+        return Genesis.from_bytes(genesis_file)
+    except CitychainError:
+        return None
