@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
+import bson
 from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
 
@@ -46,11 +47,15 @@ class MongoProxy(FaultProxy):
 
     Attributes:
         writes: ``command collection`` of all writes that came so far, in order.
+        keep: Whether commands are kept.
+        commands: Those that came while they were.
     """
 
     def __init__(self, target: str) -> None:
         super().__init__(target)
         self.writes: list[str] = []
+        self.keep = False
+        self.commands: list[dict[str, Any]] = []
         self._at = _NEVER
         self._loss = Loss.REQUEST
         self._dies = False
@@ -84,6 +89,8 @@ class MongoProxy(FaultProxy):
 
     async def requested(self, link: Link, piece: bytes) -> None:
         """Count a write."""
+        if self.keep and command(piece):
+            self.commands.append(decoded(piece))
         if (name := command(piece)) not in WRITES:
             return
         self.writes.append(f"{name} {collection(piece)}")
@@ -127,6 +134,23 @@ def collection(message: bytes) -> str:
     begin = message.index(0, _NAME_AT) + 1
     [size] = struct.unpack_from("<i", message, begin)
     return message[begin + 4 : begin + 3 + size].decode()
+
+
+def decoded(message: bytes) -> dict[str, Any]:
+    """A command whole, with the documents that stand in sections of their own::
+
+    1 1 ‖ length 4 ‖ name ‖ 0 ‖ documents
+    """
+    [size] = struct.unpack_from("<i", message, _BODY_AT + 1)
+    at = _BODY_AT + 1 + size
+    found: dict[str, Any] = bson.decode(message[_BODY_AT + 1 : at])
+    while at < len(message) and message[at] == 1:
+        [size] = struct.unpack_from("<i", message, at + 1)
+        name_end = message.index(0, at + 5)
+        documents = message[name_end + 1 : at + 1 + size]
+        found[message[at + 5 : name_end].decode()] = bson.decode_all(documents)
+        at += 1 + size
+    return found
 
 
 def primary(client: MongoClient[dict[str, Any]]) -> str:
