@@ -304,6 +304,33 @@ class ClosesForAll(SealedRounds):
 # --- where each candidate goes
 
 
+class ForgetsWhatArrived(Deciding):
+    """Credits what comes from another city, and does not keep that it came."""
+
+    def changed(self, round, decision):
+        kept = [write for write in decision.writes if not write.object.startswith("$inbox/")]
+        return replace(decision, writes=kept)
+
+
+class SaysThatItSettles(DependenciesOnly):
+    """Approves whatever comes from other cities, as if it were a note."""
+
+    async def decide(self, round, candidates, held_since, refused, state):
+        decision = await super().decide(round, candidates, held_since, refused, state)
+        genesis = (NodeRef(0, 0, round.genesis),)
+        between = [item.action in self.settles for item in decision.order]
+        return replace(
+            decision,
+            verdicts=[
+                None if lax else it for lax, it in zip(between, decision.verdicts, strict=True)
+            ],
+            parents=[
+                (it or genesis) if lax else it
+                for lax, it in zip(between, decision.parents, strict=True)
+            ],
+        )
+
+
 class DropsWhatWaits(Deciding):
     """Forgets those that it cannot decide."""
 
@@ -553,6 +580,7 @@ CAUGHT = {
     "test_nobody_spends_more_than_he_has": [GivesCredit],
     "test_random_payments_keep_the_total": [MakesMoney],
     "test_a_rejected_dependency_rejects_its_dependants": [TrustsDependencies],
+    "test_what_is_between_cities_is_settled": [ForgetsWhatArrived, SaysThatItSettles],
     "test_any_sequence_of_rounds": [WritesTheFirst],
 }
 

@@ -15,6 +15,7 @@ from typing import Final
 from citychain._native.transactions import Transaction
 from citychain.genesis import Genesis, balance_object, stake_account
 from citychain.ports import RoundContext
+from citychain.testing.conformance._between import settle_between
 from citychain.types import Decision, NodeRef, Parent, Rejection, SealedNode, SealedRound
 
 __all__ = ["LedgerModel", "Question", "place_of"]
@@ -22,6 +23,8 @@ __all__ = ["LedgerModel", "Question", "place_of"]
 PARENTS_MAX: Final = 8
 CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
+SETTLED: Final = ("$balance/", "$peer/", "$peer-name/", "$outbox/", "$inbox/", "$anchor/")
+"""How names of objects begin that change by what is settled alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +199,31 @@ class LedgerModel:
             had = self._move(balance_object(asset, payee), amount, changed)
             if had >= 1 << 64:
                 return "the payee's balance does not fit into 64 bits"
+        against = settle_between(
+            transaction,
+            lambda name: self._value(name, changed),
+            lambda name, value: self._put(name, value, changed),
+            lambda name, amount: self._moved(name, amount, changed),
+        )
+        if against is not None:
+            return against
         for name, version in transaction.writes:
             changed[name] = (version + 1, transaction.tx_id)
         return None
 
     def _get(self, name: str, changed: Mapping[str, tuple[int, bytes]]) -> tuple[int, bytes]:
         return changed.get(name) or self._objects.get(name) or (0, b"")
+
+    def _value(self, name: str, changed: Mapping[str, tuple[int, bytes]]) -> bytes | None:
+        version, value = self._get(name, changed)
+        return value if version else None
+
+    def _put(self, name: str, value: bytes, changed: dict[str, tuple[int, bytes]]) -> None:
+        changed[name] = (self._get(name, changed)[0] + 1, value)
+
+    def _moved(self, name: str, amount: int, changed: dict[str, tuple[int, bytes]]) -> str | None:
+        balance = self._move(name, amount, changed)
+        return None if 0 <= balance < 1 << 64 else f"{name} would come to {balance}"
 
     def _move(self, name: str, amount: int, changed: dict[str, tuple[int, bytes]]) -> int:
         version, value = self._get(name, changed)
@@ -222,7 +244,7 @@ class LedgerModel:
                 )
                 continue
             before = self._get(name, {})[0]
-            own = name.startswith("$") and not name.startswith("$balance/")
+            own = name.startswith("$") and not name.startswith(SETTLED)
             assert own, f"the round writes {name!r}, which nothing that it approved changes"
             assert written[name][0] > before, (
                 f"the round writes {name!r} at version {written[name][0]}, where it stands at "

@@ -27,6 +27,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.hooks.definitions import DagDefinition
 from citychain.testing.conformance._dag_accounts import AccountTests
 from citychain.testing.conformance._dag_calls import CallTests
+from citychain.testing.conformance._dag_cities import CityTests
 from citychain.testing.conformance._dag_city import DagCity, Part
 from citychain.testing.conformance._dag_machine import DagMachine
 from citychain.testing.conformance._dag_placement import PlacementTests
@@ -38,7 +39,7 @@ __all__ = ["DagSuite"]
 
 
 # pytest runs the tests of the last base first.
-class DagSuite(CallTests, PurityTests, AccountTests, PlacementTests, Suite):
+class DagSuite(CallTests, PurityTests, CityTests, AccountTests, PlacementTests, Suite):
     """Inherit it as ``Test...`` and override the fixture `definition`.
 
     A rule that does not approve just anything says what it does approve: override the fixture
