@@ -29,12 +29,13 @@ import citychain.storage.builtin
 from citychain._native.transactions import Limits
 from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
+from citychain.city.door import Doors
 from citychain.city.engines import StorageEngines
 from citychain.city.founding import found_city, keep_genesis
 from citychain.city.neighbours import find_neighbours, operator_signs, parent_of
 from citychain.city.overrides import NOTHING_REPLACED, Overrides, check_cities, read_overrides
 from citychain.city.pipeline import City
-from citychain.city.plan import CityPlan
+from citychain.city.plan import CityPlan, Part
 from citychain.city.pool import PoolLimits
 from citychain.city.replay import PublicKeys, Replay
 from citychain.city.spreading import Spreading
@@ -60,8 +61,11 @@ from citychain.following.representative import Representative
 from citychain.genesis import Genesis
 from citychain.genesis import Representative as CommitteeMember
 from citychain.handler import CityHandler
+from citychain.hooks.definitions import StorageDefinition
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
+from citychain.moving.composing import city_mover, open_home
+from citychain.moving.served import ServedMoves
 from citychain.ports import (
     CityContext,
     CityStorage,
@@ -289,9 +293,10 @@ async def open_server(
     core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
     async with _open_cities(core, overrides) as (directory, opener):
+        moves = ServedMoves(directory, city_mover(core, opener.opened))
         try:
             async with CoreServer(
-                directory,
+                Doors(directory),
                 registry.records,
                 ServerOptions(
                     listen=settings.server.listen,
@@ -299,6 +304,7 @@ async def open_server(
                     max_message_bytes=settings.server.max_message_mib << 20,
                 ),
                 registry.interceptors(),
+                moves,
             ) as server:
                 # Those of an imported map are many, and alike: each is checked when it is opened.
                 for slug in settings.own_cities:
@@ -306,7 +312,7 @@ async def open_server(
                         plan = await core.compute()(core.catalogue().plan, slug)
                         if plan.storage.definition.shared:
                             # Others see this server before it has any city open.
-                            await opener.backend(plan)
+                            await opener.backend(plan.storage)
                     except CitychainError as error:
                         logger.error("%s cannot be opened: %s", slug, error)
                 for slug in core.catalogue().eager():
@@ -498,11 +504,11 @@ class _Opener:
         self.directory: CityDirectory
         """Where cities of this server find each other."""
 
-    async def backend(self, plan: CityPlan) -> StorageBackend:
+    async def backend(self, part: Part[StorageDefinition]) -> StorageBackend:
         """The open storage engine of a city; a shared one's cities are spread from then on."""
-        backend = await self._core.engines().backend(plan.storage)
-        if plan.storage.definition.shared:
-            self._core.spreading().join(plan.storage.name, backend, self.cities)
+        backend = await self._core.engines().backend(part)
+        if part.definition.shared:
+            self._core.spreading().join(part.name, backend, self.cities)
         return backend
 
     async def open_city(self, slug: str, stack: AsyncExitStack) -> CityHandler:
@@ -536,11 +542,9 @@ class _Opener:
             container.representatives.override(providers.Object(voters))
         storage: CityStorage | None = None
         if replaced.wants("storage"):
-            backend: StorageBackend | None = None
-            if replaced.wants("backend"):
-                backend = await self.backend(plan)
-            backend = replaced("backend", backend)
-            storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+            home = await open_home(core, plan, genesis, self.opened)
+            storage = home.storage
+            container.plan.override(providers.Object(replace(plan, storage=home.part)))
         storage = replaced("storage", storage)
         container.storage.override(providers.Object(storage))
         for part in ("dag", "consensus"):
@@ -560,6 +564,15 @@ class _Opener:
         handler = await stack.enter_async_context(container.handler())
         handler = replaced("handler", handler)
         return handler
+
+    async def opened(self, genesis: Genesis, part: Part[StorageDefinition]) -> CityStorage:
+        """A city in a storage, behind what stands in for its backend."""
+        replaced = self._replaced.get(genesis.city, NOTHING_REPLACED)
+        backend: StorageBackend | None = None
+        if replaced.wants("backend"):
+            backend = await self.backend(part)
+        backend = replaced("backend", backend)
+        return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
 
 
 def _with_committee(plan: CityPlan, representatives: Sequence[SigningKey]) -> CityPlan:

@@ -19,6 +19,7 @@
     │   ├── RoundTaken             another sequencer committed this round
     │   ├── LeaseLost              another sequencer holds the city
     │   └── DirectoryInUse         another process holds the data directory
+    ├── MoveFailed                 a city was not moved: it lives where it lived
     ├── ConsensusError             a round could not be sealed or approved
     └── VerificationError          something claimed does not hold
         ├── InvalidSignature
@@ -50,6 +51,7 @@ __all__ = [
     "InvalidRound",
     "InvalidSignature",
     "LeaseLost",
+    "MoveFailed",
     "NotFound",
     "NotLeading",
     "NotSupported",
@@ -201,6 +203,10 @@ class DirectoryInUse(StorageError):
         self.directory = directory
         self.process = process
         """Its number, or ``unknown``."""
+
+
+class MoveFailed(CitychainError):
+    """Raised when a city could not be moved to another storage: it lives where it lived."""
 
 
 class ConsensusError(CitychainError):

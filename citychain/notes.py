@@ -28,6 +28,7 @@ order of round::
     anchored                parent's genesis id 32 | round 8 | log size 8 | id of the approved
                             transaction there 32
     anchoring               likewise, of the latest that was submitted
+    home                    `citychain.moving.mark`: whether this storage is where the city lives
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ __all__ = [
     "CONFLICT",
     "COURIER",
     "HANDOVER",
+    "HOME",
     "LATE_ROUNDS",
     "LATE_VOTES",
     "LATE_VOTES_MAX",
@@ -81,6 +83,7 @@ __all__ = [
 ]
 
 RECOVERY: Final = "recovery/"
+HOME: Final = "home"
 HANDOVER: Final = "handover/"
 LATE_VOTES: Final = "late-votes/"
 CONFLICT: Final = "conflict/"

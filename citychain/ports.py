@@ -253,9 +253,9 @@ class CityStorage(StateView, Protocol):
 
         ``holder`` names the server, as in `SupportsServers`. Once this has returned, no round
         of an older epoch is committed any more. Epochs grow by each acquisition, also by the
-        same holder. Expiry is judged by the waiting side's monotonic clock, never by comparing
-        clocks.
-        A backend that only one process can open always grants it.
+        same holder, and are newer than those of all committed rounds, which may have been sealed
+        in another storage. Expiry is judged by the waiting side's monotonic clock, never by
+        comparing clocks. A backend that only one process can open always grants it.
         """
 
     async def renew_lease(self, epoch: int, ttl: timedelta) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from citychain.city.listing import CityListing, CityState
 from citychain.city.names import CityNames
-from citychain.city.plan import CityPlan, define_city, plan_city
+from citychain.city.plan import CityPlan, Part, define_city, plan_city, plan_storage
 from citychain.config import Settings
 from citychain.errors import CitychainError
-from citychain.hooks.definitions import CityDefinition
+from citychain.hooks.definitions import CityDefinition, StorageDefinition
 from citychain.hooks.registry import Registry
 
 __all__ = ["Catalogue"]
@@ -59,6 +59,14 @@ class Catalogue:
             ConfigurationError: a part or an option of it does not exist or is wrong.
         """
         return plan_city(slug, self._settings, self._registry)
+
+    def storage(self, slug: str, name: str) -> Part[StorageDefinition]:
+        """A storage that the city could be moved to, or was moved from; may block as `find` does.
+
+        Raises:
+            ConfigurationError: there is none of this name, or an option of it is wrong.
+        """
+        return plan_storage(slug, name, self._settings, self._registry)
 
     def eager(self) -> list[str]:
         """Slugs of listed cities that should be opened at start-up."""

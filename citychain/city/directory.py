@@ -11,12 +11,13 @@ import asyncio
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Literal, Protocol
 
+from citychain.city.door import Door
 from citychain.city.listing import CityListing, CityState
 from citychain.city.retry import pause_seconds
 from citychain.errors import CityUnavailable, ConfigurationError, NotFound, PluginError
@@ -66,6 +67,8 @@ class _Entry:
 
     opening: asyncio.Task[CityHandler] | None = None
     handler: CityHandler | None = None
+    door: Door | None = None
+    """Before the handler, and before the one that is opened after it."""
     stack: AsyncExitStack | None = None
     watching: asyncio.Task[None] | None = None
     """Opens it again when its work ends by itself."""
@@ -146,6 +149,54 @@ class CityDirectory:
         # Shielded: one impatient caller must not stop the opening for the others.
         return await asyncio.shield(entry.opening)
 
+    @asynccontextmanager
+    async def closed(self, name: str) -> AsyncIterator[None]:
+        """A city that is closed for a while, and opened again on leaving. Meanwhile calls to it
+        that write wait, and are not refused.
+
+        Raises:
+            NotFound: no city has this name; suggests near ones.
+            CityUnavailable: it cannot be opened, now or on leaving.
+            MoveFailed: calls under way do not end; it stays open.
+        """
+        await self.handler(name)
+        slug = (await self._resolve(name)).slug
+        entry = self._entries[slug]
+        if entry.handler is None:
+            raise CityUnavailable(name, "closing", timedelta(seconds=1))
+        async with self._door_of(entry, entry.handler).held():
+            await self._end_watching(entry)
+            over = asyncio.Event()
+            # Who asks for the city meanwhile waits for this.
+            entry.opening = asyncio.create_task(self._open_after(over, slug, entry))
+            await self._close_handler(entry)
+            try:
+                yield
+            finally:
+                over.set()
+                if not self._closing and entry.opening is not None:
+                    await asyncio.shield(entry.opening)
+
+    async def door(self, name: str) -> CityHandler:
+        """The open city of this name, for a caller who waits where it is `closed` for a while.
+
+        Raises:
+            NotFound, CityUnavailable: as `handler`.
+        """
+        slug = (await self._resolve(name)).slug
+        entry = self._entries.get(slug)
+        if entry is not None and entry.door is not None and entry.door.is_held:
+            return entry.door
+        handler = await self.handler(name)
+        if _offered(handler, "ended") is None:
+            return handler  # It cannot be closed and opened again: a test's.
+        return self._door_of(self._entries[slug], handler)
+
+    def _door_of(self, entry: _Entry, handler: CityHandler) -> Door:
+        if entry.door is None:
+            entry.door = Door(handler)
+        return entry.door
+
     async def listing(self, name: str) -> CityListing:
         """What is known of the city of this name, without opening it.
 
@@ -193,6 +244,10 @@ class CityDirectory:
             if entry.handler is not None
         }
 
+    async def _open_after(self, over: asyncio.Event, slug: str, entry: _Entry) -> CityHandler:
+        await over.wait()
+        return await self._open(slug, entry)
+
     async def _open(self, slug: str, entry: _Entry) -> CityHandler:
         try:
             async with self._room:
@@ -218,6 +273,8 @@ class CityDirectory:
             raise CityUnavailable(slug, entry.failure, timedelta(seconds=pause)) from error
         else:
             entry.handler, entry.stack = handler, stack
+            if entry.door is not None:
+                entry.door.lead_to(handler)
             entry.failure, entry.failures = "", 0
             if (ended := _offered(handler, "ended")) is not None:
                 entry.watching = asyncio.create_task(self._reopen(slug, entry, ended))
@@ -237,11 +294,17 @@ class CityDirectory:
                 await self._clock.sleep(error.retry_after.total_seconds())
 
     async def _close(self, entry: _Entry) -> None:
-        for task in (entry.watching, entry.opening):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._end_watching(entry)
+        if entry.opening is not None:
+            entry.opening.cancel()
+            await asyncio.gather(entry.opening, return_exceptions=True)
         await self._close_handler(entry)
+
+    async def _end_watching(self, entry: _Entry) -> None:
+        watching, entry.watching = entry.watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def _close_handler(self, entry: _Entry) -> None:
         stack, entry.handler, entry.stack = entry.stack, None, None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -32,8 +32,17 @@ from citychain.hooks.definitions import (
     StorageDefinition,
 )
 from citychain.hooks.registry import Registry
+from citychain.moving.home import read_home
 
-__all__ = ["CONFIGURATION", "CityPlan", "Part", "define_city", "plan_city"]
+__all__ = [
+    "CONFIGURATION",
+    "CityPlan",
+    "Part",
+    "define_city",
+    "plan_city",
+    "plan_engine",
+    "plan_storage",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +76,9 @@ class CityPlan:
     source: str
     """The distribution that offers it, or ``configuration``."""
     storage: Part[StorageDefinition]
+    """Where it lives: where it was moved to, or else what is configured."""
+    configured_storage: str
+    """The storage that the configuration names: that of ``storage``, unless it was moved."""
     dag: Part[DagDefinition]
     consensus: Part[ConsensusDefinition]
     num_hashes: int
@@ -119,6 +131,7 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
     table = settings.cities.get(slug) or CitySettings()
     genesis = genesis_file(settings.data_dir, slug, table.genesis)
     choice = _Choice(city, source, settings, genesis)
+    storage, configured = choice.home(registry)
     return CityPlan(
         slug=slug,
         titles=city.titles,
@@ -126,7 +139,8 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         region=city.region,
         parent=city.parent,
         source=source,
-        storage=choice.storage(registry),
+        storage=storage,
+        configured_storage=configured,
         dag=choice.part("dag", registry.dag_handler, lambda dag: dag.rule),
         consensus=choice.part("consensus", registry.consensus_step, lambda step: step.step),
         num_hashes=table.num_hashes,
@@ -140,6 +154,30 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         pacer=table.pacer or settings.pacer,
         limits=table.limits or settings.limits,
     )
+
+
+def plan_storage(
+    slug: str, name: str, settings: Settings, registry: Registry
+) -> Part[StorageDefinition]:
+    """A storage for a city to be moved to, or from: without the city's own options.
+
+    Raises:
+        NotFound, ConfigurationError, PluginError: as `plan_city`.
+    """
+    city, source = define_city(slug, settings, registry)
+    choice = _Choice(city, source, settings, genesis_file(settings.data_dir, slug, None))
+    return choice.storage(registry, name)
+
+
+def plan_engine(name: str, settings: Settings, registry: Registry) -> Part[StorageDefinition]:
+    """A storage by name, for whatever cities are in it.
+
+    Raises:
+        ConfigurationError: there is none of this name, or an option of it is wrong.
+    """
+    nobody = CityDefinition("")
+    choice = _Choice(nobody, f"storage {name}", settings, settings.data_dir)
+    return choice.storage(registry, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +203,49 @@ class _Choice:
 
         return Part(name, definition, self._options(definition.options, options, *key, pin=pinned))
 
-    def storage(self, registry: Registry) -> Part[StorageDefinition]:
-        """A ``[storage.NAME]`` table, or a backend of that name with its default options."""
-        city, name = self.city, self.city.storage
+    def home(self, registry: Registry) -> tuple[Part[StorageDefinition], str]:
+        """Where the city lives, and the name of what is configured."""
+        moved_to = read_home(self.settings.data_dir, self.city.slug)
+        if moved_to is None:
+            part = self.storage(registry)
+            return part, part.name
+        # What the city left need not be there any more.
+        configured = self.city.storage
+        if self.city.storage_options:
+            configured += " with storage_options"
+        return self.storage(registry, moved_to), configured
+
+    def storage(self, registry: Registry, other: str | None = None) -> Part[StorageDefinition]:
+        """A ``[storage.NAME]`` table, or a backend of that name with its default options.
+
+        Args:
+            other: Instead of the city's own choice.
+        """
+        city = self.city
+        name, own = (city.storage, city.storage_options) if other is None else (other, {})
         backend, common = name, {}
-        key = ("cities", city.slug, "storage")
+        key: tuple[str, ...] = ("cities", city.slug, "storage")
         if table := self.settings.storage.get(name):
             backend, common = table.backend, dict(table.options)
             key = ("storage", name, "backend")
         definition = self._find(registry.storage_backend, backend, *key)
-        options = self._options(definition.options, common, "storage", name)
-        if city.storage_options:
-            # Options of its own make an engine of its own, named alike at every start.
-            own = {**common, **city.storage_options}
-            key = ("cities", city.slug, "storage_options")
-            options = self._options(definition.options, own, *key)
-            canonical = json.dumps(own, sort_keys=True, default=str).encode()
-            name = f"{name}-{hashlib.sha256(canonical).hexdigest()[:16]}"
-        return Part(name, definition, options)
+        options = {**common, **own}
+        key = ("cities", city.slug, "storage_options") if own else ("storage", name)
+        if own and self._is_fault_of(definition.options, options, common.keys() - own.keys()):
+            key = ("storage", name)
+        part = Part(name, definition, self._options(definition.options, options, *key))
+        # Options of its own make an engine of its own, named alike at every start.
+        return replace(part, name=_own_name(name, options)) if own else part
+
+    def _is_fault_of(
+        self, model: type[BaseModel], options: Mapping[str, Any], keys: Collection[str]
+    ) -> bool:
+        """Whether all that is wrong with options is wrong with these keys."""
+        try:
+            model.model_validate(dict(options), context={FOLDER: self.settings.folder})
+        except ValidationError as error:
+            return all(fault["loc"] and fault["loc"][0] in keys for fault in error.errors())
+        return False
 
     def _find(self, find: Callable[[str], D], name: str, *key: str) -> D:
         try:
@@ -211,4 +274,10 @@ class _Choice:
 
     @property
     def _who(self) -> str:
-        return f"city {self.city.slug} ({self.source})"
+        return f"city {self.city.slug} ({self.source})" if self.city.slug else self.source
+
+
+def _own_name(name: str, options: Mapping[str, Any]) -> str:
+    """Name of the engine that has a city's own options besides those of its storage."""
+    canonical = json.dumps(dict(options), sort_keys=True, default=str).encode()
+    return f"{name}-{hashlib.sha256(canonical).hexdigest()[:16]}"

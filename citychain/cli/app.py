@@ -16,9 +16,11 @@ from citychain.cli import (
     cities,
     cities_import,
     dag,
+    db,
     election,
     init,
     keygen,
+    move,
     peers,
     plugins,
     plugins_doctor,
@@ -97,11 +99,13 @@ for command in (
     dag.dag,
     batch.batch,
     recover.recover,
+    move.move,
     demo.demo,
     bench.bench,
 ):
     app.command(TWO_WORDS.get(command))(command)
 app.add_typer(election.election, name="election")
+app.add_typer(db.db, name="db")
 app.add_typer(presence)
 
 

@@ -17,6 +17,7 @@ from citychain.errors import ConfigurationError, InvalidRequest, NotFound, Verif
 from citychain.following.audit import Audit, AuditResult
 from citychain.following.source import RoundSource, ServerSource, StorageSource
 from citychain.genesis import Genesis
+from citychain.moving.composing import open_home
 from citychain.promise import PromiseCheck, PromiseVerdict
 
 __all__ = ["run_audit"]
@@ -96,9 +97,7 @@ async def _source(
     except FileNotFoundError:
         raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
     async with core.engines():
-        backend = await core.engines().backend(plan.storage)
-        storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
-        yield StorageSource(storage), genesis
+        yield StorageSource((await open_home(core, plan, genesis)).storage), genesis
 
 
 def _slug(core: CoreContainer, city: str) -> str:

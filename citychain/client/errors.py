@@ -96,6 +96,8 @@ def _ours(details: _Details) -> Exception:
         return errors.ServerUnavailable(details.message)
     if reason == "STORAGE_FAILED":
         return errors.StorageError(details.message)
+    if reason == "MOVE_FAILED":
+        return errors.MoveFailed(details.message)
     if reason == "CONSENSUS_FAILED":
         return errors.ConsensusError(details.message)
     return errors.ServerError(details.message, error_id)

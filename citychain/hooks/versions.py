@@ -3,15 +3,17 @@
 Each version differs from the one before by what stands here, and nowhere else: the rest of
 citychain knows the present version only.
 
-====== ==============================================================
-2      added `CityStorage.round_of_size` and `CityStorage.pending_ids`
-====== ==============================================================
+====== ===============================================================================
+2      added `CityStorage.round_of_size` and `CityStorage.pending_ids`; a lease's epoch is
+       newer than those of all committed rounds
+====== ===============================================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
 
 from citychain.hooks.definitions import (
@@ -80,6 +82,14 @@ class _City:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._city, name)
+
+    async def acquire_lease(self, holder: str, ttl: timedelta) -> int | None:
+        """Acquired until its epoch is newer than those of rounds that came from elsewhere."""
+        newest = (await self._city.head()).epoch
+        while True:
+            epoch = await self._city.acquire_lease(holder, ttl)
+            if epoch is None or epoch > newest:
+                return epoch
 
     async def pending_ids(self) -> Sequence[bytes]:
         """Read with the transactions, page by page."""

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from citychain.city.listing import CityListing
 from citychain.handler import CityHandler
+from citychain.moving.moving import MoveResult, Told
 
-__all__ = ["CityDirectory", "PluginRecord"]
+__all__ = ["CityDirectory", "CityMoves", "PluginRecord"]
 
 
 class CityDirectory(Protocol):
@@ -31,6 +32,26 @@ class CityDirectory(Protocol):
 
     def listings(self, query: str, after: str, limit: int) -> Sequence[CityListing]:
         """Listed cities of which some name begins with ``query``, by slug, after a slug."""
+
+
+class CityMoves(Protocol):
+    """Moves cities between storages; `citychain.moving.served.ServedMoves` is the real one."""
+
+    async def move(self, name: str, storage: str, *, volatile: bool, told: Told) -> MoveResult:
+        """Move a city to the storage of a name.
+
+        Raises:
+            InvalidRequest: ``storage`` is none for it.
+            MoveFailed: the message says why; it lives where it lived.
+        """
+
+    async def forget(self, name: str, storage: str) -> None:
+        """Remove a city from a storage that it left.
+
+        Raises:
+            InvalidRequest: ``storage`` is none that it left.
+            MoveFailed, NotSupported: the message says why; nothing is removed.
+        """
 
 
 class PluginRecord(Protocol):

@@ -14,9 +14,10 @@ from grpc_reflection.v1alpha import reflection
 
 from citychain.errors import ConfigurationError
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
-from citychain.rpc.directory import CityDirectory, PluginRecord
+from citychain.rpc.directory import CityDirectory, CityMoves, PluginRecord
 from citychain.rpc.draining import Drain
 from citychain.rpc.interceptors import StatusInterceptor
+from citychain.rpc.services.admin import AdminService
 from citychain.rpc.services.cities import CityService
 from citychain.rpc.services.dag import DagService
 from citychain.rpc.services.exchange import ExchangeService
@@ -54,6 +55,7 @@ class CoreServer:
     Args:
         plugins: What `ListPlugins` tells.
         interceptors: The plugins' own; they stand behind the one that makes statuses.
+        moves: Moves cities for their operators; without it nobody can.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class CoreServer:
         plugins: Sequence[PluginRecord] = (),
         options: ServerOptions | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        moves: CityMoves | None = None,
     ) -> None:
         self._directory = directory
+        self._moves = moves
         self._plugins = plugins
         self._options = options or ServerOptions()
         self._interceptors = interceptors
@@ -117,6 +121,9 @@ class CoreServer:
         services_pb2_grpc.add_DagServiceServicer_to_server(DagService(directory, drain), server)
         services_pb2_grpc.add_VoteServiceServicer_to_server(VoteService(directory), server)
         services_pb2_grpc.add_ExchangeServiceServicer_to_server(ExchangeService(directory), server)
+        services_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminService(directory, drain, self._moves), server
+        )
         services_pb2_grpc.add_PluginServiceServicer_to_server(PluginService(self._plugins), server)
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthService(directory, drain, SERVICES), server

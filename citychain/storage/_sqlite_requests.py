@@ -460,6 +460,6 @@ class AcquireLease(Request):
     def stage(self, group: Group) -> int:
         """See `Request.stage`."""
         draft = group.draft(self.state)
-        draft.epoch += 1
+        draft.epoch = max(draft.epoch, draft.head.epoch) + 1
         group.add("progress", [draft.progress()])
         return draft.epoch

@@ -18,7 +18,14 @@ import apsw
 
 from citychain.errors import DirectoryInUse, StorageError
 
-__all__ = ["DATABASE_NAME", "DirectoryLock", "open_copier", "open_reader", "open_writer"]
+__all__ = [
+    "DATABASE_NAME",
+    "SCHEMA_VERSION",
+    "DirectoryLock",
+    "open_copier",
+    "open_reader",
+    "open_writer",
+]
 
 DATABASE_NAME: Final = "citychain.db"
 
@@ -153,6 +160,9 @@ _MIGRATIONS: Final = (
 )
 """Statements that lead from schema version n to n + 1. Append; never edit one that shipped."""
 
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
+"""The newest, which an opened database has."""
+
 
 class DirectoryLock:
     """Keeps other processes out of the directory, for as long as this one lives."""
@@ -175,8 +185,9 @@ class DirectoryLock:
         os.close(self._file)
 
 
-def open_writer(directory: Path, cache_mib: int) -> apsw.Connection:
-    """Open the one connection that writes; create or migrate the database.
+def open_writer(directory: Path, cache_mib: int) -> tuple[apsw.Connection, int]:
+    """Open the one connection that writes, and create or migrate the database; also returns the
+    schema version that it had.
 
     Raises:
         StorageError: the schema is of a newer release, or SQLite is too old.
@@ -195,11 +206,11 @@ def open_writer(directory: Path, cache_mib: int) -> apsw.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA cache_size = {-1024 * cache_mib}")
-        _migrate(connection, path)
+        version = _migrate(connection, path)
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, version
 
 
 def open_copier(directory: Path) -> apsw.Connection:
@@ -216,7 +227,7 @@ def open_reader(directory: Path) -> apsw.Connection:
     return connection
 
 
-def _migrate(connection: apsw.Connection, path: Path) -> None:
+def _migrate(connection: apsw.Connection, path: Path) -> int:
     version: int = connection.execute("PRAGMA user_version").get
     if version > len(_MIGRATIONS):
         raise StorageError(
@@ -227,3 +238,4 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
         with connection:
             connection.execute(statements)
             connection.execute(f"PRAGMA user_version = {number}")
+    return version

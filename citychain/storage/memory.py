@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from citychain.errors import LeaseLost, RoundTaken, StorageError
+from citychain.notes import HOME
 from citychain.ports import PendingPage, StoredRound
 from citychain.types import Head, NodeRef, ObjectState, SealedNode
 
@@ -51,6 +52,11 @@ class MemoryBackend:
             self._cities[genesis] = MemoryCity(self._clock, genesis_file, initial)
         return self._cities[genesis]
 
+    async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
+        """See `citychain.upkeep.SupportsForgetting.forget`."""
+        if (left := self._cities.get(city)) is not None:
+            self._cities[city] = left.forgotten(initial)
+
 
 class MemoryCity:
     """One city's `CityStorage`."""
@@ -76,6 +82,13 @@ class MemoryCity:
         self._leaf_hashes = bytearray()
         self._notes: dict[str, bytes] = {}
         self._subtrees: dict[tuple[int, int], bytes] = {}
+
+    def forgotten(self, initial: Sequence[ObjectWrite]) -> MemoryCity:
+        """The city as it was before its first round, with the note that says where it went."""
+        city = MemoryCity(self._clock, self._genesis_file, initial)
+        if HOME in self._notes:
+            city._notes[HOME] = self._notes[HOME]
+        return city
 
     # Intake
 
@@ -125,7 +138,7 @@ class MemoryCity:
 
     async def acquire_lease(self, holder: str, ttl: timedelta) -> int | None:
         """See `CityStorage.acquire_lease`; always granted."""
-        self._epoch += 1
+        self._epoch = max(self._epoch, self._head.epoch) + 1
         return self._epoch
 
     async def renew_lease(self, epoch: int, ttl: timedelta) -> None:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from citychain.errors import LeaseLost, StorageError
 from citychain.ports import PendingPage, StoredRound
 from citychain.storage import _sqlite_reads as reads
+from citychain.storage import _sqlite_upkeep as upkeep
 from citychain.storage._sqlite_checkpoint import Checkpointer
 from citychain.storage._sqlite_reads import LOCATION_BITS
 from citychain.storage._sqlite_requests import (
@@ -39,6 +40,7 @@ from citychain.storage._sqlite_requests import (
 )
 from citychain.storage._sqlite_schema import (
     PAGE_SIZE,
+    SCHEMA_VERSION,
     DirectoryLock,
     open_copier,
     open_reader,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         SealedNode,
         SealedRound,
     )
+    from citychain.upkeep import StorageStats
 
 __all__ = ["SqliteBackend", "SqliteCity", "SqliteOptions"]
 
@@ -93,6 +96,9 @@ class SqliteBackend:
         self._context = context
         self._cities: dict[bytes, SqliteCity] = {}
         self._readers: SimpleQueue[apsw.Connection | None] = SimpleQueue()
+        self._connection: apsw.Connection
+        self._copier: apsw.Connection
+        self._found_version: int
 
     async def __aenter__(self) -> SqliteBackend:
         await _to_the_end(self._start(), undo=self._stop)
@@ -115,6 +121,25 @@ class SqliteBackend:
         return self._cities.setdefault(
             genesis, SqliteCity(self, self._writer, self._context, state)
         )
+
+    async def stats(self) -> StorageStats:
+        """See `SupportsUpkeep.stats`."""
+        return await self.read(upkeep.stats, self._context.directory)
+
+    async def indexes(self) -> Mapping[str, Sequence[str]]:
+        """See `SupportsUpkeep.indexes`: the primary keys, which cannot be missing."""
+        return await self.read(upkeep.primary_keys)
+
+    async def migrate(self) -> Sequence[str]:
+        """See `SupportsUpkeep.migrate`; it was done when this was opened."""
+        found, self._found_version = self._found_version, SCHEMA_VERSION
+        return [f"to schema version {version + 1}" for version in range(found, SCHEMA_VERSION)]
+
+    async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
+        """See `SupportsForgetting.forget`."""
+        self._cities.pop(city, None)
+        while await self._writer.write(upkeep.Forget(city, initial)):
+            pass
 
     async def read(self, function: Callable[[apsw.Connection, *Ts], T], *args: *Ts) -> T:
         """Call a function with a connection that reads, in a thread."""
@@ -149,7 +174,7 @@ class SqliteBackend:
         except OSError as error:
             raise StorageError(f"{directory} cannot be used: {error}") from error
         try:
-            self._connection = open_writer(directory, self._options.cache_mib)
+            self._connection, self._found_version = open_writer(directory, self._options.cache_mib)
             self._copier = open_copier(directory)
             for _ in range(READERS):
                 self._readers.put(open_reader(directory))

@@ -238,4 +238,5 @@ def test_every_method_with_a_city_demands_it() -> None:
         for method in service.methods
         if "city" in method.input_type.fields_by_name
     }
-    assert methods == bounded
+    # It is asked in two steps: tests/moving.
+    assert methods - {"MoveCity"} == bounded

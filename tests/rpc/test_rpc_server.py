@@ -83,6 +83,7 @@ async def test_reflection_tells_the_services_and_their_files(channel: Any) -> No
     await call.write(request(list_services=""))
     services = {item.name for item in (await call.read()).list_services_response.service}
     assert services == {
+        "citychain.v1.AdminService",
         "citychain.v1.CityService",
         "citychain.v1.DagService",
         "citychain.v1.ExchangeService",

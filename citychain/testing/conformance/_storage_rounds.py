@@ -282,6 +282,22 @@ class RoundTests:
         assert epoch is not None, "a lease that was given up is free"
         assert epoch > epochs[-1], "epochs must grow by each acquisition"
 
+    async def test_a_lease_is_newer_than_rounds_that_came_from_elsewhere(
+        self, session: Session
+    ) -> None:
+        ledger = Ledger(76)
+        city = await session.city(ledger)
+        ledger.epoch = 9
+        await fill(city, ledger, rounds=2, per_round=2)
+        epoch = await city.acquire_lease("me", TTL)
+        assert epoch is not None, "nobody holds the lease yet"
+        assert epoch > 9, "an epoch must be newer than those of all committed rounds"
+        batch = ledger.transactions(2)
+        await city.append(batch, {})
+        ledger.receive(batch)
+        await commit(city, ledger, batch, epoch=epoch)
+        await ledger.check(city)
+
     async def test_leases_of_overlapping_calls_differ(self, session: Session) -> None:
         city = await session.city(Ledger(74))
         epochs = await asyncio.gather(*(city.acquire_lease("me", TTL) for _ in range(5)))

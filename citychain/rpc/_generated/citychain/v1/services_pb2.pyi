@@ -111,6 +111,31 @@ REMITTANCE_STATE_RETURNED: RemittanceState.ValueType  # 3
 """The other city's certified receipt says that it refused; the payer has the amount again."""
 Global___RemittanceState: _TypeAlias = RemittanceState  # noqa: Y015
 
+class _MovePhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MovePhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MovePhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MOVE_PHASE_UNSPECIFIED: _MovePhase.ValueType  # 0
+    MOVE_PHASE_COPYING: _MovePhase.ValueType  # 1
+    MOVE_PHASE_COMPARING: _MovePhase.ValueType  # 2
+    MOVE_PHASE_HOLDING: _MovePhase.ValueType  # 3
+    """Calls to the city wait."""
+    MOVE_PHASE_DONE: _MovePhase.ValueType  # 4
+    """The last message."""
+
+class MovePhase(_MovePhase, metaclass=_MovePhaseEnumTypeWrapper): ...
+
+MOVE_PHASE_UNSPECIFIED: MovePhase.ValueType  # 0
+MOVE_PHASE_COPYING: MovePhase.ValueType  # 1
+MOVE_PHASE_COMPARING: MovePhase.ValueType  # 2
+MOVE_PHASE_HOLDING: MovePhase.ValueType  # 3
+"""Calls to the city wait."""
+MOVE_PHASE_DONE: MovePhase.ValueType  # 4
+"""The last message."""
+Global___MovePhase: _TypeAlias = MovePhase  # noqa: Y015
+
 @_typing.final
 class City(_message.Message):
     """--- cities ---------------------------------------------------------------"""
@@ -1913,3 +1938,83 @@ class ListPluginsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPluginsResponse: _TypeAlias = ListPluginsResponse  # noqa: Y015
+
+@_typing.final
+class MoveCityRequest(_message.Message):
+    """--- administration -------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITY_FIELD_NUMBER: _builtins.int
+    STORAGE_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
+    ALLOW_VOLATILE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    city: _builtins.str
+    """In the first message, as the three below."""
+    storage: _builtins.str
+    """Name of a [storage.NAME] table of the server's configuration, or of a backend."""
+    forget: _builtins.bool
+    """Remove the city from this storage, which it left, instead of moving it there."""
+    allow_volatile: _builtins.bool
+    """Also to a storage that keeps nothing when the server stops."""
+    signature: _builtins.bytes
+    """In the second message: by the operator that the genesis names, with the context
+    "citychain/move/v1", over genesis 32 | challenge 32 | forget 1 | allow_volatile 1 | storage.
+    """
+    def __init__(
+        self,
+        *,
+        city: _builtins.str = ...,
+        storage: _builtins.str = ...,
+        forget: _builtins.bool = ...,
+        allow_volatile: _builtins.bool = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_volatile", b"allow_volatile", "city", b"city", "forget", b"forget", "signature", b"signature", "storage", b"storage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveCityRequest: _TypeAlias = MoveCityRequest  # noqa: Y015
+
+@_typing.final
+class MoveCityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    TRANSACTIONS_FIELD_NUMBER: _builtins.int
+    COPYING_MS_FIELD_NUMBER: _builtins.int
+    HELD_MS_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.bytes
+    """In the first message, and in no other: 32 bytes that nobody was given before."""
+    phase: Global___MovePhase.ValueType
+    done: _builtins.int
+    """Rounds that the phase is done with, and of how many."""
+    of: _builtins.int
+    transactions: _builtins.int
+    """In the last message: transactions that were copied, and how long it took."""
+    copying_ms: _builtins.int
+    held_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        challenge: _builtins.bytes = ...,
+        phase: Global___MovePhase.ValueType = ...,
+        done: _builtins.int = ...,
+        of: _builtins.int = ...,
+        transactions: _builtins.int = ...,
+        copying_ms: _builtins.int = ...,
+        held_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "copying_ms", b"copying_ms", "done", b"done", "held_ms", b"held_ms", "of", b"of", "phase", b"phase", "transactions", b"transactions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveCityResponse: _TypeAlias = MoveCityResponse  # noqa: Y015

@@ -1265,6 +1265,83 @@ class ExchangeService(object):
             _registered_method=True)
 
 
+class AdminServiceStub(object):
+    """For the operator of a city, by the signature of its key.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.MoveCity = channel.stream_stream(
+                '/citychain.v1.AdminService/MoveCity',
+                request_serializer=citychain_dot_v1_dot_services__pb2.MoveCityRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.MoveCityResponse.FromString,
+                _registered_method=True)
+
+
+class AdminServiceServicer(object):
+    """For the operator of a city, by the signature of its key.
+    """
+
+    def MoveCity(self, request_iterator, context):
+        """Moves a city to another storage, or removes it from one that it left. The server answers the
+        first message with a challenge, and the second, which signs that, with how far it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AdminServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'MoveCity': grpc.stream_stream_rpc_method_handler(
+                    servicer.MoveCity,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.MoveCityRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.MoveCityResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'citychain.v1.AdminService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('citychain.v1.AdminService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class AdminService(object):
+    """For the operator of a city, by the signature of its key.
+    """
+
+    @staticmethod
+    def MoveCity(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/citychain.v1.AdminService/MoveCity',
+            citychain_dot_v1_dot_services__pb2.MoveCityRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.MoveCityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class PluginServiceStub(object):
     """Missing associated documentation comment in .proto file."""
 

@@ -374,6 +374,43 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
 
 def add_ExchangeServiceServicer_to_server(servicer: ExchangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
+class AdminServiceStub:
+    """For the operator of a city, by the signature of its key."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
+    MoveCity: _grpc.StreamStreamMultiCallable[_services_pb2.MoveCityRequest, _services_pb2.MoveCityResponse]
+    """Moves a city to another storage, or removes it from one that it left. The server answers the
+    first message with a challenge, and the second, which signs that, with how far it is.
+    """
+
+@_typing.type_check_only
+class AdminServiceAsyncStub(AdminServiceStub):
+    """For the operator of a city, by the signature of its key."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    MoveCity: _aio.StreamStreamMultiCallable[_services_pb2.MoveCityRequest, _services_pb2.MoveCityResponse]  # type: ignore[assignment]
+    """Moves a city to another storage, or removes it from one that it left. The server answers the
+    first message with a challenge, and the second, which signs that, with how far it is.
+    """
+
+class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
+    """For the operator of a city, by the signature of its key."""
+
+    @_abc_1.abstractmethod
+    def MoveCity(
+        self,
+        request_iterator: _MaybeAsyncIterator[_services_pb2.MoveCityRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_services_pb2.MoveCityResponse], _abc.AsyncIterator[_services_pb2.MoveCityResponse]]:
+        """Moves a city to another storage, or removes it from one that it left. The server answers the
+        first message with a challenge, and the second, which signs that, with how far it is.
+        """
+
+def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class PluginServiceStub:
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...

@@ -1,0 +1,77 @@
+"""What a storage backend may offer to those who look after it, besides `StorageBackend`.
+
+It is asked by methods: a backend that has them offers it. ``citychain db`` and ``citychain move
+--forget`` use it, and no city needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast, runtime_checkable
+
+from citychain.ports import StorageBackend
+from citychain.types import ObjectWrite
+
+__all__ = [
+    "StorageStats",
+    "SupportsForgetting",
+    "SupportsUpkeep",
+    "can_forget",
+    "has_upkeep",
+]
+
+
+@runtime_checkable
+class SupportsForgetting(Protocol):
+    """A storage backend that can remove a city, once it has moved to another storage."""
+
+    async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
+        """Remove all that is stored of the city with this genesis id, but for its note ``home``
+        (`citychain.notes`), which says where it went: it could move back as to a new storage.
+        Nobody has it open. What was removed when this was broken off stays removed, and a
+        repetition removes the rest.
+
+        Args:
+            initial: The objects that the city began with; they are as before the first round.
+        """
+
+
+def can_forget(backend: StorageBackend) -> SupportsForgetting | None:
+    """The backend if it is a `SupportsForgetting` too; it is asked, not inspected."""
+    offered = callable(getattr(backend, "forget", None))
+    return cast("SupportsForgetting", backend) if offered else None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStats:
+    """How much a storage holds."""
+
+    schema_version: int
+    schema_version_known: int
+    """The newest that this release can make of it."""
+    bytes: int
+    """On disk, or as much as is known of it; 0 where nothing is."""
+    counts: Mapping[str, int]
+    """Rows or documents by table or collection, as exact as is cheap."""
+
+
+@runtime_checkable
+class SupportsUpkeep(Protocol):
+    """A storage backend with a schema that people look after: ``citychain db``."""
+
+    async def stats(self) -> StorageStats:
+        """How much there is of what."""
+
+    async def indexes(self) -> Mapping[str, Sequence[str]]:
+        """Make indexes that are missing; all there are then, by table or collection."""
+
+    async def migrate(self) -> Sequence[str]:
+        """Bring the schema to the newest version; what was done, a line each, empty where
+        nothing was left to do."""
+
+
+def has_upkeep(backend: StorageBackend) -> SupportsUpkeep | None:
+    """The backend if it is a `SupportsUpkeep` too; it is asked, not inspected."""
+    offered = (getattr(backend, name, None) for name in ("stats", "indexes", "migrate"))
+    return cast("SupportsUpkeep", backend) if all(map(callable, offered)) else None
