@@ -22,6 +22,8 @@ from cli.conftest import Server
 
 from citychain.cli.app import app
 from citychain.config import Settings, load_settings
+from citychain.storage._mongodb_options import MongodbOptions
+from citychain.storage._mongodb_schema import INDEXES
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install --group test")
 
@@ -130,7 +132,9 @@ def test_the_servers_have_settings_of_citychain_and_all_the_same(deployment: str
     for service in servers(deployment).values():
         folders = [volume.split(":")[1] for volume in service["volumes"]]
         assert str(first.operator_key.parent) in folders
-    hosts = urlsplit(storage.options["uri"]).netloc.split(",")
+    options = MongodbOptions.model_validate(storage.options)
+    assert options.acknowledge == "majority"
+    hosts = urlsplit(options.address()).netloc.split(",")
     known = compose(deployment)["services"]
     for host in hosts:
         name, port = host.split(":")
@@ -267,6 +271,18 @@ def test_shards_are_added_and_collections_sharded() -> None:
     assert said[2:] == [[f"citychain.{name}", key] for name, key in keys.items()]
     database = next(settings("sharded")).storage["shared"].options["database"]
     assert sharded["environment"]["DATABASE"] == database
+
+
+def test_what_is_unique_is_so_on_all_shards() -> None:
+    """A unique index of a sharded collection begins with the shard key."""
+    keys = json.loads((DEPLOY / "shard-keys.json").read_text())
+    for name, key in keys.items():
+        unique = [index.fields for index in INDEXES if index.collection == name and index.unique]
+        for fields in unique:
+            assert [*key] == [*fields[: len(key)]], name
+        # By another key, ids are unique on each shard alone, so something else must be.
+        assert [*key] == ["_id"] or unique, name
+    assert not {"cities", "leases", "servers", "notes"} & keys.keys()
 
 
 def test_what_is_submitted_through_each_server_is_told_final(
