@@ -60,7 +60,9 @@ class Anchorer:
     async def run(self) -> None:
         """Work until cancelled, or until there is found to be no parent; what fails is tried
         again, after a while."""
-        position = 0
+        kept = (await self._home.storage.notes(ANCHORED)).get(ANCHORED)
+        # Where that was another parent's, the next round is the first for this one.
+        position = decode_anchor(kept).round if kept else 0
         while True:
             await self._clock.sleep(self._seconds)
             await self._past(position)

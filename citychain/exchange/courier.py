@@ -57,6 +57,8 @@ BATCH_MAX: Final = 128
 """Remittances that go together."""
 BATCHES_MAX: Final = 4
 """Batches of a lane on their way."""
+REJECTED_SECONDS_MAX: Final = 600.0
+"""Longest pause after a delivery that was rejected: each one stays in the other city's ledger."""
 KEPT_MAX: Final = 16_384
 """Remittances in the note; with more under way, it stays where it is."""
 ROUNDS_A_NOTE: Final = 1_000
@@ -173,8 +175,11 @@ class _Item:
     """On its way to a final state in the other city."""
     settlement: Signed | None = None
     """On its way to a final state here."""
+    rejected: bool = False
+    """The last delivery was final, and decided nothing."""
     not_before: float = 0.0
     backoff: Backoff = field(default_factory=Backoff)
+    rejections: Backoff = field(default_factory=lambda: Backoff(REJECTED_SECONDS_MAX))
 
 
 class _Lane:
@@ -277,7 +282,8 @@ class _Lane:
             await self._batch(city, batch)
             self._backoff.reset()
             for item in batch:  # Those of them that are not settled.
-                item.not_before = self._clock.monotonic() + item.backoff.seconds()
+                backoff = item.rejections if item.rejected else item.backoff
+                item.not_before = self._clock.monotonic() + backoff.seconds()
         finally:
             room.release()
             self._under_way.difference_update(item.outgoing.tx_id for item in batch)
@@ -287,11 +293,15 @@ class _Lane:
         """Bring each as far as it goes now."""
         ours = self._home.genesis.id
         items = {item.outgoing.tx_id: item for item in batch}
+        for item in batch:
+            item.rejected = False
         decided = dict(await city.decided(ours, list(items)))
         fresh = [item for tx_id, item in items.items() if tx_id not in decided]
         if fresh:
-            await self._deliver(city, fresh)
+            received = await self._deliver(city, fresh)
             decided |= await city.decided(ours, [item.outgoing.tx_id for item in fresh])
+            for item in received:
+                item.rejected = item.outgoing.tx_id not in decided
         receipts = await city.receipts([one.tx_id for one in decided.values()])
         answered = {
             tx_id: (one, receipts[one.tx_id])
@@ -302,8 +312,8 @@ class _Lane:
             self.trouble = ""
             await self._settle({tx_id: items[tx_id] for tx_id in answered}, answered)
 
-    async def _deliver(self, city: PeerCity, items: Sequence[_Item]) -> None:
-        """Submit a delivery of each, and wait until they are final."""
+    async def _deliver(self, city: PeerCity, items: Sequence[_Item]) -> list[_Item]:
+        """Submit a delivery of each, wait until they are final, and return those that are."""
         new = [item for item in items if item.delivery is None]
         receipts = await self._home.receipts([item.outgoing.tx_id for item in new])
         new = [item for item in new if item.outgoing.tx_id in receipts]
@@ -326,10 +336,12 @@ class _Lane:
         received = await self._submit(
             city.submit, on_its_way, [item.delivery for item in on_its_way if item.delivery]
         )
-        await city.wait([item.delivery.tx_id for item in received if item.delivery])
+        if received:
+            await city.wait([item.delivery.tx_id for item in received if item.delivery])
         for item in on_its_way:
             # Final, or never received: what its ledger does not say is decided, it has not.
             item.delivery = None
+        return received
 
     async def _settle(
         self,
@@ -363,6 +375,8 @@ class _Lane:
             [item.settlement for item in items.values() if item.settlement],
         )
         waiting = {item.settlement.tx_id: item for item in received if item.settlement}
+        if not waiting:
+            return
         async with closing(self._home.watch_transactions(list(waiting), State.APPROVED)) as batches:
             async for batch in batches:
                 for event in batch.events:

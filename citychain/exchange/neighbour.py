@@ -89,8 +89,9 @@ class Neighbour:
 class Backoff:
     """Pauses between attempts: longer from one to the next, none alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = PAUSE_SECONDS[1]) -> None:
         self._next = PAUSE_SECONDS[0]
+        self._longest = longest
 
     def reset(self) -> None:
         """Something succeeded."""
@@ -98,7 +99,7 @@ class Backoff:
 
     def seconds(self) -> float:
         """How long to wait now."""
-        pause, self._next = self._next, min(self._next * 2, PAUSE_SECONDS[1])
+        pause, self._next = self._next, min(self._next * 2, self._longest)
         return pause * random.uniform(0.75, 1.25)
 
 
