@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from exchange.cities import ALICE, founded, free_port, genesis_of, plain
 
+from citychain._native.transactions import decode_batch
 from citychain.cli.app import run
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
@@ -28,8 +29,9 @@ from citychain.client.transactions import sign_transaction
 from citychain.errors import InvalidReceipt, NotFound
 from citychain.genesis import Genesis
 from citychain.levels import LevelReceipt, verify_levels
+from citychain.receipt import ReceiptVerifier
 from citychain.testing.server import CityServerFactory
-from citychain.types import Rejection
+from citychain.types import Rejection, State
 
 CITIES = {
     "earth": plain(),
@@ -167,6 +169,38 @@ async def test_no_byte_of_its_file_can_be_altered(
         path.write_text(json.dumps(json.loads(text) | members))
         with pytest.raises(InvalidReceipt):
             verify_level_receipt(path, genesis["earth"])
+
+
+async def test_an_anchor_that_was_rejected_proves_nothing(city_server: CityServerFactory) -> None:
+    """Anybody may submit one, of any checkpoint; the parent's log has it, as rejected."""
+    cities = {"isle": plain(), "hill": plain(parent="isle")}
+    async with (
+        city_server(cities, exchange=SOON) as server,
+        server.client("hill") as client,
+        server.client("isle") as parent,
+    ):
+        tx_id = await deed(client)
+        real = await fetch_level_receipt(
+            client, tx_id, "isle", lambda name, _: server.client(name), timeout=PATIENT
+        )
+        [anchored] = decode_batch([real.top.envelope or b""])
+        assert anchored.anchor is not None
+        top = await genesis_of(parent)
+        for change in ({"proof": b"none"}, {"city": bytes(32)}):
+            signed = sign_transaction(
+                ALICE,
+                genesis=top.id,
+                action=anchored.anchor._replace(**change),
+                with_public_key=True,
+            )
+            await parent.submit([signed])
+            [event] = (await parent.wait([signed.tx_id])).values()
+            assert event.state == State.REJECTED
+            [receipt] = (await parent.receipts([signed.tx_id])).values()
+            ReceiptVerifier(top).verify(receipt)
+            with pytest.raises(InvalidReceipt, match="anchor"):
+                verify_levels(LevelReceipt(real.levels, receipt), top)
+        verify_levels(real, top)
 
 
 async def test_a_rejection_is_proven_as_well(city_server: CityServerFactory) -> None:
