@@ -11,8 +11,10 @@ server that it was given up for.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bson.min_key import MinKey
@@ -29,6 +31,11 @@ __all__ = ["Leases", "Servers"]
 
 RENEWALS: Final = 1000
 """Of one command."""
+LOOKS_PER_TTL: Final = 0.05
+"""How old what was seen of a lease may be, as a part of the time that it holds."""
+LOOK_SECONDS_MAX: Final = 0.5
+STILL_ASKED: Final = 8
+"""Who has not asked for a city's lease for so many times that does not wait for it any more."""
 FORGET: Final = 100
 """A server that has not beaten for so many ttls is forgotten."""
 
@@ -64,6 +71,40 @@ class _Renewal(NamedTuple):
     epoch: int
 
 
+class _Glance:
+    """Looks at the leases of all cities that are waited for at once: a server may have thousands
+    open that others lead, and asks for each of them a few times a second."""
+
+    def __init__(self, leases: Any, clock: Clock) -> None:
+        self._leases = leases
+        self._clock = clock
+        self._asked: dict[bytes, float] = {}
+        self._seen: dict[bytes, Document | None] = {}
+        self._at = -inf
+        self._turn = asyncio.Lock()
+
+    async def lease(self, city: bytes, ttl: timedelta) -> Document | None:
+        """A city's lease, as it was a moment ago."""
+        fresh = min(LOOKS_PER_TTL * ttl.total_seconds(), LOOK_SECONDS_MAX)
+        self._asked[city] = self._clock.monotonic()
+        async with self._turn:
+            now = self._clock.monotonic()
+            if city not in self._seen or now - self._at > fresh:
+                self._asked = {
+                    one: at for one, at in self._asked.items() if now - at <= STILL_ASKED * fresh
+                }
+                self._seen = dict.fromkeys(self._asked)
+                for some in chunks(list(self._asked)):
+                    async for lease in self._leases.find({"_id": {"$in": list(some)}}):
+                        self._seen[lease["_id"]] = lease
+                self._at = now
+            return self._seen[city]
+
+    def forget(self, city: bytes) -> None:
+        """We changed it ourselves."""
+        self._seen.pop(city, None)
+
+
 class Leases:
     """The leases of all cities of a database."""
 
@@ -71,6 +112,7 @@ class Leases:
         self._connection = connection
         self._leases = connection.database["leases"]
         self._signs = _Signs(clock)
+        self._glance = _Glance(self._leases, clock)
         self._renewals = Grouped[_Renewal, None](
             connection, self._renew, size=lambda renewal: 1, limit=RENEWALS
         )
@@ -85,8 +127,9 @@ class Leases:
             The new epoch; ``None`` while another has the lease.
         """
         with self._connection.errors():
-            lease = await self._leases.find_one({"_id": city})
+            lease = await self._glance.lease(city, ttl)
             if lease is None:
+                self._glance.forget(city)
                 first = {"_id": city, "city": city, "epoch": above + 1, "holder": holder, "beat": 0}
                 try:
                     await self._leases.insert_one(first)
@@ -95,6 +138,7 @@ class Leases:
                 return above + 1
             if not self._may_take(lease, holder, ttl):
                 return None
+            self._glance.forget(city)
             epoch = max(int(lease["epoch"]), above) + 1
             taken = await self._leases.update_one(
                 {"_id": city, "epoch": lease["epoch"], "beat": lease["beat"]},
@@ -145,6 +189,7 @@ class Leases:
         change: Document = {"$set": {"holder": None}, "$inc": {"beat": 1}}
         if successor is not None:
             change["$set"]["successor"] = successor
+        self._glance.forget(city)
         with self._connection.errors():
             await self._leases.update_one({"_id": city, "epoch": epoch}, change)
 
