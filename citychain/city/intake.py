@@ -19,8 +19,9 @@ from citychain._native.transactions import Refusal as NativeRefusal
 from citychain.city.pool import Expected, PendingPool
 from citychain.crypto.signatures import KeyCache
 from citychain.errors import InvalidRequest, StorageError
+from citychain.exchange import judge as exchange
 from citychain.handler import Received, Refusal
-from citychain.ports import CityStorage, Clock, Compute
+from citychain.ports import EXCHANGE_ACTIONS, CityStorage, Clock, Compute
 from citychain.types import RawTransaction, SealedNode, State
 
 __all__ = ["Intake"]
@@ -48,6 +49,7 @@ class Intake:
     """Checks, stores and acknowledges one city's transactions.
 
     Args:
+        operator: Id of the operator's key.
         state_of: The present state of a sealed transaction.
         refuses: Why a new transaction is not let in, if it is not; must not block.
         recovers: As `citychain.ports.SupportsVotes.recovers`; ``None`` where nobody votes.
@@ -59,6 +61,7 @@ class Intake:
         self,
         *,
         genesis: bytes,
+        operator: bytes,
         storage: CityStorage,
         pool: PendingPool,
         keys: KeyCache,
@@ -72,6 +75,7 @@ class Intake:
         shared: bool,
     ) -> None:
         self._genesis = genesis
+        self._operator = operator
         self._storage = storage
         self._pool = pool
         self._keys = keys
@@ -222,6 +226,7 @@ class Intake:
             [tx_id for tx_id in ids if tx_id is not None and tx_id not in repeats]
         )
         unknown = await self._unknown_recoveries(checked)
+        unproven = await self._unproven(checked)
         results: list[Result] = []
         new: dict[bytes, Transaction] = {}
         for item, tx_id in zip(checked, ids, strict=True):
@@ -233,6 +238,9 @@ class Intake:
                 results.append(Received(tx_id, State.RECEIVED, True))
             elif isinstance(item, NativeRefusal):
                 results.append(Refusal(item.code, item.field, item.detail, item.key_id, item.tx_id))
+            elif item.tx_id in unproven:
+                field, detail = unproven[item.tx_id]
+                results.append(Refusal("UNPROVEN", field, detail, tx_id=item.tx_id))
             elif (refusal := self._refuses(item)) is not None:
                 results.append(refusal)
             elif item.tx_id in unknown:
@@ -280,6 +288,24 @@ class Intake:
             and item.action == "recovery"
             and not await self._recovers(item.tx_id)
         }
+
+    async def _unproven(
+        self, checked: Iterable[Transaction | NativeRefusal]
+    ) -> Mapping[bytes, tuple[str, str]]:
+        """What is wrong with those that can be seen not to prove what they say of other cities.
+
+        Those that are too small to prove anything are for a round to reject.
+        """
+        about_others = [
+            item
+            for item in checked
+            if isinstance(item, Transaction)
+            and item.size >= exchange.PROVEN_BYTES_MIN
+            and item.action in EXCHANGE_ACTIONS
+        ]
+        if not about_others:
+            return {}
+        return await self._compute(exchange.unproven, self._genesis, self._operator, about_others)
 
     async def _store(
         self,

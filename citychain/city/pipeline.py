@@ -174,6 +174,7 @@ class City:
         )
         self._intake = Intake(
             genesis=genesis.id,
+            operator=genesis.operator_id,
             storage=storage,
             pool=self._pool,
             keys=keys,

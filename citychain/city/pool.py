@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -20,6 +20,7 @@ from typing import Final
 
 from citychain._native.transactions import Transaction
 from citychain.errors import Overloaded
+from citychain.exchange.judge import PROVEN, PROVEN_BYTES_MIN
 from citychain.record import RECORD_BYTES_MAX
 
 __all__ = ["Candidates", "Expected", "PendingPool", "PoolLimits"]
@@ -36,6 +37,10 @@ EXCHANGE_BYTES: Final = 320
 """The same of what two cities are about: an object of the outbox, the inbox or the anchors."""
 PEER_BYTES: Final = 2_700
 """What a peer adds, beside its file: the names of its pieces, and of the city."""
+PROOFS_A_ROUND: Final = 256
+PROOF_BYTES_A_ROUND: Final = 16 << 20
+"""What transactions that carry proofs may be in one round: all who repeat it verify them, which
+takes about a millisecond for each, and 60 us for each 4.6 KB of signatures. Others pass them by."""
 STEP_BYTES: Final = 49_152
 """What a round writes however few transactions it has: candidates, an election, a committee."""
 
@@ -98,6 +103,8 @@ class PendingPool:
         self._by_id: dict[bytes, Transaction] = {}
         self._authors: Counter[bytes] = Counter()
         self._bytes = 0
+        self._proven: set[bytes] = set()
+        """Those that carry proofs."""
         self._others: dict[bytes, int] = {}
         """Sizes of those that were picked up, which other servers received."""
         self._others_bytes = 0
@@ -225,6 +232,8 @@ class PendingPool:
         self._by_id[transaction.tx_id] = transaction
         self._arrivals[transaction.tx_id] = (transaction, _record_bytes(transaction))
         self._bytes += transaction.size
+        if transaction.size >= PROVEN_BYTES_MIN and transaction.action in PROVEN:
+            self._proven.add(transaction.tx_id)
 
     async def filled(self, count: int) -> None:
         """Wait until at least ``count`` are waiting."""
@@ -239,7 +248,8 @@ class PendingPool:
             await self._decided.wait()
 
     def candidates(self, limit: int) -> Candidates:
-        """Those held, then the first waiting ones, at most ``limit`` of these.
+        """Those held, then the first waiting ones, at most ``limit`` of these, and so many with
+        proofs as a round takes.
 
         All of them fit into one round record, whatever becomes of them. What is
         held was a candidate before, so it always fits.
@@ -252,13 +262,29 @@ class PendingPool:
             - STEP_BYTES
             - sum(size for _, _, size in self._held.values())
         )
-        for transaction, size in islice(self._arrivals.values(), limit):
+        for transaction, size in islice(self._admissible(), limit):
             room -= size
             if room < 0:
                 break
             transactions.append(transaction)
             held_since.append(0)
         return Candidates(transactions, held_since)
+
+    def _admissible(self) -> Iterable[tuple[Transaction, int]]:
+        """The waiting ones, without the proofs that are too many for one round."""
+        if not self._proven:
+            return self._arrivals.values()
+        return self._with_few_proofs()
+
+    def _with_few_proofs(self) -> Iterator[tuple[Transaction, int]]:
+        count, room = 0, PROOF_BYTES_A_ROUND
+        for tx_id, entry in self._arrivals.items():
+            if tx_id in self._proven:
+                # The first always, however large it is: else it would wait for ever.
+                if count and (count == PROOFS_A_ROUND or entry[0].size > room):
+                    continue
+                count, room = count + 1, room - entry[0].size
+            yield entry
 
     def decided(
         self, decided: Candidates, sealed: Iterable[Transaction], held: Iterable[bytes], round: int
@@ -288,6 +314,7 @@ class PendingPool:
             self._arrivals.pop(tx_id, None)
             self._held.pop(tx_id, None)
             self._bytes -= transaction.size
+            self._proven.discard(tx_id)
             self._others_bytes -= self._others.pop(tx_id, 0)
             self.disclaim(transaction.author)
         self._decided.set()

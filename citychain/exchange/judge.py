@@ -11,14 +11,22 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from citychain._native.transactions import Transaction
-from citychain.errors import InvalidReceipt
+from citychain.errors import InvalidReceipt, VerificationError
 from citychain.exchange import peers
-from citychain.exchange.verified import Shown, verify_checkpoint, verify_receipt
+from citychain.exchange.proof import decode_certified, decode_receipt
+from citychain.exchange.verified import Shown, shown_by, verify_checkpoint, verify_receipt
 from citychain.genesis import Genesis
 from citychain.ports import Compute, StateView
 from citychain.types import Delivery, Rejection, Remittance, Settlement
 
-__all__ = ["REJECTION_CODES", "judge", "mismatch"]
+__all__ = ["PROVEN", "PROVEN_BYTES_MIN", "REJECTION_CODES", "judge", "mismatch", "unproven"]
+
+PROVEN: Final = frozenset(("delivery", "settlement", "anchor"))
+"""Actions that bring a proof."""
+PROVEN_BYTES_MIN: Final = 7_000
+"""The least that a transaction takes whose proof can hold, or whose genesis can be one: its own
+signature, and a public key or another signature. Asking for an action takes longer than for a
+size, so who looks through many asks for this first."""
 
 REJECTION_CODES: Final[Mapping[str, str]] = {
     "NOT_OPERATOR": "only the operator can do this",
@@ -53,7 +61,7 @@ async def judge(
     if not candidates:
         return {}
     cities = {index: city for index, item in candidates.items() if (city := _city(item))}
-    proven = {cities[index] for index, item in candidates.items() if _is_proven(item)}
+    proven = {cities[index] for index, item in candidates.items() if item.action in PROVEN}
     pinned = await peers.pinned(set(cities.values()), proven, state, compute)
     return await compute(_judge_all, genesis, operator, candidates, cities, pinned)
 
@@ -67,10 +75,6 @@ def _city(transaction: Transaction) -> bytes | None:
         or transaction.anchor
     )
     return named.city if named else None
-
-
-def _is_proven(transaction: Transaction) -> bool:
-    return transaction.action in ("delivery", "settlement", "anchor")
 
 
 def _judge_all(
@@ -116,7 +120,7 @@ def _judge_proven(
     """Judge what is about a pinned city."""
     if transaction.remittance is not None:
         return None
-    if transaction.delivery is not None and transaction.delivery.refusal_code and not is_operator:
+    if _refuses(transaction) and not is_operator:
         return Rejection("NOT_OPERATOR", "refusing is the operator's")
     assert peer is not None
     try:
@@ -132,6 +136,10 @@ def _judge_proven(
         return Rejection("NOT_APPROVED", f"it was rejected: {shown.rejection.code}")
     what = mismatch(told, shown, genesis)
     return None if what is None else Rejection("WRONG_PROOF", what[1])
+
+
+def _refuses(transaction: Transaction) -> bool:
+    return transaction.delivery is not None and bool(transaction.delivery.refusal_code)
 
 
 def mismatch(told: Delivery | Settlement, shown: Shown, genesis: bytes) -> tuple[str, str] | None:
@@ -162,3 +170,50 @@ def mismatch(told: Delivery | Settlement, shown: Shown, genesis: bytes) -> tuple
         if is_there != must_be:
             return field, f"the proof has another {field}"
     return None
+
+
+# --- before anything is stored
+
+
+def unproven(
+    genesis: bytes, operator: bytes, transactions: Sequence[Transaction]
+) -> dict[bytes, tuple[str, str]]:
+    """Those of `EXCHANGE_ACTIONS` that no round could approve, as far as can be seen at once:
+    without the ledger, and without checking a signature.
+
+    Returns:
+        By transaction id the field that is wrong, and what is wrong with it.
+    """
+    found = (
+        (item.tx_id, _unproven(item, genesis, item.author == operator)) for item in transactions
+    )
+    return {tx_id: wrong for tx_id, wrong in found if wrong is not None}
+
+
+def _unproven(
+    transaction: Transaction, genesis: bytes, is_operator: bool
+) -> tuple[str, str] | None:
+    if transaction.peer is not None:
+        rejection = _judge_peer(transaction.peer.genesis_file, genesis, is_operator)
+        field = "author" if not is_operator else "peer.genesis_file"
+        return None if rejection is None else (f"body.{field}", rejection.reason)
+    if _refuses(transaction) and not is_operator:
+        return "body.author", "is not the operator's, who alone refuses deliveries"
+    where = f"body.{transaction.action}"
+    try:
+        if transaction.anchor is not None:
+            decode_certified(transaction.anchor.proof)
+            return None
+        told = transaction.delivery or transaction.settlement
+        if told is None:
+            return None
+        receipt = decode_receipt(told.proof)
+        shown = shown_by(receipt)
+    except VerificationError as error:
+        return f"{where}.proof", f"is not as another city gives it: {error}"
+    if receipt.genesis != told.city:
+        return f"{where}.city", f"is not the city of the proof, {receipt.genesis.hex()}"
+    if shown.rejection is not None:
+        return f"{where}.proof", f"is of a transaction that was rejected: {shown.rejection.code}"
+    what = mismatch(told, shown, genesis)
+    return None if what is None else (f"{where}.{what[0]}", what[1])

@@ -209,7 +209,10 @@ def test_witnesses_and_what_an_election_writes_fit_too() -> None:
 
 
 @pytest.mark.parametrize("action", ["remittance", "delivery", "settlement", "anchor"])
-def test_what_is_between_cities_fits_too(action: str) -> None:
+def test_what_is_between_cities_fits_too(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # However many proofs a round takes.
+    monkeypatch.setattr("citychain.city.pool.PROOFS_A_ROUND", 20_000)
+    monkeypatch.setattr("citychain.city.pool.PROOF_BYTES_A_ROUND", 1 << 40)
     pool = PendingPool(PoolLimits(20_000, 1 << 40, 20_000))
     most = [Between(number, action) for number in range(12_000)]
     pool.pick_up(most, pool.expect(), others=False)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from exchange.cities import (
 )
 
 from citychain.between_cities import RemittanceState
+from citychain.client import Refused
 from citychain.client.transactions import sign_transaction
 from citychain.errors import NotFound
 from citychain.genesis import escrow_account
@@ -305,6 +306,6 @@ async def test_a_peer_is_the_operators_to_name(city_server: CityServerFactory) -
         signed = sign_transaction(
             ALICE, genesis=ours.id, action=Peer(other.file), with_public_key=True
         )
-        await home.submit([signed])
-        [event] = (await home.wait([signed.tx_id])).values()
-        assert event.state == State.REJECTED
+        [refused] = await home.submit([signed])
+        assert isinstance(refused, Refused)
+        assert (refused.code, refused.field) == ("UNPROVEN", "body.author")
