@@ -16,7 +16,7 @@ from mongodb.stand_in import StandIn
 
 if TYPE_CHECKING:
     from mongodb.fail_points import FailPoint
-    from mongodb.wire import MongoProxy
+    from mongodb.mongo_proxy import MongoProxy
     from pymongo import MongoClient
 
 VARIABLE: Final = "MONGODB_URI"
@@ -60,8 +60,8 @@ def mongodb_database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[st
 async def mongodb_proxy(
     mongodb_client: MongoClient[dict[str, Any]],
 ) -> AsyncIterator[MongoProxy]:
-    """A network of the test's own before the server; `mongodb.wire.through` leads a URI there."""
-    from mongodb.wire import MongoProxy, primary
+    """A network of the test's own before the server; `mongodb.mongo_proxy.through` leads a URI there."""
+    from mongodb.mongo_proxy import MongoProxy, primary
 
     async with MongoProxy(primary(mongodb_client)) as proxy:
         yield proxy

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from mongodb.mongo_proxy import Loss, MongoProxy, through
 from mongodb.scenario import TTL, left_behind, life, opened
 from mongodb.victim import Victim, split_bodies
-from mongodb.wire import Loss, MongoProxy, through
 from pymongo import MongoClient
 
 from citychain.compute import Executor

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 import pytest
 from bson import ObjectId
+from mongodb.mongo_proxy import MongoProxy, through
 from mongodb.scenario import GENESIS, TTL, life, opened
 from mongodb.test_crashes import Town, acquire
 from mongodb.victim import split_bodies
-from mongodb.wire import MongoProxy, through
 from pymongo import MongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 

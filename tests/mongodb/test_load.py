@@ -19,7 +19,7 @@ from mongodb.fail_points import (
     WRITE_CONCERN_TIMEOUT,
     FailPoint,
 )
-from mongodb.wire import Loss, MongoProxy, through
+from mongodb.mongo_proxy import Loss, MongoProxy, through
 from pymongo import MongoClient
 
 from citychain.errors import CitychainError

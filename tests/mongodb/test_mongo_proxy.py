@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mongodb.fail_points import STEP_DOWNS, WRITE_CONCERN_TIMEOUT, FailPoint
-from mongodb.wire import Loss, MongoProxy, primary, through
+from mongodb.mongo_proxy import Loss, MongoProxy, primary, through
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import (
     AutoReconnect,
