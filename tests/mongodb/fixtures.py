@@ -60,7 +60,7 @@ def mongodb_database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[st
 async def mongodb_proxy(
     mongodb_client: MongoClient[dict[str, Any]],
 ) -> AsyncIterator[MongoProxy]:
-    """A network of the test's own before the server; `mongodb.mongo_proxy.through` leads a URI there."""
+    """A network of the test's own before the server: `through` leads a URI there."""
     from mongodb.mongo_proxy import MongoProxy, primary
 
     async with MongoProxy(primary(mongodb_client)) as proxy:
