@@ -23,7 +23,7 @@ import pytest
 from bson import ObjectId
 from mongodb.mongo_proxy import MongoProxy, through
 from mongodb.scenario import GENESIS, TTL, life, opened
-from mongodb.test_crashes import Town, acquire
+from mongodb.test_mongodb_crashes import Town, acquire
 from mongodb.victim import split_bodies
 from pymongo import MongoClient
 from pymongo.asynchronous.collection import AsyncCollection
