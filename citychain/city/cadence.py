@@ -39,7 +39,8 @@ class Cadence:
         now = self._clock.monotonic()
         if found:
             self._came = now
-        least = max(LEAST_SECONDS, EFFORT * (now - self._began))
+        # A look in which the process, or the storage, stood still says nothing of the effort.
+        least = min(max(LEAST_SECONDS, EFFORT * (now - self._began)), LONGEST_SECONDS)
         longest = min(max(least, (now - self._came) / SHARE), LONGEST_SECONDS)
         await self._storage.changed(timedelta(seconds=longest))
         # A busy city gives a hint at every write.
