@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple, Protocol
 
@@ -23,6 +23,12 @@ NOBODY: Final = ""
 """In the table of servers: those whose leases are held by a server that is gone."""
 MOVES_MAX: Final = 64
 """Cities that a server hands over, or opens, in one turn."""
+PATIENCE: Final = 4
+"""Turns after which a server opens what another one was to open: perhaps that one cannot."""
+SHUNNED: Final = 30
+"""Turns for which a server that gave a city back is not handed it again."""
+LEAVE_SECONDS: Final = 10.0
+"""For how long a move under way may take to its end when the server stops."""
 
 
 class Move(NamedTuple):
@@ -95,31 +101,82 @@ class Spreader:
     ) -> None:
         self._server = server
         self._backend = backend
+        self._pause = lease.total_seconds() / 3
         self._lease = lease
         self._clock = clock
         self._cities = cities
+        self._stopping = asyncio.Event()
+        self._turns = 0
+        self._left: dict[bytes, int] = {}
+        """In which turn a city was first seen to be led by nobody."""
+        self._given: dict[bytes, tuple[str, int]] = {}
+        """To whom a city was handed over, and in which turn."""
 
     async def run(self) -> None:
-        """Take turns until cancelled."""
-        while True:
+        """Take turns until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            # By itself: whoever opens many cities must not look dead meanwhile.
+            group.create_task(self._again(lambda: self._backend.beat(self._server)))
+            group.create_task(self._again(self.turn))
+
+    def stop(self) -> None:
+        """End `run`, after the moves under way."""
+        self._stopping.set()
+
+    async def _again(self, step: Callable[[], Awaitable[None]]) -> None:
+        while not self._stopping.is_set():
             try:
-                await self.turn()
+                await step()
             except Exception as error:
                 logger.warning("cities are not spread over the servers for now: %r", error)
-            await self._clock.sleep(self._lease.total_seconds() / 3)
+            waits = [
+                asyncio.ensure_future(self._stopping.wait()),
+                asyncio.ensure_future(self._clock.sleep(self._pause)),
+            ]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
 
     async def turn(self) -> None:
-        """Say that this server is at work, look at the others, and make its moves."""
-        await self._backend.beat(self._server)
+        """Look at all servers, and make the moves that are this one's."""
+        self._turns += 1
         held = await self._backend.servers(self._lease)
+        if self._server not in held:
+            return  # It has not beaten yet.
         moves = plan_moves(held)
-        given = [move for move in moves if move.giver == self._server]
-        left = [m.city for m in moves if m.taker == self._server and m.giver == NOBODY]
-        # What it was handed is among what it holds.
-        taken = [*held.get(self._server, ()), *left]
+        mine = set(held[self._server])
+        given = [move for move in moves if move.giver == self._server and self._may_give(move)]
         opened = self._cities.opened()
+        # What it was handed is among what it holds.
+        taken = [*sorted(mine), *self._to_take_up(held, moves)]
         closed = [city for city in taken if city not in opened]
-        await asyncio.gather(self._give(given[:MOVES_MAX]), self._take(closed[:MOVES_MAX]))
+        self._given = {
+            city: (taker, turn)
+            for city, (taker, turn) in self._given.items()
+            if self._turns - turn < SHUNNED
+        }
+        async with asyncio.TaskGroup() as group:
+            for move in given[:MOVES_MAX]:
+                group.create_task(self._give(move))
+            group.create_task(self._take(closed[:MOVES_MAX]))
+
+    def _may_give(self, move: Move) -> bool:
+        """Not to one that was given it lately, and did not take it."""
+        return self._given.get(move.city, ("", 0))[0] != move.taker
+
+    def _to_take_up(
+        self, held: Mapping[str, Sequence[bytes]], moves: Sequence[Move]
+    ) -> list[bytes]:
+        """What nobody leads, if it is this server's by the plan, or was not taken up by then."""
+        self._left = {city: self._left.get(city, self._turns) for city in held.get(NOBODY, ())}
+        planned = {m.city for m in moves if m.giver == NOBODY and m.taker == self._server}
+        return sorted(
+            city
+            for city, turn in self._left.items()
+            if city in planned or self._turns - turn >= PATIENCE
+        )
 
     async def leave(self) -> None:
         """Be forgotten by the others at once."""
@@ -128,17 +185,17 @@ class Spreader:
         except Exception as error:
             logger.warning("the others will miss this server only later: %r", error)
 
-    async def _give(self, moves: Sequence[Move]) -> None:
-        for move in moves:
-            epoch = await self._cities.step_down(move.city)
-            if epoch is not None:
-                await self._backend.hand_over(move.city, epoch, move.taker)
+    async def _give(self, move: Move) -> None:
+        epoch = await self._cities.step_down(move.city)
+        if epoch is not None:
+            self._given[move.city] = (move.taker, self._turns)
+            await self._backend.hand_over(move.city, epoch, move.taker)
 
     async def _take(self, cities: Sequence[bytes]) -> None:
         if not cities:
             return
-        for file in (await self._backend.genesis_files(cities)).values():
-            await self._cities.open(file)
+        files = await self._backend.genesis_files(cities)
+        await asyncio.gather(*(self._cities.open(file) for file in files.values()))
 
 
 class Spreading:
@@ -184,7 +241,13 @@ class Spreading:
         """Take no more cities, and let the others know at once."""
         self._left = True
         parts, self._parts = self._parts, {}
-        for _, task in parts.values():
+        if not parts:
+            return
+        for spreader, _ in parts.values():
+            spreader.stop()
+        tasks = [task for _, task in parts.values()]
+        await asyncio.wait(tasks, timeout=LEAVE_SECONDS)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*(task for _, task in parts.values()), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(spreader.leave() for spreader, _ in parts.values()))

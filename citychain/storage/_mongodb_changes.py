@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,11 +56,16 @@ _PIPELINE: Final[list[dict[str, Any]]] = [
 
 
 class Changes:
-    """The stream, and who waits for it."""
+    """The stream, and who waits for it.
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    Args:
+        told: Told of each city of which something changed.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, told: Callable[[bytes], None]) -> None:
         self._connection = connection
         self._clock = clock
+        self._told = told
         self._stream: asyncio.Task[None] | None = None
         self._heard: dict[bytes, asyncio.Event] = {}
 
@@ -112,5 +118,8 @@ class Changes:
 
     def _tell(self, change: dict[str, Any]) -> None:
         city = change.get("city", change["documentKey"]["_id"])
-        if isinstance(city, bytes) and (heard := self._heard.get(city[:32])):
+        if not isinstance(city, bytes):
+            return
+        self._told(city[:32])
+        if (heard := self._heard.get(city[:32])) is not None:
             heard.set()

@@ -34,8 +34,8 @@ RENEWALS: Final = 1000
 LOOKS_PER_TTL: Final = 0.05
 """How old what was seen of a lease may be, as a part of the time that it holds."""
 LOOK_SECONDS_MAX: Final = 0.5
-STILL_ASKED: Final = 8
-"""Who has not asked for a city's lease for so many times that does not wait for it any more."""
+STILL_ASKED_SECONDS: Final = 10.0
+"""Whoever has not asked for a city's lease for so long does not wait for it any more."""
 FORGET: Final = 100
 """A server that has not beaten for so many ttls is forgotten."""
 
@@ -81,28 +81,40 @@ class _Glance:
         self._asked: dict[bytes, float] = {}
         self._seen: dict[bytes, Document | None] = {}
         self._at = -inf
-        self._turn = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def lease(self, city: bytes, ttl: timedelta) -> Document | None:
         """A city's lease, as it was a moment ago."""
         fresh = min(LOOKS_PER_TTL * ttl.total_seconds(), LOOK_SECONDS_MAX)
+        if city not in self._seen or self._clock.monotonic() - self._at > fresh:
+            while True:
+                self._asked[city] = self._clock.monotonic()
+                # One look at a time, whose result counts for all who came before its end.
+                if self._looking is None:
+                    self._looking = asyncio.create_task(self._look())
+                await asyncio.shield(self._looking)
+                if city in self._seen:
+                    break
         self._asked[city] = self._clock.monotonic()
-        async with self._turn:
-            now = self._clock.monotonic()
-            if city not in self._seen or now - self._at > fresh:
-                self._asked = {
-                    one: at for one, at in self._asked.items() if now - at <= STILL_ASKED * fresh
-                }
-                self._seen = dict.fromkeys(self._asked)
-                for some in chunks(list(self._asked)):
-                    async for lease in self._leases.find({"_id": {"$in": list(some)}}):
-                        self._seen[lease["_id"]] = lease
-                self._at = now
-            return self._seen[city]
+        return self._seen[city]
 
     def forget(self, city: bytes) -> None:
-        """We changed it ourselves."""
+        """It changed."""
         self._seen.pop(city, None)
+
+    async def _look(self) -> None:
+        try:
+            begun = self._clock.monotonic()
+            self._asked = {
+                city: at for city, at in self._asked.items() if begun - at <= STILL_ASKED_SECONDS
+            }
+            seen: dict[bytes, Document | None] = dict.fromkeys(self._asked)
+            async for lease in self._leases.find({"_id": {"$in": list(seen)}}):
+                seen[lease["_id"]] = lease
+            self._seen = seen
+            self._at = self._clock.monotonic()
+        finally:
+            self._looking = None
 
 
 class Leases:
@@ -158,6 +170,10 @@ class Leases:
         silent = self._signs.silent_for(lease["_id"], (lease["epoch"], lease["beat"]))
         return silent >= ttl.total_seconds()
 
+    def changed(self, city: bytes) -> None:
+        """Somebody may have given a city's lease up: what was seen of it is old."""
+        self._glance.forget(city)
+
     async def renew(self, city: bytes, epoch: int) -> None:
         """See `CityStorage.renew_lease`."""
         await self._renewals.do(_Renewal(city, epoch))
@@ -200,7 +216,9 @@ class Leases:
         with self._connection.errors():
             for field in ("holder", "successor"):
                 # Strings alone: not those that were given up for nobody.
-                async for lease in self._leases.find({field: {"$gte": ""}}, {field: 1}):
+                async for lease in self._leases.find({field: {"$gte": ""}}):
+                    # Whoever takes it up from a server that died has watched it by then.
+                    self._signs.silent_for(lease["_id"], (lease["epoch"], lease["beat"]))
                     found.setdefault(lease[field] if lease[field] in found else "", []).append(
                         lease["_id"]
                     )

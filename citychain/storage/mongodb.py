@@ -104,8 +104,8 @@ class MongodbBackend:
             await connection.close()
             raise
         self._connection = connection
-        self._changes = Changes(connection, context.clock)
         self._leases = Leases(connection, context.clock)
+        self._changes = Changes(connection, context.clock, self._leases.changed)
         self._servers = Servers(connection, context.clock)
         self._intake = Intake(connection, context.compute)
 
