@@ -177,6 +177,18 @@ class CityDirectory:
                 if not self._closing and entry.opening is not None:
                     await asyncio.shield(entry.opening)
 
+    @asynccontextmanager
+    async def slowed(self, name: str) -> AsyncIterator[None]:
+        """A city that seals fewer rounds for a while: calls to it that write wait a little.
+
+        Raises:
+            NotFound, CityUnavailable: as `handler`.
+        """
+        handler = await self.handler(name)
+        entry = self._entries[(await self._resolve(name)).slug]
+        async with self._door_of(entry, handler).slowed():
+            yield
+
     async def door(self, name: str) -> CityHandler:
         """The open city of this name, for a caller who waits where it is `closed` for a while.
 

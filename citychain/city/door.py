@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 INSIDE_SECONDS: Final = 10.0
 """For calls under way to end, once the city is held."""
+SHUT_SECONDS: Final = 0.5
+OPEN_SECONDS: Final = 0.02
+"""Turns of a city that is slowed."""
 
 
 class Door:
@@ -44,8 +47,10 @@ class Door:
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
-        self._open: asyncio.Future[None] | None = None
-        """While the city is held: done when calls may go on."""
+        self._shut = 0
+        """How many want it shut."""
+        self._open = asyncio.Event()
+        self._open.set()
 
     def __getattr__(self, name: str) -> Any:
         """What a handler offers besides, such as ``drain`` and ``ended``."""
@@ -59,7 +64,7 @@ class Door:
     @property
     def is_held(self) -> bool:
         """Whether calls that write wait."""
-        return self._open is not None
+        return bool(self._shut)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -68,8 +73,7 @@ class Door:
         Raises:
             MoveFailed: they do not end.
         """
-        assert self._open is None
-        self._open = asyncio.get_running_loop().create_future()
+        self._close()
         try:
             try:
                 async with asyncio.timeout(INSIDE_SECONDS):
@@ -78,8 +82,36 @@ class Door:
                 raise MoveFailed("calls under way do not end") from None
             yield
         finally:
-            self._open.set_result(None)
-            self._open = None
+            self._reopen()
+
+    @asynccontextmanager
+    async def slowed(self) -> AsyncIterator[None]:
+        """Let calls that write in a moment at a time: they wait a little, and the city seals
+        fewer and larger rounds."""
+        turns = asyncio.create_task(self._turns())
+        try:
+            yield
+        finally:
+            turns.cancel()
+            await asyncio.gather(turns, return_exceptions=True)
+
+    async def _turns(self) -> None:
+        while True:
+            self._close()
+            try:
+                await asyncio.sleep(SHUT_SECONDS)
+            finally:
+                self._reopen()
+            await asyncio.sleep(OPEN_SECONDS)
+
+    def _close(self) -> None:
+        self._shut += 1
+        self._open.clear()
+
+    def _reopen(self) -> None:
+        self._shut -= 1
+        if not self._shut:
+            self._open.set()
 
     def lead_to(self, city: CityHandler) -> None:
         """Put another city behind it: the same one, opened again."""
@@ -87,8 +119,8 @@ class Door:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[CityHandler]:
-        while self._open is not None:
-            await asyncio.shield(self._open)
+        while self._shut:
+            await self._open.wait()
         self._inside += 1
         self._empty.clear()
         try:
@@ -100,8 +132,8 @@ class Door:
 
     async def _replaced(self, city: CityHandler) -> bool:
         """Whether another city stands behind it than the one that ended, once it may."""
-        while self._open is not None:
-            await asyncio.shield(self._open)
+        while self._shut:
+            await self._open.wait()
         return self._city is not city
 
     # --- what it is

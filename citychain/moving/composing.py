@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ def city_mover(core: CoreContainer, opened: Opened | None = None) -> CityMover:
         backend=core.engines().backend,
         compute=core.compute(),
         clock=core.clock(),
+        server=core.server_name(),
+        lease=timedelta(seconds=core.settings().cluster.lease_seconds),
     )
 
 

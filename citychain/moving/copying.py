@@ -72,10 +72,14 @@ class CityCopy:
         self._previous = genesis
         self._pages = RoundPages()
         self._keys: set[bytes] = set()
-        self.transactions = 0
-        """Copied so far, with a place or without."""
+        self._before = 0
         self.round = 0
         """The last round of the copy."""
+
+    @property
+    def transactions(self) -> int:
+        """Copied so far, of those that have a place."""
+        return self._tree.size - self._before
 
     async def begin(self) -> None:
         """Take up the thread where the target has it.
@@ -93,6 +97,7 @@ class CityCopy:
                 )
             self._previous = head.checkpoint_hash
         self._tree = merkle.Tree(head.size, head.peaks)
+        self._before = head.size
         self.round = head.round
 
     async def rounds(self, told: Told = lambda done, of: None) -> int:
@@ -194,7 +199,6 @@ class CityCopy:
         keys = await self._source.keys(list(wanted)) if wanted else {}
         if transactions or keys:
             await self._target.append(transactions, keys)
-        self.transactions += len(transactions)
         if len(self._keys) > KEYS_KNOWN_MAX:
             self._keys.clear()
         self._keys.update(keys)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from citychain.hooks.definitions import StorageDefinition
 from citychain.moving.home import forget_home, write_home
 from citychain.moving.moving import MoveResult, Place, Told, move_city
 from citychain.moving.opening import home_note
-from citychain.ports import CityStorage, Clock, Compute, StorageBackend
+from citychain.ports import CityStorage, Clock, Compute, StorageBackend, knows_servers
 from citychain.upkeep import can_forget
 
 __all__ = ["CityMover"]
@@ -22,6 +23,7 @@ __all__ = ["CityMover"]
 StoragePart = Part[StorageDefinition]
 
 FIELD: Final = "storage"
+PAUSE_SECONDS: Final = 0.2
 
 
 class CityMover:
@@ -32,6 +34,8 @@ class CityMover:
         named: A storage for a city, by slug and name; may block.
         opened: Opens a city in a storage.
         backend: The engine of a storage.
+        server: The name by which this server says that it is at work.
+        lease: For how long one that says nothing counts as at work.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class CityMover:
         backend: Callable[[StoragePart], Awaitable[StorageBackend]],
         compute: Compute,
         clock: Clock,
+        server: str,
+        lease: timedelta,
     ) -> None:
         self._data_dir = data_dir
         self._plan = plan
@@ -52,6 +58,8 @@ class CityMover:
         self._backend = backend
         self._compute = compute
         self._clock = clock
+        self._server = server
+        self._lease = lease
         self._busy: set[bytes] = set()
 
     async def move(
@@ -60,6 +68,7 @@ class CityMover:
         home: CityStorage,
         name: str,
         held: Callable[[], AbstractAsyncContextManager[object]],
+        slowed: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
         *,
         volatile: bool = False,
         told: Told = lambda phase, done, of: None,
@@ -68,7 +77,7 @@ class CityMover:
 
         Args:
             home: The city in the storage where it lives.
-            held: See `move_city`.
+            held: See `move_city`, also for ``slowed``.
             volatile: Also to one that does not outlive the server.
 
         Raises:
@@ -88,6 +97,7 @@ class CityMover:
                 f"backend {part.definition.name} keeps nothing when the server stops; to move "
                 "there all the same, say --volatile",
             )
+        await self._be_alone(plan.storage)
         if genesis.id in self._busy:
             raise MoveFailed(f"{slug} is being moved already")
         self._busy.add(genesis.id)
@@ -104,6 +114,7 @@ class CityMover:
                 source=Place(plan.storage.name, home),
                 target=Place(part.name, await self._opened(genesis, part)),
                 held=held,
+                slowed=slowed,
                 remember=remember,
                 compute=self._compute,
                 clock=self._clock,
@@ -111,6 +122,25 @@ class CityMover:
             )
         finally:
             self._busy.discard(genesis.id)
+
+    async def _be_alone(self, part: StoragePart) -> None:
+        """See that no other server is at work on a storage that a city is to leave.
+
+        Raises:
+            MoveFailed: one is; what it accepts meanwhile would be left behind.
+        """
+        backend = knows_servers(await self._backend(part)) if part.definition.shared else None
+        if backend is None:
+            return
+        since = self._clock.monotonic()
+        while others := {*await backend.servers(self._lease)} - {self._server, ""}:
+            # One that is seen for the first time may have stopped long ago.
+            if self._clock.monotonic() - since > 1.5 * self._lease.total_seconds():
+                raise MoveFailed(
+                    f"storage {part.name} is shared, and {', '.join(sorted(others))} is at work on "
+                    "it: stop all servers but one, then try again"
+                )
+            await self._clock.sleep(PAUSE_SECONDS)
 
     async def forget(self, genesis: Genesis, home: CityStorage, name: str) -> None:
         """Remove a city from a storage that it left. A note stays that says where it went.

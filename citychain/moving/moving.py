@@ -4,6 +4,7 @@ In order, with what a crash after each step leaves:
 
 1. A note in the target says that it is being copied to.  The city lives in the source.
 2. Rounds are copied and compared until few are left.     The same; a repetition goes on from there.
+   A city that grows as fast as it is copied is slowed.
 3. The city is held: calls to it wait. The rest is copied, all that is left is compared.
 4. A note in the source says that the city moved.         It lives in the target: this decides.
 5. The target's note is taken away, the data directory remembers the target. Whoever opens the
@@ -17,7 +18,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 from typing import Final, Literal, NamedTuple
 
@@ -36,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 LAG_SECONDS: Final = 0.5
 """What a pass did in so little time is little enough for when the city is held."""
-PASSES_MAX: Final = 3
-"""Passes that may each take as long as the one before: the city seals as fast as it is copied."""
+SHRINKS: Final = 0.7
+"""A pass that took more than this part of the one before shows that there will always be more."""
 HOLD_SECONDS: Final = 10.0
 """The longest that a city is held: what is not done by then is given up."""
 
@@ -65,7 +66,7 @@ class MoveResult(NamedTuple):
     rounds: int
     """Of the city."""
     transactions: int
-    """That were copied, with a place or without."""
+    """Copied, of those that have a place."""
     copying_seconds: float
     """From the first round to the last before the city was held."""
     held_seconds: float
@@ -77,6 +78,7 @@ async def move_city(
     source: Place,
     target: Place,
     held: Callable[[], AbstractAsyncContextManager[object]],
+    slowed: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     remember: Callable[[str], Awaitable[None]],
     compute: Compute,
     clock: Clock,
@@ -87,6 +89,7 @@ async def move_city(
     Args:
         held: While entered, nobody writes to the source; on leaving, the city is opened where
             it lives then.
+        slowed: While entered, the source grows by fewer rounds.
         remember: Told the name of the storage in which it lives, once that is decided.
 
     Raises:
@@ -99,10 +102,13 @@ async def move_city(
     check = Comparison(source.storage, target.storage, genesis.initial_objects(), compute)
     try:
         await copy.begin()
-        await _catch_up(copy, check, clock, told)
-        copying = clock.monotonic() - began
-        told("holding", copy.round, copy.round)
-        async with held():
+        async with AsyncExitStack() as stack:
+            if not await _catch_up(copy, check, clock, told):
+                await stack.enter_async_context(slowed())
+                await _catch_up(copy, check, clock, told)
+            copying = clock.monotonic() - began
+            told("holding", copy.round, copy.round)
+            await stack.enter_async_context(held())
             holding = clock.monotonic()
             try:
                 async with (
@@ -148,20 +154,20 @@ async def _begin(source: Place, target: Place) -> bytes:
     return move
 
 
-async def _catch_up(copy: CityCopy, check: Comparison, clock: Clock, told: Told) -> None:
-    """Copy and compare until little is left, or until it does not become less: then it shows
-    whether the rest can be done while the city is held.
-    """
-    before, slow = float("inf"), 0
-    while slow < PASSES_MAX:
+async def _catch_up(copy: CityCopy, check: Comparison, clock: Clock, told: Told) -> bool:
+    """Copy and compare until little is left; ``False`` where it does not become less: the city
+    grows as fast as it is copied."""
+    before = float("inf")
+    while True:
         began = clock.monotonic()
         await copy.rounds(lambda done, of: told("copying", done, of))
         await copy.rest()
         await check.rounds(lambda done, of: told("comparing", done, of))
         took = clock.monotonic() - began
         if took <= LAG_SECONDS:
-            return
-        slow += took > 0.8 * before
+            return True
+        if took > SHRINKS * before:
+            return False
         before = took
 
 

@@ -9,7 +9,7 @@ from citychain.ports import StoredRound
 
 __all__ = ["TRANSACTIONS_PAGE", "RoundPages"]
 
-TRANSACTIONS_PAGE: Final = 1_000
+TRANSACTIONS_PAGE: Final = 500
 """Transactions read at a time."""
 ROUNDS_FIRST: Final = 4
 ROUNDS_MAX: Final = 128

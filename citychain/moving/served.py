@@ -19,6 +19,8 @@ class Directory(Protocol):
 
     def closed(self, name: str) -> AbstractAsyncContextManager[None]: ...
 
+    def slowed(self, name: str) -> AbstractAsyncContextManager[None]: ...
+
 
 class ServedMoves:
     """See `citychain.rpc.directory.CityMoves`."""
@@ -35,6 +37,7 @@ class ServedMoves:
             city.storage,
             storage,
             lambda: self._directory.closed(name),
+            lambda: self._directory.slowed(name),
             volatile=volatile,
             told=told,
         )

@@ -118,6 +118,10 @@ class Intake:
             await insert_new(self._raw, documents)
         return [None] * len(group)
 
+    def forget(self, city: bytes) -> None:
+        """Believe no more that keys of a city are stored."""
+        self._known = {id: None for id in self._known if not id.startswith(city)}
+
     def _remember(self, keys: Sequence[bytes]) -> None:
         if len(self._known) + len(keys) > KNOWN_KEYS_MAX:
             self._known.clear()

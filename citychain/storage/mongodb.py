@@ -27,12 +27,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pymongo.errors import DuplicateKeyError
 
 from citychain.errors import CitychainError, StorageError
 from citychain.genesis import Genesis
+from citychain.storage import _mongodb_upkeep as upkeep
 from citychain.storage._mongodb_certificates import Certificates
 from citychain.storage._mongodb_changes import Changes
 from citychain.storage._mongodb_client import Connection, chunks, insert_new
@@ -43,7 +44,7 @@ from citychain.storage._mongodb_ledger import Ledger
 from citychain.storage._mongodb_notes import Notes
 from citychain.storage._mongodb_options import MongodbOptions
 from citychain.storage._mongodb_reads import Reads
-from citychain.storage._mongodb_schema import ensure_schema
+from citychain.storage._mongodb_schema import SCHEMA_VERSION, ensure_schema, schema_version
 
 if TYPE_CHECKING:
     from citychain.ports import PendingPage, StorageContext, StoredRound
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         SealedNode,
         SealedRound,
     )
+    from citychain.upkeep import StorageStats
 
 __all__ = ["MongodbBackend", "MongodbCity", "MongodbOptions"]
 
@@ -99,6 +101,7 @@ class MongodbBackend:
         try:
             await connection.check()
             with connection.errors():
+                self._found_version = await schema_version(connection.database)
                 await ensure_schema(connection.database)
         except BaseException:
             await connection.close()
@@ -164,6 +167,28 @@ class MongodbBackend:
         """See `SupportsServers.hand_over`."""
         await self._connection.run(self._leases.release(city, epoch, successor))
 
+    # Upkeep
+
+    async def stats(self) -> StorageStats:
+        """See `SupportsUpkeep.stats`."""
+        return await self._connection.run(upkeep.stats(self._connection))
+
+    async def indexes(self) -> Mapping[str, Sequence[str]]:
+        """See `SupportsUpkeep.indexes`."""
+        return await self._connection.run(upkeep.make_indexes(self._connection))
+
+    async def migrate(self) -> Sequence[str]:
+        """See `SupportsUpkeep.migrate`; it was done when this was opened."""
+        found, self._found_version = self._found_version, SCHEMA_VERSION
+        return [f"to schema version {version + 1}" for version in range(found, SCHEMA_VERSION)]
+
+    async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
+        """See `SupportsForgetting.forget`."""
+        self._cities.pop(city, None)
+        objects = _first_objects(city, initial)
+        await self._connection.run(upkeep.forget(self._connection, city, objects))
+        self._intake.forget(city)
+
     # Opening
 
     async def _open(
@@ -203,20 +228,7 @@ class MongodbBackend:
         for number, part in enumerate(parts):
             document = {"_id": _file_key(genesis, number), "city": genesis, "data": part}
             await insert_new(database["genesis_files"], [document])
-        await insert_new(
-            database["objects"],
-            [
-                {
-                    "_id": of_city(genesis, object.encode()),
-                    "city": genesis,
-                    "object": object,
-                    "round": 0,
-                    "version": version,
-                    "value": value,
-                }
-                for object, version, value in initial
-            ],
-        )
+        await insert_new(database["objects"], _first_objects(genesis, initial))
         with suppress(DuplicateKeyError):  # Another server was faster, with the same.
             await database["cities"].insert_one(
                 {
@@ -383,6 +395,21 @@ class MongodbCity:
     async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
         """See `CityStorage.subtree_hashes`."""
         return await self._run(self._reads.subtree_hashes(level, begin, end))
+
+
+def _first_objects(genesis: bytes, initial: Sequence[ObjectWrite]) -> list[dict[str, Any]]:
+    """The objects that a city begins with, as documents."""
+    return [
+        {
+            "_id": of_city(genesis, object.encode()),
+            "city": genesis,
+            "object": object,
+            "round": 0,
+            "version": version,
+            "value": value,
+        }
+        for object, version, value in initial
+    ]
 
 
 def _file_key(genesis: bytes, number: int) -> bytes:

@@ -20,6 +20,7 @@ from citychain.hooks import (
     hookimpl,
 )
 from citychain.hooks.registry import load_plugins
+from citychain.moving.home import home_file, write_home
 from citychain.region import RegionOptions
 
 
@@ -214,6 +215,35 @@ def test_cities_configured_alike_share_an_engine_and_others_do_not(plan: Plan) -
     assert own.options == Server(uri="mongodb://h", pool=3, wait=2)
     assert own.name == again.name
     assert len({common.name, own.name, other.name}) == 3
+
+
+def test_what_a_storage_lacks_a_city_may_give(plan: Plan) -> None:
+    main = "[storage.main]\nbackend = 'mongodb'\npool = 3\n[cities.uji]\nstorage='main'\n"
+    own = plan("uji", main + "storage_options = {uri = 'mongodb://h'}").storage
+    assert own.options == Server(uri="mongodb://h", pool=3)
+    with pytest.raises(ConfigurationError, match=r"storage\.main\.uri: Field required"):
+        plan("uji", main)
+    many = main.replace("3", "'many'") + "storage_options = {uri = 'mongodb://h'}"
+    with pytest.raises(ConfigurationError, match=r"toml:3: storage\.main\.pool"):
+        plan("uji", many)
+
+
+def test_a_city_that_was_moved_lives_there_whatever_is_configured(
+    plan: Plan, tmp_path: Path
+) -> None:
+    text = (
+        f"data_dir = '{tmp_path}'\n[storage.main]\nbackend = 'mongodb'\nuri = 'mongodb://h'\n"
+        "[cities.uji]\nstorage='gone'\nstorage_options = {x = 1}\n"
+    )
+    with pytest.raises(ConfigurationError, match="gone"):
+        plan("uji", text)
+    write_home(tmp_path, "uji", "main")
+    moved = plan("uji", text)
+    assert (moved.storage.name, moved.storage.options) == ("main", Server(uri="mongodb://h"))
+    assert moved.configured_storage == "gone with storage_options"
+    home_file(tmp_path, "uji").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"homes/uji\.json: must be"):
+        plan("uji", text)
 
 
 def test_secrets_stay_out_of_a_plans_repr(plan: Plan) -> None:
