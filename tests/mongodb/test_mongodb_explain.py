@@ -32,7 +32,7 @@ import citychain.storage
 from citychain.errors import LeaseLost, RoundTaken
 from citychain.storage._mongodb_leases import FORGET
 from citychain.testing import FakeClock
-from citychain.types import SealedRound
+from citychain.types import ObjectWrite, RawTransaction, SealedRound
 
 SOURCES: Final = sorted(Path(citychain.storage.__file__).parent.glob("*mongodb*.py"))
 ASKS: Final = frozenset(
@@ -118,6 +118,21 @@ async def ask_everything(town: Town, database: str) -> None:
             with pytest.raises(RoundTaken):
                 await beside.commit(sealed)
         assert (await beside.head()).round == sealed.round
+        await ask_to_forget(backend)
+
+
+async def ask_to_forget(backend: Any) -> None:
+    left, initial = bytes(32), [ObjectWrite("first", 1, b"x")]
+    city = await backend.city(left, b"", initial)
+    await city.append([RawTransaction(bytes(31) + b"t", bytes(32), b"envelope")], {bytes(32): b""})
+    await city.keep({"home": b"1"})
+    await city.keep({"x": b"1"})
+    await acquire(city, "first")
+    await backend.forget(left, initial)
+    city = await backend.city(left, b"", initial)
+    assert await city.notes("") == {"home": b"1"}
+    assert await city.pending_ids() == []
+    assert (await city.objects(["first"]))["first"].value == b"x"
 
 
 def next_round(epoch: int) -> SealedRound:
