@@ -17,6 +17,7 @@ from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import pymongo
 from bson.min_key import MinKey
 from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
@@ -36,6 +37,9 @@ LOOKS_PER_TTL: Final = 0.05
 LOOK_SECONDS_MAX: Final = 0.5
 STILL_ASKED_SECONDS: Final = 10.0
 """Whoever has not asked for a city's lease for so long does not wait for it any more."""
+TRIES_PER_TTL: Final = 4
+"""How often a renewal that is not answered may be made in the time that a lease holds."""
+TRY_SECONDS_MIN: Final = 1.0
 FORGET: Final = 100
 """A server that has not beaten for so many ttls is forgotten."""
 
@@ -69,6 +73,8 @@ class _Signs:
 class _Renewal(NamedTuple):
     city: bytes
     epoch: int
+    ttl: float
+    """Seconds."""
 
 
 class _Glance:
@@ -174,20 +180,25 @@ class Leases:
         """Somebody may have given a city's lease up: what was seen of it is old."""
         self._glance.forget(city)
 
-    async def renew(self, city: bytes, epoch: int) -> None:
+    async def renew(self, city: bytes, epoch: int, ttl: timedelta) -> None:
         """See `CityStorage.renew_lease`."""
-        await self._renewals.do(_Renewal(city, epoch))
+        await self._renewals.do(_Renewal(city, epoch, ttl.total_seconds()))
 
     async def _renew(self, group: Sequence[_Renewal]) -> Sequence[Exception | None]:
-        """Renew leases of many cities by one command."""
-        with self._connection.errors():
+        """Renew leases of many cities by one command.
+
+        One that hangs must not keep the next ones until the leases are over.
+        """
+        shortest = min(renewal.ttl for renewal in group)
+        seconds = max(shortest / TRIES_PER_TTL, TRY_SECONDS_MIN)
+        with self._connection.errors(), pymongo.timeout(seconds):
             result = await self._leases.bulk_write(
                 [
                     UpdateOne(
                         {"_id": city, "epoch": epoch, "holder": {"$ne": None}},
                         {"$inc": {"beat": 1}},
                     )
-                    for city, epoch in group
+                    for city, epoch, _ in group
                 ],
                 ordered=False,
             )
@@ -198,7 +209,7 @@ class Leases:
             for cities in chunks([renewal.city for renewal in group]):
                 async for lease in self._leases.find({"_id": {"$in": list(cities)}}):
                     epochs[lease["_id"]] = lease["epoch"] if lease["holder"] is not None else None
-        return [None if epochs.get(city) == epoch else LeaseLost(epoch) for city, epoch in group]
+        return [None if epochs.get(city) == epoch else LeaseLost(epoch) for city, epoch, _ in group]
 
     async def release(self, city: bytes, epoch: int, successor: str | None = None) -> None:
         """Give a lease up, for anybody or for one server."""

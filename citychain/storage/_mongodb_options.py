@@ -100,6 +100,10 @@ def _check(uri: str) -> None:
     """Refuse an address that is none, or that asks for less durability than the options say."""
     if not uri.startswith(_SCHEMES):
         raise ValueError("the address begins with mongodb:// or mongodb+srv://")
+    _, _, rest = uri.partition("://")
+    if "@" in rest[min((at for sign in "/?" if (at := rest.find(sign)) >= 0), default=len(rest)) :]:
+        # Else a part of the password would be taken for a host, and shown.
+        raise ValueError("write / ? and @ in the address's user and password as %2F %3F and %40")
     for name, value in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
         harmless = _HARMLESS.get(name.lower())
         if harmless is not None and value.lower() != harmless:

@@ -316,7 +316,7 @@ class MongodbCity:
 
     async def renew_lease(self, epoch: int, ttl: timedelta) -> None:
         """See `CityStorage.renew_lease`."""
-        await self._leases.renew(self._genesis, epoch)
+        await self._leases.renew(self._genesis, epoch, ttl)
 
     async def release_lease(self, epoch: int) -> None:
         """See `CityStorage.release_lease`."""

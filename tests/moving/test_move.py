@@ -41,7 +41,7 @@ async def test_a_city_moves_under_load_and_no_call_fails(
             phases: list[str] = []
             result = await move(server, "new", told=lambda phase, done, of: phases.append(phase))
             print(result, "longest call", load.longest)
-            assert phases[-1] == "holding"
+            assert "holding" in phases
             moved_at = (await client.info()).head.round
             await load.grown(300)
             back = await move(server, "old")
