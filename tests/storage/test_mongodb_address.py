@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from citychain.storage._mongodb_options import MongodbOptions
 
 
-@pytest.mark.parametrize("password", ["pa/ss", "pa?ss", "p@a/ss", "/", "?w=1"])
+@pytest.mark.parametrize("password", ["pa/ss", "pa?ss", "p@a/ss", "?w=1"])
 def test_a_password_that_is_not_encoded_is_refused_and_not_shown(password: str) -> None:
     with pytest.raises(ValidationError) as refused:
         MongodbOptions(uri=f"mongodb://user:{password}@host/?replicaSet=city")
     assert "%40" in str(refused.value)
-    assert password not in str(refused.value).replace("/ ?", "")
+    assert password not in str(refused.value)
 
 
 def test_an_encoded_one_is_taken() -> None:
