@@ -6,9 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from dependency_injector import providers
 
 from citychain import record
 from citychain.city.directory import CityDirectory
@@ -54,6 +57,8 @@ class Servers:
         self._folder = folder
         self._all: list[Server] = []
         self.lease_seconds = LEASE_SECONDS
+        self.lease: timedelta | None = None
+        """A shorter one than settings allow."""
         create_key(folder / "operator.key")
 
     async def start(self, table: Mapping[str, Any] = MappingProxyType({}), **parts: Any) -> Server:
@@ -71,9 +76,12 @@ class Servers:
             cities={"tokyo": {"storage": "shared-memory", "num_hashes": 10, **table}},
             plugins={"allow": ("city-under-test",)},
         )
+        core = CoreContainer(settings=settings)
+        if self.lease is not None:
+            core.lease.override(providers.Object(self.lease))
         stack = AsyncExitStack()
         directory = await stack.enter_async_context(
-            open_directory(CoreContainer(settings=settings), {"tokyo": parts} if parts else None)
+            open_directory(core, {"tokyo": parts} if parts else None)
         )
         self._all.append(Server(directory, stack))
         return self._all[-1]
