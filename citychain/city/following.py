@@ -29,6 +29,8 @@ PAGE: Final = 4
 """Rounds read at a time: a record may have 8 MiB."""
 ASK_SECONDS: Final = 0.25
 """Between two attempts to get the lease, at most; and a tenth of its time."""
+PAUSE_SECONDS: Final = 1.0
+"""Longest, while the storage fails: when it is back somebody is to lead soon."""
 
 
 class Follower:
@@ -59,6 +61,7 @@ class Follower:
         self._clock = clock
         self._holder = holder
         self._ttl = ttl
+        self._pause = min(ttl.total_seconds() / 10, ASK_SECONDS)
         self._stands_back = False
         self._not_before = clock.monotonic()
 
@@ -66,9 +69,15 @@ class Follower:
         """Ask for the lease no more: this server is closing."""
         self._stands_back = True
 
-    def give_way(self) -> None:
-        """Ask for the lease only after the time that one holds: another server is to have it."""
-        self._not_before = self._clock.monotonic() + self._ttl.total_seconds()
+    def give_way(self, *, named: bool) -> None:
+        """Ask for the lease later: another server is to have it.
+
+        Args:
+            named: Which one is decided: it has as long as a lease holds. Else any other that
+                asks in time.
+        """
+        seconds = self._ttl.total_seconds() if named else 2 * self._pause
+        self._not_before = self._clock.monotonic() + seconds
 
     async def until_leading(self) -> Lease:
         """Follow until this server has the lease."""
@@ -80,7 +89,6 @@ class Follower:
             await asyncio.gather(following, return_exceptions=True)
 
     async def _lease(self) -> Lease:
-        pause = min(self._ttl.total_seconds() / 10, ASK_SECONDS)
         failures = 0
         while True:
             if not self._stands_back and self._clock.monotonic() >= self._not_before:
@@ -92,7 +100,7 @@ class Follower:
                 except Exception as error:
                     logger.warning("%s: the lease could not be asked for: %r", self._slug, error)
                     failures += 1
-            await self._clock.sleep(max(pause, pause_seconds(failures) if failures else 0))
+            await self._clock.sleep(_pause(failures) if failures else self._pause)
 
     async def _follow(self) -> NoReturn:
         cadence = Cadence(self._storage, self._clock)
@@ -106,7 +114,7 @@ class Follower:
             except Exception as error:
                 logger.warning("%s: rounds cannot be followed for now: %r", self._slug, error)
                 failures += 1
-                await self._clock.sleep(pause_seconds(failures))
+                await self._clock.sleep(_pause(failures))
 
     async def catch_up(self, head: Head) -> bool:
         """Tell of all rounds, up to where storage stands, that were not told of yet.
@@ -135,3 +143,7 @@ class Follower:
             self._standing.sealed(head_after(stored, head.epoch), nodes)
             if stored.round <= head.certified_round:
                 self._standing.approved(stored.round, nodes)
+
+
+def _pause(failures: int) -> float:
+    return pause_seconds(failures, longest=PAUSE_SECONDS)

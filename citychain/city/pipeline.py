@@ -283,7 +283,7 @@ class City:
         """
         if (leading := self._leading) is None or not self._shared:
             return None
-        self._follower.give_way()
+        self._follower.give_way(named=True)
         leading.keep_lease()
         await leading.stop()
         return leading.lease.epoch
@@ -321,7 +321,9 @@ class City:
             except* (LeaseLost, RoundTaken) as lost:
                 if not self._shared:
                     raise
-                logger.warning("%s: another server leads now: %r", self._slug, lost.exceptions[0])
+                logger.warning("%s: leads no more: %s", self._slug, lost.exceptions[0])
+                # If it was our fault, such as a slow way to the storage, others may do better.
+                self._follower.give_way(named=False)
 
     async def _lead(self, leading: Leading) -> None:
         try:

@@ -64,6 +64,10 @@ class CrashingStorage(Recording):
         """Wait until it is dead."""
         await self._dead.wait()
 
+    def die(self) -> None:
+        """Die now, between two writes."""
+        self._dead.set()
+
     def abandon(self) -> None:
         """Let the calls of a dead storage fail instead of wait, so that its server can be
         closed; a living one does not crash any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -16,11 +16,12 @@ from dependency_injector import providers
 from citychain import record
 from citychain.city.directory import CityDirectory
 from citychain.city.pipeline import City
+from citychain.city.state import MemoryState
 from citychain.client.keys import create_key
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.clock import SystemClock
 from citychain.config import Settings
-from citychain.containers import CoreContainer, open_directory
+from citychain.containers import CoreContainer, open_directory, open_replay
 from citychain.crypto.signatures import SigningKey
 from citychain.handler import CityHandler, Received
 from citychain.types import State
@@ -79,6 +80,7 @@ class Servers:
         core = CoreContainer(settings=settings)
         if self.lease is not None:
             core.lease.override(providers.Object(self.lease))
+        self._core = core
         stack = AsyncExitStack()
         directory = await stack.enter_async_context(
             open_directory(core, {"tokyo": parts} if parts else None)
@@ -89,6 +91,24 @@ class Servers:
     async def cities(self, count: int, **parts: Any) -> list[City]:
         """The city on so many servers."""
         return [await (await self.start(**parts)).city() for _ in range(count)]
+
+    async def check(self, city: CityHandler, sent: Sequence[SignedTransaction]) -> None:
+        """Each is in the ledger once, and by the rules; one of the servers is still open."""
+        stored_rounds = await city.storage.rounds(1, 10_000)
+        assert [stored.round for stored in stored_rounds] == [*range(1, len(stored_rounds) + 1)]
+        decided = [record.decode(stored.record) for stored in stored_rounds]
+        sealed = Counter(tx_id for one in decided for tx_id in one.tx_ids)
+        assert sealed == Counter(signed.tx_id for signed in sent)
+        assert not await city.storage.pending_ids()
+        state = MemoryState(city.genesis.initial_objects())
+        async with open_replay(self._core, city.genesis, state, city.storage.keys) as replay:
+            for stored, one in zip(stored_rounds, decided, strict=True):
+                ids = [*one.tx_ids, *one.held]
+                raw = await city.storage.raw(ids)
+                published = await replay.read(stored, [raw[tx_id].envelope for tx_id in ids])
+                derived = await replay.check(published)
+                replay.advance(derived)
+                state.apply(derived)
 
     async def close(self) -> None:
         """Close them all."""
@@ -131,15 +151,6 @@ async def leader(*cities: City) -> City:
     return one
 
 
-async def check_ledger(city: CityHandler, batches: list[SignedTransaction]) -> None:
-    """Each is in the ledger once, and rounds follow on each other."""
-    rounds = await city.storage.rounds(1, 10_000)
-    assert [stored.round for stored in rounds] == list(range(1, len(rounds) + 1))
-    sealed = Counter(tx_id for stored in rounds for tx_id in record.decode(stored.record).tx_ids)
-    assert sealed == Counter(signed.tx_id for signed in batches)
-    assert not await city.storage.pending_ids()
-
-
 class Link:
     """A server's connection to the storage, that a test holds up: the override ``storage``."""
 
@@ -156,7 +167,7 @@ class Link:
 
     def hold(self, method: str, *, after: bool = False) -> None:
         """Let calls of a method wait, before their effect or after it, until `release`."""
-        self._held[method, after] = asyncio.Event()
+        self._held.setdefault((method, after), asyncio.Event())
         self._reached[method] = asyncio.Event()
 
     async def reached(self, method: str) -> None:

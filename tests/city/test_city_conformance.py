@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from storage.shared_memory import SHARED
 
 from citychain.client.actions import Candidacy
 from citychain.client.keys import create_key, load_key
@@ -123,3 +124,17 @@ async def test_a_city_that_only_happens_to_be_installed_may_share_an_alias(
     await CitySuite().test_each_of_its_names_means_the_city(city)
     await city.close()
     assert "新城 is left out" in capsys.readouterr().out
+
+
+class TestShared(CitySuite):
+    """Several servers share its storage."""
+
+    many = 200
+
+    @pytest.fixture
+    def definition(self):
+        return CityDefinition("harbour", storage="shared-memory")
+
+    @pytest.fixture
+    def plugins(self):
+        return [SHARED]

@@ -10,7 +10,6 @@ from city.sharing import (
     Link,
     PausableClock,
     Servers,
-    check_ledger,
     final,
     leader,
     sign,
@@ -118,7 +117,7 @@ async def test_a_lost_round_is_made_anew_by_whoever_leads_and_the_city_stays_ope
     assert failing.calls["acquire_lease"] >= 2
     assert await watching == [signed.tx_id for signed in sent]
     assert await server.city() is city
-    await check_ledger(city, sent)
+    await servers.check(city, sent)
 
 
 async def test_a_leader_that_cannot_renew_its_lease_stops_and_another_goes_on(
@@ -135,7 +134,7 @@ async def test_a_leader_that_cannot_renew_its_lease_stops_and_another_goes_on(
             await asyncio.sleep(0.01)
     await submit(one, batch := sign(one, 3))
     await asyncio.gather(final(one, batch), final(two, batch))
-    await check_ledger(two, batch)
+    await servers.check(two, batch)
 
 
 @pytest.mark.parametrize("held", ["commit", "certify", "pending_ids", ""])
@@ -175,7 +174,7 @@ async def test_a_leader_that_was_paused_finds_itself_fenced(servers: Servers, he
     assert two.leads
     assert not one.leads
     assert (await two.head()).epoch == epoch
-    await check_ledger(two, sent + after)
+    await servers.check(two, sent + after)
 
 
 async def test_what_was_held_for_a_dependency_is_held_by_who_leads_next(servers: Servers) -> None:
@@ -195,7 +194,7 @@ async def test_what_was_held_for_a_dependency_is_held_by_who_leads_next(servers:
     assert second.leads
     await submit(first, [parent])
     await asyncio.gather(final(first, [parent, child]), final(second, [parent, child]))
-    await check_ledger(second, [parent, child])
+    await servers.check(second, [parent, child])
 
 
 async def test_a_server_that_steps_down_leaves_the_lease_to_whom_it_is_given(

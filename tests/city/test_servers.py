@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from city.sharing import (
     Servers,
-    check_ledger,
     final,
     leader,
     sign,
@@ -27,7 +26,7 @@ async def test_every_server_accepts_and_every_server_tells(servers: Servers) -> 
             sent += batch
     await asyncio.gather(*(final(city, sent) for city in cities))
     assert sum(city.leads for city in cities) == 1
-    await check_ledger(cities[0], sent)
+    await servers.check(cities[0], sent)
     for city in cities:
         assert city.pending == 0
         assert (await city.receipts([signed.tx_id for signed in sent])).keys() == {
@@ -61,4 +60,4 @@ async def test_a_server_that_closes_lets_another_lead_at_once(servers: Servers) 
     await submit(second, after := sign(second))
     await final(second, after)
     await final(first, after)
-    await check_ledger(second, batch + after)
+    await servers.check(second, batch + after)

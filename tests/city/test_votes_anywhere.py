@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from city.sharing import Servers, check_ledger, final, leader, sign, submit
+from city.sharing import Servers, final, leader, sign, submit
 
 from citychain import checkpoint
 from citychain.city.pipeline import City
@@ -87,7 +87,7 @@ async def test_votes_count_wherever_they_arrive(servers: Servers) -> None:
         sent += batch
     for voter in voters:
         await voter.stop()
-    await check_ledger(first, sent)
+    await servers.check(first, sent)
     assert len(await first.storage.notes(RELAYED_VOTES)) == 2
 
 

@@ -41,6 +41,10 @@ Sign: TypeAlias = Callable[..., Awaitable[list[SignedTransaction]]]
 AT_ONCE: Final = {"listen": "127.0.0.1:0", "drain_seconds": 0}
 """``[server]`` of one that is closed without finishing anything."""
 
+SHARING: Final = {"cluster": {"lease_seconds": 0.5}}
+"""What servers have that share a city, unless the settings say otherwise: one that died is not
+missed for long."""
+
 CHEAP: Final = {"num_hashes": 10}
 """What a city under test has, unless its options say otherwise: rounds that cost little."""
 
@@ -119,7 +123,7 @@ class Cities:
             {**self._others, self.slug: self._table},
             overrides,
             directory=directory,
-            **{**self._settings, **({"server": server} if server else {})},
+            **{**SHARING, **self._settings, **({"server": server} if server else {})},
         )
 
 

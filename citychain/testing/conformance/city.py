@@ -28,6 +28,7 @@ from citychain.errors import CitychainError
 from citychain.hooks.definitions import CityDefinition
 from citychain.testing.conformance._city_installed import PartDefinition, install
 from citychain.testing.conformance._city_machine import CityMachine
+from citychain.testing.conformance._city_servers import ServersTests
 from citychain.testing.conformance._city_session import Cities, City, Sign, to_install
 from citychain.testing.conformance._city_submission import SubmissionTests
 from citychain.testing.conformance._city_trouble import TroubleTests
@@ -38,7 +39,7 @@ from citychain.testing.server import CityServerFactory, TransactionFactory
 __all__ = ["CitySuite"]
 
 
-class CitySuite(SubmissionTests, WatchingTests, TroubleTests, Suite):
+class CitySuite(SubmissionTests, WatchingTests, TroubleTests, ServersTests, Suite):
     """Inherit it as ``Test...`` and override the fixture `definition`.
 
     The city is served by a real server in this process and asked by a real client, whatever its
