@@ -316,8 +316,16 @@ class City:
                 leading = self._term(await self._follower.until_leading())
                 self._leading = leading
                 logger.info("%s: leading from epoch %d on", self._slug, leading.lease.epoch)
+            # In a task of its own: what is cancelled while it fails raises its failure alone, and
+            # this is to end then.
+            term = asyncio.create_task(self._lead(leading))
             try:
-                await self._lead(leading)
+                await asyncio.wait({term})
+            finally:
+                term.cancel()
+                await asyncio.gather(term, return_exceptions=True)
+            try:
+                term.result()
             except* (LeaseLost, RoundTaken) as lost:
                 if not self._shared:
                     raise

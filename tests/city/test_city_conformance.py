@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from storage.shared_memory import SHARED
 
 from citychain.client.actions import Candidacy
 from citychain.client.keys import create_key, load_key
@@ -12,6 +11,7 @@ from citychain.crypto.keys import key_id
 from citychain.hooks.definitions import CityDefinition
 from citychain.testing.conformance import CitySuite, _city_installed
 from citychain.testing.conformance._city_session import Cities
+from citychain.testing.shared import SharedMemory
 from citychain.types import Presence
 
 
@@ -137,4 +137,4 @@ class TestShared(CitySuite):
 
     @pytest.fixture
     def plugins(self):
-        return [SHARED]
+        return [SharedMemory().definition]

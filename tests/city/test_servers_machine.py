@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from city.sharing import Link, PausableClock, Server, Servers, final, sign
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -21,13 +21,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from storage.shared_memory import SHARED
 
 from citychain.city.pipeline import City
 from citychain.client.transactions import SignedTransaction
 from citychain.errors import CitychainError
 from citychain.handler import Received
 from citychain.testing.conformance._city_installed import install
+from citychain.testing.shared import SharedMemory
 from citychain.types import State
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_any_sequence_of_mishaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, tmp_path / "site", [], [SHARED])
+    install(monkeypatch, tmp_path / "site", [], [SharedMemory().definition])
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -245,6 +245,7 @@ def test_any_sequence_of_mishaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             stateful_step_count=30,
             deadline=None,
             database=None,
+            phases=[Phase.generate],  # To shrink a run of seconds takes minutes.
             suppress_health_check=list(HealthCheck),
         ),
     )
