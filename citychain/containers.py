@@ -194,7 +194,9 @@ class CityContainer(containers.DeclarativeContainer):
         plan,
         context,
     )
-    state = providers.Singleton(LedgerState, storage)
+    state = providers.Singleton(
+        LedgerState, storage, shared=plan.provided.storage.definition.shared
+    )
     replay: providers.Object[Replay | None] = providers.Object(None)
     """Set where representatives vote inside the server."""
     directory: providers.Dependency[CityDirectory] = providers.Dependency()

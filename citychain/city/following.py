@@ -123,6 +123,7 @@ class Follower:
             Whether there were any.
         """
         standing = self._standing
+        self._state.expect(head.round)
         before = (standing.head.round, standing.certified_round)
         for round in range(
             standing.certified_round + 1, min(head.certified_round, standing.head.round) + 1
@@ -135,10 +136,11 @@ class Follower:
     async def _read_on(self, head: Head) -> None:
         first = self._standing.head.round + 1
         stored_rounds = await self._storage.rounds(first, min(PAGE, head.round + 1 - first))
-        if not stored_rounds:
+        if not stored_rounds or stored_rounds[0].round != first:
             raise StorageError(f"round {first} of {head.round} is not there")
         for stored in stored_rounds:
-            nodes = await self._state.round_nodes(stored.round)
+            # Nothing is told of a round that is visible in part: it is looked at again.
+            nodes = await self._state.nodes_of(stored)
             self._pool.sealed([node.tx_id for node in nodes])
             self._standing.sealed(head_after(stored, head.epoch), nodes)
             if stored.round <= head.certified_round:

@@ -304,7 +304,7 @@ class Leading:
         failures = 0
         while True:
             try:
-                nodes = await self._parts.state.round_nodes(round.round)
+                nodes = await self._parts.state.nodes_of(round)
                 break
             except Exception as error:
                 logger.warning(

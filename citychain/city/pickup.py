@@ -58,8 +58,9 @@ class PickUp:
         """
         known = self._pool.ids()
         ids, _ = await self._look(held_since)
-        # Sealed by another server, if it was not heard of yet.
-        self._pool.sealed(known.difference(ids))
+        # Sealed by another server, if it was not heard of yet; or the list lags, and then names
+        # them later.
+        self._pool.drop(known.difference(ids))
         self._pool.restore(ids, held_since)
 
     async def run(self) -> NoReturn:
@@ -87,6 +88,7 @@ class PickUp:
                 tx_id
                 for tx_id in ids
                 if not (tx_id in self._pool if tx_id in first else self._pool.knows(tx_id))
+                and not self._pool.sealed_lately(tx_id)
             ]
             missing.sort(key=lambda tx_id: tx_id not in first)
             wanted = sum(tx_id in first for tx_id in missing)

@@ -118,7 +118,7 @@ class City:
         self._holder = holder
         self._ttl = lease
         self._interval = timedelta(seconds=pacer.min_seconds)
-        self._pool = PendingPool(pool_limits)
+        self._pool = PendingPool(pool_limits, shared=shared)
         self._watchers = Watchers()
         self._standing = Standing(self._watchers)
         self._proofs = ProofMaker(genesis.id, storage, compute)

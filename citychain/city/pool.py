@@ -6,6 +6,7 @@ stored takes its place beforehand, so a burst cannot overshoot the bounds.
 Where several servers share a city, what others received is picked up from storage, and is
 bounded for itself: neither keeps the other out. A transaction can be on its way into the pool
 twice then, from here and from there, and be sealed between the two: see `PendingPool.expect`.
+What was sealed lately does not come in again, even if storage says that it is pending.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from itertools import islice
 from typing import Final
 
 from citychain._native.transactions import Transaction
+from citychain.city.lately import SealedLately
 from citychain.errors import Overloaded
 from citychain.exchange.judge import PROVEN, PROVEN_BYTES_MIN
 from citychain.record import RECORD_BYTES_MAX
@@ -93,10 +95,15 @@ class Expected:
 
 
 class PendingPool:
-    """All pending transactions of a city, in arrival order. Used on one event loop."""
+    """All pending transactions of a city, in arrival order. Used on one event loop.
 
-    def __init__(self, limits: PoolLimits) -> None:
+    Args:
+        shared: Other servers seal the city's rounds too, and reads of its storage may lag.
+    """
+
+    def __init__(self, limits: PoolLimits, *, shared: bool = False) -> None:
         self._limits = limits
+        self._lately = SealedLately() if shared else None
         # With the most that each adds to a round record.
         self._arrivals: dict[bytes, tuple[Transaction, int]] = {}
         self._held: dict[bytes, tuple[Transaction, int, int]] = {}
@@ -131,6 +138,10 @@ class PendingPool:
     def knows(self, tx_id: bytes) -> bool:
         """Whether it is here, or somebody is about to add it."""
         return tx_id in self._by_id or any(tx_id in expected for expected in self._expected)
+
+    def sealed_lately(self, tx_id: bytes) -> bool:
+        """Whether it has a place: then what says that it is pending is out of date."""
+        return self._lately is not None and tx_id in self._lately
 
     @property
     def waiting(self) -> int:
@@ -191,11 +202,11 @@ class PendingPool:
     def add(self, transactions: Iterable[Transaction], expected: Expected) -> None:
         """Add stored transactions, claimed before, in arrival order.
 
-        Those that are here already, or were sealed since they are ``expected``, are left out and
-        disclaimed.
+        Those that are here already, or were sealed since they are ``expected`` or lately, are left
+        out and disclaimed.
         """
         for transaction in transactions:
-            if transaction.tx_id in self._by_id or transaction.tx_id in expected.sealed:
+            if self._had(transaction.tx_id, expected):
                 self.disclaim(transaction.author)
             else:
                 self._enter(transaction)
@@ -211,7 +222,7 @@ class PendingPool:
             others: Other servers received it, as far as is known.
         """
         for transaction in transactions:
-            if transaction.tx_id in self._by_id or transaction.tx_id in expected.sealed:
+            if self._had(transaction.tx_id, expected):
                 continue
             self._authors[transaction.author] += 1
             self._enter(transaction)
@@ -227,6 +238,9 @@ class PendingPool:
         if self._others_bytes >= self._limits.bytes:
             return 0
         return max(0, self._limits.transactions - len(self._others))
+
+    def _had(self, tx_id: bytes, expected: Expected) -> bool:
+        return tx_id in self._by_id or tx_id in expected.sealed or self.sealed_lately(tx_id)
 
     def _enter(self, transaction: Transaction) -> None:
         self._by_id[transaction.tx_id] = transaction
@@ -304,7 +318,13 @@ class PendingPool:
         self.sealed([transaction.tx_id for transaction in sealed])
 
     def sealed(self, tx_ids: Collection[bytes]) -> None:
-        """These have a place now, wherever it was given to them."""
+        """A round gave these a place, wherever it was sealed."""
+        if self._lately is not None:
+            self._lately.add(tx_ids)
+        self.drop(tx_ids)
+
+    def drop(self, tx_ids: Collection[bytes]) -> None:
+        """These are not pending any more, as far as storage says now."""
         for expected in self._expected:
             expected.note(tx_ids)
         for tx_id in tx_ids:

@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
-from citychain.ports import CityStorage
+from citychain.errors import StorageError
+from citychain.ports import CityStorage, StoredRound
 from citychain.types import NodeRef, ObjectState, ObjectWrite, SealedNode, SealedRound
 
 __all__ = ["LedgerState", "MemoryState"]
@@ -21,10 +22,18 @@ ROUNDS_MAX: Final = 8
 
 
 class LedgerState:
-    """A `StateView` for the city's one sequencer, which tells it each round it commits."""
+    """A `StateView` for the city's one sequencer, which tells it each round it commits.
 
-    def __init__(self, storage: CityStorage) -> None:
+    Args:
+        shared: Other servers write to the storage: what they wrote may become visible piece by
+            piece, and a round's nodes are believed only when all are there.
+    """
+
+    def __init__(self, storage: CityStorage, *, shared: bool = False) -> None:
         self._storage = storage
+        self._shared = shared
+        self._committed = 0
+        """All rounds up to this one are known to be committed."""
         self._objects = _ReadThrough[str, ObjectState](storage.objects)
         self._latest = _ReadThrough[bytes, NodeRef](storage.latest)
         self._rounds: OrderedDict[int, Sequence[SealedNode]] = OrderedDict()
@@ -49,14 +58,44 @@ class LedgerState:
         return self._tips
 
     async def round_nodes(self, round: int) -> Sequence[SealedNode]:
-        """See `citychain.ports.StateView.round_nodes`."""
-        if round not in self._rounds:
-            self._remember(round, await self._storage.round_nodes(round))
-        return self._rounds[round]
+        """See `citychain.ports.StateView.round_nodes`.
+
+        Raises:
+            StorageError: those of a committed round are not all visible yet.
+        """
+        if (known := self._rounds.get(round)) is not None:
+            return known
+        if not self._shared:
+            if nodes := await self._storage.round_nodes(round):
+                self._remember(round, nodes)
+            return nodes
+        if (stored := await self._storage.rounds(round, 1)) and stored[0].round == round:
+            return await self.nodes_of(stored[0])
+        if 1 <= round <= self._committed:
+            raise StorageError(f"round {round} is not visible yet")
+        return ()
+
+    async def nodes_of(self, stored: StoredRound) -> Sequence[SealedNode]:
+        """The nodes of a round that was read back.
+
+        Raises:
+            StorageError: they are not all visible yet.
+        """
+        if (known := self._rounds.get(stored.round)) is not None:
+            return known
+        nodes = await self._storage.round_nodes(stored.round)
+        if len(nodes) != (count := stored.size - stored.first_index):
+            raise StorageError(f"of round {stored.round}, {len(nodes)} of {count} nodes are there")
+        self._remember(stored.round, nodes)
+        return nodes
 
     async def checkpoint_hashes(self, rounds: Sequence[int]) -> Mapping[int, bytes]:
         """See `citychain.ports.StateView.checkpoint_hashes`."""
         return await self._storage.checkpoint_hashes(rounds) if rounds else {}
+
+    def expect(self, committed: int) -> None:
+        """All rounds up to this one are committed, visible or not."""
+        self._committed = max(self._committed, committed)
 
     def forget(self) -> None:
         """Other servers committed rounds: read what they changed again.
@@ -82,6 +121,7 @@ class LedgerState:
 
     def _remember(self, round: int, nodes: Sequence[SealedNode]) -> None:
         self._rounds[round] = nodes
+        self.expect(round)
         if len(self._rounds) > ROUNDS_MAX:
             self._rounds.popitem(last=False)
 

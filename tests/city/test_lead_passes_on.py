@@ -18,17 +18,12 @@ from city.sharing import (
 )
 
 from citychain import record
+from citychain.city.lately import SealedLately
 from citychain.city.pool import Expected
 from citychain.errors import LeaseLost, RoundTaken
 from citychain.handler import Received
 from citychain.testing.faults import FailingStorage
 from citychain.types import State
-
-
-async def _turns() -> None:
-    """Let everybody who can go on do so."""
-    for _ in range(100):
-        await asyncio.sleep(0)
 
 
 async def sealed_ids(city) -> Counter[bytes]:
@@ -39,14 +34,15 @@ async def sealed_ids(city) -> Counter[bytes]:
 # --- a transaction that comes to two servers
 
 
-@pytest.fixture(params=[True, False], ids=["guarded", "unguarded"])
+@pytest.fixture(params=["both", "expected", "lately", "neither"])
 def times(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How often a transaction is sealed that falls into a trap: once. Without the guard twice,
-    which shows that the trap is one."""
-    if request.param:
-        return 1
-    monkeypatch.setattr(Expected, "note", lambda self, sealed: None)
-    return 2
+    """How often a transaction is sealed that falls into a trap: once, by either guard. Without
+    one twice, which shows that the trap is one."""
+    if request.param not in ("both", "expected"):
+        monkeypatch.setattr(Expected, "note", lambda self, sealed: None)
+    if request.param not in ("both", "lately"):
+        monkeypatch.setattr(SealedLately, "add", lambda self, sealed: None)
+    return 2 if request.param == "neither" else 1
 
 
 async def test_what_is_sealed_while_it_is_being_stored_again_is_sealed_once(
@@ -62,8 +58,10 @@ async def test_what_is_sealed_while_it_is_being_stored_again_is_sealed_once(
     await submit(two, batch)
     await link.reached("raw")
     link.hold("append")
+    link.hold("find", after=True)
     late = asyncio.create_task(one.submit([both.envelope]))
-    await _turns()
+    await link.reached("find")
+    link.release("find")
     link.release("raw")
     await link.reached("append")
     await final(two, batch)
