@@ -79,14 +79,25 @@ class Follower:
         seconds = self._ttl.total_seconds() if named else 2 * self._pause
         self._not_before = self._clock.monotonic() + seconds
 
+    def try_later(self, failures: int) -> None:
+        """Ask for the lease later: so many terms in a row have failed."""
+        seconds = max(2 * self._pause, pause_seconds(failures))
+        self._not_before = self._clock.monotonic() + seconds
+
     async def until_leading(self) -> Lease:
         """Follow until this server has the lease."""
         following = asyncio.create_task(self._follow())
         try:
-            return await self._lease()
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            lease = await self._lease()
+        except BaseException:
+            await _cancelled(following)
+            raise
+        try:
+            await _cancelled(following)
+        except asyncio.CancelledError:
+            await lease.release()
+            raise
+        return lease
 
     async def _lease(self) -> Lease:
         failures = 0
@@ -94,8 +105,10 @@ class Follower:
             if not self._stands_back and self._clock.monotonic() >= self._not_before:
                 try:
                     lease = await acquire(self._storage, self._holder, self._ttl, self._clock)
-                    if lease is not None:
+                    if lease is not None and not self._stands_back:
                         return lease
+                    if lease is not None:
+                        await lease.release()
                     failures = 0
                 except Exception as error:
                     logger.warning("%s: the lease could not be asked for: %r", self._slug, error)
@@ -145,6 +158,11 @@ class Follower:
             self._standing.sealed(head_after(stored, head.epoch), nodes)
             if stored.round <= head.certified_round:
                 self._standing.approved(stored.round, nodes)
+
+
+async def _cancelled(task: asyncio.Task[NoReturn]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _pause(failures: int) -> float:

@@ -101,6 +101,8 @@ class Leading:
         self.lease = lease
         """The term's lease."""
         self._keeps_lease = False
+        self._released = False
+        """Nobody gives the lease up any more, where it was kept."""
         self._catch_up = catch_up
         self._backlog: Sequence[StoredRound] = ()
         self._sequencer: Sequencer | None = None
@@ -240,25 +242,61 @@ class Leading:
         await self._approver.drain()
 
     async def stop(self) -> None:
-        """End the term, between two rounds if the one under way is not held up."""
-        if self._sequencer is not None and not self._ended.is_set():
-            stopping = asyncio.create_task(self._sequencer.stop())
-            ended = asyncio.create_task(self._ended.wait())
-            await asyncio.wait(
-                {stopping, ended}, timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in (stopping, ended):
-                task.cancel()
-            await asyncio.gather(stopping, ended, return_exceptions=True)
-        self._stop.set()
+        """End the term, between two rounds if the one under way is not held up.
+
+        It ends also where this is cancelled: then at once.
+        """
+        try:
+            await self._between_rounds()
+        finally:
+            self._stop.set()
         await self._ended.wait()
 
+    async def _between_rounds(self) -> None:
+        if self._sequencer is None or self._ended.is_set():
+            return
+        tasks = [
+            asyncio.create_task(self._sequencer.stop()),
+            asyncio.create_task(self._ended.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def began(self) -> bool:
+        """Whether it has taken up the thread."""
+        return self._sequencer is not None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the city has work left, as far as is known: what is not sealed or not approved.
+
+        Of a term that has not begun nothing is known.
+        """
+        standing = self._parts.standing
+        return (
+            not self.began
+            or bool(len(self._parts.pool))
+            or standing.certified_round < standing.head.round
+        )
+
     def keep_lease(self) -> None:
-        """Leave it to the caller of `stop` to give the lease up."""
+        """Do not give the lease up when the term ends: the caller does, or lets it expire."""
         self._keeps_lease = True
+
+    async def give_up_lease(self) -> None:
+        """Undo `keep_lease`, also if the term has ended meanwhile."""
+        self._keeps_lease = False
+        if self._released:
+            await self.lease.release()
 
     async def release(self) -> None:
         """Once the term has ended, let another server lead at once."""
+        self._released = True
         if not self._keeps_lease:
             await self.lease.release()
 

@@ -22,13 +22,43 @@ RENEWALS: Final = 3
 """Renewals in the time that a lease holds."""
 RETRIES: Final = 12
 """Attempts in that time while renewals fail."""
+LEAVE_SECONDS: Final = 5.0
+"""How long who wants a lease no more waits for the answer of who was asked for it, or given it."""
 
 
 async def acquire(storage: CityStorage, holder: str, ttl: timedelta, clock: Clock) -> Lease | None:
-    """The city's lease for the server of this name, or ``None`` while another one has it."""
+    """The city's lease for the server of this name, or ``None`` while another one has it.
+
+    Who is cancelled does not have it: what is given nevertheless, is given back.
+    """
     since = clock.monotonic()
-    epoch = await storage.acquire_lease(holder, ttl)
+    asking = asyncio.ensure_future(storage.acquire_lease(holder, ttl))
+    try:
+        # A storage goes on to the end of a call that is cancelled, and nobody would know of it.
+        epoch = await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        await _give_back(storage, asking, ttl, clock)
+        raise
     return None if epoch is None else Lease(storage, epoch, ttl, clock, since)
+
+
+async def _give_back(
+    storage: CityStorage, asking: asyncio.Future[int | None], ttl: timedelta, clock: Clock
+) -> None:
+    """Release the lease that is being asked for; if the answer is late it expires."""
+    try:
+        await asyncio.wait({asking}, timeout=_leave_seconds(ttl))
+    finally:
+        asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    if asking.cancelled() or asking.exception() is not None:
+        return
+    if (epoch := asking.result()) is not None:
+        await Lease(storage, epoch, ttl, clock, clock.monotonic()).release()
+
+
+def _leave_seconds(ttl: timedelta) -> float:
+    return min(LEAVE_SECONDS, ttl.total_seconds())
 
 
 class Lease:
@@ -82,7 +112,7 @@ class Lease:
     async def release(self) -> None:
         """Let another server have it at once; if that fails it expires."""
         try:
-            async with asyncio.timeout(self._ttl.total_seconds()):
+            async with asyncio.timeout(_leave_seconds(self._ttl)):
                 await self._storage.release_lease(self.epoch)
         except Exception as error:
             logger.warning("lease epoch %d is left to expire: %r", self.epoch, error)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final, Self
 
@@ -250,8 +249,14 @@ class City:
         self._closing = True
         assert self._work is not None
         self._work.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._work
+        try:
+            await asyncio.wait({self._work})
+        except asyncio.CancelledError:
+            # Its storage is closed next: whoever is in a hurry waits for the end of the work too.
+            await asyncio.wait({self._work})
+            raise
+        if not self._work.cancelled():
+            self._work.result()
 
     async def drain(self) -> None:
         """Accept nothing new; answer what was accepted, and if this server leads seal and approve
@@ -285,7 +290,13 @@ class City:
             return None
         self._follower.give_way(named=True)
         leading.keep_lease()
-        await leading.stop()
+        try:
+            await leading.stop()
+        except BaseException:
+            # Nobody hears of the epoch: whoever asks first is to lead.
+            self._follower.give_way(named=False)
+            await leading.give_up_lease()
+            raise
         return leading.lease.epoch
 
     @property
@@ -310,6 +321,7 @@ class City:
             self._watchers.close(self._unavailable("closing"))
 
     async def _lead_and_follow(self) -> None:
+        failures = 0
         while True:
             leading = self._leading
             if leading is None:
@@ -332,12 +344,22 @@ class City:
                 logger.warning("%s: leads no more: %s", self._slug, lost.exceptions[0])
                 # If it was our fault, such as a slow way to the storage, others may do better.
                 self._follower.give_way(named=False)
+            except* Exception as failed:
+                if not self._shared:
+                    raise
+                # Such as one read of the storage: the city stays open, and need not be led here.
+                logger.error("%s: a term of leading failed", self._slug, exc_info=failed)
+                failures = 1 if leading.began else failures + 1
+                self._follower.try_later(failures)
 
     async def _lead(self, leading: Leading) -> None:
         try:
             await leading.run()
         finally:
             self._leading = None
+            if self._closing and self._shared and leading.unfinished:
+                # A lease that expires is missed: others open the city, if none of them has it.
+                leading.keep_lease()
             await leading.release()
 
     def _unavailable(self, error_id: str) -> CityUnavailable:

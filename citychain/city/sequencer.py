@@ -251,5 +251,13 @@ class Sequencer:
         )
 
     async def _is_committed(self, sealed: SealedRound) -> bool:
-        stored = await self._storage.rounds(sealed.round, 1)
+        failures = 0
+        while True:
+            try:
+                stored = await self._storage.rounds(sealed.round, 1)
+                break
+            except Exception as error:
+                logger.warning("%s: round %d cannot be read: %r", self._slug, sealed.round, error)
+                failures += 1
+                await self._clock.sleep(pause_seconds(failures))
         return bool(stored) and stored[0].checkpoint_hash == sealed.checkpoint_hash

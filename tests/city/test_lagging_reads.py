@@ -186,6 +186,11 @@ async def test_a_round_that_is_visible_in_part_is_told_when_all_of_it_is(
         told = await asyncio.gather(*watching)
     assert told == [[signed.tx_id for signed in batch]] * 2
     assert max(half.asked.values()) > 1
+    # Who asks for what was before is sent away, to come again.
+    [three] = await servers.cities(1, storage=HalfVisible(shown))
+    with pytest.raises(StorageError):
+        await told_by(three, State.SEALED, 3)
+    assert await told_by(three, State.SEALED, 3) == told[0]
 
 
 async def test_an_incomplete_answer_is_not_remembered() -> None:
