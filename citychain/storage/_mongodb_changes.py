@@ -27,8 +27,10 @@ __all__ = ["Changes"]
 
 PAUSE_SECONDS: Final = 1.0
 """Before a stream that failed is opened again."""
-LOOK_MS: Final = 1000
+LOOK_MS: Final = 500
 """How long the server waits for something to tell."""
+CLOSE_SECONDS: Final = 2.0
+"""For how long closing waits for a look to end by itself."""
 UNABLE: Final = frozenset((13, 59, 115, 303, 40324, 40573, 136))
 """Codes of a server that cannot, or may not, stream changes."""
 
@@ -66,15 +68,16 @@ class Changes:
         self._connection = connection
         self._clock = clock
         self._told = told
+        self._closing = asyncio.Event()
         self._stream: asyncio.Task[None] | None = None
         self._heard: dict[bytes, asyncio.Event] = {}
 
     async def wait(self, city: bytes, timeout: float) -> None:
         """Return when something of the city was written since the last call, or in time."""
+        heard = self._heard.setdefault(city, asyncio.Event())
         with self._connection.errors():
             if self._stream is None:
                 self._stream = asyncio.create_task(self._listen())
-        heard = self._heard.setdefault(city, asyncio.Event())
         waits = [
             asyncio.ensure_future(heard.wait()),
             asyncio.ensure_future(self._clock.sleep(timeout)),
@@ -87,21 +90,24 @@ class Changes:
         heard.clear()
 
     async def close(self) -> None:
-        """Stop listening."""
-        if self._stream is not None:
+        """Stop listening: by itself if it can, since a look that is cancelled costs a connection,
+        and the driver may swallow the cancellation."""
+        self._closing.set()
+        while self._stream is not None and not self._stream.done():
+            await asyncio.wait({self._stream}, timeout=CLOSE_SECONDS)
             self._stream.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._stream
 
     async def _listen(self) -> None:
         resume: Any = None
-        while True:
+        while not self._closing.is_set():
             try:
                 with pymongo.timeout(None):
                     async with await self._connection.database.watch(
                         _PIPELINE, resume_after=resume, max_await_time_ms=LOOK_MS
                     ) as stream:
-                        while stream.alive:
+                        if resume is None:
+                            self._tell_all()  # What was missed before, nobody knows.
+                        while stream.alive and not self._closing.is_set():
                             if (change := await stream.try_next()) is not None:
                                 self._tell(change)
                             resume = stream.resume_token
@@ -112,9 +118,13 @@ class Changes:
                 resume = None  # Perhaps it leads back too far.
             except (PyMongoError, StorageError, OSError) as error:
                 log.info("the change stream is opened again: %s", error)
-            for heard in self._heard.values():
-                heard.set()  # What was missed meanwhile nobody knows.
-            await asyncio.sleep(PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await self._closing.wait()
+
+    def _tell_all(self) -> None:
+        for heard in self._heard.values():
+            heard.set()
 
     def _tell(self, change: dict[str, Any]) -> None:
         city = change.get("city", change["documentKey"]["_id"])

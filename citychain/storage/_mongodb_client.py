@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl, unquote_plus
 
 from bson.errors import BSONError
 from pymongo import AsyncMongoClient
@@ -72,7 +72,7 @@ class Connection:
             self.client: AsyncMongoClient[Document] = AsyncMongoClient(
                 uri,
                 **_CONCERNS[options.acknowledge],
-                appname="citychain",
+                appname=_application(uri),
                 retryWrites=True,
                 retryReads=True,
                 readPreference="primary",
@@ -211,14 +211,21 @@ class Grouped(Generic[T, R]):
         return group
 
 
-async def insert_new(collection: Collection, documents: Sequence[Any]) -> None:
-    """Insert documents, leaving alone what is there already."""
+async def insert_new(collection: Collection, documents: Sequence[Any]) -> list[int]:
+    """Insert documents, leaving alone what is there already.
+
+    Returns:
+        The indexes of those that were there.
+    """
+    there = []
     for begin in range(0, len(documents), WRITES_A_COMMAND):
         try:
             some = documents[begin : begin + WRITES_A_COMMAND]
             await collection.insert_many(some, ordered=False)
         except BulkWriteError as error:
             only_duplicates(error)
+            there += [begin + entry["index"] for entry in (error.details or {})["writeErrors"]]
+    return there
 
 
 async def upsert(collection: Collection, operations: Sequence[Any]) -> int:
@@ -256,6 +263,14 @@ def _hosts(uri: str) -> str:
     """The hosts of an address, without user and password."""
     authority = uri.partition("://")[2].partition("?")[0].partition("/")[0]
     return authority.rpartition("@")[2]
+
+
+def _application(uri: str) -> str:
+    """What the client calls itself to the server, unless the address says."""
+    for name, value in parse_qsl(uri.partition("?")[2]):
+        if name.lower() == "appname":
+            return value
+    return "citychain"
 
 
 def _secrets(uri: str) -> tuple[str, ...]:

@@ -263,6 +263,7 @@ _POH: Final = _bin("poh")
 _ROUND: Final = b"\x12round\0"
 _SEQ: Final = b"\x10seq\0"
 _TS: Final = b"\x09ts\0"
+_LINKED: Final = b"\x08linked\0\x01"
 _PARENT_IDS: Final = b"\x04parent_ids\0"
 _PLACES: Final = b"\x05parent_places\0"
 _REJECTION: Final = b"\x03rejection\0"
@@ -325,7 +326,7 @@ def node_documents(
 def _link(parents: Sequence[NodeRef]) -> bytes:
     ids = _document(*(_INDEX_NAMES[index] + parent.node_id for index, parent in enumerate(parents)))
     places = b"".join([_PLACE.pack(parent.round, parent.seq) for parent in parents])
-    return _PARENT_IDS + ids + _PLACES + _INT32.pack(len(places)) + b"\0" + places
+    return _LINKED + _PARENT_IDS + ids + _PLACES + _INT32.pack(len(places)) + b"\0" + places
 
 
 def sealed_node(document: dict[str, Any]) -> SealedNode:

@@ -3,7 +3,7 @@
 A round's document in ``rounds``, one for each (city, round), is the commit. What follows from it
 is *applied* afterwards, in this order::
 
-    dag_nodes, objects, latest, subtrees      by inserts, and by updates that a later round stops
+    dag_nodes, objects, subtrees              by inserts, and by updates that a later round stops
     cities.applied = N                        now everybody sees the round
     transactions_raw: pending unset           its transactions are not pending any more
 
@@ -11,8 +11,8 @@ Each step can be repeated, by anybody, at any time: a server that dies between t
 what the next one finds and finishes (`Ledger.catch_up`). ``cities.cleared`` is the round up to
 which the last step is known to be done.
 
-Until a round is applied nobody shows any of it: nodes bear their round, and objects and latest
-nodes keep the state before (``before``) beside the new one.
+Until a round is applied nobody shows any of it: nodes bear their round, and objects keep the
+state before (``before``) beside the new one.
 
 A *fence* stands in ``rounds`` where a round will be: ``{fence: epoch}``. Who acquires the lease
 puts it behind the latest round, so that no round of an older epoch can be inserted there.
@@ -53,11 +53,9 @@ from citychain.types import Head
 
 if TYPE_CHECKING:
     from citychain.ports import Compute
-    from citychain.types import SealedRound
+    from citychain.types import ObjectWrite, SealedRound
 
 __all__ = ["Ledger"]
-
-_PART_BYTES: Final = BODY_BYTES_MAX
 
 
 class Ledger:
@@ -76,7 +74,6 @@ class Ledger:
         self._parts = database["round_parts"]
         self._nodes = database["dag_nodes"]
         self._objects = database["objects"]
-        self._latest = database["latest"]
         self._subtrees = database["subtrees"]
         self._raw = database["transactions_raw"]
         self._turn = asyncio.Lock()
@@ -230,7 +227,7 @@ class Ledger:
 
     async def _put_parts(self, sealed: SealedRound, body: bytes) -> int:
         """Store a body that is too large for one document, ahead of the round's own."""
-        pieces = [body[at : at + _PART_BYTES] for at in range(0, len(body), _PART_BYTES)]
+        pieces = [body[at : at + BODY_BYTES_MAX] for at in range(0, len(body), BODY_BYTES_MAX)]
         for number, piece in enumerate(pieces):
             await insert_new(
                 self._parts,
@@ -313,8 +310,7 @@ class Ledger:
         """Write what follows from a round, but for what shows it."""
         await asyncio.gather(
             insert_new(self._nodes, nodes),
-            self._write_objects(round, columns),
-            self._write_latest(round, columns),
+            self._write_objects(round, columns.writes),
             insert_new(
                 self._subtrees,
                 [
@@ -329,56 +325,50 @@ class Ledger:
             ),
         )
 
-    async def _write_objects(self, round: int, columns: Columns) -> None:
-        operations = [
-            UpdateOne(
-                {"_id": of_city(self._city, object.encode()), "round": {"$lt": round}},
-                [
-                    {
-                        "$set": {
-                            "before": {"round": "$round", "version": "$version", "value": "$value"},
-                            "city": self._city,
-                            "object": {"$literal": object},
-                            "round": round,
-                            "version": version,
-                            "value": value,
-                        }
-                    }
-                ],
-                upsert=True,
-            )
-            for object, version, value in columns.writes
-        ]
-        await upsert(self._objects, operations)
+    async def _write_objects(self, round: int, writes: Sequence[ObjectWrite]) -> None:
+        """Write objects, each with the state that it had before; a later round's stay.
 
-    async def _write_latest(self, round: int, columns: Columns) -> None:
-        latest = {
-            author: (seq, node_id)
-            for seq, (author, node_id) in enumerate(
-                zip(columns.authors, columns.node_ids, strict=True)
-            )
-            if node_id is not None
-        }
-        operations = [
-            UpdateOne(
-                {"_id": of_city(self._city, author), "round": {"$lt": round}},
-                [
-                    {
-                        "$set": {
-                            "before": {"round": "$round", "seq": "$seq", "node_id": "$node_id"},
-                            "city": self._city,
-                            "author": author,
-                            "round": round,
-                            "seq": seq,
-                            "node_id": node_id,
+        To insert what is new costs less than to look for it.
+        """
+        new = [write for write in writes if write.version == 1]
+        known = await insert_new(
+            self._objects,
+            [
+                {
+                    "_id": of_city(self._city, object.encode()),
+                    "city": self._city,
+                    "object": object,
+                    "round": round,
+                    "version": version,
+                    "value": value,
+                    "before": {},
+                }
+                for object, version, value in new
+            ],
+        )
+        others = [write for write in writes if write.version != 1]
+        await upsert(
+            self._objects,
+            [
+                UpdateOne(
+                    {"_id": of_city(self._city, object.encode()), "round": {"$lt": round}},
+                    [
+                        {
+                            "$set": {
+                                "before": _BEFORE,
+                                "city": self._city,
+                                "object": {"$literal": object},
+                                "round": round,
+                                "version": version,
+                                "value": value,
+                            }
                         }
-                    }
-                ],
-                upsert=True,
-            )
-            for author, (seq, node_id) in latest.items()
-        ]
-        await upsert(self._latest, operations)
+                    ],
+                    upsert=True,
+                )
+                for object, version, value in (*others, *(new[index] for index in known))
+            ],
+        )
 
     async def _publish(self, head: Document, columns: Columns) -> None:
         """Let everybody see a round: it is applied."""
@@ -413,6 +403,7 @@ class Ledger:
         return await upsert(self._raw, operations)
 
 
+_BEFORE: Final = {"round": "$round", "version": "$version", "value": "$value"}
 _SHOWN: Final = ("time_ms", "epoch", "size", "peaks", "checkpoint", "checkpoint_hash")
 """Fields of a `Head` that a round's document has."""
 _HEAD_FIELDS: Final = ("round", "linked", *_SHOWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl
@@ -101,7 +102,7 @@ def _check(uri: str) -> None:
     if not uri.startswith(_SCHEMES):
         raise ValueError("the address begins with mongodb:// or mongodb+srv://")
     _, _, rest = uri.partition("://")
-    if "@" in rest[min((at for sign in "/?" if (at := rest.find(sign)) >= 0), default=len(rest)) :]:
+    if re.search("[/?].*@", rest, re.DOTALL):
         # Else a part of the password would be taken for a host, and shown.
         raise ValueError("write / ? and @ in the address's user and password as %2F %3F and %40")
     for name, value in parse_qsl(uri.partition("?")[2], keep_blank_values=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from citychain.ports import PendingPage, StoredRound
@@ -36,6 +36,7 @@ _ID_DOCUMENT: Final = 49
 """Bytes of the document ``{tx_id: 32 bytes}``, of which the id begins at `_ID_AT`."""
 _ID_AT: Final = 16
 _WITHOUT_PAYLOAD: Final = {"payload": 0, "rule": 0, "poh": 0, "ts": 0, "city": 0}
+_REFERENCE: Final = {"author": 1, "round": 1, "seq": 1}
 _NODES_OF_BODY: Final = ("tx_ids", "authors", "node_ids", "parents", "rejections", "pops")
 
 
@@ -53,7 +54,6 @@ class Reads:
         self._certificates = database["certificates"]
         self._nodes = database["dag_nodes"]
         self._objects = database["objects"]
-        self._latest = database["latest"]
         self._subtrees = database["subtrees"]
 
     async def _whole(self, read: Callable[[], Awaitable[list[Document]]]) -> list[Document]:
@@ -349,29 +349,39 @@ class Reads:
         return [n for n in map(sealed_node, documents) if parent in n.parents]
 
     async def latest(self, authors: Sequence[bytes]) -> dict[bytes, NodeRef]:
-        """See `StateView.latest`."""
-        return {
-            document["author"]: NodeRef(shown["round"], shown["seq"], shown["node_id"])
-            for document, shown in await self._states(self._latest, authors)
-        }
+        """See `StateView.latest`: the last entry of each author in an index."""
+        documents = await self._whole(lambda: self._latest_of(authors, _INT64_MAX))
+        known = self._ledger.head.round
+        if late := [d["author"] for d in documents if d["round"] > known]:
+            documents = [d for d in documents if d["round"] <= known]
+            documents += await self._whole(lambda: self._latest_of(late, known))
+        return {d["author"]: NodeRef(d["round"], d["seq"], d["_id"]) for d in documents}
+
+    async def _latest_of(self, authors: Sequence[bytes], round: int) -> list[Document]:
+        """The latest linked nodes up to a round, without their payload."""
+        within = {"city": self._city, "linked": True, "round": {"$lte": round}}
+        found = await asyncio.gather(
+            *(
+                self._nodes.find({**within, "author": author}, _REFERENCE)
+                .sort([("round", -1), ("seq", -1)])
+                .limit(1)
+                .to_list()
+                for author in dict.fromkeys(authors)
+            )
+        )
+        return [document for documents in found for document in documents]
 
     async def objects(self, objects: Sequence[str]) -> dict[str, ObjectState]:
         """See `StateView.objects`."""
-        names = [name.encode() for name in objects]
-        return {
-            document["object"]: ObjectState(shown["version"], shown["value"])
-            for document, shown in await self._states(self._objects, names)
-        }
-
-    async def _states(
-        self, collection: Any, names: Sequence[bytes]
-    ) -> Iterable[tuple[Document, Document]]:
-        """Documents that rounds overwrite, each with what it shows of itself."""
-        ids = [of_city(self._city, name) for name in names]
-        documents = await self._whole(lambda: self._by_ids(collection, "_id", ids))
+        ids = [of_city(self._city, name.encode()) for name in objects]
+        documents = await self._whole(lambda: self._by_ids(self._objects, "_id", ids))
         known = self._ledger.head.round
-        shown = ((d, d if d["round"] <= known else d["before"]) for d in documents)
-        return [(document, state) for document, state in shown if "round" in state]
+        states = ((d, d if d["round"] <= known else d["before"]) for d in documents)
+        return {
+            document["object"]: ObjectState(state["version"], state["value"])
+            for document, state in states
+            if "version" in state
+        }
 
     def _end(self) -> bytes:
         return place_key(self._city, _INT64_MAX)

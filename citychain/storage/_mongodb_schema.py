@@ -12,9 +12,9 @@ collection                ``_id``                                           what
 ``round_parts``           city 32 | round 8 | checkpoint hash 32 | part 2
 ``certificates``          city 32 | round 8
 ``dag_nodes``             node id; of a rejected one city 32 | tx id        (city, tx_id) unique;
-                                                                            children by parent
+                                                                            children by parent,
+                                                                            latest by author
 ``objects``               city 32 | object in UTF-8
-``latest``                city 32 | author
 ``subtrees``              city 32 | level 2 | number 8
 ``notes``                 city 32 | SHA-256 of the names of its call        (city, seq) unique
 ``leases``                genesis id                                        by holder, by successor
@@ -74,6 +74,12 @@ INDEXES: Final = (
     Index("rounds", "size", ("city", "size", "round")),
     Index("dag_nodes", "tx_id", ("city", "tx_id"), unique=True),
     Index("dag_nodes", "parent_ids", ("city", "parent_ids", "round", "seq")),
+    Index(
+        "dag_nodes",
+        "author",
+        ("city", "author", "linked", "round", "seq"),
+        only=(("linked", True),),
+    ),
     Index("notes", "seq", ("city", "seq"), unique=True),
     Index("leases", "holder", ("holder",)),
     Index("leases", "successor", ("successor",), only=(("successor", {"$exists": True}),)),

@@ -26,7 +26,6 @@ COUNTED: Final = (
     "certificates",
     "dag_nodes",
     "objects",
-    "latest",
     "subtrees",
     "keys",
     "notes",
@@ -34,7 +33,6 @@ COUNTED: Final = (
 
 _BY_ID: Final = {
     "objects": range(1, 256),
-    "latest": (32,),
     "subtrees": (10,),
     "certificates": (8,),
     "round_parts": (42,),

@@ -74,7 +74,6 @@ def split_bodies() -> Iterator[None]:
     """Let bodies of rounds be split at `PART_BYTES`."""
     with (
         patch.object(_mongodb_ledger, "BODY_BYTES_MAX", PART_BYTES),
-        patch.object(_mongodb_ledger, "_PART_BYTES", PART_BYTES),
     ):
         yield
 
