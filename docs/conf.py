@@ -46,6 +46,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Messages of the wire: docs/protocol.md describes them.
     ("py:class", r"citychain\.v1\..*"),
+    # A bound within an annotation.
+    ("py:class", r"[0-9.]+"),
 ]
 default_role = "py:obj"
 add_module_names = False

@@ -15,9 +15,9 @@ from citychain.city.names import normalise
 from citychain.client._spread import SpreadChannel
 from citychain.errors import ConfigurationError, InvalidRequest
 
-__all__ = ["EVERY_CITY", "ChannelFactory", "Policy"]
+__all__ = ["EVERY_CITY", "Balancing", "ChannelFactory"]
 
-Policy: TypeAlias = Literal["pick_first", "round_robin"]
+Balancing: TypeAlias = Literal["pick_first", "round_robin"]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 EVERY_CITY: Final = "*"
@@ -61,7 +61,7 @@ class ChannelFactory:
     def __init__(
         self,
         endpoints: Sequence[str] | Mapping[str, Sequence[str]],
-        policy: Policy = "pick_first",
+        policy: Balancing = "pick_first",
         *,
         keepalive: timedelta = KEEPALIVE,
         max_message_bytes: int = MESSAGE_BYTES_MAX,

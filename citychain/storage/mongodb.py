@@ -170,20 +170,20 @@ class MongodbBackend:
     # Upkeep
 
     async def stats(self) -> StorageStats:
-        """See `SupportsUpkeep.stats`."""
+        """See `citychain.upkeep.SupportsUpkeep.stats`."""
         return await self._connection.run(upkeep.stats(self._connection))
 
     async def indexes(self) -> Mapping[str, Sequence[str]]:
-        """See `SupportsUpkeep.indexes`."""
+        """See `citychain.upkeep.SupportsUpkeep.indexes`."""
         return await self._connection.run(upkeep.make_indexes(self._connection))
 
     async def migrate(self) -> Sequence[str]:
-        """See `SupportsUpkeep.migrate`; it was done when this was opened."""
+        """See `citychain.upkeep.SupportsUpkeep.migrate`; it was done when this was opened."""
         found, self._found_version = self._found_version, SCHEMA_VERSION
         return [f"to schema version {version + 1}" for version in range(found, SCHEMA_VERSION)]
 
     async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
-        """See `SupportsForgetting.forget`."""
+        """See `citychain.upkeep.SupportsForgetting.forget`."""
         self._cities.pop(city, None)
         objects = _first_objects(city, initial)
         await self._connection.run(upkeep.forget(self._connection, city, objects))

@@ -123,20 +123,20 @@ class SqliteBackend:
         )
 
     async def stats(self) -> StorageStats:
-        """See `SupportsUpkeep.stats`."""
+        """See `citychain.upkeep.SupportsUpkeep.stats`."""
         return await self.read(upkeep.stats, self._context.directory)
 
     async def indexes(self) -> Mapping[str, Sequence[str]]:
-        """See `SupportsUpkeep.indexes`: the primary keys, which cannot be missing."""
+        """See `citychain.upkeep.SupportsUpkeep.indexes`: primary keys alone."""
         return await self.read(upkeep.primary_keys)
 
     async def migrate(self) -> Sequence[str]:
-        """See `SupportsUpkeep.migrate`; it was done when this was opened."""
+        """See `citychain.upkeep.SupportsUpkeep.migrate`; it was done when this was opened."""
         found, self._found_version = self._found_version, SCHEMA_VERSION
         return [f"to schema version {version + 1}" for version in range(found, SCHEMA_VERSION)]
 
     async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
-        """See `SupportsForgetting.forget`."""
+        """See `citychain.upkeep.SupportsForgetting.forget`."""
         self._cities.pop(city, None)
         while await self._writer.write(upkeep.Forget(city, initial)):
             pass

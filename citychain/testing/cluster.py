@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from citychain.city.overrides import Overrides
-from citychain.client.channels import ChannelFactory, Policy
+from citychain.client.channels import Balancing, ChannelFactory
 from citychain.client.city import CityClient
 from citychain.containers import RunningServer
 from citychain.crypto.signatures import SigningKey
@@ -65,7 +65,7 @@ class Cluster:
     def client(
         self,
         city: str,
-        policy: Policy = "round_robin",
+        policy: Balancing = "round_robin",
         *,
         timeout: timedelta = timedelta(seconds=30),
     ) -> CityClient:

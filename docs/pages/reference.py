@@ -20,6 +20,7 @@ PUBLIC: Final = {
     "For plugins": (
         "citychain",
         "citychain.ports",
+        "citychain.upkeep",
         "citychain.types",
         "citychain.errors",
         "citychain.hooks.definitions",
