@@ -326,7 +326,8 @@ class CityStorage(StateView, Protocol):
         """
 
     async def nodes(self, node_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
-        """Linked nodes by node id."""
+        """Linked nodes by node id; no two cities have one in common, since it is a hash over the
+        genesis."""
 
     async def children(
         self, parent: NodeRef, after: tuple[int, int], limit: int

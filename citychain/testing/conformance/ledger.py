@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from citychain.ports import StoredRound
@@ -94,7 +95,7 @@ class Ledger:
         count = len(transactions)
         number = self.head.round + 1
         refused = set(rejected)
-        node_ids = [None if i in refused else self.random.randbytes(32) for i in range(count)]
+        node_ids = [None if i in refused else self._node_id() for i in range(count)]
         earlier = [
             node.ref for nodes in self.nodes[-3:] for node in nodes if node.node_id is not None
         ] or [NodeRef(0, 0, self.genesis)]
@@ -130,6 +131,10 @@ class Ledger:
                 for index in range(size >> LEVEL, (size + count) >> LEVEL)
             ],
         )
+
+    def _node_id(self) -> bytes:
+        """A new one. No two cities have one in common: it is a hash over the genesis."""
+        return sha256(self.genesis + self.random.randbytes(32)).digest()
 
     def certificate(self, round: int) -> Certificate:
         """A certificate of a committed round by three representatives."""
