@@ -48,6 +48,8 @@ IDS_A_QUERY: Final = 100
 """Ids that one ``$in`` names: some servers go through all of them for each document."""
 WRITES_A_COMMAND: Final = 1000
 """Each command has the time that the options give."""
+CONNECT_SECONDS: Final = 0.1
+"""For a server near by to take a connection, or to refuse it."""
 MESSAGE_CHARS: Final = 300
 
 _CONCERNS: Final[dict[Acknowledge, Document]] = {
@@ -132,6 +134,9 @@ class Connection:
         self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
+        if not self.client.nodes:
+            # The driver is connecting, and closes no socket that it connects when it is closed.
+            await asyncio.sleep(CONNECT_SECONDS)
         await self.client.close()
 
     def _told(self, error: Exception) -> str:
