@@ -55,7 +55,7 @@ class MemoryBackend:
     async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
         """See `citychain.upkeep.SupportsForgetting.forget`."""
         if (left := self._cities.get(city)) is not None:
-            self._cities[city] = left.forgotten(initial)
+            self._cities[city] = left._forgotten(initial)
 
 
 class MemoryCity:
@@ -83,7 +83,7 @@ class MemoryCity:
         self._notes: dict[str, bytes] = {}
         self._subtrees: dict[tuple[int, int], bytes] = {}
 
-    def forgotten(self, initial: Sequence[ObjectWrite]) -> MemoryCity:
+    def _forgotten(self, initial: Sequence[ObjectWrite]) -> MemoryCity:
         """The city as it was before its first round, with the note that says where it went."""
         city = MemoryCity(self._clock, self._genesis_file, initial)
         if HOME in self._notes:
