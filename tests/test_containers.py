@@ -61,7 +61,7 @@ def test_a_container_shares_its_parts_and_two_containers_share_none(tmp_path: An
     one, other = CoreContainer(settings=settings), CoreContainer(settings=settings)
     assert one.registry() is one.registry()
     assert one.registry() is not other.registry()
-    assert set(one.registry().storage_backends) == {"memory", "sqlite"}
+    assert set(one.registry().storage_backends) == {"memory", "mongodb", "sqlite"}
     assert set(one.registry().dag_handlers) == {
         "dependencies-only",
         "random-tips",

@@ -353,13 +353,13 @@ FAULTS = [
     ),
     Fault(
         "a method with too few arguments",
-        {"method-signature": "write: async def notes(self, prefix: str)", "city-failed": "notes()"},
-        MEMORY.format(city="async def notes(self): return {}", backend=""),
+        {"method-signature": "write: async def round_of_size(self, size: int)"},
+        MEMORY.format(city="async def round_of_size(self): return None", backend=""),
     ),
     Fault(
         "a method that is no coroutine",
-        {"method-not-async": "_broken.py:7  City.notes is no coroutine", "city-failed": "await"},
-        MEMORY.format(city="def notes(self, prefix): return {}", backend=""),
+        {"method-not-async": "_broken.py:7  City.round_of_size is no coroutine"},
+        MEMORY.format(city="def round_of_size(self, size): return None", backend=""),
     ),
     Fault(
         "other names of parameters",
