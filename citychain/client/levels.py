@@ -19,9 +19,9 @@ from google.protobuf import json_format
 from citychain.city.names import normalise
 from citychain.client.city import CityClient, CityInfo
 from citychain.client.files import read_bounded, write_whole
-from citychain.client.receipts import FILE_BYTES_MAX, parse_file
+from citychain.client.receipts import FILE_BYTES_MAX, parse_file, read_genesis
 from citychain.errors import NotFound, VerificationError
-from citychain.genesis import GENESIS_BYTES_MAX, Genesis
+from citychain.genesis import Genesis
 from citychain.levels import LEVELS_MAX, NO_CERTIFICATE, LevelReceipt, verify_levels
 from citychain.receipt import Receipt
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
@@ -159,8 +159,4 @@ def verify_level_receipt(
     """
     if isinstance(receipt, Path | str):
         receipt = load_level_receipt(receipt)
-    if isinstance(top, Path | str):
-        top = Genesis.from_bytes(read_bounded(top, GENESIS_BYTES_MAX))
-    elif isinstance(top, bytes):
-        top = Genesis.from_bytes(top)
-    verify_levels(receipt, top)
+    verify_levels(receipt, read_genesis(top))

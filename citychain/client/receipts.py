@@ -20,7 +20,7 @@ from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages import decode_receipt, encode_receipt
 
-__all__ = ["load_receipt", "parse_file", "save_receipt", "verify_receipt"]
+__all__ = ["load_receipt", "parse_file", "read_genesis", "save_receipt", "verify_receipt"]
 
 FILE_BYTES_MAX: Final = 32 << 20
 
@@ -83,8 +83,17 @@ def verify_receipt(receipt: Receipt | Path | str, genesis: Genesis | bytes | Pat
     """
     if isinstance(receipt, Path | str):
         receipt = load_receipt(receipt)
-    if isinstance(genesis, Path | str):
-        genesis = Genesis.from_bytes(read_bounded(genesis, GENESIS_BYTES_MAX))
-    elif isinstance(genesis, bytes):
-        genesis = Genesis.from_bytes(genesis)
-    ReceiptVerifier(genesis).verify(receipt)
+    ReceiptVerifier(read_genesis(genesis)).verify(receipt)
+
+
+def read_genesis(genesis: Genesis | bytes | Path | str) -> Genesis:
+    """A genesis, given as such, by the content of its file, or by its file.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is no genesis.
+    """
+    if isinstance(genesis, Genesis):
+        return genesis
+    if not isinstance(genesis, bytes):
+        genesis = read_bounded(genesis, GENESIS_BYTES_MAX)
+    return Genesis.from_bytes(genesis)
