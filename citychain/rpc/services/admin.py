@@ -76,18 +76,23 @@ class AdminService(services_pb2_grpc.AdminServiceServicer):
         return message
 
     async def _move(self, moves: CityMoves, city: str, request: MoveRequest, context: Any) -> None:
-        latest = services_pb2.MoveCityResponse()
+        latest: dict[Phase, services_pb2.MoveCityResponse] = {}
         changed = asyncio.Event()
 
         def told(phase: Phase, done: int, of: int) -> None:
-            latest.phase, latest.done, latest.of = PHASES[phase], done, of
+            # Of each phase the newest: none is skipped, however short it is.
+            latest[phase] = services_pb2.MoveCityResponse(phase=PHASES[phase], done=done, of=of)
             changed.set()
+
+        async def tell_latest() -> None:
+            while latest:
+                await context.write(latest.pop(next(iter(latest))))
 
         async def tell() -> None:
             while True:
                 await changed.wait()
                 changed.clear()
-                await context.write(latest)
+                await tell_latest()
                 await asyncio.sleep(TELL_SECONDS)
 
         telling = asyncio.create_task(tell())
@@ -98,6 +103,7 @@ class AdminService(services_pb2_grpc.AdminServiceServicer):
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
+        await tell_latest()
         await context.write(_done(result))
 
 
