@@ -192,15 +192,19 @@ class Door:
     ) -> AsyncIterator[EventBatch]:
         """See `CityHandler.watch_transactions`."""
         told: dict[bytes, State | None] = dict.fromkeys(tx_ids)
+        again = False
         while told:
             city = self._city
             try:
                 async with _closing(city.watch_transactions(list(told), from_state)) as batches:
                     async for batch in batches:
-                        events = [item for item in batch.events if _is_new(item, told)]
-                        told.update((event.tx_id, event.state) for event in events)
-                        if events:
-                            yield EventBatch(events, batch.position)
+                        if again:
+                            # Another opening of the city begins with how things stand.
+                            events = [item for item in batch.events if _is_new(item, told)]
+                            batch = EventBatch(events, batch.position)
+                        told.update((event.tx_id, event.state) for event in batch.events)
+                        if batch.events:
+                            yield batch
                 return
             except CityUnavailable:
                 if not await self._replaced(city):
@@ -210,6 +214,7 @@ class Door:
                     for tx_id, state in told.items()
                     if state is None or state < State.APPROVED
                 }
+                again = True
 
     async def watch(
         self, author: bytes | None, from_state: State, after: int | None

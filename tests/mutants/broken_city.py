@@ -144,6 +144,15 @@ class TellsAStateTwice(InFront):
             before = batch.events
 
 
+class TellsTransactionsTwice(InFront):
+    """Tells whoever watches transactions what it told already."""
+
+    async def watch_transactions(self, tx_ids, from_state):
+        async for batch in self.real.watch_transactions(tx_ids, from_state):
+            yield batch
+            yield batch
+
+
 class GoesOnOneRoundTooEarly(InFront):
     """Takes the position of who comes back for the round to begin with."""
 
@@ -321,6 +330,11 @@ MUTANTS = [
         "tells who watches the city a state twice",
         broken("handler", TellsAStateTwice),
         caught_by="test_who_watches_the_city_or_an_author_is_told_everything_once_and_in_order",
+    ),
+    Mutant(
+        "tells who watches transactions a state twice",
+        broken("handler", TellsTransactionsTwice),
+        caught_by="test_who_watches_transactions_is_told_each_state_once_and_in_order",
     ),
     Mutant(
         "tells who comes back the last round again",
