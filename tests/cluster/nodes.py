@@ -91,14 +91,16 @@ async def cluster(
     *,
     skews: Sequence[int],
     lease: float,
+    more: str = "",
 ) -> AsyncIterator[list[Node]]:
     """As many servers as there are skews of their clocks, in seconds; all run.
 
-    All have the same key: a city's genesis names its operator.
+    All have the same key: a city's genesis names its operator. ``more`` are lines for the end of
+    their configuration.
     """
     create_key(directory / "operator.key")
     text = CONFIGURATION.format(lease=lease, database=database)
-    text += "".join(CITY.format(slug=slug) for slug in cities)
+    text += "".join(CITY.format(slug=slug) for slug in cities) + more
     async with AsyncExitStack() as stack:
         nodes = []
         for number, skew in enumerate(skews, 1):
