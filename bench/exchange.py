@@ -1,10 +1,11 @@
 """Amounts from a city on one server to a city on another; prints JSON.
 
-    python bench/exchange.py [--remittances 2000]
+    python bench/exchange.py [--remittances 2000] [--storage sqlite memory mongodb]
 
-Two server processes on this machine, cities in SQLite, one key a committee, rounds of 0.1 to 0.5
-seconds. All amounts are submitted at once. ``per_second`` counts from then until the last one is
-delivered, that is until the receiving city's certified receipt is certified in the sending city;
+Two server processes on this machine, each with a city, one key a committee, rounds of 0.1 to 0.5
+seconds. For each storage: on MongoDB (`_mongodb.database`) each city has a database of its own.
+All amounts are submitted at once. ``per_second`` counts from then until the last one is delivered,
+that is until the receiving city's certified receipt is certified in the sending city;
 ``approved_per_second`` until all are in escrow. ``seconds`` are of one amount alone, from
 submitting it to its delivery: the median of five. ``cpu_ms`` is what both servers took for each,
 together and each alone.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import socket
 import statistics
@@ -22,9 +24,11 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+
+from _mongodb import Database, database
 
 from citychain.cli.bench.process import Usage
 from citychain.client.channels import ChannelFactory
@@ -46,11 +50,18 @@ max_seconds = 0.5
 pending_transactions = 100_000
 author_pending = 100_000
 [cities.{city}]
-{balances}
+storage = "{storage}"
 [peers.{other}]
 endpoints = ["{address}"]
 genesis = "../{other}/data/genesis/{other}.json"
 """
+MONGODB = """\
+[storage.shared]
+backend = "mongodb"
+uri = "{database.uri}"
+database = "{database.name}-{city}"
+"""
+STORAGES = ("sqlite", "memory", "mongodb")
 PATIENT = timedelta(minutes=10)
 
 
@@ -97,7 +108,7 @@ async def until(holds: Callable[..., Awaitable[bool]], *arguments: object) -> No
     while True:
         if await holds(*arguments):
             return
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)  # Looking costs the server a little.
 
 
 async def pinned(client: CityClient) -> bool:
@@ -113,7 +124,9 @@ async def emptied(client: CityClient, escrow: bytes) -> bool:
     return not any(peer.pending for peer in await client.peers())
 
 
-async def measure(folder: Path, remittances: int) -> dict[str, object]:
+async def measure(
+    folder: Path, remittances: int, storage: str, database: Database | None
+) -> dict[str, object]:
     """Set up both servers and measure."""
     alice = create_key(folder / "alice.key")
     bob = key_id(create_key(folder / "bob.key").public_key)
@@ -122,9 +135,11 @@ async def measure(folder: Path, remittances: int) -> dict[str, object]:
         asset = f"coin={folder / 'alice.key'}:{1 << 40}"
         more = ["--balance", asset] if city == "west" else []
         await command("init", city, "--city", city, *more, cwd=folder)
-        (folder / city / "citychain.toml").write_text(
-            CONFIG.format(city=city, balances="", other=other, address=addresses[other])
-        )
+        name = storage if database is None else "shared"
+        config = CONFIG.format(city=city, storage=name, other=other, address=addresses[other])
+        if database is not None:
+            config += MONGODB.format(city=city, database=database)
+        (folder / city / "citychain.toml").write_text(config)
     async with (
         serving(folder / "west", addresses["west"]) as west,
         serving(folder / "east", addresses["east"]) as east,
@@ -170,12 +185,20 @@ async def measure(folder: Path, remittances: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure each storage and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--remittances", type=int, default=2_000)
-    with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(measure(Path(folder), parser.parse_args().remittances))
-    print(json.dumps(result, indent=1))
+    parser.add_argument("--storage", nargs="+", choices=STORAGES, default=STORAGES)
+    options = parser.parse_args()
+    figures: dict[str, object] = {}
+    for storage in options.storage:
+        with ExitStack() as stack:
+            where = stack.enter_context(database()) if storage == "mongodb" else None
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            found = asyncio.run(measure(folder, options.remittances, storage, where))
+        kind = {} if where is None else {"database": where.kind}
+        figures[storage] = found | kind | {"load_average": os.getloadavg()[0]}
+    print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
