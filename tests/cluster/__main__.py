@@ -103,6 +103,8 @@ def _show(outcome: Outcome) -> None:
     console.print(cities)
     console.print(troubles)
     console.print(f"{outcome.rate} transactions a second were acknowledged throughout.")
+    servers = ", ".join(map(str, outcome.servers_mib))
+    console.print(f"Most memory: servers {servers} MiB; load and readers {outcome.own_mib} MiB.")
 
 
 def _seconds(over: TakeOver) -> list[str]:

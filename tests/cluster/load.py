@@ -14,8 +14,12 @@ from citychain.client.transactions import sign_transaction
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import CitychainError
 from citychain.handler import Received
+from cluster.reading import Ledger
 
 BATCH_MAX = 20
+PENDING_MAX = 5_000
+"""Of what is acknowledged and not approved: a machine that is slower than the rate, or stands still
+for long, is not given ever more."""
 PATIENCE = timedelta(seconds=60)
 
 
@@ -25,8 +29,7 @@ class Written:
 
     city: str
     sent: set[bytes] = field(default_factory=set)
-    acknowledged: dict[bytes, float] = field(default_factory=dict)
-    """When, seconds, monotonic."""
+    acknowledged: set[bytes] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """Calls that failed for the application, whatever the client tried."""
@@ -36,10 +39,18 @@ class Written:
 
 
 class Load:
-    """One resident a city; ask it to `write` until it is cancelled."""
+    """One resident a city; ask it to `write`.
 
-    def __init__(self, endpoints: list[str], city: str, seed: int, rate: float) -> None:
+    Args:
+        ledger: Of the city, as somebody reads it meanwhile.
+        rate: Transactions a second.
+    """
+
+    def __init__(
+        self, endpoints: list[str], city: str, ledger: Ledger, seed: int, rate: float
+    ) -> None:
         self.written = Written(city)
+        self._ledger = ledger
         self._channels = ChannelFactory(endpoints, "round_robin")
         self._choose = random.Random(seed)
         self._key = SigningKey(self._choose.randbytes(32))
@@ -51,6 +62,9 @@ class Load:
         async with CityClient(written.city, self._channels, timeout=PATIENCE) as client:
             genesis = (await client.info()).genesis
             while not until.is_set():
+                if len(written.acknowledged) - self._ledger.size > PENDING_MAX:
+                    await asyncio.sleep(0.1)
+                    continue
                 count = self._choose.randint(1, BATCH_MAX)
                 batch = [
                     sign_transaction(
@@ -73,7 +87,7 @@ class Load:
                 written.slowest = max(written.slowest, now - began)
                 for item, result in zip(batch, results, strict=True):
                     if isinstance(result, Received):
-                        written.acknowledged[item.tx_id] = now
+                        written.acknowledged.add(item.tx_id)
                     else:
                         written.refused.append(f"{result.code}: {result.detail}")
                 await asyncio.sleep(max(0.0, count / self._rate - (now - began)))

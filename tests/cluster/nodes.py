@@ -7,15 +7,18 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
+from citychain.cli.bench.process import Usage
 from citychain.cli.server_process import ServerProcess
 from citychain.client.keys import create_key
 from citychain.testing.proxy import FaultProxy
 
+WEIGH_SECONDS = 1.0
 CONFIGURATION = """\
 network = "cluster"
 operator_key = "operator.key"
@@ -60,6 +63,8 @@ class Node:
     proxy: FaultProxy | None
     """Between it and the database; ``None`` where that has several addresses."""
     paused: bool = False
+    resident_max: int = 0
+    """Bytes of memory, the most that `weigh` saw."""
 
     @property
     def pid(self) -> int | None:
@@ -118,6 +123,16 @@ async def cluster(
         for node in nodes:
             await node.start()
         yield nodes
+
+
+async def weigh(nodes: Sequence[Node]) -> NoReturn:
+    """Note how much memory each takes, until cancelled."""
+    while True:
+        for node in nodes:
+            if node.pid is not None:
+                with suppress(OSError):  # It has just been killed.
+                    node.resident_max = max(node.resident_max, Usage.of(node.pid).resident_bytes)
+        await asyncio.sleep(WEIGH_SECONDS)
 
 
 async def _end(node: Node) -> None:

@@ -6,15 +6,17 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+from citychain.cli.bench.process import Usage
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from cluster.load import Load
-from cluster.nodes import cluster
+from cluster.nodes import cluster, weigh
+from cluster.reading import Reading
 from cluster.trouble import Fault, Trouble
 from cluster.verdict import CityVerdict, TakeOver, judge, late, take_overs
 from cluster.witness import Witness
@@ -36,6 +38,10 @@ class Outcome:
     take_overs: Sequence[TakeOver]
     rate: float
     """Acknowledged transactions a second, trouble included."""
+    servers_mib: Sequence[int]
+    """The most memory that each server had."""
+    own_mib: int
+    """That this process had, which writes, reads and watches."""
 
     @property
     def differences(self) -> list[str]:
@@ -76,9 +82,14 @@ async def run(
         say(f"three servers answer on {', '.join(endpoints)}; their database is {database}")
         genesis = {await _genesis(slug, endpoints): slug for slug in CITIES}
         witness = Witness(uri, database, genesis)
-        watching = asyncio.create_task(witness.watch())
         stop = asyncio.Event()
-        loads = [Load(endpoints, slug, seed + n, rate) for n, slug in enumerate(CITIES)]
+        readings = [Reading(endpoints, slug) for slug in CITIES]
+        loads = [
+            Load(endpoints, slug, reading.ledger, seed + n, rate)
+            for n, (slug, reading) in enumerate(zip(CITIES, readings, strict=True))
+        ]
+        reads = [asyncio.create_task(reading.read()) for reading in readings]
+        beside = [asyncio.create_task(witness.watch()), asyncio.create_task(weigh(nodes))]
         writing = [asyncio.create_task(load.write(stop)) for load in loads]
         trouble = Trouble(nodes, lambda: witness.leases, lease=lease, calm=calm, seed=seed, say=say)
         began = time.monotonic()
@@ -89,12 +100,13 @@ async def run(
             await asyncio.gather(*writing, return_exceptions=True)
         took = time.monotonic() - began
         say("all servers are back; what came of everything?")
-        verdicts = [await judge(load.written, endpoints) for load in loads]
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-        for task, verdict in zip(writing, verdicts, strict=True):
-            if error := task.exception():
+        verdicts = [
+            await judge(load.written, reading, endpoints)
+            for load, reading in zip(loads, readings, strict=True)
+        ]
+        await _ended([*beside, *reads])
+        for writes, verdict in zip(writing, verdicts, strict=True):
+            if error := writes.exception():
                 verdict.faults.append(f"its resident gave up: {error!r}")
         acknowledged = sum(len(load.written.acknowledged) for load in loads)
         outcome = Outcome(
@@ -105,9 +117,20 @@ async def run(
             trouble.faults,
             take_overs(trouble.faults, witness),
             round(acknowledged / took, 1),
+            [round(node.resident_max / 2**20) for node in nodes],
+            round(Usage.of_self().resident_bytes_max / 2**20),
         )
     await witness.drop()
     return outcome
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel them; raises what one of them failed with before."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
 
 
 async def _genesis(slug: str, endpoints: Sequence[str]) -> bytes:

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from citychain import record
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.genesis import Genesis
-from citychain.ports import StoredRound
 from citychain.receipt import ReceiptVerifier
 from citychain.types import State
 from cluster.load import Written
+from cluster.reading import Reading
 from cluster.trouble import Fault
 from cluster.witness import SeenRound, SeenTerm, Witness
 
 ALLOWANCE_SECONDS = 1.0
 """After a lease has run out another server has to be at work within so long."""
 RECEIPTS = 200
-"""Of each city, evenly spread over what was acknowledged, all verified."""
+"""Of each city, all verified."""
 
 
 @dataclass(slots=True)
@@ -56,8 +55,8 @@ class TakeOver:
     """To its first round: somebody must have written something by then."""
 
 
-async def judge(written: Written, endpoints: Sequence[str]) -> CityVerdict:
-    """Ask the servers for all that one city has, and compare."""
+async def judge(written: Written, reading: Reading, endpoints: Sequence[str]) -> CityVerdict:
+    """Compare what was written with what was read, and ask for some receipts."""
     found = CityVerdict(
         written.city,
         len(written.sent),
@@ -66,51 +65,46 @@ async def judge(written: Written, endpoints: Sequence[str]) -> CityVerdict:
     )
     found.faults += [f"a call failed: {failure}" for failure in written.failures[:5]]
     found.faults += [f"refused: {refusal}" for refusal in written.refused[:5]]
-    channels = ChannelFactory(endpoints, "round_robin")
-    async with CityClient(written.city, channels, timeout=timedelta(seconds=60)) as client:
-        ids = list(written.acknowledged)
-        try:
-            events = await client.wait(ids, timeout=timedelta(seconds=60))
-        except Exception as error:
-            found.faults.append(f"not all of it became final: {error!r}")
-            return found
-        states = Counter(event.state for event in events.values())
-        found.approved = states[State.APPROVED]
-        if lost := len(ids) - found.approved:
-            found.faults.append(f"{lost} acknowledged transactions are not approved")
-        await _check_rounds(client, written, found)
-        verifier = ReceiptVerifier(Genesis.from_bytes((await client.info()).genesis_file))
-        some = ids[:: max(1, len(ids) // RECEIPTS)]
-        receipts = await client.receipts(some)
-        if missing := len(some) - len(receipts):
-            found.faults.append(f"{missing} receipts are missing")
-        for receipt in receipts.values():
-            verifier.verify(receipt)
-            found.receipts += 1
+    await reading.until(written.acknowledged)
+    ledger = reading.ledger
+    found.faults += ledger.faults[:5]
+    found.rounds, found.leaders = ledger.rounds, len(ledger.epochs)
+    sealed = ledger.approved | ledger.rejected
+    found.approved = len(written.acknowledged & ledger.approved)
+    if lost := written.acknowledged - sealed:
+        found.faults.append(f"{len(lost)} acknowledged transactions are in no approved round")
+    if rejected := written.acknowledged & ledger.rejected:
+        found.faults.append(f"{len(rejected)} acknowledged transactions were rejected")
+    if ledger.doubled:
+        found.faults.append(f"{ledger.doubled} transactions were sealed twice")
+    if strange := sealed - written.sent:
+        found.faults.append(f"{len(strange)} sealed transactions were never sent")
+    found.unanswered = len(sealed & written.sent - written.acknowledged)
+    await _check_receipts(written, ledger.approved, endpoints, found)
     return found
 
 
-async def _check_rounds(client: CityClient, written: Written, found: CityVerdict) -> None:
-    """No gap, no round twice, no transaction twice, no epoch after a newer one."""
-    rounds: list[StoredRound] = []
-    while page := await client.rounds(len(rounds) + 1, 500):
-        rounds += page
-    found.rounds = len(rounds)
-    if [stored.round for stored in rounds] != list(range(1, len(rounds) + 1)):
-        found.faults.append("the rounds are not 1, 2, 3 and so on")
-    records = [record.decode(stored.record) for stored in rounds]
-    epochs = [item.epoch for item in records]
-    if epochs != sorted(epochs):
-        found.faults.append("a fenced server sealed a round")
-    found.leaders = len(set(epochs))
-    sealed = Counter(tx_id for item in records for tx_id in item.tx_ids)
-    if doubled := [tx_id for tx_id, count in sealed.items() if count > 1]:
-        found.faults.append(f"{len(doubled)} transactions were sealed twice")
-    if lost := written.acknowledged.keys() - sealed.keys():
-        found.faults.append(f"{len(lost)} acknowledged transactions were never sealed")
-    if strange := sealed.keys() - written.sent:
-        found.faults.append(f"{len(strange)} sealed transactions were never sent")
-    found.unanswered = len(sealed.keys() & written.sent - written.acknowledged.keys())
+async def _check_receipts(
+    written: Written, approved: set[bytes], endpoints: Sequence[str], found: CityVerdict
+) -> None:
+    """Any of them: ids are hashes, so the first by id are from all times."""
+    some = sorted(written.acknowledged & approved)[:RECEIPTS]
+    channels = ChannelFactory(endpoints, "round_robin")
+    async with CityClient(written.city, channels, timeout=timedelta(seconds=60)) as client:
+        try:
+            states = Counter(event.state for event in (await client.wait(some)).values())
+            verifier = ReceiptVerifier(Genesis.from_bytes((await client.info()).genesis_file))
+            receipts = await client.receipts(some)
+        except Exception as error:
+            found.faults.append(f"its receipts cannot be had: {error!r}")
+            return
+    if told := len(some) - states[State.APPROVED]:
+        found.faults.append(f"{told} transactions that are approved are not said to be")
+    if missing := len(some) - len(receipts):
+        found.faults.append(f"{missing} receipts are missing")
+    for receipt in receipts.values():
+        verifier.verify(receipt)
+        found.receipts += 1
 
 
 def take_overs(faults: Sequence[Fault], witness: Witness) -> list[TakeOver]:
