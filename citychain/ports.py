@@ -230,11 +230,13 @@ class CityStorage(StateView, Protocol):
     async def pending(self, cursor: bytes | None, limit: int) -> PendingPage:
         """Transactions without a place, each once, in arrival order, after the cursor."""
 
-    async def pending_ids(self) -> Sequence[bytes]:
-        """Ids of all transactions without a place, in arrival order.
+    async def pending_ids(self, limit: int | None = None) -> Sequence[bytes]:
+        """Ids of transactions without a place, in arrival order: of all, or of the ``limit``
+        oldest.
 
-        The truth about what other servers received: it is compared as a whole, since what
-        became visible late has a place before what is known already. Cheap: ids alone.
+        The truth about what other servers received: it is compared from the oldest on, since what
+        became visible late has a place before what is known already. Cheap: ids alone, and no
+        more than ``limit`` of them are read.
         Since api_version 2.
         """
 

@@ -197,7 +197,7 @@ class Leading:
         if parts.replay is not None:
             await parts.replay.resume(parts.storage)
         held: dict[bytes, int] = {}
-        if await parts.storage.pending_ids():
+        if await parts.storage.pending_ids(1):
             held = await held_since(
                 parts.storage, parts.standing.head.round, parts.genesis.hold_rounds, parts.compute
             )

@@ -1,13 +1,14 @@
 """Takes up what storage has pending, whoever received it.
 
-The ids of all that is pending are the truth, compared as a whole with what is in the pool: what
-another server received earlier can become visible later.
+The ids of what is pending are the truth, compared from the oldest on with what is in the pool: what
+another server received earlier can become visible later. They are read as far as there is room for
+what they name; the rest is durable, and is among the oldest when those before it are sealed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
 from citychain._native.transactions import Transaction
@@ -50,17 +51,24 @@ class PickUp:
         self._others = others
 
     async def begin(self, held_since: Mapping[bytes, int]) -> None:
-        """Take up all that is pending before the first round is decided; nobody seals meanwhile.
+        """Take up what is pending before the first round is decided; nobody seals meanwhile.
 
         Args:
-            held_since: See `PendingPool.restore`. What is held comes whether there is room or
-                not.
+            held_since: See `PendingPool.restore`; none of them is sealed. What is held comes
+                whether there is room or not, and whether the list goes so far or not.
         """
         known = self._pool.ids()
-        ids, _ = await self._look(held_since)
-        # Sealed by another server, if it was not heard of yet; or the list lags, and then names
-        # them later.
-        self._pool.drop(known.difference(ids))
+        expected = self._pool.expect()
+        try:
+            held = [tx_id for tx_id in held_since if tx_id not in self._pool]
+            for start in range(0, len(held), PAGE):
+                await self._take(held[start : start + PAGE], expected)
+            ids, _ = await self._look(expected)
+        finally:
+            self._pool.forget(expected)
+        # Sealed by another server, if it was not heard of yet; or younger than what there is room
+        # for, or the list lags: then it names them later.
+        self._pool.drop(known.difference(ids, held_since))
         self._pool.restore(ids, held_since)
 
     async def run(self) -> NoReturn:
@@ -71,39 +79,56 @@ class PickUp:
             try:
                 await cadence.rest(found=found)
                 cadence.begin()
-                _, found = await self._look()
+                found = await self._look_for_more()
                 failures = 0
             except Exception as error:
                 logger.warning("%s: nothing is picked up for now: %r", self._slug, error)
                 failures += 1
                 await self._clock.sleep(pause_seconds(failures))
 
-    async def _look(self, first: Collection[bytes] = ()) -> tuple[Sequence[bytes], bool]:
-        """Ids of all that is pending, in arrival order, and whether there was something new."""
+    async def _look_for_more(self) -> bool:
+        """Whether there was something new, or no room for it."""
+        if not self._room:
+            return True
         # Before the list is read: it may name what a round seals while it is on its way.
         expected = self._pool.expect()
         try:
-            ids = await self._storage.pending_ids()
+            _, missing = await self._look(expected)
+        finally:
+            self._pool.forget(expected)
+        return bool(missing)
+
+    async def _look(self, expected: Expected) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Take up what is new; gives what `_oldest` does."""
+        ids, missing = await self._oldest()
+        taken = 0
+        while taken < len(missing) and (room := self._room):
+            page = missing[taken : taken + min(room, PAGE)]
+            await self._take(page, expected)
+            taken += len(page)
+        return ids, missing
+
+    @property
+    def _room(self) -> int:
+        """For how many more there is room; for all, where this server received them."""
+        return self._pool.room if self._others else PAGE
+
+    async def _oldest(self) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Ids of what is pending, from the oldest on as far as there is room for it, and which of
+        them are not here."""
+        room = self._room
+        limit = max(len(self._pool) + room, 1) if self._others else None
+        while True:
+            ids = await self._storage.pending_ids(limit)
             missing = [
                 tx_id
                 for tx_id in ids
-                if not (tx_id in self._pool if tx_id in first else self._pool.knows(tx_id))
-                and not self._pool.sealed_lately(tx_id)
+                if not self._pool.knows(tx_id) and not self._pool.sealed_lately(tx_id)
             ]
-            missing.sort(key=lambda tx_id: tx_id not in first)
-            wanted = sum(tx_id in first for tx_id in missing)
-            taken = 0
-            while taken < len(missing):
-                # What there is no room for is durable, and comes when there is.
-                size = max(self._pool.room, wanted - taken) if self._others else PAGE
-                if size <= 0:
-                    break
-                page = missing[taken : taken + min(size, PAGE)]
-                await self._take(page, expected)
-                taken += len(page)
-            return ids, bool(missing)
-        finally:
-            self._pool.forget(expected)
+            if limit is None or len(ids) < limit or len(missing) >= room:
+                return ids, missing
+            # Many are known that are not in the pool: on their way there, or sealed a moment ago.
+            limit *= 2
 
     async def _take(self, tx_ids: Sequence[bytes], expected: Expected) -> None:
         raw = await self._storage.raw(tx_ids)

@@ -119,12 +119,8 @@ class Replay:
         if head.round:
             self._previous_poh = checkpoint.decode(head.checkpoint).poh.hash
         held = await held_since(storage, head.round, self._genesis.hold_rounds, self._compute)
-        sealed = await storage.find(list(held))
-        unsealed = [tx_id for tx_id in held if tx_id not in sealed]
-        raw = await storage.raw(unsealed)
-        transactions = await self._compute(
-            decode_batch, [raw[tx_id].envelope for tx_id in unsealed]
-        )
+        raw = await storage.raw(list(held))
+        transactions = await self._compute(decode_batch, [raw[tx_id].envelope for tx_id in held])
         self._held = {item.tx_id: (item, held[item.tx_id]) for item in transactions}
 
     async def read(
@@ -384,11 +380,14 @@ def _interleaved(
 async def held_since(
     storage: CityStorage, last: int, hold_rounds: int, compute: Compute
 ) -> dict[bytes, int]:
-    """Ids held by the last rounds, in the order in which they were; some are sealed since."""
+    """Ids that the last rounds hold and none has sealed since, in the order in which they were
+    first held."""
     held: dict[bytes, int] = {}
     for stored in await storage.rounds(max(1, last - hold_rounds + 1), hold_rounds):
         decoded = await compute(record.decode, stored.record)
         held |= dict.fromkeys(decoded.held, stored.round)
+        for tx_id in decoded.tx_ids:
+            held.pop(tx_id, None)
     return held
 
 

@@ -91,15 +91,15 @@ class _City:
             if epoch is None or epoch > newest:
                 return epoch
 
-    async def pending_ids(self) -> Sequence[bytes]:
+    async def pending_ids(self, limit: int | None = None) -> Sequence[bytes]:
         """Read with the transactions, page by page."""
         ids: list[bytes] = []
         cursor: bytes | None = None
         while True:
             page = await self._city.pending(cursor, PAGE)
             ids += [transaction.tx_id for transaction in page.transactions]
-            if (cursor := page.cursor) is None:
-                return ids
+            if (cursor := page.cursor) is None or (limit is not None and len(ids) >= limit):
+                return ids[:limit]
 
     async def round_of_size(self, size: int) -> StoredRound | None:
         """Found by bisection over whole rounds, since sizes grow with rounds."""

@@ -161,13 +161,16 @@ class Reads:
             cursor=_CURSOR.pack(page[-1]["arrival"], page[-1]["tx_id"]) if more else None,
         )
 
-    async def pending_ids(self) -> list[bytes]:
+    async def pending_ids(self, limit: int | None) -> list[bytes]:
         """See `CityStorage.pending_ids`: an index has all that is asked for."""
         ids: list[bytes] = []
         with self._connection.errors():
             cursor: Any = self._raw.find_raw_batches(
-                {"city": self._city, "pending": True}, {"_id": 0, "tx_id": 1}
-            ).sort([("arrival", 1), ("tx_id", 1)])
+                {"city": self._city, "pending": True},
+                {"_id": 0, "tx_id": 1},
+                sort=[("arrival", 1), ("tx_id", 1)],
+                limit=limit or 0,
+            )
             async for batch in cursor:
                 at = range(_ID_AT, len(batch), _ID_DOCUMENT)
                 ids += [batch[begin : begin + 32] for begin in at]

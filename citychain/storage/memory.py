@@ -126,9 +126,9 @@ class MemoryCity:
             cursor=_CURSOR.pack(page[-1][0]) if more else None,
         )
 
-    async def pending_ids(self) -> Sequence[bytes]:
+    async def pending_ids(self, limit: int | None = None) -> Sequence[bytes]:
         """See `CityStorage.pending_ids`."""
-        return list(self._pending)
+        return list(islice(self._pending, limit))
 
     async def changed(self, timeout: timedelta) -> None:
         """See `CityStorage.changed`; nobody else writes here."""

@@ -6,6 +6,7 @@ used. A call that failed may be made again, whatever became of it.
 ========================= ===============================================================
 `_mongodb_options`        what can be configured
 `_mongodb_client`         the connection, its errors, group commit
+`_mongodb_causal`         reads that are not of an older state than what is known
 `_mongodb_schema`         collections, indexes, version
 `_mongodb_layout`         rows as bytes
 `_mongodb_payload`        what people can query of a transaction
@@ -291,9 +292,9 @@ class MongodbCity:
         """See `CityStorage.pending`."""
         return await self._run(self._reads.pending(cursor, limit))
 
-    async def pending_ids(self) -> Sequence[bytes]:
+    async def pending_ids(self, limit: int | None = None) -> Sequence[bytes]:
         """See `CityStorage.pending_ids`."""
-        return await self._run(self._reads.pending_ids())
+        return await self._run(self._reads.pending_ids(limit))
 
     async def changed(self, timeout: timedelta) -> None:
         """See `CityStorage.changed`."""

@@ -226,10 +226,10 @@ class SqliteCity:
         after = 0 if cursor is None else _CURSOR.unpack(cursor)[0]
         return await self._backend.read(_pending, self._state, after, limit)
 
-    async def pending_ids(self) -> Sequence[bytes]:
+    async def pending_ids(self, limit: int | None = None) -> Sequence[bytes]:
         """See `CityStorage.pending_ids`."""
         pending = dict(self._state.pending)
-        return sorted(pending, key=pending.__getitem__)
+        return sorted(pending, key=pending.__getitem__)[:limit]
 
     async def changed(self, timeout: timedelta) -> None:
         """See `CityStorage.changed`; no other process can write."""

@@ -121,7 +121,7 @@ async def test_what_a_lagging_list_leaves_out_is_taken_up_when_it_names_it() -> 
     lists: list[Sequence[bytes]] = [[], [one.tx_id]]
 
     class Storage:
-        async def pending_ids(self) -> Sequence[bytes]:
+        async def pending_ids(self, limit: int | None = None) -> Sequence[bytes]:
             return lists.pop(0) if len(lists) > 1 else lists[0]
 
         async def raw(self, tx_ids: Sequence[bytes]) -> dict[bytes, RawTransaction]:

@@ -205,8 +205,8 @@ class LosesTheTail(InFront):
         page = await self.real.pending(cursor, limit)
         return replace(page, transactions=page.transactions[:-1])
 
-    async def pending_ids(self):
-        return (await self.real.pending_ids())[:-1]
+    async def pending_ids(self, limit=None):
+        return (await self.real.pending_ids())[:-1][:limit]
 
 
 class DropsCertificates(InFront):

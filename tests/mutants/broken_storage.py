@@ -121,8 +121,16 @@ class GivesTwice(MemoryCity):
 class ListsSealed(MemoryCity):
     """Gives the ids of all that was ever received."""
 
-    async def pending_ids(self):
-        return list(self._raw)
+    async def pending_ids(self, limit=None):
+        return list(self._raw)[:limit]
+
+
+@caught_by("test_pending_ids_are_those_of_what_is_pending", "gives the newest")
+class GivesTheNewest(MemoryCity):
+    """Gives as many as it is asked for, from the wrong end."""
+
+    async def pending_ids(self, limit=None):
+        return (await super().pending_ids())[-limit if limit else None :]
 
 
 @caught_by("test_pending_pages_hold_each_transaction_once", "the cursor skips one")

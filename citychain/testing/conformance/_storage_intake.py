@@ -171,6 +171,11 @@ class IntakeTests:
             assert list(await city.pending_ids()) == [t.tx_id for t in ledger.pending], (
                 "pending_ids() must give each transaction without a place, once, in arrival order"
             )
+            for limit in (1, 7, 1_000):
+                expected = [t.tx_id for t in ledger.pending][:limit]
+                assert list(await city.pending_ids(limit)) == expected, (
+                    "pending_ids(limit) must give the oldest, and no more than it was asked for"
+                )
             await session.reopen()
             city = await session.city(ledger)
 
