@@ -19,6 +19,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import BulkWriteError, PyMongoError, ServerSelectionTimeoutError
 
 from citychain.errors import StorageError
+from citychain.storage._mongodb_causal import Causal, LatestAnswer
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.collection import AsyncCollection
@@ -67,7 +68,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
-        uri = options.address()
+        uri, latest = options.address(), LatestAnswer()
         self._secrets = _secrets(uri)
         self._where = f"MongoDB at {_hosts(uri)}"
         with self.errors():
@@ -80,8 +81,12 @@ class Connection:
                 readPreference="primary",
                 maxPoolSize=options.connections,
                 timeoutMS=round(options.timeout_seconds * 1000),
+                event_listeners=[latest],
             )
-        self.database: AsyncDatabase[Document] = self.client[options.database]
+        self.database: AsyncDatabase[Document] = self.client.get_database(
+            options.database,
+            read_concern=Causal(latest) if options.acknowledge == "majority" else None,
+        )
 
     async def check(self) -> None:
         """See that a server answers which can keep what it acknowledges.

@@ -1,0 +1,59 @@
+"""Reads that see all that was written before, whichever member of the set is primary.
+
+A new primary has all that a majority acknowledged, but does not know at once that a majority has
+it: for a moment its reads with concern ``majority`` can be of an older state. An old primary that is
+cut off goes on answering for a moment, too. So each read says after which time of the cluster it is
+to be: after the latest that we were told of with an answer, such as that of our latest write. A
+member that is not there yet waits, or fails.
+
+docs/design/mongodb-causal-reads.md has what follows for who begins to lead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.timestamp import Timestamp
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+from pymongo.read_concern import ReadConcern
+
+__all__ = ["Causal", "LatestAnswer"]
+
+
+class LatestAnswer(CommandListener):
+    """The latest time of the cluster that an answer of its members named."""
+
+    def __init__(self) -> None:
+        self.time: Timestamp | None = None
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """A command is sent: nothing is known yet."""
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """A command was answered."""
+        time = event.reply.get("operationTime")
+        if isinstance(time, Timestamp) and (self.time is None or self.time < time):
+            self.time = time
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """A command failed: what it did is not relied on."""
+
+
+class Causal(ReadConcern):
+    """What a majority has, not before the latest answer; the driver asks it at each read."""
+
+    def __init__(self, latest: LatestAnswer) -> None:
+        super().__init__("majority")
+        self._latest = latest
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As a command has it."""
+        if self._latest.time is None:
+            return super().document
+        return {**super().document, "afterClusterTime": self._latest.time}
