@@ -1,9 +1,9 @@
 """Reads that see all that was written before, whichever member of the set is primary.
 
 A new primary has all that a majority acknowledged, but does not know at once that a majority has
-it: for a moment its reads with concern ``majority`` can be of an older state. An old primary that is
-cut off goes on answering for a moment, too. So each read says after which time of the cluster it is
-to be: after the latest that we were told of with an answer, such as that of our latest write. A
+it: for a moment its reads with concern ``majority`` can be of an older state. An old primary that
+is cut off goes on answering for a moment, too. So each read says after which time of the cluster it
+is to be: after the latest that we were told of with an answer, such as that of our latest write. A
 member that is not there yet waits, or fails.
 
 docs/design/mongodb-causal-reads.md has what follows for who begins to lead.
