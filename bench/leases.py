@@ -1,6 +1,6 @@
-"""What a city in which nothing happens costs who leads it, and who follows it; prints JSON.
+"""What a city in which little happens costs who leads it, and who follows it; prints JSON.
 
-    python bench/leases.py [--cities 100] [--lease 10] [--seconds 30]
+    python bench/leases.py [--cities 100] [--lease 10] [--seconds 30] [--rate 0]
 
 Servers in this process, on MongoDB (`_mongodb.database`). First one server with one city, then the
 same with all, then a second one beside it that has all open as well, so that each leads half and
@@ -8,6 +8,9 @@ follows half. What a city more costs is what it takes to be ``led``; what the se
 more than a server by itself, by city, is what it takes to be ``followed``. Servers settle for
 ``--settle`` seconds before each look: a city in which something happened is looked at more often
 for a while.
+
+With ``--rate`` so many transactions a second come to each city, one at a time: to its leader where
+there is one server, else to either in turn. Signing them, 0.3 ms each, is in the processor time.
 
 Of each: commands a second, in all and by name; bytes a second of commands and answers as documents;
 microseconds of processor time a second, all counted in this process.
@@ -17,8 +20,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -34,8 +39,11 @@ from _mongodb import Database, database
 from pymongo import monitoring
 
 from citychain.client.keys import create_key
+from citychain.client.transactions import sign_transaction
 from citychain.config import load_settings
 from citychain.containers import RunningServer, open_server
+from citychain.crypto.signatures import SigningKey
+from citychain.handler import Received
 
 CONFIG = """\
 operator_key = "operator.key"
@@ -120,6 +128,21 @@ async def until_led(servers: Sequence[RunningServer], cities: int) -> None:
         await asyncio.sleep(0.1)
 
 
+async def trickle(servers: Sequence[RunningServer], cities: int, rate: float) -> None:
+    """A transaction after the other, the cities taking turns, until cancelled."""
+    key = SigningKey(secrets.token_bytes(32))
+    due = time.monotonic()
+    for number in itertools.count():
+        server = servers[number // cities % len(servers)]
+        handler = await server.directory.handler(f"city-{number % cities}")
+        genesis, data = handler.genesis.id, secrets.token_bytes(200)
+        signed = sign_transaction(key, genesis=genesis, data=data, with_public_key=True)
+        [result] = await handler.submit([signed.envelope])
+        assert isinstance(result, Received), result
+        due += 1 / (rate * cities)
+        await asyncio.sleep(due - time.monotonic())
+
+
 async def measure(place: Path, where: Database, options: argparse.Namespace) -> dict[str, Any]:
     """All three."""
     commands = Commands()
@@ -142,8 +165,15 @@ async def measure(place: Path, where: Database, options: argparse.Namespace) -> 
 
         async def look(name: str) -> None:
             print(name, file=sys.stderr)
+            cities = len(servers[0].directory.open_cities())
+            coming = [trickle(servers, cities, options.rate)] if options.rate else []
+            tasks = [asyncio.create_task(work) for work in coming]
             await asyncio.sleep(options.settle)
             totals[name] = await commands.look(options.seconds)
+            for task in tasks:
+                task.cancel()
+                await asyncio.wait({task})
+                assert task.cancelled(), task.exception()
 
         await start()
         await open_all(servers[0], 1)
@@ -163,6 +193,7 @@ async def measure(place: Path, where: Database, options: argparse.Namespace) -> 
     followed = {name: (two[name] - one[name] - server[name]) / options.cities for name in names}
     return {
         "cities": options.cities,
+        "transactions_a_second_and_city": options.rate,
         "lease_seconds": options.lease,
         "seconds": options.seconds,
         "a_second_and_city": {"led": shown(led), "followed": shown(followed)},
@@ -183,6 +214,7 @@ def main() -> None:
     parser.add_argument("--cities", type=int, default=100)
     parser.add_argument("--lease", type=float, default=10.0)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--settle", type=float, default=60.0)
     options = parser.parse_args()
     with database() as where, tempfile.TemporaryDirectory() as place:
