@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
@@ -16,6 +17,8 @@ from cluster.load import Written
 from cluster.reading import Reading
 from cluster.trouble import Fault
 from cluster.witness import SeenRound, SeenTerm, Witness
+
+Seen = TypeVar("Seen", SeenRound, SeenTerm)
 
 ALLOWANCE_SECONDS = 1.0
 """After a lease has run out another server has to be at work within so long."""
@@ -51,8 +54,10 @@ class TakeOver:
     kind: str
     lease_seconds: float | None
     """From the fault to another server's lease; ``None`` if there was none."""
+    unseen_seconds: float
+    """For how long before that nobody had looked: it may have been earlier by as much."""
     round_seconds: float | None
-    """To its first round: somebody must have written something by then."""
+    """From the fault to its first round: somebody must have written something by then."""
 
 
 async def judge(written: Written, reading: Reading, endpoints: Sequence[str]) -> CityVerdict:
@@ -109,25 +114,30 @@ async def _check_receipts(
 
 def take_overs(faults: Sequence[Fault], witness: Witness) -> list[TakeOver]:
     """For each fault and each city that the server led: when another one went on."""
+    found = []
+    for fault in faults:
+        for city, epoch in sorted(fault.led.items()):
+            term = _first_after(fault, epoch, witness.terms[city])
+            first = _first_after(fault, epoch, witness.rounds[city])
+            found.append(
+                TakeOver(
+                    city,
+                    fault.kind,
+                    None if term is None else round(term.at - fault.at, 2),
+                    0.0 if term is None else round(term.at - max(term.since, fault.at), 2),
+                    None if first is None else round(first.at - fault.at, 2),
+                )
+            )
+    return found
 
-    def after(fault: Fault, epoch: int, seen: Sequence[SeenRound | SeenTerm]) -> float | None:
-        later = (one.at for one in seen if one.epoch > epoch and one.at > fault.at)
-        first = next(later, None)
-        return None if first is None else round(first - fault.at, 2)
 
-    return [
-        TakeOver(
-            city,
-            fault.kind,
-            after(fault, epoch, witness.terms[city]),
-            after(fault, epoch, witness.rounds[city]),
-        )
-        for fault in faults
-        for city, epoch in sorted(fault.led.items())
-    ]
+def _first_after(fault: Fault, epoch: int, seen: Sequence[Seen]) -> Seen | None:
+    return next((one for one in seen if one.epoch > epoch and one.at > fault.at), None)
 
 
 def late(take_over: TakeOver, lease: float) -> bool:
-    """Whether a city stood still for longer than it may."""
+    """Whether a city stood still for longer than it may, even if it is judged mildly."""
     seconds = take_over.lease_seconds
-    return seconds is None or seconds > lease + ALLOWANCE_SECONDS or not take_over.round_seconds
+    if seconds is None or take_over.round_seconds is None:
+        return True
+    return seconds - take_over.unseen_seconds > lease + ALLOWANCE_SECONDS

@@ -26,6 +26,8 @@ class SeenTerm(NamedTuple):
 
     at: float
     epoch: int
+    since: float
+    """When the look before began, which did not see it: it began between the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,19 @@ class Witness:
         """Look again and again, until cancelled."""
         async with AsyncMongoClient[dict[str, Any]](self._uri) as client:
             database = client[self._database]
+            before = time.monotonic()
             while True:
-                await self._look(database)
+                began = time.monotonic()
+                await self._look(database, before)
+                before = began
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _look(self, database: Any) -> None:
+    async def _look(self, database: Any, before: float) -> None:
         async for found in database.leases.find({"_id": {"$in": list(self._cities)}}):
             slug, terms = (name := self._cities[bytes(found["_id"])]), self.terms[name]
             lease = self.leases[slug] = Lease(found.get("holder") or "", found["epoch"])
             if lease.holder and (not terms or terms[-1].epoch < lease.epoch):
-                terms.append(SeenTerm(time.monotonic(), lease.epoch))
+                terms.append(SeenTerm(time.monotonic(), lease.epoch, before))
         for genesis, slug in self._cities.items():
             seen = self.rounds[slug]
             after = seen[-1].round if seen else 0
