@@ -133,7 +133,8 @@ def _in_words(message: str) -> str:
             return f"no server listens at {address}: is it running?"
         if "timed out" in cause:
             return f"nothing answers at {address}: is the address right, and the way there open?"
-        if "HTTP/2" in cause:
+        # What was met is named by one version of gRPC, what was wanted by another.
+        if "HTTP/2" in cause or "http1" in cause:
             return f"what listens at {address} is no citychain server: is the port right?"
         return f"no server can be reached at {address}: {cause}"
     if broken := _BROKEN.match(message):

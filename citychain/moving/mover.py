@@ -34,7 +34,7 @@ class CityMover:
         named: A storage for a city, by slug and name; may block.
         opened: Opens a city in a storage.
         backend: The engine of a storage.
-        server: The name by which this server says that it is at work.
+        server: The name by which this server leads cities, and says that it is at work.
         lease: For how long one that says nothing counts as at work.
     """
 
@@ -113,6 +113,7 @@ class CityMover:
                 genesis=genesis,
                 source=Place(plan.storage.name, home),
                 target=Place(part.name, await self._opened(genesis, part)),
+                server=self._server,
                 held=held,
                 slowed=slowed,
                 remember=remember,

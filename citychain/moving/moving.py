@@ -43,9 +43,8 @@ HOLD_SECONDS: Final = 10.0
 """The longest that a city is held: what is not done by then is given up."""
 
 PAUSE_SECONDS: Final = 0.05
-HOLDER: Final = "move"
-"""Holds the source's lease while the city is held."""
 LEASE: Final = timedelta(seconds=30)
+"""Of the source, while the city is held."""
 
 Phase = Literal["copying", "comparing", "holding"]
 Told = Callable[[Phase, int, int], None]
@@ -77,6 +76,7 @@ async def move_city(
     genesis: Genesis,
     source: Place,
     target: Place,
+    server: str,
     held: Callable[[], AbstractAsyncContextManager[object]],
     slowed: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     remember: Callable[[str], Awaitable[None]],
@@ -87,6 +87,8 @@ async def move_city(
     """Move a city from one storage to another.
 
     Args:
+        server: The name by which this server leads the city: a lease that it kept, for work that
+            was left, is its own.
         held: While entered, nobody writes to the source; on leaving, the city is opened where
             it lives then.
         slowed: While entered, the source grows by fewer rounds.
@@ -113,10 +115,10 @@ async def move_city(
             try:
                 async with (
                     asyncio.timeout(HOLD_SECONDS) as time,
-                    _fenced(source.storage, clock) as epoch,
+                    _fenced(source.storage, server, clock) as epoch,
                 ):
                     await _finish(copy, check, clock)
-                    await _reach(target.storage, epoch)
+                    await _reach(target.storage, server, epoch)
                     time.reschedule(None)
                     await _decide(move, source, target, remember)
             except TimeoutError:
@@ -172,10 +174,10 @@ async def _catch_up(copy: CityCopy, check: Comparison, clock: Clock, told: Told)
 
 
 @asynccontextmanager
-async def _fenced(source: CityStorage, clock: Clock) -> AsyncIterator[int]:
+async def _fenced(source: CityStorage, server: str, clock: Clock) -> AsyncIterator[int]:
     """See that no round is committed any more by who sealed the city's rounds so far: a commit
     that was cancelled may still be under way."""
-    while (epoch := await source.acquire_lease(HOLDER, LEASE)) is None:
+    while (epoch := await source.acquire_lease(server, LEASE)) is None:
         await clock.sleep(PAUSE_SECONDS)
     try:
         yield epoch
@@ -183,10 +185,10 @@ async def _fenced(source: CityStorage, clock: Clock) -> AsyncIterator[int]:
         await source.release_lease(epoch)
 
 
-async def _reach(target: CityStorage, epoch: int) -> None:
+async def _reach(target: CityStorage, server: str, epoch: int) -> None:
     """Bring the target's leases to the source's: a city that moves back brings rounds of newer
     epochs than the leases that were given there."""
-    while (reached := await target.acquire_lease(HOLDER, LEASE) or epoch) < epoch:
+    while (reached := await target.acquire_lease(server, LEASE) or epoch) < epoch:
         pass
     await target.release_lease(reached)
 

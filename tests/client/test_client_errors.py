@@ -204,6 +204,11 @@ async def test_a_server_of_something_else_is_told() -> None:
             "no server can be reached at 10.0.0.1:7: Socket closed",
         ),
         (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:7: Trying to "
+            "connect an http1.x server (HTTP status 400)",
+            "what listens at 10.0.0.1:7 is no citychain server: is the port right?",
+        ),
+        (
             "DNS resolution failed for a.example:7: C-ares status is not ARES_SUCCESS",
             "no address is known for a.example:7: is the name right?",
         ),

@@ -63,6 +63,8 @@ class Load:
 
     server: CityServer
     genesis: bytes
+    pause: float = 0.0
+    """Seconds that each rests after a call."""
     sent: list[SignedTransaction] = field(default_factory=list)
     longest: float = 0.0
     """Seconds that a call took."""
@@ -84,6 +86,7 @@ class Load:
                 self.longest = max(self.longest, time.monotonic() - began)
                 assert [result.state for result in answer.results] == [State.RECEIVED] * BATCH
                 self.sent += batch
+                await asyncio.sleep(self.pause)
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Load]:

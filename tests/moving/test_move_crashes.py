@@ -161,6 +161,7 @@ class World:
             genesis=self.genesis,
             source=place[source],
             target=place[target],
+            server="here",
             held=held,
             remember=remember,
             compute=self._compute,

@@ -28,7 +28,9 @@ asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 pythonpath = tests
-markers = slow
+markers =
+    slow
+    mongodb
 """
 
 

@@ -65,16 +65,20 @@ class Watchdog:
         return [Block(place, seconds) for place, seconds in self._found.items()]
 
     def _watch(self) -> None:
+        signed = _Moment.of(self._watched)
         while not self._stopped:
             self._sign = threading.Event()
             places: Counter[str] = Counter()
             # What holds the interpreter lock holds this thread too, which then wakes in the
-            # moment when the lock is let go: on the line to blame. So it looks first. That it is
-            # late says nothing by itself: the machine may be busy. What the loop computed does.
-            began = _Moment.of(self._watched)
+            # moment when the lock is let go: on the line to blame. So it looks first after
+            # everything that waits. That it is late says nothing by itself: the machine may be
+            # busy. What the loop computed does.
+            began = signed
+            self._look(places)
             time.sleep(LOOK_SECONDS)
             self._look(places)
             awake = _Moment.of(self._watched)
+            self._look(places)
             self._loop.call_soon_threadsafe(self._sign.set)
             while not self._sign.wait(LOOK_SECONDS) and not self._stopped:
                 self._look(places)
@@ -110,10 +114,11 @@ class _Moment(NamedTuple):
 
     @classmethod
     def of(cls, thread: threading.Thread) -> Self:
-        """Now."""
+        """Now: reading what it did lets go of the interpreter lock, and may take long."""
+        seconds = time.monotonic()
         try:
             statistics = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
             ran, waited, _ = (int(number) / 1e9 for number in statistics.split())
         except (OSError, ValueError):
             ran = waited = 0.0
-        return cls(time.monotonic(), ran, waited)
+        return cls(seconds, ran, waited)
