@@ -19,11 +19,12 @@ the committee that was replaced.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from citychain import checkpoint as checkpoints
 from citychain._native import transactions
@@ -32,14 +33,23 @@ from citychain.crypto import signatures
 from citychain.crypto.keys import key_id
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.genesis import Genesis
+from citychain.layout import seats_bytes
 from citychain.types import Certificate, Handover, Seat, Vote
 
-__all__ = ["HANDOVERS_MAX", "CommitteeChain", "Term"]
+__all__ = ["HANDOVERS_MAX", "CommitteeChain", "Replaced", "Term", "first_term", "term_of"]
 
 HANDOVERS_MAX: Final = 1_024
 """Handovers in one proof; a longer chain is followed by proofs of rounds on the way."""
 PREPARED_MAX: Final = 1_024
 """Keys kept prepared, 66 KB each."""
+
+
+class Replaced(NamedTuple):
+    """What is kept of a committee that a recovery replaced."""
+
+    link: bytes
+    seats: bytes
+    """Hash of its seats, as checkpoints name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +66,35 @@ class Term:
     previous: bytes
     """Hash of the checkpoint of the round before the first; the genesis id before round 1."""
     handover: Handover | None = None
-    """``None`` for the committee of the genesis."""
+    """``None`` for the committee of the genesis, and for one that a chain starts from."""
+    replaced: tuple[Replaced, ...] = ()
+    """Where a chain starts from a recovered one: those that rounds may still name, the last
+    first. Within a chain they are the terms before it."""
 
     @property
     def recovered(self) -> bool:
         """Whether the operator put it in office."""
-        return self.handover is not None and bool(self.handover.recovery)
+        return bool(self.replaced) or (self.handover is not None and bool(self.handover.recovery))
+
+    def as_replaced(self) -> Replaced:
+        """What the recovery that replaces it keeps of it."""
+        return Replaced(self.link, _seats_hash(self.seats))
 
 
 class CommitteeChain:
     """The committees of one city, as far as they are known.
 
+    Args:
+        start: One that is known to be right; the genesis' if it is not given. Nothing before it
+            is part of the chain.
+
     What does not hold raises `InvalidReceipt` with the check's name: ``handover`` for a
     handover or a committee that is not in office, else as `citychain.receipt` says.
     """
 
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(self, genesis: Genesis, start: Term | None = None) -> None:
         self._genesis = genesis
-        keys = {member.key_id: bytes.fromhex(member.public_key) for member in genesis.committee}
-        self._terms: tuple[Term, ...] = (Term(1, genesis.seats, keys, genesis.id, genesis.id),)
+        self._terms: tuple[Term, ...] = (start or first_term(genesis),)
         self._latest = (0, genesis.id)
         self._prepared = signatures.KeyCache(PREPARED_MAX, 1)
         self._used: set[bytes] = set()
@@ -111,7 +131,7 @@ class CommitteeChain:
         Its proof-of-history entry is not looked at.
         """
         digest = _claimed_hash(checkpoint, certificate)
-        decoded = self._decoded(checkpoint)
+        decoded = _decoded(self._genesis, checkpoint)
         self._verify(decoded, digest, certificate, self._index(decoded.round))
         return decoded
 
@@ -135,30 +155,20 @@ class CommitteeChain:
         self._latest = (decoded.round, certificate.checkpoint_hash)
         return decoded
 
-    def _decoded(self, checkpoint: bytes) -> Checkpoint:
-        try:
-            decoded = checkpoints.decode(checkpoint)
-        except VerificationError as error:
-            raise InvalidReceipt("checkpoint", str(error)) from None
-        if decoded.genesis != self._genesis.id:
-            raise InvalidReceipt("genesis", "the checkpoint is another city's")
-        if decoded.rule != self._genesis.rule:
-            raise InvalidReceipt("checkpoint", f"rule {decoded.rule}, not the genesis' one")
-        if decoded.round < 1:
-            raise InvalidReceipt("checkpoint", "rounds are numbered from 1")
-        return decoded
-
     def _verify(
         self, checkpoint: Checkpoint, digest: bytes, certificate: Certificate, index: int
     ) -> None:
         """Check a certificate by the committee of a term."""
         if certificate.round != checkpoint.round:
             raise InvalidReceipt("checkpoint", "the certificate is for another round")
+        if checkpoint.round < self._terms[index].first_round:
+            raise InvalidReceipt(
+                "handover", f"round {checkpoint.round} was before the committee's first"
+            )
         before = self._hash_of(checkpoint.round - 1)
         if before is not None and checkpoint.previous != before:
             raise InvalidReceipt("checkpoint", "it does not follow the round before")
-        named = sorted(checkpoint.committee)
-        if all(named != sorted(seats) for seats in self._nameable(index)):
+        if not self._may_name(index, checkpoint.committee):
             raise InvalidReceipt(
                 "handover",
                 f"the checkpoint of round {checkpoint.round} names a committee that is not in "
@@ -166,12 +176,17 @@ class CommitteeChain:
             )
         self._verify_votes(checkpoint, digest, certificate.votes, self._terms[index])
 
-    def _nameable(self, index: int) -> Iterator[tuple[Seat, ...]]:
-        """Committees that checkpoints may name in a term: its own and those it replaced."""
-        yield self._terms[index].seats
-        while self._terms[index].recovered:
+    def _may_name(self, index: int, committee: Sequence[Seat]) -> bool:
+        """Whether checkpoints of a term may name a committee: its own, or one it replaced."""
+        named = sorted(committee)
+        while named != sorted(self._terms[index].seats):
+            if not self._terms[index].recovered:
+                return False
+            if index == 0:
+                digest = _seats_hash(named)
+                return any(replaced.seats == digest for replaced in self._terms[0].replaced)
             index -= 1
-            yield self._terms[index].seats
+        return True
 
     def _hash_of(self, round: int) -> bytes | None:
         """Hash of a round's checkpoint, where it is known by what has been verified."""
@@ -269,10 +284,9 @@ class CommitteeChain:
     def _enter(self, handover: Handover, after: int | None) -> int:
         """Verify a handover, put it in its place if it is new, and return its index."""
         try:
-            recovery = bool(handover.recovery)
-            term = self._recovery(handover) if recovery else self._election(handover)
+            term = term_of(self._genesis, handover)
             index = self._place(term)
-            if after is not None and index != after + 1:
+            if index == 0 or (after is not None and index != after + 1):
                 raise InvalidReceipt("handover", "it does not follow the one before")
             self._verify_handover(term, index)
         except InvalidReceipt as error:
@@ -284,7 +298,8 @@ class CommitteeChain:
         return index
 
     def _place(self, term: Term) -> int:
-        """Index of a term if it is known, or else where it belongs by its first round.
+        """Index of a term if it is known, or else where it belongs by its first round; 0 if it
+        stands before the chain.
 
         An election that a recovery replaced before any round was certified stands before it.
         """
@@ -293,6 +308,8 @@ class CommitteeChain:
         for index in range(first, past):
             if self._terms[index].link == term.link:
                 return index
+        if any(term.link == replaced.link for replaced in self._terms[0].replaced):
+            return 0
         return max(past if term.recovered else first, 1)
 
     def _verify_handover(self, term: Term, index: int) -> None:
@@ -303,6 +320,8 @@ class CommitteeChain:
             raise InvalidReceipt(
                 "handover", f"another committee is in office from {following.first_round} on"
             )
+        if term.first_round < self._terms[index - 1].first_round:
+            raise InvalidReceipt("handover", "it does not follow the one before")
         known = self._hash_of(term.first_round - 1)
         if known is not None and known != term.previous:
             raise InvalidReceipt("handover", f"round {term.first_round - 1} was another one")
@@ -312,43 +331,8 @@ class CommitteeChain:
             self._verify_operator(handover.recovery)
         else:
             assert handover.certificate is not None
-            checkpoint = self._decoded(handover.checkpoint)
+            checkpoint = _decoded(self._genesis, handover.checkpoint)
             self._verify(checkpoint, term.link, handover.certificate, index - 1)
-
-    def _election(self, handover: Handover) -> Term:
-        if handover.certificate is None:
-            raise InvalidReceipt("handover", "neither an election nor a recovery")
-        digest = _claimed_hash(handover.checkpoint, handover.certificate)
-        checkpoint = self._decoded(handover.checkpoint)
-        if checkpoint.next_committee is None:
-            raise InvalidReceipt("handover", f"round {checkpoint.round} elects nobody")
-        keys = _keys_of_seats(checkpoint.next_committee, handover.public_keys)
-        first_round = checkpoint.round + 1
-        return Term(first_round, checkpoint.next_committee, keys, digest, digest, handover)
-
-    def _recovery(self, handover: Handover) -> Term:
-        if handover.checkpoint or handover.certificate is not None:
-            raise InvalidReceipt("handover", "both an election and a recovery")
-        try:
-            [transaction] = transactions.decode_batch([handover.recovery])
-        except ValueError as error:
-            raise InvalidReceipt("handover", f"it cannot be read: {error}") from None
-        recovery = transaction.recovery
-        if recovery is None:
-            raise InvalidReceipt("handover", "the operator's transaction is no recovery")
-        if transaction.genesis != self._genesis.id:
-            raise InvalidReceipt("handover", "the recovery is of another city")
-        if transaction.author != self._genesis.operator_id:
-            raise InvalidReceipt("handover", "the recovery is not the operator's")
-        keys = _keys_of_seats(recovery.seats, handover.public_keys)
-        return Term(
-            recovery.from_round,
-            recovery.seats,
-            keys,
-            transaction.tx_id,
-            recovery.previous,
-            handover,
-        )
 
     def _verify_operator(self, envelope: bytes) -> None:
         [transaction] = transactions.decode_batch([envelope])
@@ -361,6 +345,76 @@ class CommitteeChain:
             )
         except VerificationError:
             raise InvalidReceipt("handover", "the recovery is not signed by the operator") from None
+
+
+def first_term(genesis: Genesis) -> Term:
+    """The term of the genesis' committee."""
+    keys = {member.key_id: bytes.fromhex(member.public_key) for member in genesis.committee}
+    return Term(1, genesis.seats, keys, genesis.id, genesis.id)
+
+
+def term_of(genesis: Genesis, handover: Handover) -> Term:
+    """The term that a handover begins, if it holds: no signature is checked.
+
+    Raises:
+        InvalidReceipt: it is in itself none of this city.
+    """
+    return _recovery(genesis, handover) if handover.recovery else _election(genesis, handover)
+
+
+def _election(genesis: Genesis, handover: Handover) -> Term:
+    if handover.certificate is None:
+        raise InvalidReceipt("handover", "neither an election nor a recovery")
+    digest = _claimed_hash(handover.checkpoint, handover.certificate)
+    checkpoint = _decoded(genesis, handover.checkpoint)
+    if checkpoint.next_committee is None:
+        raise InvalidReceipt("handover", f"round {checkpoint.round} elects nobody")
+    keys = _keys_of_seats(checkpoint.next_committee, handover.public_keys)
+    first_round = checkpoint.round + 1
+    return Term(first_round, checkpoint.next_committee, keys, digest, digest, handover)
+
+
+def _recovery(genesis: Genesis, handover: Handover) -> Term:
+    if handover.checkpoint or handover.certificate is not None:
+        raise InvalidReceipt("handover", "both an election and a recovery")
+    try:
+        [transaction] = transactions.decode_batch([handover.recovery])
+    except ValueError as error:
+        raise InvalidReceipt("handover", f"it cannot be read: {error}") from None
+    recovery = transaction.recovery
+    if recovery is None:
+        raise InvalidReceipt("handover", "the operator's transaction is no recovery")
+    if transaction.genesis != genesis.id:
+        raise InvalidReceipt("handover", "the recovery is of another city")
+    if transaction.author != genesis.operator_id:
+        raise InvalidReceipt("handover", "the recovery is not the operator's")
+    keys = _keys_of_seats(recovery.seats, handover.public_keys)
+    return Term(
+        recovery.from_round,
+        recovery.seats,
+        keys,
+        transaction.tx_id,
+        recovery.previous,
+        handover,
+    )
+
+
+def _decoded(genesis: Genesis, checkpoint: bytes) -> Checkpoint:
+    try:
+        decoded = checkpoints.decode(checkpoint)
+    except VerificationError as error:
+        raise InvalidReceipt("checkpoint", str(error)) from None
+    if decoded.genesis != genesis.id:
+        raise InvalidReceipt("genesis", "the checkpoint is another city's")
+    if decoded.rule != genesis.rule:
+        raise InvalidReceipt("checkpoint", f"rule {decoded.rule}, not the genesis' one")
+    if decoded.round < 1:
+        raise InvalidReceipt("checkpoint", "rounds are numbered from 1")
+    return decoded
+
+
+def _seats_hash(seats: Sequence[Seat]) -> bytes:
+    return hashlib.sha256(b"citychain/seats/v1\0" + seats_bytes(tuple(sorted(seats)))).digest()
 
 
 def _first_round(term: Term) -> int:

@@ -205,8 +205,8 @@ class LimitsSettings(_Table):
     author_pending: Annotated[int, Field(ge=1)] = DEFAULT_AUTHOR_PENDING
     """Pending transactions of one author."""
     body_kib: Annotated[int, Field(ge=1, le=4_096)] = DEFAULT_BODY_KIB
-    """Largest transaction body. What other cities prove must fit: a receipt, or a receipt within
-    a receipt, with all changes of their committees."""
+    """Largest transaction body. What other cities prove must fit: a receipt, a receipt within a
+    receipt, or a change of their committee."""
     final_within_seconds: Annotated[int, Field(ge=1, le=366 * 86_400)] = (
         DEFAULT_FINAL_WITHIN_SECONDS
     )

@@ -36,7 +36,7 @@ from typing import Final
 from citychain import checkpoint as checkpoints
 from citychain._native import transactions
 from citychain.checkpoint import Checkpoint
-from citychain.committee import CommitteeChain
+from citychain.committee import CommitteeChain, Term
 from citychain.crypto import merkle, poh, signatures
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.genesis import Genesis
@@ -81,11 +81,15 @@ class Receipt:
 
 class ReceiptVerifier:
     """Verifies receipts of one city; remembers the checkpoints that it found valid, and the
-    committees: later receipts need not bring the handovers that were verified."""
+    committees: later receipts need not bring the handovers that were verified.
 
-    def __init__(self, genesis: Genesis) -> None:
+    Args:
+        start: See `citychain.committee.CommitteeChain`.
+    """
+
+    def __init__(self, genesis: Genesis, start: Term | None = None) -> None:
         self._genesis = genesis
-        self._chain = CommitteeChain(genesis)
+        self._chain = CommitteeChain(genesis, start)
         self._verified: OrderedDict[tuple[bytes, Certificate, bytes], Checkpoint] = OrderedDict()
 
     @property

@@ -56,6 +56,7 @@ FORMATS = {
     "NEIGHBOUR": ".{1,100}",
     "FIELD": "[a-z_]+",
     "GENESIS": "[0-9a-f]{64}",
+    "TERM": "[0-9a-f]{64}",
     "NETWORK": "[a-z0-9-]{1,63}",
     "CITY": "[a-z0-9-]{1,63}",
     "OUTCOME": "accepted|refused|delivered|returned",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -14,8 +13,6 @@ from citychain.between_cities import (
     Decided,
     anchor_object,
     decode_anchor,
-    decode_inbox,
-    inbox_object,
     peer_name_object,
 )
 from citychain.city.plan import CityPlan
@@ -24,22 +21,21 @@ from citychain.client.city import CityClient
 from citychain.client.transactions import sign_transaction
 from citychain.config import PeerSettings, Settings
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import ConfigurationError, NotFound
+from citychain.errors import ConfigurationError, NotFound, NotSupported
 from citychain.exchange.exchange import Neighbours
-from citychain.exchange.neighbour import Neighbour, PeerCity, Sign, Signed, closing
+from citychain.exchange.local import FINAL, LocalCity
+from citychain.exchange.neighbour import ROUND_MAX, Neighbour, PeerCity, Sign, Signed
 from citychain.exchange.peers import PEER_BYTES_MAX, PEER_HASHES_MAX
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Received, Refusal
-from citychain.ports import Compute
+from citychain.ports import Compute, StoredRound
 from citychain.receipt import Receipt
-from citychain.types import Anchor, Delivery, Peer, Settlement, State
+from citychain.types import Anchor, Delivery, Handover, Peer, Settlement
 
-__all__ = ["Directory", "LocalCity", "RemoteCity", "find_neighbours", "operator_signs", "parent_of"]
+__all__ = ["Directory", "RemoteCity", "find_neighbours", "operator_signs", "parent_of"]
 
 ANSWER: Final = timedelta(seconds=5)
 """How long a server may take to answer before it is tried anew."""
-FINAL: Final = timedelta(seconds=30)
-"""How long another city may take until transactions are final, before that is asked anew."""
 
 
 class Directory(Protocol):
@@ -48,57 +44,11 @@ class Directory(Protocol):
     async def handler(self, name: str) -> CityHandler: ...
 
 
-class LocalCity:
-    """A city of this server as a `PeerCity`."""
-
-    def __init__(self, handler: CityHandler) -> None:
-        self._handler = handler
-
-    async def genesis(self) -> Genesis:
-        """See `PeerCity.genesis`."""
-        return self._handler.genesis
-
-    async def pinned(self, network: str, slug: str) -> bytes | None:
-        """See `PeerCity.pinned`."""
-        name = peer_name_object(network, slug)
-        found = (await self._handler.storage.objects([name])).get(name)
-        return found.value if found is not None else None
-
-    async def anchored(self, city: bytes) -> int:
-        """See `PeerCity.anchored`."""
-        name = anchor_object(city)
-        found = (await self._handler.storage.objects([name])).get(name)
-        return decode_anchor(found.value)[0] if found is not None else 0
-
-    async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
-        """See `PeerCity.submit`."""
-        return await self._handler.submit(envelopes)
-
-    async def wait(self, tx_ids: Sequence[bytes]) -> None:
-        """See `PeerCity.wait`."""
-        async with asyncio.timeout(FINAL.total_seconds()):
-            watched = self._handler.watch_transactions(tx_ids, State.APPROVED)
-            async with closing(watched) as batches:
-                async for _ in batches:
-                    pass
-
-    async def decided(self, source: bytes, tx_ids: Sequence[bytes]) -> Mapping[bytes, Decided]:
-        """See `PeerCity.decided`."""
-        names = {inbox_object(source, tx_id): tx_id for tx_id in tx_ids}
-        found = await self._handler.storage.objects(list(names))
-        return {names[name]: decode_inbox(state.value) for name, state in found.items()}
-
-    async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
-        """See `PeerCity.receipts`."""
-        return await self._handler.receipts(tx_ids)
-
-
 class RemoteCity:
     """A city of another server as a `PeerCity`."""
 
     def __init__(self, client: CityClient) -> None:
         self._client = client
-        self.receipts = client.receipts
 
     async def genesis(self) -> Genesis:
         """See `PeerCity.genesis`."""
@@ -107,13 +57,13 @@ class RemoteCity:
     async def pinned(self, network: str, slug: str) -> bytes | None:
         """See `PeerCity.pinned`."""
         name = peer_name_object(network, slug)
-        return (await self._client.objects([name]))[name].value or None
+        return (await self.objects([name])).get(name)
 
     async def anchored(self, city: bytes) -> int:
         """See `PeerCity.anchored`."""
         name = anchor_object(city)
-        found = (await self._client.objects([name]))[name]
-        return decode_anchor(found.value)[0] if found.value else 0
+        found = (await self.objects([name])).get(name)
+        return decode_anchor(found)[0] if found is not None else 0
 
     async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
         """See `PeerCity.submit`."""
@@ -131,6 +81,27 @@ class RemoteCity:
     async def decided(self, source: bytes, tx_ids: Sequence[bytes]) -> Mapping[bytes, Decided]:
         """See `PeerCity.decided`."""
         return await self._client.deliveries(source, tx_ids)
+
+    async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
+        """See `PeerCity.receipts`."""
+        return await self._client.receipts(tx_ids, known_round=ROUND_MAX)
+
+    async def objects(self, objects: Sequence[str]) -> Mapping[str, bytes]:
+        """See `PeerCity.objects`."""
+        found = await self._client.objects(objects)
+        return {name: state.value for name, state in found.items() if state.version}
+
+    async def handovers(self, known_round: int) -> Sequence[Handover]:
+        """See `PeerCity.handovers`."""
+        try:
+            return await self._client.handovers(known_round)
+        except NotSupported:
+            return []  # A city without votes keeps its committee.
+
+    async def round(self, round: int) -> StoredRound:
+        """See `PeerCity.round`."""
+        [stored] = await self._client.rounds(round, 1)
+        return stored
 
 
 def operator_signs(operator: SigningKey, compute: Compute) -> Sign:

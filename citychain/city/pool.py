@@ -22,7 +22,7 @@ from typing import Final
 from citychain._native.transactions import Transaction
 from citychain.city.lately import SealedLately
 from citychain.errors import Overloaded
-from citychain.exchange.judge import PROVEN, PROVEN_BYTES_MIN
+from citychain.exchange.judge import PROVEN, PROVEN_BYTES_MIN, shown_most
 from citychain.record import RECORD_BYTES_MAX
 
 __all__ = ["Candidates", "Expected", "PendingPool", "PoolLimits"]
@@ -371,8 +371,10 @@ def _record_bytes(transaction: Transaction) -> int:
         case "peer":
             # The file is most of it.
             own = PEER_BYTES + transaction.size
-        case "remittance" | "delivery" | "settlement" | "anchor":
+        case "remittance":
             own = EXCHANGE_BYTES
+        case "delivery" | "settlement" | "anchor":
+            own = EXCHANGE_BYTES + shown_most(transaction)
         case _:
             own = 0
     return RECORD_BYTES + writes + own

@@ -89,10 +89,12 @@ async def decide_round(
     transactions = candidates.transactions
     judgement = await consensus.judge(context, transactions, state)
     refused, foreign = await compute(_sorted_out, transactions, judgement, settled_actions(dag))
-    refused |= await exchange.judge(context.genesis, operator, foreign, state, compute)
+    judged = await exchange.judge(context.genesis, operator, foreign, state, compute)
+    refused |= judged.refused
     decision = await dag.decide(context, transactions, candidates.held_since, refused, state)
     _check_decision(decision, transactions, refused)
     decision = await _with_effects(decision, judgement, state, compute)
+    decision = await _with_shown(decision, transactions, judged, state)
     _check_writes(decision.writes)
     return await compute(
         _draft_round,
@@ -200,6 +202,27 @@ async def _with_effects(
         version = before[object].version if object in before else 0
         writes[object] = ObjectWrite(object, version + 1, value)
     return replace(decision, writes=[writes[object] for object in sorted(writes)])
+
+
+async def _with_shown(
+    decision: Decision,
+    candidates: Sequence[Transaction],
+    judged: exchange.Judged,
+    state: StateView,
+) -> Decision:
+    """Add the other cities' committees that proofs of this round have shown; they never change."""
+    if not judged.shown:
+        return decision
+    sealed = {transaction.tx_id for transaction in decision.order}
+    values = {
+        object: value
+        for index, shown in judged.shown.items()
+        if candidates[index].tx_id in sealed
+        for object, value in shown.items()
+    }
+    before = await state.objects(list(values))
+    new = [ObjectWrite(object, 1, values[object]) for object in values if object not in before]
+    return replace(decision, writes=sorted([*decision.writes, *new]))
 
 
 def _draft_round(

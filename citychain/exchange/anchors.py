@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from citychain import checkpoint
-from citychain._native.transactions import decode_batch
 from citychain.errors import CitychainError
+from citychain.exchange.local import LocalCity
 from citychain.exchange.neighbour import Backoff, Neighbour, PeerCity, Sign, Stranger, closing
 from citychain.exchange.proof import encode_certified
+from citychain.exchange.steps import STEP_BYTES, Steps
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Refusal
 from citychain.notes import ANCHORED, ANCHORING, AnchorNote, anchor_bytes, decode_anchor
 from citychain.ports import Clock, Compute
-from citychain.types import Anchor, Handover, Peer
+from citychain.types import Anchor, Peer
 
 __all__ = ["Anchorer"]
 
@@ -54,6 +54,8 @@ class Anchorer:
         self._sign = sign
         self._compute = compute
         self._clock = clock
+        self._here = LocalCity(home)
+        self._steps: Steps | None = None
         self._backoff = Backoff()
         self._told = ""
 
@@ -104,8 +106,10 @@ class Anchorer:
             return last
         [stored] = await self._home.storage.rounds(last, 1)
         assert stored.certificate is not None
-        handovers = await self._handovers(last)
-        proof = await self._compute(encode_certified, stored.certificate, handovers)
+        if self._steps is None or self._steps.target != theirs.id:
+            self._steps = Steps(ours, theirs.id, self._sign, self._compute)
+        start, handovers = await self._steps.way(self._here, city, last, room=STEP_BYTES)
+        proof = await self._compute(encode_certified, start, stored.certificate, handovers)
         [signed] = await self._sign(theirs.id, [Anchor(ours.id, stored.checkpoint, proof)], [()])
         note = AnchorNote(theirs.id, stored.round, stored.size, signed.tx_id)
         await self._home.storage.keep({ANCHORING: anchor_bytes(note)})
@@ -114,6 +118,7 @@ class Anchorer:
             raise _Refused(f"{result.code}: {result.detail}")
         await city.wait([signed.tx_id])
         if (why := await self._found(city, note)) is not None:
+            self._steps.forget()
             raise _Refused(why)
         return last
 
@@ -142,19 +147,6 @@ class Anchorer:
         await city.submit([signed.envelope])
         await city.wait([signed.tx_id])
 
-    async def _handovers(self, round: int) -> list[Handover]:
-        """All changes of the committee up to the one in office in a round."""
-        changes = await self._home.handovers()
-        return [change for change in changes if _first_round(change) <= round]
-
 
 class _Refused(CitychainError):
     pass
-
-
-def _first_round(handover: Handover) -> int:
-    if not handover.recovery:
-        return checkpoint.decode(handover.checkpoint).round + 1
-    [transaction] = decode_batch([handover.recovery])
-    assert transaction.recovery is not None
-    return transaction.recovery.from_round

@@ -10,6 +10,9 @@ batch::
            └── decided, by whichever delivery ──▶ its certified receipt ◀─┘
                                                   └▶ a settlement with it, at home
 
+Neither brings a change of the committee: what the ledger that takes it does not know of these is
+shown to it before, by `citychain.exchange.steps`.
+
 Every step may be repeated, after a crash or a doubtful answer: what was decided already is told
 by the ledger that decided it. Where the reading stands is a note, which may be old.
 """
@@ -32,6 +35,7 @@ from citychain.between_cities import (
     outbox_object,
 )
 from citychain.errors import CitychainError, StorageError
+from citychain.exchange.local import LocalCity
 from citychain.exchange.neighbour import (
     Backoff,
     Neighbour,
@@ -42,6 +46,7 @@ from citychain.exchange.neighbour import (
     closing,
 )
 from citychain.exchange.proof import encode_receipt
+from citychain.exchange.steps import Steps
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Refusal, TransactionEvent
 from citychain.notes import COURIER, courier_bytes, decode_courier
@@ -202,6 +207,9 @@ class _Lane:
         self._clock = clock
         self._items: dict[bytes, _Item] = {}
         self._under_way: set[bytes] = set()
+        self._here = LocalCity(home)
+        self._steps_there = Steps(home.genesis, neighbour.genesis.id, sign, compute)
+        self._steps_here = Steps(neighbour.genesis, home.genesis.id, sign, compute)
         self._changed = asyncio.Event()
         self._backoff = Backoff()
         self.trouble = ""
@@ -302,6 +310,8 @@ class _Lane:
             decided |= await city.decided(ours, [item.outgoing.tx_id for item in fresh])
             for item in received:
                 item.rejected = item.outgoing.tx_id not in decided
+            if any(item.rejected for item in received):
+                self._steps_there.forget()
         receipts = await city.receipts([one.tx_id for one in decided.values()])
         answered = {
             tx_id: (one, receipts[one.tx_id])
@@ -310,14 +320,18 @@ class _Lane:
         }
         if answered:
             self.trouble = ""
-            await self._settle({tx_id: items[tx_id] for tx_id in answered}, answered)
+            await self._settle(city, {tx_id: items[tx_id] for tx_id in answered}, answered)
 
     async def _deliver(self, city: PeerCity, items: Sequence[_Item]) -> list[_Item]:
         """Submit a delivery of each, wait until they are final, and return those that are."""
         new = [item for item in items if item.delivery is None]
-        receipts = await self._home.receipts([item.outgoing.tx_id for item in new])
+        receipts = await self._here.receipts([item.outgoing.tx_id for item in new])
         new = [item for item in new if item.outgoing.tx_id in receipts]
-        proofs = await self._compute(_proofs, [receipts[item.outgoing.tx_id] for item in new])
+        rounds = {receipt.round for receipt in receipts.values()}
+        starts = await self._steps_there.starts(self._here, city, rounds)
+        proofs = await self._compute(
+            _proofs, [receipts[item.outgoing.tx_id] for item in new], starts
+        )
         deliveries = [
             Delivery(
                 city=self._home.genesis.id,
@@ -345,12 +359,15 @@ class _Lane:
 
     async def _settle(
         self,
+        city: PeerCity,
         items: Mapping[bytes, _Item],
         answered: Mapping[bytes, tuple[Decided, Receipt]],
     ) -> None:
         """Bring the answers into the ledger, and wait until they are final."""
         new = [tx_id for tx_id, item in items.items() if item.settlement is None]
-        proofs = await self._compute(_proofs, [answered[tx_id][1] for tx_id in new])
+        receipts = [answered[tx_id][1] for tx_id in new]
+        starts = await self._steps_here.starts(city, self._here, [it.round for it in receipts])
+        proofs = await self._compute(_proofs, receipts, starts)
         settlements = []
         for tx_id, proof in zip(new, proofs, strict=True):
             outgoing = items[tx_id].outgoing
@@ -388,6 +405,7 @@ class _Lane:
             return
         # Most likely somebody else's was first, of which a round will tell.
         item.settlement = None
+        self._steps_here.forget()
         logger.info(
             "%s: settlement %s was rejected: %s",
             self._slug,
@@ -422,8 +440,9 @@ class _NotPinned(CitychainError):
         )
 
 
-def _proofs(receipts: Sequence[Receipt]) -> list[bytes]:
-    return [encode_receipt(receipt) for receipt in receipts]
+def _proofs(receipts: Sequence[Receipt], starts: Mapping[int, bytes]) -> list[bytes]:
+    """Proofs that bring no handover."""
+    return [encode_receipt(receipt, starts[receipt.round]) for receipt in receipts]
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:

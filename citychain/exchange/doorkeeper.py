@@ -14,15 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from citychain import record
 from citychain._native.transactions import decode_batch
 from citychain.between_cities import inbox_object
+from citychain.committee import Term
 from citychain.errors import CitychainError, InvalidReceipt
+from citychain.exchange import terms
 from citychain.exchange.judge import mismatch
 from citychain.exchange.neighbour import Neighbour, Sign, closing
+from citychain.exchange.proof import start_of
 from citychain.exchange.verified import verify_receipt
 from citychain.handler import CityHandler, Refusal
 from citychain.ports import Clock, Compute, StoredRound
@@ -139,7 +142,9 @@ class Doorkeeper:
         names = {inbox_object(it.delivery.city, it.delivery.tx_id): it for it in wanted}
         decided = await home.storage.objects(list(names))
         open = [it for name, it in names.items() if name not in decided]
-        held = await self._compute(self._verified, home.genesis.id, open)
+        starts = {(it.delivery.city, start_of(it.delivery.proof) or b"") for it in open}
+        known = await terms.known(starts, home.storage, self._compute)
+        held = await self._compute(self._verified, home.genesis.id, open, known)
         refusals = [
             it.delivery._replace(refusal_code=it.why.code, refusal_reason=it.why.reason)
             for it, holds in zip(open, held, strict=True)
@@ -149,16 +154,22 @@ class Doorkeeper:
             signed = await self._sign(home.genesis.id, refusals, [()] * len(refusals))
             await home.submit([one.envelope for one in signed])
 
-    def _verified(self, ours: bytes, wanted: Sequence[_Wanted]) -> list[bool]:
+    def _verified(
+        self,
+        ours: bytes,
+        wanted: Sequence[_Wanted],
+        known: Mapping[tuple[bytes, bytes], Term],
+    ) -> list[bool]:
         """Whether each is what its city says: nothing is signed for a stranger's invention."""
-        return [self._holds(ours, it) for it in wanted]
+        return [self._holds(ours, it, known) for it in wanted]
 
-    def _holds(self, ours: bytes, it: _Wanted) -> bool:
-        neighbour = self._neighbours.get(it.delivery.city)
-        if neighbour is None:
+    def _holds(self, ours: bytes, it: _Wanted, known: Mapping[tuple[bytes, bytes], Term]) -> bool:
+        city, named = it.delivery.city, start_of(it.delivery.proof)
+        neighbour, start = self._neighbours.get(city), known.get((city, named or b""))
+        if neighbour is None or (named != city and start is None):
             return False
         try:
-            shown = verify_receipt(neighbour.genesis, it.tx_id, it.delivery.proof)
+            shown = verify_receipt(neighbour.genesis, it.tx_id, it.delivery.proof, start)
         except InvalidReceipt:
             return False
         return shown.rejection is None and mismatch(it.delivery, shown, ours) is None

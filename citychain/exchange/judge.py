@@ -1,25 +1,36 @@
 """What one city may take another's word for: judged in every round, by every consensus and rule.
 
-Pure: it depends on the transactions, and on which genesis files the ledger has pinned. Of each
-transaction it says the same whatever else is in the round. What two of them do to one another
-(a remittance delivered twice, balances) is settled by the DAG rule afterwards.
+Pure: it depends on the transactions, and on which genesis files the ledger has pinned and which
+committees of these it knows. Of each transaction it says the same whatever else is in the round.
+What two of them do to one another (a remittance delivered twice, balances) is settled by the DAG
+rule afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from citychain._native.transactions import Transaction
+from citychain.committee import Term
 from citychain.errors import InvalidReceipt, VerificationError
-from citychain.exchange import peers
-from citychain.exchange.proof import decode_certified, decode_receipt
+from citychain.exchange import peers, terms
+from citychain.exchange.proof import decode_certified, decode_receipt, handovers_of, start_of
 from citychain.exchange.verified import Shown, shown_by, verify_checkpoint, verify_receipt
 from citychain.genesis import Genesis
 from citychain.ports import Compute, StateView
 from citychain.types import Delivery, Rejection, Remittance, Settlement
 
-__all__ = ["PROVEN", "PROVEN_BYTES_MIN", "REJECTION_CODES", "judge", "mismatch", "unproven"]
+__all__ = [
+    "PROVEN",
+    "PROVEN_BYTES_MIN",
+    "REJECTION_CODES",
+    "Judged",
+    "judge",
+    "mismatch",
+    "shown_most",
+    "unproven",
+]
 
 PROVEN: Final = frozenset(("delivery", "settlement", "anchor"))
 """Actions that bring a proof."""
@@ -33,11 +44,26 @@ REJECTION_CODES: Final[Mapping[str, str]] = {
     "BAD_GENESIS": "the peer's file is not the genesis of another city",
     "COSTLY_PEER": "the peer's proof of history takes more hashes than others repeat",
     "UNKNOWN_CITY": "no peer has this genesis",
+    "UNKNOWN_TERM": "the proof starts from a committee that no proof has shown here",
     "BAD_PROOF": "the proof does not hold with the peer's genesis",
     "NOT_APPROVED": "the proof is of a transaction that was rejected",
     "WRONG_PROOF": "the proof is of something else",
 }
 """What each code means that is given here."""
+
+
+class Judged(NamedTuple):
+    """What is made of the candidates of a round, each by its index."""
+
+    refused: dict[int, Rejection]
+    shown: dict[int, dict[str, bytes]]
+    """Objects of the committees that a proof which holds has brought: the ledger has them from
+    now on, whatever else becomes of the transaction in this round."""
+
+
+def shown_most(transaction: Transaction) -> int:
+    """The most that the committees which a transaction's proof brings add to a round record."""
+    return terms.recorded_most(handovers_of(_proof(transaction)))
 
 
 async def judge(
@@ -46,7 +72,7 @@ async def judge(
     candidates: Mapping[int, Transaction],
     state: StateView,
     compute: Compute,
-) -> dict[int, Rejection]:
+) -> Judged:
     """Judge those candidates of a round that are of `EXCHANGE_ACTIONS`.
 
     Args:
@@ -55,15 +81,22 @@ async def judge(
         candidates: By index among all candidates.
         state: The ledger before the round.
 
-    Returns:
-        Refusals by index.
+    Raises:
+        StorageError: a committee that the ledger keeps is not what its name says.
     """
     if not candidates:
-        return {}
+        return Judged({}, {})
     cities = {index: city for index, item in candidates.items() if (city := _city(item))}
     proven = {cities[index] for index, item in candidates.items() if item.action in PROVEN}
     pinned = await peers.pinned(set(cities.values()), proven, state, compute)
-    return await compute(_judge_all, genesis, operator, candidates, cities, pinned)
+    starts = {
+        index: (city, start)
+        for index, city in cities.items()
+        if city in pinned and (start := _start(candidates[index])) not in (None, city)
+    }
+    known = await terms.known(set(starts.values()), state, compute)
+    begun = {index: known.get(start) for index, start in starts.items()}
+    return await compute(_judge_all, genesis, operator, candidates, cities, pinned, begun)
 
 
 def _city(transaction: Transaction) -> bytes | None:
@@ -77,25 +110,48 @@ def _city(transaction: Transaction) -> bytes | None:
     return named.city if named else None
 
 
+def _proof(transaction: Transaction) -> bytes:
+    proven = transaction.delivery or transaction.settlement or transaction.anchor
+    return proven.proof if proven is not None else b""
+
+
+def _start(transaction: Transaction) -> bytes | None:
+    return start_of(_proof(transaction))
+
+
 def _judge_all(
     genesis: bytes,
     operator: bytes,
     candidates: Mapping[int, Transaction],
     cities: Mapping[int, bytes],
     pinned: Mapping[bytes, Genesis | None],
-) -> dict[int, Rejection]:
-    refused: dict[int, Rejection] = {}
+    starts: Mapping[int, Term | None],
+) -> Judged:
+    judged = Judged({}, {})
     for index, transaction in candidates.items():
         is_operator = transaction.author == operator
         if transaction.peer is not None:
             rejection = _judge_peer(transaction.peer.genesis_file, genesis, is_operator)
         elif (city := cities[index]) not in pinned:
             rejection = Rejection("UNKNOWN_CITY", f"no peer has the genesis {city.hex()}")
+        elif transaction.remittance is not None:
+            rejection = None
+        elif _refuses(transaction) and not is_operator:
+            rejection = Rejection("NOT_OPERATOR", "refusing is the operator's")
+        elif index in starts and starts[index] is None:
+            unknown = _start(transaction) or b""
+            reason = f"no proof has shown the committee {unknown.hex()}"
+            rejection = Rejection("UNKNOWN_TERM", reason)
         else:
-            rejection = _judge_proven(transaction, genesis, pinned[city], is_operator)
+            peer, start = pinned[city], starts.get(index)
+            assert peer is not None
+            rejection = _judge_proven(transaction, genesis, peer, start)
+            if rejection is None and (handovers := handovers_of(_proof(transaction))):
+                shown = terms.follow(peer, start, handovers)
+                judged.shown[index] = terms.objects_of(peer.id, shown)
         if rejection is not None:
-            refused[index] = rejection
-    return refused
+            judged.refused[index] = rejection
+    return judged
 
 
 def _judge_peer(file: bytes, genesis: bytes, is_operator: bool) -> Rejection | None:
@@ -115,21 +171,17 @@ def _judge_peer(file: bytes, genesis: bytes, is_operator: bool) -> Rejection | N
 
 
 def _judge_proven(
-    transaction: Transaction, genesis: bytes, peer: Genesis | None, is_operator: bool
+    transaction: Transaction, genesis: bytes, peer: Genesis, start: Term | None
 ) -> Rejection | None:
-    """Judge what is about a pinned city."""
-    if transaction.remittance is not None:
-        return None
-    if _refuses(transaction) and not is_operator:
-        return Rejection("NOT_OPERATOR", "refusing is the operator's")
-    assert peer is not None
+    """Judge what brings a proof of a pinned city."""
     try:
         if transaction.anchor is not None:
-            verify_checkpoint(peer, transaction.anchor.checkpoint, transaction.anchor.proof)
+            anchor = transaction.anchor
+            verify_checkpoint(peer, anchor.checkpoint, anchor.proof, start)
             return None
         told = transaction.delivery or transaction.settlement
         assert told is not None
-        shown = verify_receipt(peer, transaction.tx_id, told.proof)
+        shown = verify_receipt(peer, transaction.tx_id, told.proof, start)
     except InvalidReceipt as error:
         return Rejection("BAD_PROOF", f"it fails the check {error.check}")
     if shown.rejection is not None:

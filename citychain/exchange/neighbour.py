@@ -19,16 +19,28 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVa
 from citychain.errors import CitychainError
 from citychain.genesis import Genesis
 from citychain.handler import Received, Refusal
+from citychain.ports import StoredRound
 from citychain.receipt import Receipt
-from citychain.types import Anchor, Delivery, Peer, Settlement
+from citychain.types import Anchor, Delivery, Handover, Peer, Settlement
 
 if TYPE_CHECKING:
     from citychain.between_cities import Decided
 
-__all__ = ["Backoff", "Neighbour", "PeerCity", "Sign", "Signed", "Stranger", "closing"]
+__all__ = [
+    "ROUND_MAX",
+    "Backoff",
+    "Neighbour",
+    "PeerCity",
+    "Sign",
+    "Signed",
+    "Stranger",
+    "closing",
+]
 
 T = TypeVar("T")
 
+ROUND_MAX: Final = (1 << 63) - 1
+"""A round that is known in which all handovers are."""
 PAUSE_SECONDS: Final = (0.25, 15.0)
 """First and longest pause before what failed is tried again; doubled from one to the next."""
 
@@ -70,7 +82,16 @@ class PeerCity(Protocol):
         """What it decided about remittances of another city, by their ids."""
 
     async def receipts(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, Receipt]:
-        """Receipts of those that are final, with all handovers."""
+        """Receipts of those that are final, without handovers."""
+
+    async def objects(self, objects: Sequence[str]) -> Mapping[str, bytes]:
+        """Values of those objects of its ledger that exist."""
+
+    async def handovers(self, known_round: int) -> Sequence[Handover]:
+        """Every change of its committee after a round, in order."""
+
+    async def round(self, round: int) -> StoredRound:
+        """A sealed round, with its certificate if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,22 @@
 
 Layouts, integers big-endian; ``counted(n)`` is a length in ``n`` bytes and so many bytes::
 
-    receipt proof     = version 2 = 1 | kind 1 = 1 | genesis 32 | tx_id 32
+    receipt proof     = version 2 = 1 | kind 1 = 1 | start 32 | genesis 32 | tx_id 32
                         | counted(4) envelope | public key 2592 | round 8 | seq 4
                         | 0 | node id 32 | parents 1, each 32 | 0, or 1 and pop 32
                           or 1 | counted(1) code | counted(1) reason
                         | leaf index 8 | inclusion hashes 1, each 32
                         | counted(4) checkpoint | certified
-    certificate proof = version 2 = 1 | kind 1 = 2 | certified
+    certificate proof = version 2 = 1 | kind 1 = 2 | start 32 | certified
 
     certified         = certificate | handovers 2, each
                           0 | counted(4) checkpoint | certificate | keys 2, each 2592
                           or 1 | counted(4) recovery | keys 2, each 2592
     certificate       = round 8 | checkpoint hash 32 | votes 2, each key id 32 | signature 4627
+
+``start`` is the committee that the first handover follows on, or that signed where there is none:
+the genesis id for that of the genesis, else the id of a term that the ledger knows to which the
+proof is given (`citychain.exchange.terms`).
 
 What is read is in form and no more; `citychain.receipt.ReceiptVerifier` says whether it holds.
 """
@@ -30,12 +34,21 @@ from citychain.layout import Reader
 from citychain.receipt import PARENTS_MAX, Receipt
 from citychain.types import Certificate, Handover, Rejection, Vote
 
-__all__ = ["decode_certified", "decode_receipt", "encode_certified", "encode_receipt"]
+__all__ = [
+    "decode_certified",
+    "decode_receipt",
+    "encode_certified",
+    "encode_receipt",
+    "handover_bytes",
+    "handovers_of",
+    "start_of",
+]
 
 _VERSION: Final = (1).to_bytes(2, "big")
 _RECEIPT: Final = 1
 _CERTIFIED: Final = 2
 _WHAT: Final = "proof"
+_HEAD_BYTES: Final = 2 + 1 + 32
 
 ENVELOPE_BYTES_MAX: Final = (4 << 20) + 8_192
 """A body of the format's own bound, and its signature."""
@@ -46,8 +59,11 @@ VOTES_MAX: Final = 1_024
 KEYS_MAX: Final = 1_024
 
 
-def encode_receipt(receipt: Receipt) -> bytes:
+def encode_receipt(receipt: Receipt, start: bytes | None = None) -> bytes:
     """The proof that a receipt is.
+
+    Args:
+        start: What its handovers follow on; the genesis if it is not given.
 
     Raises:
         VerificationError: it has no transaction, or something in it has no place in the layout.
@@ -76,6 +92,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
             (
                 _VERSION,
                 bytes((_RECEIPT,)),
+                _exact(receipt.genesis if start is None else start, 32),
                 _exact(receipt.genesis, 32),
                 _exact(receipt.tx_id, 32),
                 _counted(receipt.envelope, 4),
@@ -134,14 +151,22 @@ def decode_receipt(proof: bytes) -> Receipt:
     )
 
 
-def encode_certified(certificate: Certificate, handovers: Sequence[Handover] = ()) -> bytes:
+def encode_certified(
+    start: bytes, certificate: Certificate, handovers: Sequence[Handover] = ()
+) -> bytes:
     """The proof that a checkpoint, given beside it, is certified.
+
+    Args:
+        start: What the handovers follow on.
 
     Raises:
         VerificationError: something has no place in the layout.
     """
     return _checked(
-        _VERSION + bytes((_CERTIFIED,)) + _certified_bytes(certificate, handovers),
+        _VERSION
+        + bytes((_CERTIFIED,))
+        + _exact(start, 32)
+        + _certified_bytes(certificate, handovers),
         decode_certified,
     )
 
@@ -153,6 +178,27 @@ def decode_certified(proof: bytes) -> tuple[Certificate, tuple[Handover, ...]]:
         VerificationError: it is not in this layout.
     """
     return _certified(_opened(proof, _CERTIFIED))
+
+
+def start_of(proof: bytes) -> bytes | None:
+    """What a proof starts from; ``None`` if it does not even begin as one."""
+    has_one = len(proof) >= _HEAD_BYTES and proof.startswith(_VERSION)
+    return proof[3:_HEAD_BYTES] if has_one and proof[2] in (_RECEIPT, _CERTIFIED) else None
+
+
+def handovers_of(proof: bytes) -> tuple[Handover, ...]:
+    """The handovers that a proof of either kind brings; none if it is not in its layout."""
+    try:
+        if proof[2:3] == bytes((_RECEIPT,)):
+            return decode_receipt(proof).handovers
+        return decode_certified(proof)[1]
+    except VerificationError:
+        return ()
+
+
+def handover_bytes(handover: Handover) -> int:
+    """How much a handover adds to a proof."""
+    return len(_handover_bytes(handover))
 
 
 # --- writing
@@ -218,6 +264,7 @@ def _opened(proof: bytes, kind: int) -> Reader:
         raise VerificationError(f"{_WHAT}: layout version {version.hex()} is unknown")
     if (given := reader.integer(1)) != kind:
         raise VerificationError(f"{_WHAT}: of kind {given}, not {kind}")
+    reader.take(32)  # See `start_of`.
     return reader
 
 

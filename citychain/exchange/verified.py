@@ -1,8 +1,10 @@
-"""What proofs show, each verified with nothing but the genesis of the city that it is from.
+"""What proofs show, each verified with the genesis of the city that it is from and the term that
+it names as its start.
 
-Verifying does not depend on the ledger, so what was found is remembered: for the whole process,
-since the sequencer, the representatives beside it and cities that share a server ask for the
-same. Nothing that one proof teaches makes another hold.
+Neither depends on the ledger, which only says whether it knows that term: its id, of which the
+transaction's id is made too, is a hash of all that there is to it. So what was found is
+remembered: for the whole process, since the sequencer, the representatives beside it and cities
+that share a server ask for the same. Nothing else that one proof teaches makes another hold.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from threading import Lock
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from citychain._native.transactions import decode_batch
+from citychain.committee import Term
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.exchange import proof as proofs
+from citychain.exchange.terms import term_id
 from citychain.genesis import Genesis
 from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.types import Delivery, Handover, Rejection, Remittance
@@ -56,12 +60,13 @@ def shown_by(receipt: Receipt) -> Shown:
     return Shown(transaction.tx_id, receipt.rejection, said)
 
 
-def verify_receipt(genesis: Genesis, tx_id: bytes, proof: bytes) -> Shown:
+def verify_receipt(genesis: Genesis, tx_id: bytes, proof: bytes, start: Term | None) -> Shown:
     """What a receipt proof shows, which must hold.
 
     Args:
         genesis: Of the city that it is from.
         tx_id: Of the transaction that carries it.
+        start: The term that the proof names; ``None`` for the genesis'.
 
     Raises:
         InvalidReceipt: naming the first check that does not hold.
@@ -70,7 +75,7 @@ def verify_receipt(genesis: Genesis, tx_id: bytes, proof: bytes) -> Shown:
     found = _SHOWN.get(key)
     if found is None:
         try:
-            found = _verified_receipt(genesis, proof)
+            found = _verified_receipt(genesis, proof, start)
         except InvalidReceipt as error:
             found = error.check
         _SHOWN.put(key, found)
@@ -79,20 +84,23 @@ def verify_receipt(genesis: Genesis, tx_id: bytes, proof: bytes) -> Shown:
     return found
 
 
-def _verified_receipt(genesis: Genesis, proof: bytes) -> Shown:
+def _verified_receipt(genesis: Genesis, proof: bytes, start: Term | None) -> Shown:
     try:
         receipt = proofs.decode_receipt(proof)
     except VerificationError as error:
         raise InvalidReceipt("form", str(error)) from None
-    _verify(genesis, receipt.handovers, lambda verifier: verifier.verify(receipt))
+    _verify(genesis, start, receipt.handovers, lambda verifier: verifier.verify(receipt))
     return shown_by(receipt)
 
 
-def verify_checkpoint(genesis: Genesis, checkpoint: bytes, proof: bytes) -> None:
+def verify_checkpoint(
+    genesis: Genesis, checkpoint: bytes, proof: bytes, start: Term | None
+) -> None:
     """Check that a certificate proof certifies a checkpoint.
 
     Args:
         genesis: Of the city that it is from.
+        start: The term that the proof names; ``None`` for the genesis'.
 
     Raises:
         InvalidReceipt: naming the first check that does not hold.
@@ -105,26 +113,30 @@ def verify_checkpoint(genesis: Genesis, checkpoint: bytes, proof: bytes) -> None
     def verify(verifier: ReceiptVerifier) -> None:
         verifier.verify_checkpoint(checkpoint, certificate, handovers)
 
-    _verify(genesis, handovers, verify)
+    _verify(genesis, start, handovers, verify)
 
 
 class _SharedVerifier:
-    """A verifier of what all brings the same handovers, for one thread at a time.
+    """A verifier of what all starts from one term and brings the same handovers, for one thread
+    at a time.
 
     A proof that leaves one out, or brings another, never comes to a verifier that knows it: so
-    what holds here holds with the genesis alone.
+    what holds here holds with genesis and start alone.
     """
 
-    def __init__(self, genesis: Genesis) -> None:
-        self.verifier = ReceiptVerifier(genesis)
+    def __init__(self, genesis: Genesis, start: Term | None) -> None:
+        self.verifier = ReceiptVerifier(genesis, start)
         self.lock = Lock()
 
 
 def _verify(
-    genesis: Genesis, handovers: tuple[Handover, ...], verify: Callable[[ReceiptVerifier], None]
+    genesis: Genesis,
+    start: Term | None,
+    handovers: tuple[Handover, ...],
+    verify: Callable[[ReceiptVerifier], None],
 ) -> None:
-    key = (genesis.id, handovers)
-    shared = _VERIFIERS.get(key) or _SharedVerifier(genesis)
+    key = (genesis.id, b"" if start is None else term_id(genesis, start), handovers)
+    shared = _VERIFIERS.get(key) or _SharedVerifier(genesis, start)
     with shared.lock:
         verify(shared.verifier)
     # Only now: what does not hold drives nothing out.
@@ -156,8 +168,8 @@ class _Remembered(Generic[K, V]):
 
 
 _SHOWN: Final[_Remembered[tuple[bytes, bytes], Shown | str]] = _Remembered(SHOWN_MAX)
-_VERIFIERS: Final[_Remembered[tuple[bytes, tuple[Handover, ...]], _SharedVerifier]] = _Remembered(
-    VERIFIERS_MAX
+_VERIFIERS: Final[_Remembered[tuple[bytes, bytes, tuple[Handover, ...]], _SharedVerifier]] = (
+    _Remembered(VERIFIERS_MAX)
 )
 
 

@@ -41,6 +41,7 @@ async def disbelieved(compute: Compute) -> list[Rejection]:
     verdicts += await beppu.close(
         await beppu.delivery(aomori, sent, key=ANNA, refusal_code="NO"),
         await beppu.delivery(aomori, sent, proof=b"x"),
+        await beppu.delivery(aomori, sent, city=chiba.id),
         await beppu.delivery(aomori, late),
         await beppu.delivery(aomori, sent, amount=11),
         await beppu.delivery(aomori, sent, proof=await aomori.proof(other.tx_id)),

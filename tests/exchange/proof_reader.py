@@ -72,9 +72,10 @@ HANDOVERS = times(
         row(recovery=counted(4), keys=KEYS),
     ),
 )
-CERTIFIED = row(head=fixed(3), certificate=CERTIFICATE, handovers=HANDOVERS)
+CERTIFIED = row(head=fixed(3), start=fixed(32), certificate=CERTIFICATE, handovers=HANDOVERS)
 RECEIPT = row(
     head=fixed(3),
+    start=fixed(32),
     genesis=fixed(32),
     tx_id=fixed(32),
     envelope=counted(4),

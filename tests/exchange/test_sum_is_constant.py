@@ -4,13 +4,14 @@ nothing is lost, nothing happens twice."""
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from random import Random
 from typing import Any, TypeVar
 
 import pytest
 from exchange.book import DELIVERED, PENDING, RETURNED, Book, Outgoing, escrow
+from exchange.offices import Members
 from exchange.towns import AUTHORS, OPERATOR, Town, id_of
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,7 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from citychain._native.transactions import Transaction
 from citychain.client.actions import Data, Transfer
+from citychain.crypto.signatures import SigningKey
 from citychain.exchange import verified
+from citychain.exchange.proof import handovers_of, start_of
+from citychain.exchange.terms import term_object
 from citychain.types import Remittance
 
 T = TypeVar("T")
@@ -27,6 +31,9 @@ NAMES = ("aomori", "beppu", "chiba")
 PEOPLE = AUTHORS[:3]
 LARGE = (1 << 63) - 1
 """All of an asset that one city can begin with: three of them are more than a balance holds."""
+MEMBERS = [SigningKey(bytes([100 + number]) * 32) for number in range(5)]
+FIRST_MEMBERS: list[Members] = [MEMBERS[:2], MEMBERS[:1], []]
+"""The third city keeps its operator."""
 BALANCES = {
     "gold": {id_of(key).hex(): 100 for key in PEOPLE},
     "rare": {id_of(PEOPLE[0]).hex(): LARGE},
@@ -38,14 +45,18 @@ FALSE = {
     "NOT_OPERATOR",
     "SETTLED",
     "UNKNOWN_CITY",
+    "UNKNOWN_TERM",
     "WRONG_PROOF",
 }
 """Codes of what is not honest."""
 
 CHOICES = st.randoms()
 SUMS = (("gold", 1), ("gold", 7), ("gold", 40), ("gold", 90), ("rare", 1 << 62), ("rare", LARGE))
-BENT_DELIVERY = ("", "", "", "", "", "amount", "to", "asset", "tx_id", "city", "proof", "elsewhere")
-BENT_SETTLEMENT = ("", "", "", "", "returned", "payer", "amount", "city", "tx_id", "proof")
+BENT_DELIVERY = (
+    *("", "", "", "", "", "start"),
+    *("amount", "to", "asset", "tx_id", "city", "proof", "elsewhere"),
+)
+BENT_SETTLEMENT = ("", "", "", "", "start", "returned", "payer", "amount", "city", "tx_id", "proof")
 
 
 def bent(choose: Random, proof: bytes, what: str) -> bytes:
@@ -75,7 +86,10 @@ class Cities(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.towns = [Town(name, at_once, balances=BALANCES) for name in NAMES]
+        self.towns = [
+            Town(name, at_once, balances=BALANCES, members=members)
+            for name, members in zip(NAMES, FIRST_MEMBERS, strict=True)
+        ]
         self.by_id = {town.id: town for town in self.towns}
         self.books = {town.id: Book.begun(town.genesis) for town in self.towns}
         self.objects: dict[bytes, dict[str, bytes]] = {
@@ -94,6 +108,9 @@ class Cities(RuleBasedStateMachine):
         """In which each is sealed."""
         self.seen: Counter[tuple[str, str]] = Counter()
         """What became of transactions, by what they were."""
+        self.shown: defaultdict[tuple[bytes, bytes], set[str]] = defaultdict(set)
+        """Ids of committees that one city has been shown of another."""
+        self.looked_at: dict[tuple[bytes, bytes], set[str]] = {}
         self.cut: set[tuple[bytes, bytes]] = set()
         self.failed = False
         self.at_first = self.sum()
@@ -173,9 +190,14 @@ class Cities(RuleBasedStateMachine):
             fields["asset"] = "gold" if said.asset == "rare" else "rare"
         elif bend in ("to", "tx_id", "city", "proof"):
             fields[bend] = bent(choose, self.run(source.proof(remittance.tx_id)), bend)
+        elif bend == "start":
+            fields["proof"] = self.unheard_of(choose, source, remittance)
+        elif choose.randrange(4):
+            fields["proof"] = self.run(source.proof(remittance.tx_id, target, choose.choice))
         by = choose.choice(PEOPLE) if choose.randrange(4) == 3 else OPERATOR
         delivery = self.run(target.delivery(source, remittance, by, **fields))
-        if bend or self.sealed[remittance.tx_id][2] or (by is not OPERATOR and len(fields) == 1):
+        refuses_as_nobody = by is not OPERATOR and "refusal_code" in fields
+        if bend or self.sealed[remittance.tx_id][2] or refuses_as_nobody:
             self.false.add(delivery.tx_id)
         self.send(target, delivery, choose, source)
 
@@ -195,13 +217,22 @@ class Cities(RuleBasedStateMachine):
             fields["returned"] = not told.refusal_code
         elif bend == "amount":
             fields["amount"] = told.amount + 1
+        elif bend == "start":
+            fields["proof"] = self.unheard_of(choose, target, delivery)
         elif bend:
             fields[bend] = bent(choose, self.run(target.proof(delivery.tx_id)), bend)
+        elif choose.randrange(4):
+            fields["proof"] = self.run(target.proof(delivery.tx_id, source, choose.choice))
         by = choose.choice(PEOPLE)
         settlement = self.run(source.settlement(target, remittance, delivery, by, **fields))
         if bend or self.sealed[delivery.tx_id][2]:
             self.false.add(settlement.tx_id)
         self.send(source, settlement, choose, target)
+
+    def unheard_of(self, choose: Random, town: Town, item: Transaction) -> bytes:
+        """A proof from a committee that never was."""
+        proof = self.run(town.proof(item.tx_id))
+        return proof[:3] + choose.randbytes(32) + proof[35:]
 
     def send(
         self, town: Town, transaction: Transaction, choose: Random, source: Town | None = None
@@ -258,6 +289,21 @@ class Cities(RuleBasedStateMachine):
         self.close(town, taken, certify=choose.randrange(3) > 0)
 
     @rule(choose=CHOICES)
+    def elect(self, choose: Random) -> None:
+        """A city's next round elects a committee."""
+        town = choose.choice(self.towns[:2])
+        town.elect(choose.sample(MEMBERS, choose.randint(1, 3)))
+        self.close(town, [])
+
+    @rule(choose=CHOICES)
+    def recover(self, choose: Random) -> None:
+        """A committee is lost, maybe before it certified all that it sealed."""
+        town = choose.choice(self.towns[:2])
+        if choose.randrange(2):
+            self.close(town, [], certify=False)
+        self.run(town.recover(choose.sample(MEMBERS, choose.randint(1, 3))))
+
+    @rule(choose=CHOICES)
     def crash(self, choose: Random) -> None:
         """A round is decided, and the server dies before it is committed; another begins anew."""
         town = choose.choice(self.towns)
@@ -296,9 +342,24 @@ class Cities(RuleBasedStateMachine):
                 assert code in FALSE, (item.action, verdict)
             else:
                 assert code == book.enter(item, self.escrows), (item.action, verdict)
+            if not code:
+                self.shows(town, item)
         for write in town.rounds.played[-1].sealed.writes:
             self.objects[town.id][write.object] = write.value
         self.failed = False
+
+    def shows(self, town: Town, item: Transaction) -> None:
+        """Note what an approved proof brought."""
+        told = item.delivery or item.settlement
+        if told is None:
+            return
+        other, start = self.by_id[told.city], start_of(told.proof)
+        ids = other.terms(self.run(other.proofs.handovers(0)))
+        assert start in ids
+        count = len(handovers_of(told.proof))
+        assert ids.index(start) + count < len(ids)
+        first = ids.index(start) + 1
+        self.shown[town.id, other.id] |= {id.hex() for id in ids[first : first + count]}
 
     # --- what must hold
 
@@ -361,6 +422,22 @@ class Cities(RuleBasedStateMachine):
                 for _, city, tx_id in [name.split("/")]
             }
             assert inbox == book.received
+
+    @invariant()
+    def ledgers_know_true_committees_and_those_that_were_shown(self) -> None:
+        for town in self.towns:
+            keys = self.objects[town.id].keys()
+            for (receiver, city), ids in self.shown.items():
+                if receiver == town.id:
+                    assert all(term_object(city, bytes.fromhex(id)) in keys for id in ids)
+            for other in self.towns:
+                begin = f"$peer-term/{other.id.hex()}/"
+                found = {name.split("/")[2] for name in keys if name.startswith(begin)}
+                if found == self.looked_at.get((town.id, other.id), set()):
+                    continue
+                self.looked_at[town.id, other.id] = found
+                true = self.run(other.proofs.handovers(0)) if found else ()
+                assert found <= {id.hex() for id in other.terms(true)}
 
     @invariant()
     def an_escrow_holds_what_is_not_settled(self) -> None:
@@ -426,6 +503,7 @@ def test_over_a_long_history(seed: int) -> None:
         *[cities.answer] * 6,
         *(cities.transfer, cities.arrive, cities.round, cities.round, cities.catch_up),
         *(cities.lose, cities.part, cities.crash, cities.years_pass),
+        *(cities.elect, cities.recover),
     ]
     for _ in range(800):
         step = choose.choice(steps)
@@ -439,11 +517,15 @@ def test_over_a_long_history(seed: int) -> None:
         cities.the_sum_of_each_asset_is_constant()
         cities.ledgers_say_what_the_books_say()
         cities.an_escrow_holds_what_is_not_settled()
+        cities.ledgers_know_true_committees_and_those_that_were_shown()
     cities.teardown()
+    for town in cities.towns[:2]:
+        shown = [ids for (_, other), ids in cities.shown.items() if other == town.id]
+        assert min(map(len, shown)) > 3
     assert set(cities.seen) >= {
         *(("remittance", code) for code in ("", "OVERDRAFT")),
         *(("delivery", code) for code in ("", "BAD_PROOF", "WRONG_PROOF", "DELIVERED")),
-        *(("delivery", code) for code in ("NOT_APPROVED", "UNKNOWN_CITY")),
+        *(("delivery", code) for code in ("NOT_APPROVED", "UNKNOWN_CITY", "UNKNOWN_TERM")),
         *(("refusal", code) for code in ("", "DELIVERED", "NOT_OPERATOR")),
         *(("settlement", code) for code in ("", "SETTLED", "BAD_PROOF", "NOT_APPROVED")),
         *(("return", code) for code in ("", "SETTLED", "NOT_APPROVED", "WRONG_PROOF")),
