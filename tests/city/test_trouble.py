@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from history import History, Members
 
 from citychain._native.settle import settle
 from citychain._native.transactions import decode_batch
@@ -18,10 +20,12 @@ from citychain.city.retry import pause_seconds
 from citychain.client.transactions import sign_transaction
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import CityUnavailable, LeaseLost, NotFound
+from citychain.exchange import terms
+from citychain.exchange.proof import encode_certified
 from citychain.handler import CityHandler
 from citychain.record import RECORD_BYTES_MAX, body_bytes
 from citychain.testing.faults import FailingStorage, StallingConsensus, StallingStorage
-from citychain.types import Peer, Rejection, State
+from citychain.types import Certificate, Peer, Rejection, State
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
 KEY = SigningKey(bytes(32))
@@ -226,6 +230,28 @@ def test_what_is_between_cities_fits_too(action: str, monkeypatch: pytest.Monkey
     assert len(candidates.transactions) * worst <= RECORD_BYTES_MAX
 
 
+@pytest.mark.parametrize("seats", [1, 21, 420])
+def test_committees_that_proofs_show_fit(seats: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("citychain.city.pool.PROOFS_A_ROUND", 20_000)
+    monkeypatch.setattr("citychain.city.pool.PROOF_BYTES_A_ROUND", 1 << 40)
+    history = History(dict.fromkeys(range(1, 4), 1))
+    members: Members = dict.fromkeys(range(10, 10 + seats), 1)
+    handovers = [history.recovery(1, {number: 1}) for number in range(4, 8)]
+    handovers.append(history.recovery(1, members))
+    proof = encode_certified(bytes(32), Certificate(1, bytes(32), ()), handovers)
+    pool = PendingPool(PoolLimits(20_000, 1 << 40, 20_000))
+    most = [Between(number, "anchor", proof) for number in range(2_000)]
+    pool.pick_up(most, pool.expect(), others=False)  # type: ignore[arg-type]
+    candidates = pool.candidates(20_000)
+    shown = terms.objects_of(
+        history.genesis.id, terms.follow(history.genesis, None, handovers)
+    ).items()
+    # Each of another city.
+    worst = 33 + sum(11 + len(name) + len(value) for name, value in shown)
+    assert 0 < len(candidates.transactions) < 2_000
+    assert len(candidates.transactions) * worst <= RECORD_BYTES_MAX
+
+
 @pytest.mark.parametrize("length", [300, 16_384, 16_385, 262_144])
 def test_peers_fit_with_their_files(length: int) -> None:
     file = b'{"network": "%s", "city": "%s"' % (b"n" * 63, b"c" * 63)
@@ -287,9 +313,11 @@ class Between(Heavy):
 
     writes = ()
 
-    def __init__(self, number: int, action: str) -> None:
+    def __init__(self, number: int, action: str, proof: bytes = b"") -> None:
         super().__init__(number)
         self.action = action
+        self.delivery = self.settlement = self.anchor = None
+        setattr(self, action, SimpleNamespace(proof=proof))
 
 
 class Pinning(Heavy):
