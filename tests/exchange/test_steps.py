@@ -279,3 +279,28 @@ async def test_after_a_rejection_nothing_is_believed(compute: Executor) -> None:
     assert steps._known == {source.town.id}
     await delivered(steps, source, target, await sent(source.town, target.town))
     assert len(target.anchors) == 1
+
+
+async def test_a_committee_that_signed_before_it_was_replaced_is_left_behind(
+    compute: Executor,
+) -> None:
+    """It is known, its successor is of the same round, and who led the target here learns of it."""
+    source, target = await two(compute)
+    town, steps = source.town, steps_of(source, target)
+    town.elect(another(1, 3))
+    await town.close()
+    stuck = town.remittance(ANNA, target.town, BEN, 1)
+    await town.close(stuck, certify=False)
+    [stored] = town.uncertified
+    handovers = await town.proofs.handovers(0)
+    proof = encode_certified(town.id, await town.step.approve(stored), handovers)
+    signed = target.town.sign(ANNA, Anchor(town.id, stored.checkpoint, proof))
+    assert await target.town.codes(signed) == [""]
+    assert (await steps.starts(source, target, [stored.round]))[stored.round] == (
+        town.terms(handovers)[1]
+    )
+    await town.recover(another(3, 3))
+    await town.certify()
+    await delivered(steps, source, target, await sent(town, target.town))
+    await delivered(steps, source, target, stuck)
+    assert target.codes == ["ANCHORED"]
