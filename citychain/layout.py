@@ -53,6 +53,11 @@ class Reader:
             raise VerificationError(f"{self._what}: {count} seats; 1 to {SEATS_MAX} are allowed")
         return tuple(Seat(self.take(32), self.integer(8)) for _ in range(count))
 
+    @property
+    def left(self) -> int:
+        """Bytes that were not taken yet."""
+        return len(self._data) - self._at
+
     def end(self) -> None:
         """Refuse bytes that follow."""
         if self._at != len(self._data):

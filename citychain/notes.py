@@ -16,13 +16,14 @@ order of round::
     accusation/<key id hex> envelope of the transaction that is to bring the conflict into the
                             ledger
     accused/<key id hex>    id of that transaction, which is approved
-    relayed-votes/<slot, 1 hexadecimal digit>/<key id hex>
-                            round 8, checkpoint hash 32, signature 4,627 of the key's latest votes
-                            that came to a server which does not lead the city; the slot is one of
-                            that server's name, and servers can share it
-    relayed-objection/<slot>/<key id hex>
-                            its latest objection there: round 8 | checkpoint hash 32 | check: length
-                            1, UTF-8 | detail: length 2, UTF-8 | signature 4,627
+    relayed-votes/<slot, 1 hexadecimal digit>/<group, 2 hexadecimal digits>
+                            round 8, checkpoint hash 32, key id 32, signature 4,627 of the latest
+                            votes that came to a server which does not lead the city; the slot is
+                            one of that server's name, and servers can share it; the group is that
+                            of the keys, the first byte of their ids modulo 64
+    relayed-objections/<slot>/<group>
+                            latest objections there: round 8 | checkpoint hash 32 | check: length 1,
+                            UTF-8 | detail: length 2, UTF-8 | key id 32 | signature 4,627
     courier                 round 8 | ids of remittances, 32 each: all others up to that round are
                             settled
     anchored                parent's genesis id 32 | round 8 | log size 8 | id of the approved
@@ -55,7 +56,7 @@ __all__ = [
     "LATE_VOTES",
     "LATE_VOTES_MAX",
     "RECOVERY",
-    "RELAYED_OBJECTION",
+    "RELAYED_OBJECTIONS",
     "RELAYED_VOTES",
     "RELAYED_VOTES_MAX",
     "AnchorNote",
@@ -68,15 +69,17 @@ __all__ = [
     "decode_courier",
     "decode_late_votes",
     "decode_recovery",
-    "decode_relayed_objection",
+    "decode_relayed_objections",
     "decode_relayed_votes",
+    "digest",
     "late_votes_bytes",
     "late_votes_name",
+    "not_known",
     "recovery_bytes",
     "recovery_name",
     "relay_slot",
     "relayed_name",
-    "relayed_objection_bytes",
+    "relayed_objections_bytes",
     "relayed_votes_bytes",
     "round_name",
     "round_of",
@@ -93,14 +96,16 @@ COURIER: Final = "courier"
 ANCHORED: Final = "anchored"
 ANCHORING: Final = "anchoring"
 RELAYED_VOTES: Final = "relayed-votes/"
-RELAYED_OBJECTION: Final = "relayed-objection/"
+RELAYED_OBJECTIONS: Final = "relayed-objections/"
 
 LATE_ROUNDS: Final = 32
 """So many of the latest certified rounds have a place for late votes."""
 LATE_VOTES_MAX: Final = 225
 """In one note: a note has at most 1 MiB."""
-RELAYED_VOTES_MAX: Final = 16
-"""In one note: more than the rounds that wait for their certificates."""
+RELAYED_VOTES_MAX: Final = 64
+"""In one note: of a few keys, for the rounds that wait for their certificates."""
+RELAY_GROUPS: Final = 64
+"""Keys are many in the course of time, and their notes are never deleted."""
 
 
 class RecoveryNote(NamedTuple):
@@ -122,6 +127,18 @@ class AnchorNote(NamedTuple):
     """Of the log after the round."""
     tx_id: bytes
     """The parent's transaction with it."""
+
+
+def digest(note: bytes) -> bytes:
+    """By which who has read a note says that it is known."""
+    return hashlib.sha256(note).digest()
+
+
+def not_known(notes: Mapping[str, bytes], known: Mapping[str, bytes] | None) -> dict[str, bytes]:
+    """Notes without those that are `CityStorage.notes`'s ``known``."""
+    if not known:
+        return dict(notes)
+    return {name: note for name, note in notes.items() if known.get(name) != digest(note)}
 
 
 def round_name(kind: str, round: int) -> str:
@@ -226,67 +243,72 @@ def relay_slot(server: str) -> str:
 
 def relayed_name(kind: str, slot: str, key_id: bytes) -> str:
     """Name of the note of what a key sent by way of a server."""
-    return f"{kind}{slot}/{key_id.hex()}"
+    return f"{kind}{slot}/{key_id[0] % RELAY_GROUPS:02x}"
 
 
 def relayed_votes_bytes(votes: Sequence[CastVote]) -> bytes:
-    """Votes of one key, the latest `RELAYED_VOTES_MAX` of them."""
+    """Votes of keys of one group, the latest `RELAYED_VOTES_MAX` of them."""
     return b"".join(
-        vote.round.to_bytes(8, "big") + vote.checkpoint_hash + vote.vote.signature
+        vote.round.to_bytes(8, "big")
+        + vote.checkpoint_hash
+        + vote.vote.key_id
+        + vote.vote.signature
         for vote in votes[-RELAYED_VOTES_MAX:]
     )
 
 
-def decode_relayed_votes(name: str, note: bytes) -> list[CastVote]:
-    """What `relayed_votes_bytes` made for the note of this name.
+def decode_relayed_votes(note: bytes) -> list[CastVote]:
+    """What `relayed_votes_bytes` made.
 
     Raises:
         VerificationError: it is not in this layout.
     """
-    signer, reader = _signer(name), Reader(note, "relayed votes")
+    reader = Reader(note, "relayed votes")
     votes = [
-        CastVote(reader.integer(8), reader.take(32), Vote(signer, reader.take(SIGNATURE_BYTES)))
-        for _ in range(len(note) // (8 + 32 + SIGNATURE_BYTES))
+        CastVote(
+            reader.integer(8), reader.take(32), Vote(reader.take(32), reader.take(SIGNATURE_BYTES))
+        )
+        for _ in range(len(note) // (8 + 32 + 32 + SIGNATURE_BYTES))
     ]
     reader.end()
     return votes
 
 
-def relayed_objection_bytes(objection: Objection) -> bytes:
+def relayed_objections_bytes(objections: Sequence[Objection]) -> bytes:
     """See the layout above."""
-    check, detail = objection.check.encode(), objection.detail.encode()
-    return b"".join(
-        (
+    parts = []
+    for objection in objections:
+        check, detail = objection.check.encode(), objection.detail.encode()
+        parts += [
             objection.round.to_bytes(8, "big"),
             objection.checkpoint_hash,
             len(check).to_bytes(1, "big") + check,
             len(detail).to_bytes(2, "big") + detail,
+            objection.key_id,
             objection.signature,
-        )
-    )
+        ]
+    return b"".join(parts)
 
 
-def decode_relayed_objection(name: str, note: bytes) -> Objection:
-    """What `relayed_objection_bytes` made for the note of this name.
+def decode_relayed_objections(note: bytes) -> list[Objection]:
+    """What `relayed_objections_bytes` made.
 
     Raises:
         VerificationError: it is not in this layout.
     """
-    reader = Reader(note, "relayed objection")
-    objection = Objection(
-        reader.integer(8),
-        reader.take(32),
-        reader.text(1),
-        reader.text(2),
-        _signer(name),
-        reader.take(SIGNATURE_BYTES),
-    )
-    reader.end()
-    return objection
-
-
-def _signer(name: str) -> bytes:
-    return bytes.fromhex(name.rpartition("/")[2])
+    reader, objections = Reader(note, "relayed objections"), []
+    while reader.left:
+        objections.append(
+            Objection(
+                reader.integer(8),
+                reader.take(32),
+                reader.text(1),
+                reader.text(2),
+                reader.take(32),
+                reader.take(SIGNATURE_BYTES),
+            )
+        )
+    return objections
 
 
 def courier_bytes(round: int, tx_ids: Sequence[bytes]) -> bytes:

@@ -235,8 +235,7 @@ class CityStorage(StateView, Protocol):
         oldest.
 
         The truth about what other servers received: it is compared from the oldest on, since what
-        became visible late has a place before what is known already. Cheap: ids alone, and no
-        more than ``limit`` of them are read.
+        became visible late has a place before what is known already. Cheap: so many ids alone.
         Since api_version 2.
         """
 
@@ -313,8 +312,11 @@ class CityStorage(StateView, Protocol):
             StorageError: nothing of the call may be assumed stored.
         """
 
-    async def notes(self, prefix: str) -> Mapping[str, bytes]:
-        """Notes whose names begin with ``prefix``, in order of name."""
+    async def notes(
+        self, prefix: str, known: Mapping[str, bytes] | None = None
+    ) -> Mapping[str, bytes]:
+        """Notes whose names begin with ``prefix``, in order of name; without those whose SHA-256
+        is ``known``, by name, which are best not even read."""
 
     # Reads for receipts, verifiers and people
 

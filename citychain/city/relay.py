@@ -11,10 +11,8 @@ Recoveries go to the leader alone: whoever sends one waits for what becomes of i
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, NoReturn
 
@@ -25,7 +23,7 @@ from citychain.errors import NotLeading
 from citychain.ports import CityStorage, Clock, CommitteeStatus, SupportsVotes
 from citychain.types import CastVote, Objection, VoteOutcome
 
-__all__ = ["RelayReader", "SharedVoting"]
+__all__ = ["RelayReader", "Relayed", "SharedVoting"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +37,8 @@ VERIFIED: Final = (
 RETRY_AFTER: Final = timedelta(seconds=1)
 REFRESH_SECONDS: Final = 1.0
 """Between two looks whether a recovery put a key in office."""
-KEYS_MAX: Final = 512
-"""Whose latest votes are remembered."""
+CERTIFIED_MAX: Final = 4
+"""Votes of rounds that have their certificates, which are relayed once more with later ones."""
 LOOK_SECONDS: Final = (0.1, 1.0)
 """Between two looks of the leader: while votes come, and while none do."""
 SHARE: Final = 10
@@ -77,9 +75,10 @@ class SharedVoting:
         self._clock = clock
         self._slot = notes.relay_slot(server)
         self._leads = leads
-        self._latest: OrderedDict[bytes, list[CastVote]] = OrderedDict()
-        """Votes to relay, by key id."""
-        self._resumed = clock.monotonic() - REFRESH_SECONDS
+        self._latest: dict[str, list[CastVote]] = {}
+        """Votes to relay, by the name of their note."""
+        self._resumed = self._heard = clock.monotonic() - REFRESH_SECONDS
+        self._relayed = Relayed(step, storage)
 
     async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
         """See `SupportsVotes.cast`. What is relayed is durable when this returns."""
@@ -94,26 +93,25 @@ class SharedVoting:
     async def _relay(self, votes: Sequence[CastVote], outcomes: Sequence[VoteOutcome]) -> None:
         certified, written = self._standing.certified_round, dict[str, bytes]()
         for vote, outcome in zip(votes, outcomes, strict=True):
-            signer = vote.vote.key_id
+            name = notes.relayed_name(notes.RELAYED_VOTES, self._slot, vote.vote.key_id)
             if outcome in VERIFIED:
-                self._remember(signer, vote)
+                self._remember(name, vote)
             elif outcome is not VoteOutcome.REPEATED or vote.round <= certified:
                 continue
             # Also of a repeated one, since another server may have written in its place.
-            if latest := self._latest.get(signer):
-                name = notes.relayed_name(notes.RELAYED_VOTES, self._slot, signer)
+            if latest := self._latest.get(name):
                 written[name] = notes.relayed_votes_bytes(latest)
         if written:
             await self._storage.keep(written)
 
-    def _remember(self, signer: bytes, vote: CastVote) -> None:
-        latest = self._latest.setdefault(signer, [])
-        self._latest.move_to_end(signer)
+    def _remember(self, name: str, vote: CastVote) -> None:
+        latest = self._latest.setdefault(name, [])
         if vote not in latest:
             latest.append(vote)
-            del latest[: -notes.RELAYED_VOTES_MAX]
-        if len(self._latest) > KEYS_MAX:
-            self._latest.popitem(last=False)
+        certified = self._standing.certified_round
+        done = [vote for vote in latest if vote.round <= certified][-CERTIFIED_MAX:]
+        waiting = [vote for vote in latest if vote.round > certified]
+        self._latest[name] = (done + waiting)[-notes.RELAYED_VOTES_MAX :]
 
     def _may_have_a_seat_now(self) -> bool:
         return self._clock.monotonic() - self._resumed >= REFRESH_SECONDS
@@ -122,6 +120,8 @@ class SharedVoting:
         """Learn of recoveries that the leader put in force."""
         self._resumed = self._clock.monotonic()
         if self._resume is not None and not self._leads():
+            # It may have forgotten what it took.
+            self._relayed = Relayed(self._step, self._storage)
             await self._resume()
 
     async def object(self, objections: Sequence[Objection]) -> None:
@@ -129,13 +129,19 @@ class SharedVoting:
         await self._step.object(objections)
         if self._leads():
             return
-        heard = {member.objection for member in (await self._step.committee()).members}
+        heard = [
+            member.objection
+            for member in (await self._step.committee()).members
+            if member.objection is not None
+        ]
+        by_name: dict[str, list[Objection]] = {}
+        for one in heard:
+            name = notes.relayed_name(notes.RELAYED_OBJECTIONS, self._slot, one.key_id)
+            by_name.setdefault(name, []).append(one)
         written = {
-            notes.relayed_name(
-                notes.RELAYED_OBJECTION, self._slot, one.key_id
-            ): notes.relayed_objection_bytes(one)
-            for one in objections
-            if one in heard
+            name: notes.relayed_objections_bytes(some)
+            for name, some in by_name.items()
+            if any(one in objections for one in some)
         }
         if written:
             await self._storage.keep(written)
@@ -158,9 +164,41 @@ class SharedVoting:
         return await self._step.recovers(tx_id)
 
     async def committee(self) -> CommitteeStatus:
-        """See `SupportsVotes.committee`. Where this server does not lead, stake that other
-        servers heard of is missing from it."""
+        """See `SupportsVotes.committee`. Where this server does not lead, what others relayed is
+        in it, and stake that the leader alone heard of is missing."""
+        if not self._leads() and self._clock.monotonic() - self._heard >= REFRESH_SECONDS:
+            self._heard = self._clock.monotonic()
+            try:
+                await self._relayed.look()
+            except Exception as error:
+                logger.warning("%s: relayed votes were not taken: %r", self._slug, error)
         return await self._step.committee()
+
+
+class Relayed:
+    """Takes what other servers relayed into a consensus step, each once.
+
+    Args:
+        step: The consensus step's own.
+    """
+
+    def __init__(self, step: SupportsVotes, storage: CityStorage) -> None:
+        self._step = step
+        self._storage = storage
+        self._taken: dict[str, bytes] = {}
+        """Hashes of notes by name."""
+
+    async def look(self) -> bool:
+        """Take what is new; whether there was any."""
+        votes = await self._storage.notes(notes.RELAYED_VOTES, self._taken)
+        for name, note in votes.items():
+            await self._step.cast(notes.decode_relayed_votes(note))
+            self._taken[name] = notes.digest(note)
+        objections = await self._storage.notes(notes.RELAYED_OBJECTIONS, self._taken)
+        for name, note in objections.items():
+            await self._step.object(notes.decode_relayed_objections(note))
+            self._taken[name] = notes.digest(note)
+        return bool(votes or objections)
 
 
 class RelayReader:
@@ -181,13 +219,10 @@ class RelayReader:
         clock: Clock,
     ) -> None:
         self._slug = slug
-        self._step = step
-        self._storage = storage
+        self._relayed = Relayed(step, storage)
         self._standing = standing
         self._watchers = watchers
         self._clock = clock
-        self._taken: dict[str, bytes] = {}
-        """Hashes of notes by name."""
 
     async def run(self) -> NoReturn:
         """Look while rounds wait for their certificates, until cancelled."""
@@ -199,29 +234,9 @@ class RelayReader:
                 await asyncio.shield(progress)
                 came = self._clock.monotonic()
             try:
-                if await self.look():
+                if await self._relayed.look():
                     came = self._clock.monotonic()
             except Exception as error:
                 logger.warning("%s: relayed votes were not taken: %r", self._slug, error)
             quiet = (self._clock.monotonic() - came) / SHARE
             await self._clock.sleep(min(max(least, quiet), most))
-
-    async def look(self) -> bool:
-        """Take what is new; whether there was any."""
-        votes = await self._new(notes.RELAYED_VOTES)
-        for name, note in votes.items():
-            await self._step.cast(notes.decode_relayed_votes(name, note))
-            self._taken[name] = _digest(note)
-        objections = await self._new(notes.RELAYED_OBJECTION)
-        for name, note in objections.items():
-            await self._step.object([notes.decode_relayed_objection(name, note)])
-            self._taken[name] = _digest(note)
-        return bool(votes or objections)
-
-    async def _new(self, kind: str) -> Mapping[str, bytes]:
-        kept = await self._storage.notes(kind)
-        return {name: note for name, note in kept.items() if self._taken.get(name) != _digest(note)}
-
-
-def _digest(note: bytes) -> bytes:
-    return hashlib.sha256(note).digest()

@@ -4,14 +4,14 @@ Each version differs from the one before by what stands here, and nowhere else: 
 citychain knows the present version only.
 
 ====== ===============================================================================
-2      added `CityStorage.round_of_size` and `CityStorage.pending_ids`; a lease's epoch is
-       newer than those of all committed rounds
+2      added `CityStorage.round_of_size` and `CityStorage.pending_ids`, and ``known`` to
+       `CityStorage.notes`; a lease's epoch is newer than those of all committed rounds
 ====== ===============================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
@@ -22,6 +22,7 @@ from citychain.hooks.definitions import (
     DagDefinition,
     StorageDefinition,
 )
+from citychain.notes import not_known
 from citychain.ports import CityStorage, StorageBackend, StorageContext, StoredRound
 from citychain.types import ObjectWrite
 
@@ -100,6 +101,12 @@ class _City:
             ids += [transaction.tx_id for transaction in page.transactions]
             if (cursor := page.cursor) is None or (limit is not None and len(ids) >= limit):
                 return ids[:limit]
+
+    async def notes(
+        self, prefix: str, known: Mapping[str, bytes] | None = None
+    ) -> Mapping[str, bytes]:
+        """Read whole, and left out afterwards."""
+        return not_known(await self._city.notes(prefix), known)
 
     async def round_of_size(self, size: int) -> StoredRound | None:
         """Found by bisection over whole rounds, since sizes grow with rounds."""

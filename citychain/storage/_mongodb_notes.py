@@ -2,8 +2,9 @@
 
 ``_id`` names the set of names, ``seq`` the order of the calls in the city. A call replaces the
 document of the same names, whole; where there was none, it takes its names out of older
-documents afterwards. A reader goes through a city's documents by rising ``seq`` and lets later
-ones win: what moves while it reads moves ahead of it.
+documents afterwards. A reader takes a name from the document with the highest ``seq``: what moves
+while it reads moves ahead of it. Each note has its hash beside it, so that who knows most of them
+reads but the hashes of these.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from typing import Any, Final
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from citychain.storage._mongodb_client import Connection, Grouped, only_duplicates
+from citychain.notes import digest
+from citychain.storage._mongodb_client import (
+    Connection,
+    Document,
+    Grouped,
+    chunks,
+    only_duplicates,
+)
 from citychain.storage._mongodb_layout import of_city
 
 __all__ = ["Notes"]
@@ -32,7 +40,6 @@ class Notes:
         self._connection = connection
         self._city = city
         self._notes = connection.database["notes"]
-        self._seq: int | None = None
         self._group = Grouped[Mapping[str, bytes], None](
             connection, self._write, size=_size, limit=GROUP_BYTES
         )
@@ -44,38 +51,65 @@ class Notes:
         if notes:
             await self._group.do(dict(notes))
 
-    async def read(self, prefix: str) -> dict[str, bytes]:
+    async def read(self, prefix: str, known: Mapping[str, bytes] | None) -> dict[str, bytes]:
         """See `CityStorage.notes`."""
+        with self._connection.errors():
+            found = await (self._news(prefix, known) if known else self._all(prefix))
+        return {name: found[name] for name in sorted(found, key=str.encode)}
+
+    async def _all(self, prefix: str) -> dict[str, bytes]:
+        documents = await self._notes.find(self._named(prefix)).to_list()
+        return {
+            name: entry["note"]
+            for name, (entry, _) in _latest(documents).items()
+            if name.startswith(prefix)
+        }
+
+    async def _news(self, prefix: str, known: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Those that are not known: hashes first, then the documents that have others."""
+        while True:
+            documents = await self._notes.find(self._named(prefix), {"notes.note": 0}).to_list()
+            new = {
+                name: id
+                for name, (entry, id) in _latest(documents).items()
+                if name.startswith(prefix) and known.get(name) != entry["hash"]
+            }
+            documents = []
+            for ids in chunks(list(dict.fromkeys(new.values()))):
+                documents += await self._notes.find({"_id": {"$in": list(ids)}}).to_list()
+            found = {
+                name: entry["note"]
+                for name, (entry, _) in _latest(documents).items()
+                if name in new
+            }
+            # A name that is in none of them any more has moved on meanwhile.
+            if len(found) == len(new):
+                return found
+
+    def _named(self, prefix: str) -> dict[str, Any]:
+        """Documents with a name that begins so."""
         query: dict[str, Any] = {"city": self._city}
         if prefix:
             names: dict[str, str] = {"$gte": prefix}
             if (end := _after(prefix)) is not None:
                 names["$lt"] = end
             query["notes"] = {"$elemMatch": {"name": names}}
-        with self._connection.errors():
-            documents = await self._notes.find(query).sort("seq", 1).to_list()
-        found = {
-            entry["name"]: entry["note"]
-            for document in documents
-            for entry in document["notes"]
-            if entry["name"].startswith(prefix)
-        }
-        return {name: found[name] for name in sorted(found, key=str.encode)}
+        return query
 
     async def _write(self, group: Sequence[Mapping[str, bytes]]) -> Sequence[None]:
         with self._connection.errors():
-            if self._seq is None:
-                self._seq = await self._latest()
             waiting = list(group)
             while waiting:
                 waiting = await self._try(waiting)
         return [None] * len(group)
 
     async def _try(self, group: Sequence[Mapping[str, bytes]]) -> list[Mapping[str, bytes]]:
-        """Write calls; returns those whose place in the order another server took."""
-        assert self._seq is not None
-        first = self._seq + 1
-        self._seq += len(group)
+        """Write calls; returns those whose place in the order another server took.
+
+        The order is looked up each time: what another server wrote since may have left a lower
+        place free, where this would stand before it.
+        """
+        first = await self._last() + 1
         operations = [
             UpdateOne(
                 {"_id": of_city(self._city, _set_id(notes))},
@@ -83,7 +117,10 @@ class Notes:
                     "$set": {
                         "city": self._city,
                         "seq": first + index,
-                        "notes": [{"name": name, "note": note} for name, note in notes.items()],
+                        "notes": [
+                            {"name": name, "hash": digest(note), "note": note}
+                            for name, note in notes.items()
+                        ],
                     }
                 },
                 upsert=True,
@@ -98,7 +135,6 @@ class Notes:
             only_duplicates(error)
             result = error.details or {}
             again = list(group[result["writeErrors"][0]["index"] :])
-            self._seq = await self._latest()
         new = [entry["index"] for entry in result["upserted"]]
         if new:
             await self._take_out([(first + index, list(group[index])) for index in new])
@@ -115,24 +151,33 @@ class Notes:
             if taken.modified_count:
                 await self._notes.delete_many({**older, "notes": []})
 
-    async def _latest(self) -> int:
+    async def _last(self) -> int:
         document = await self._notes.find_one(
             {"city": self._city}, {"_id": 0, "seq": 1}, sort=[("seq", -1)]
         )
         return 0 if document is None else int(document["seq"])
 
 
+def _latest(documents: Sequence[Document]) -> dict[str, tuple[Document, bytes]]:
+    """The latest entry of each name, and the ``_id`` of its document."""
+    return {
+        entry["name"]: (entry, document["_id"])
+        for document in sorted(documents, key=lambda document: document["seq"])
+        for entry in document["notes"]
+    }
+
+
 def _set_id(notes: Mapping[str, bytes]) -> bytes:
     """Names the set of names."""
-    digest = sha256()
+    names = sha256()
     for name in sorted(notes):
         encoded = name.encode()
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
-    return digest.digest()
+        names.update(len(encoded).to_bytes(4, "big") + encoded)
+    return names.digest()
 
 
 def _size(notes: Mapping[str, bytes]) -> int:
-    return 64 + sum([64 + 4 * len(name) + len(note) for name, note in notes.items()])
+    return 64 + sum([128 + 4 * len(name) + len(note) for name, note in notes.items()])
 
 
 def _after(prefix: str) -> str | None:

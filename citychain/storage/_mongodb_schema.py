@@ -16,7 +16,8 @@ collection                ``_id``                                           what
                                                                             latest by author
 ``objects``               city 32 | object in UTF-8
 ``subtrees``              city 32 | level 2 | number 8
-``notes``                 city 32 | SHA-256 of the names of its call        (city, seq) unique
+``notes``                 city 32 | SHA-256 of the names of its call        (city, seq) unique;
+                                                                            (city, each name)
 ``leases``                genesis id                                        by holder, by successor
 ``servers``               name of the server
 ``citychain``             ``schema``: the version
@@ -81,6 +82,7 @@ INDEXES: Final = (
         only=(("linked", True),),
     ),
     Index("notes", "seq", ("city", "seq"), unique=True),
+    Index("notes", "name", ("city", "notes.name")),
     Index("leases", "holder", ("holder",)),
     Index("leases", "successor", ("successor",), only=(("successor", {"$exists": True}),)),
 )

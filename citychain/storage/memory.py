@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from citychain.errors import LeaseLost, RoundTaken, StorageError
-from citychain.notes import HOME
+from citychain.notes import HOME, not_known
 from citychain.ports import PendingPage, StoredRound
 from citychain.types import Head, NodeRef, ObjectState, SealedNode
 
@@ -213,9 +213,12 @@ class MemoryCity:
         """See `CityStorage.keep`."""
         self._notes.update(notes)
 
-    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+    async def notes(
+        self, prefix: str, known: Mapping[str, bytes] | None = None
+    ) -> Mapping[str, bytes]:
         """See `CityStorage.notes`."""
-        return {n: self._notes[n] for n in sorted(self._notes) if n.startswith(prefix)}
+        found = {n: self._notes[n] for n in sorted(self._notes) if n.startswith(prefix)}
+        return not_known(found, known)
 
     # Reads
 

@@ -341,9 +341,11 @@ class MongodbCity:
         """See `CityStorage.keep`."""
         await self._notes.keep(notes)
 
-    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+    async def notes(
+        self, prefix: str, known: Mapping[str, bytes] | None = None
+    ) -> Mapping[str, bytes]:
         """See `CityStorage.notes`."""
-        return await self._run(self._notes.read(prefix))
+        return await self._run(self._notes.read(prefix, known))
 
     # Reads
 

@@ -24,6 +24,7 @@ import apsw
 from pydantic import BaseModel, ConfigDict, Field
 
 from citychain.errors import LeaseLost, StorageError
+from citychain.notes import not_known
 from citychain.ports import PendingPage, StoredRound
 from citychain.storage import _sqlite_reads as reads
 from citychain.storage import _sqlite_upkeep as upkeep
@@ -268,9 +269,11 @@ class SqliteCity:
         """See `CityStorage.keep`."""
         await self._writer.write(Keep(self._state, notes))
 
-    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+    async def notes(
+        self, prefix: str, known: Mapping[str, bytes] | None = None
+    ) -> Mapping[str, bytes]:
         """See `CityStorage.notes`."""
-        return await self._read(reads.notes, prefix)
+        return not_known(await self._read(reads.notes, prefix), known)
 
     # Reads
 

@@ -212,7 +212,7 @@ class Kept:
     async def head(self) -> Head:
         return Head(round=len(self.stored), certified_round=self.certified)
 
-    async def notes(self, prefix: str) -> dict[str, bytes]:
+    async def notes(self, prefix: str, known: object = None) -> dict[str, bytes]:
         return {n: self.kept[n] for n in sorted(self.kept) if n.startswith(prefix)}
 
     async def rounds(self, first: int, limit: int) -> list[StoredRound]:

@@ -109,6 +109,19 @@ async def test_votes_that_another_server_relayed_count_after_the_lead_passed_on(
     await asyncio.gather(*(final(city, batch) for city in (first, second, third)))
 
 
+async def test_a_follower_knows_of_votes_that_reached_another_one(servers: Servers) -> None:
+    first, [second, third] = await led(servers, 3)
+    await submit(first, sign(first))
+    stored = await first_round(second)
+    await first_round(third)
+    assert second.voting is not None
+    assert third.voting is not None
+    await second.voting.cast([vote(second, KEYS[0], 1, stored.checkpoint_hash)])
+    async with asyncio.timeout(20):
+        while not (await third.voting.committee()).stake_for:
+            await asyncio.sleep(0.01)
+
+
 async def test_what_is_not_signed_is_not_relayed(servers: Servers) -> None:
     _, [second] = await led(servers, 2)
     await submit(second, sign(second))
@@ -129,15 +142,17 @@ async def test_what_is_not_signed_is_not_relayed(servers: Servers) -> None:
 async def test_two_votes_of_a_key_through_two_servers_accuse_it(servers: Servers) -> None:
     first, [second, third] = await led(servers, 3)
     await submit(first, sign(first))
-    for number, city in enumerate((second, third)):
-        stored = await first_round(city)
-        digest = stored.checkpoint_hash if number else bytes(32)
-        assert city.voting is not None
-        await city.voting.cast([vote(city, KEYS[0], 1, digest)])
+    said = [(second, bytes(32)), (third, (await first_round(third)).checkpoint_hash)]
+    await first_round(second)
+    votes = [(city, vote(city, KEYS[0], 1, digest)) for city, digest in said]
     assert first.voting is not None
     async with asyncio.timeout(20):
         while not (await first.voting.committee()).conflicting:
-            await asyncio.sleep(0.01)
+            # Again, as representatives do: servers can share the place of a note.
+            for city, one in votes:
+                assert city.voting is not None
+                await city.voting.cast([one])
+                await asyncio.sleep(0.01)
     voters = [Voter(city, KEYS[1:3]) for city in (first, second)]
     async with asyncio.timeout(20):
         while not await first.storage.notes("accused/"):

@@ -363,9 +363,10 @@ FAULTS = [
     ),
     Fault(
         "other names of parameters",
-        {"parameter-names": "City.notes(begin) names its parameters otherwise"},
+        {"parameter-names": "City.notes(begin, known=None) names its parameters otherwise"},
         MEMORY.format(
-            city="async def notes(self, begin): return await super().notes(begin)", backend=""
+            city="async def notes(self, begin, known=None): return await super().notes(begin)",
+            backend="",
         ),
     ),
     Fault(

@@ -110,6 +110,7 @@ async def ask_everything(town: Town, database: str) -> None:
         await city.keep({"x": b"1"})
         await city.keep({"x": b"2", "y": b"1"})
         await city.notes("votes/")
+        assert await city.notes("x", {"x": bytes(32)}) == {"x": b"2"}
         await ask_for_leases(town, backend, other, clock)
         epoch = await acquire(city, "again")
         with split_bodies():
@@ -188,8 +189,7 @@ def varied(collection: str, pattern: Mapping[str, Any], number: int) -> dict[str
         return hashlib.sha256(repr((number, *what)).encode()).digest()
 
     later = number + 1_000
-    # A city has few notes, and all of them are looked through.
-    city = GENESIS.id if number % 2 and collection != "notes" else fresh("city")
+    city = GENESIS.id if number % 2 else fresh("city")
     document = dict(pattern)
     id = document["_id"]
     if isinstance(id, ObjectId):
@@ -214,6 +214,7 @@ def varied(collection: str, pattern: Mapping[str, Any], number: int) -> dict[str
         "author": fresh("author"),
         "parent_ids": [fresh("parent")],
         "holder": f"server {number % 100}",
+        "notes": [{"name": f"many/{number}", "hash": b"", "note": b""}],
     }.items():
         if field in document:
             document[field] = value

@@ -280,10 +280,27 @@ class IgnoresEarly(MemoryCity):
 class NotesByPattern(MemoryCity):
     """LIKE, GLOB or a regular expression, with the prefix unescaped."""
 
-    async def notes(self, prefix):
+    async def notes(self, prefix, known=None):
         return {
             n: self._notes[n] for n in sorted(self._notes) if fnmatch.fnmatchcase(n, f"{prefix}*")
         }
+
+
+@caught_by("test_notes_that_are_known_are_left_out", "leaves out names that are known")
+class KnowsNames(MemoryCity):
+    """However the note reads now."""
+
+    async def notes(self, prefix, known=None):
+        found = await super().notes(prefix)
+        return {name: note for name, note in found.items() if name not in (known or {})}
+
+
+@caught_by("test_notes_that_are_known_are_left_out", "leaves nothing out")
+class LeavesNothingOut(MemoryCity):
+    """Reads everything again."""
+
+    async def notes(self, prefix, known=None):
+        return await super().notes(prefix)
 
 
 class Foundling(MemoryBackend):

@@ -81,6 +81,21 @@ async def test_what_another_server_writes_wakes_who_waits(open_backend: Open) ->
             assert result in (None, 1)
 
 
+# --- notes -------------------------------------------------------------------------
+
+
+async def test_a_note_is_later_than_what_another_server_kept_before(open_backend: Open) -> None:
+    """Also where the other one has left places free in the order of the calls."""
+    ledger = Ledger(20)
+    one = await (await open_backend()).city(ledger.genesis, b"", ())
+    two = await (await open_backend()).city(ledger.genesis, b"", ())
+    await one.keep({"first": b""})
+    for number in range(4):
+        await two.keep({"x": b"%d" % number, "y": b"%d" % number})
+    await one.keep({"x": b"new"})
+    assert await two.notes("") == {"first": b"", "x": b"new", "y": b"3"}
+
+
 # --- leases ------------------------------------------------------------------------
 
 

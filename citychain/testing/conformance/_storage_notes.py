@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from citychain.notes import digest
 from citychain.testing.conformance._storage_session import Session, cancel_soon, fill
 from citychain.testing.conformance.ledger import Ledger
 
@@ -43,6 +44,27 @@ class NoteTests:
             city = await session.city(ledger)
         ledger.keep(expected)
         await ledger.check(city)
+
+    async def test_notes_that_are_known_are_left_out(self, session: Session) -> None:
+        ledger = Ledger(119)
+        city = await session.city(ledger)
+        await city.keep({"v/1": b"one", "v/2": b"two", "other": b"one"})
+        await city.keep({"v/3": b"three"})
+        known = {name: digest(note) for name, note in (await city.notes("v/")).items()}
+        known |= {"v/never": digest(b"")}
+        assert await city.notes("v/", known) == {}, "notes() of what is known are none"
+        await city.keep({"v/2": b"two again", "v/4": b"three"})
+        await city.keep({"v/3": b"three"})
+        for _ in range(2):
+            assert await city.notes("v/", known) == {"v/2": b"two again", "v/4": b"three"}, (
+                "notes() without those that are known are the new ones and the replaced ones"
+            )
+            assert await city.notes("v/", known | {"v/2": digest(b"two again")}) == {
+                "v/4": b"three"
+            }, "notes() of what is known are left out, by what they say"
+            assert len(await city.notes("v/", {})) == 4, "nothing is known: nothing is left out"
+            await session.reopen()
+            city = await session.city(ledger)
 
     async def test_notes_come_by_prefix_in_order_of_their_bytes(self, session: Session) -> None:
         ledger = Ledger(111)
