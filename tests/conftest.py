@@ -1,5 +1,7 @@
 """What holds for all tests, and the fixtures that several folders use."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 from mongodb.fixtures import (
     fail_point,
@@ -28,3 +30,8 @@ __all__ = [
 # How long an example takes says how busy the machine is, nothing of the code.
 settings.register_profile("citychain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("citychain")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For ``-n auto``: a third of the time tests wait, for processes and for what is due later."""
+    return (os.cpu_count() or 1) * 3 // 2 or 1
