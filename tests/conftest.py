@@ -34,4 +34,4 @@ settings.load_profile("citychain")
 
 def pytest_xdist_auto_num_workers() -> int:
     """For ``-n auto``: a third of the time tests wait, for processes and for what is due later."""
-    return (os.cpu_count() or 1) * 3 // 2 or 1
+    return (os.cpu_count() or 1) * 3 // 2
