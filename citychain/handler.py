@@ -111,7 +111,7 @@ class PeerStatus(NamedTuple):
     endpoints: tuple[str, ...]
     """Where it is served; empty where the same server has it."""
     pending: int
-    """Remittances to it without an outcome, as far as the server knows that was asked."""
+    """Remittances to it without an outcome, as far as the server that was asked carries them."""
     trouble: str
     """What stands in the way, for people; empty where all is well."""
 

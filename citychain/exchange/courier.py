@@ -2,72 +2,56 @@
 
 The ledgers decide; a courier only brings transactions. It reads the city's certified rounds: a
 remittance in its outbox is carried until a round says that it is settled. For each other city
-there is a lane of its own, so that one that is down delays nobody else's. In a lane, batch by
-batch::
+there is a lane of its own (`citychain.exchange.lane`), so that one that is down delays nobody
+else's.
 
-    other city's inbox ── not there ──▶ a delivery with our receipt ──▶ final there
-           │                                                              │
-           └── decided, by whichever delivery ──▶ its certified receipt ◀─┘
-                                                  └▶ a settlement with it, at home
-
-Neither brings a change of the committee: what the ledger that takes it does not know of these is
-shown to it before, by `citychain.exchange.steps`.
-
-Every step may be repeated, after a crash or a doubtful answer: what was decided already is told
-by the ledger that decided it. Where the reading stands is a note, which may be old.
+So many remittances to a city are in memory and no more. Those that come when there is no room are
+left in the ledger, and the rounds are read again from the first of them on when some are settled:
+the oldest go first. Where the reading stands is a note, which may be old.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from citychain import record
 from citychain.between_cities import (
     OUTBOX,
-    Decided,
     Outgoing,
     RemittanceState,
     decode_outbox,
     outbox_object,
 )
-from citychain.errors import CitychainError, StorageError
-from citychain.exchange.local import LocalCity
-from citychain.exchange.neighbour import (
-    Backoff,
-    Neighbour,
-    PeerCity,
-    Sign,
-    Signed,
-    Stranger,
-    closing,
-)
-from citychain.exchange.proof import encode_receipt
-from citychain.exchange.steps import Steps
-from citychain.genesis import Genesis
-from citychain.handler import CityHandler, Refusal, TransactionEvent
+from citychain.errors import StorageError
+from citychain.exchange.lane import Lane
+from citychain.exchange.neighbour import Neighbour, Sign, closing
+from citychain.handler import CityHandler
 from citychain.notes import COURIER, courier_bytes, decode_courier
 from citychain.ports import Clock, Compute, StoredRound
-from citychain.receipt import Receipt
-from citychain.types import Delivery, Settlement, State
 
 __all__ = ["Courier"]
 
-logger = logging.getLogger(__name__)
-
-BATCH_MAX: Final = 128
-"""Remittances that go together."""
-BATCHES_MAX: Final = 4
-"""Batches of a lane on their way."""
-REJECTED_SECONDS_MAX: Final = 600.0
-"""Longest pause after a delivery that was rejected: each one stays in the other city's ledger."""
+WAITING_MAX: Final = 4_096
+"""Remittances to one city that are in memory, some 2 KB each."""
 KEPT_MAX: Final = 16_384
 """Remittances in the note; with more under way, it stays where it is."""
 ROUNDS_A_NOTE: Final = 1_000
 """The note is kept after so many rounds without a remittance, too."""
+ROUNDS_A_PAGE: Final = 64
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Remittances to one city that are not settled."""
+
+    items: dict[bytes, Outgoing] = field(default_factory=dict)
+    """The oldest of them."""
+    left_from: int = 0
+    """A round of which, and of those after it, some may be left in the ledger; 0 for none."""
 
 
 class Courier:
@@ -92,16 +76,16 @@ class Courier:
         self._home = home
         self._compute = compute
         self._lanes = {
-            neighbour.genesis.id: _Lane(slug, home, neighbour, sign, compute, clock)
+            neighbour.genesis.id: Lane(slug, home, neighbour, sign, compute, clock)
             for neighbour in neighbours
         }
         self._position = 0
         self._kept = 0
-        self._waiting: dict[bytes, Outgoing] = {}
+        self._waiting: defaultdict[bytes, _Waiting] = defaultdict(_Waiting)
 
     def pending(self, city: bytes) -> int:
-        """Number of remittances to a city that are not settled, as far as is known."""
-        return sum(item.city == city for item in self._waiting.values())
+        """Number of remittances to a city that are not settled, as far as they are in memory."""
+        return len(self._waiting[city].items) if city in self._waiting else 0
 
     def trouble(self, city: bytes) -> str:
         """What keeps a lane from going on, for people; empty where nothing does."""
@@ -126,341 +110,84 @@ class Courier:
             return
         self._position, tx_ids = decode_courier(note)
         self._kept = self._position
-        await self._take(tx_ids)
+        for item in await self._in_escrow(tx_ids):
+            if not self._take(item):
+                self._leave(item.city, 1)
 
-    async def _take(self, tx_ids: Sequence[bytes]) -> None:
-        """Carry those that the ledger still has in escrow."""
+    async def _in_escrow(self, tx_ids: Sequence[bytes]) -> list[Outgoing]:
+        """Those that the ledger still has in escrow."""
         names = {outbox_object(tx_id): tx_id for tx_id in tx_ids}
-        states = await self._home.storage.objects(list(names))
-        for name, tx_id in names.items():
-            if name not in states:
-                raise StorageError(f"{name} is gone")
-            item = decode_outbox(tx_id, states[name].value)
-            if item.state is RemittanceState.PENDING:
-                self._waiting[tx_id] = item
-                if (lane := self._lanes.get(item.city)) is not None:
-                    lane.add(item)
+        states = await self._home.storage.objects(list(names)) if names else {}
+        if missing := names.keys() - states.keys():
+            raise StorageError(f"{min(missing)} is gone")
+        items = [decode_outbox(tx_id, states[name].value) for name, tx_id in names.items()]
+        return [item for item in items if item.state is RemittanceState.PENDING]
+
+    def _take(self, item: Outgoing) -> bool:
+        """Carry one; false if there is no room."""
+        items = self._waiting[item.city].items
+        if item.tx_id not in items:
+            if len(items) >= WAITING_MAX:
+                return False
+            items[item.tx_id] = item
+            if (lane := self._lanes.get(item.city)) is not None:
+                lane.add(item)
+        return True
+
+    def _leave(self, city: bytes, round: int) -> None:
+        """Leave what was sent to a city in a round in the ledger, for now."""
+        waiting = self._waiting[city]
+        waiting.left_from = min(waiting.left_from or round, round)
 
     async def _read(self, stored: StoredRound) -> None:
         """See what a certified round sends and settles."""
-        changed = False
-        if OUTBOX.encode() in stored.record:
-            decoded = await self._compute(record.decode, stored.record)
-            outgoing = [
-                decode_outbox(bytes.fromhex(write.object.removeprefix(OUTBOX)), write.value)
-                for write in decoded.writes
-                if write.object.startswith(OUTBOX)
-            ]
-            sent = [item.tx_id for item in outgoing if item.state is RemittanceState.PENDING]
-            if sent:
-                await self._take(sent)
-            for item in outgoing:
-                if item.state is not RemittanceState.PENDING:
-                    self._waiting.pop(item.tx_id, None)
-                    if (lane := self._lanes.get(item.city)) is not None:
-                        lane.settled(item.tx_id)
-            changed = bool(outgoing)
+        outgoing = await self._outgoing(stored)
+        sent = [item.tx_id for item in outgoing if item.state is RemittanceState.PENDING]
+        for item in await self._in_escrow(sent):
+            # Once some are left, so are all that are younger: the oldest go first.
+            if self._waiting[item.city].left_from or not self._take(item):
+                self._leave(item.city, stored.round)
+        for item in outgoing:
+            if item.state is not RemittanceState.PENDING:
+                if item.city in self._waiting:
+                    self._waiting[item.city].items.pop(item.tx_id, None)
+                if (lane := self._lanes.get(item.city)) is not None:
+                    lane.settled(item.tx_id)
         self._position = stored.round
-        if changed or self._position - self._kept >= ROUNDS_A_NOTE:
+        for city, waiting in list(self._waiting.items()):
+            if waiting.left_from and len(waiting.items) <= WAITING_MAX // 2:
+                await self._read_again(city, waiting)
+        if outgoing or self._position - self._kept >= ROUNDS_A_NOTE:
             await self._keep()
 
-    async def _keep(self) -> None:
-        if len(self._waiting) > KEPT_MAX:
-            return
-        await self._home.storage.keep({COURIER: courier_bytes(self._position, list(self._waiting))})
-        self._kept = self._position
-
-
-@dataclass(slots=True)
-class _Item:
-    """A remittance on its way."""
-
-    outgoing: Outgoing
-    delivery: Signed | None = None
-    """On its way to a final state in the other city."""
-    settlement: Signed | None = None
-    """On its way to a final state here."""
-    rejected: bool = False
-    """The last delivery was final, and decided nothing."""
-    not_before: float = 0.0
-    backoff: Backoff = field(default_factory=Backoff)
-    rejections: Backoff = field(default_factory=lambda: Backoff(REJECTED_SECONDS_MAX))
-
-
-class _Lane:
-    """Carries the remittances to one other city."""
-
-    def __init__(
-        self,
-        slug: str,
-        home: CityHandler,
-        neighbour: Neighbour,
-        sign: Sign,
-        compute: Compute,
-        clock: Clock,
-    ) -> None:
-        self._slug = slug
-        self._home = home
-        self._neighbour = neighbour
-        self._sign = sign
-        self._compute = compute
-        self._clock = clock
-        self._items: dict[bytes, _Item] = {}
-        self._under_way: set[bytes] = set()
-        self._here = LocalCity(home)
-        self._steps_there = Steps(home.genesis, neighbour.genesis.id, sign, compute)
-        self._steps_here = Steps(neighbour.genesis, home.genesis.id, sign, compute)
-        self._changed = asyncio.Event()
-        self._backoff = Backoff()
-        self.trouble = ""
-
-    def add(self, outgoing: Outgoing) -> None:
-        """Carry a remittance; one that is carried already is left alone."""
-        self._items.setdefault(outgoing.tx_id, _Item(outgoing))
-        self._changed.set()
-
-    def settled(self, tx_id: bytes) -> None:
-        """It is done, by whomever."""
-        self._items.pop(tx_id, None)
-
-    async def run(self) -> None:
-        """Work until cancelled; what fails is tried again, after a while."""
-        while True:
-            await self._ready()
-            try:
-                async with self._neighbour.connect() as city:
-                    await self._check(city)
-                    await self._carry(city)
-            except* Exception as errors:
-                self._failed(_first(errors))
-            await self._clock.sleep(self._backoff.seconds())
-
-    def _failed(self, error: BaseException) -> None:
-        name = self._neighbour.slug
-        trouble = str(error) or type(error).__name__
-        if trouble != self.trouble:  # Told once: it may go on for days.
-            logger.warning("%s: remittances to %s wait: %s", self._slug, name, trouble)
-        if not isinstance(error, CitychainError | TimeoutError):
-            logger.debug("%s: the lane to %s failed", self._slug, name, exc_info=error)
-        self.trouble = trouble
-
-    async def _ready(self) -> None:
-        """Return once something may be carried."""
-        while not self._due():
-            self._changed.clear()
-            waits = [item.not_before for item in self._items.values()]
-            seconds = min(waits) - self._clock.monotonic() if waits else None
-            await _either(self._changed.wait(), seconds, self._clock)
-
-    def _due(self) -> list[_Item]:
-        now = self._clock.monotonic()
-        due = []
-        for tx_id, item in self._items.items():
-            if tx_id not in self._under_way and item.not_before <= now:
-                due.append(item)
-                if len(due) == BATCH_MAX:
-                    break
-        return due
-
-    async def _check(self, city: PeerCity) -> None:
-        """That it is the city that is pinned, and has this one pinned.
-
-        A delivery that came before that would be rejected, and so it would each time.
-        """
-        theirs, ours = await city.genesis(), self._home.genesis
-        if theirs.id != self._neighbour.genesis.id:
-            raise Stranger(self._neighbour, theirs)
-        if await city.pinned(ours.network, ours.city) != ours.id:
-            raise _NotPinned(self._neighbour.slug, ours)
-
-    async def _carry(self, city: PeerCity) -> None:
-        room = asyncio.Semaphore(BATCHES_MAX)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await room.acquire()
-                await self._ready()
-                batch = self._due()
-                self._under_way.update(item.outgoing.tx_id for item in batch)
-                group.create_task(self._see_through(city, batch, room))
-
-    async def _see_through(
-        self, city: PeerCity, batch: list[_Item], room: asyncio.Semaphore
-    ) -> None:
-        try:
-            await self._batch(city, batch)
-            self._backoff.reset()
-            for item in batch:  # Those of them that are not settled.
-                backoff = item.rejections if item.rejected else item.backoff
-                item.not_before = self._clock.monotonic() + backoff.seconds()
-        finally:
-            room.release()
-            self._under_way.difference_update(item.outgoing.tx_id for item in batch)
-            self._changed.set()
-
-    async def _batch(self, city: PeerCity, batch: list[_Item]) -> None:
-        """Bring each as far as it goes now."""
-        ours = self._home.genesis.id
-        items = {item.outgoing.tx_id: item for item in batch}
-        for item in batch:
-            item.rejected = False
-        decided = dict(await city.decided(ours, list(items)))
-        fresh = [item for tx_id, item in items.items() if tx_id not in decided]
-        if fresh:
-            received = await self._deliver(city, fresh)
-            decided |= await city.decided(ours, [item.outgoing.tx_id for item in fresh])
-            for item in received:
-                item.rejected = item.outgoing.tx_id not in decided
-            if any(item.rejected for item in received):
-                self._steps_there.forget()
-        receipts = await city.receipts([one.tx_id for one in decided.values()])
-        answered = {
-            tx_id: (one, receipts[one.tx_id])
-            for tx_id, one in decided.items()
-            if one.tx_id in receipts
-        }
-        if answered:
-            self.trouble = ""
-            await self._settle(city, {tx_id: items[tx_id] for tx_id in answered}, answered)
-
-    async def _deliver(self, city: PeerCity, items: Sequence[_Item]) -> list[_Item]:
-        """Submit a delivery of each, wait until they are final, and return those that are."""
-        new = [item for item in items if item.delivery is None]
-        receipts = await self._here.receipts([item.outgoing.tx_id for item in new])
-        new = [item for item in new if item.outgoing.tx_id in receipts]
-        rounds = {receipt.round for receipt in receipts.values()}
-        starts = await self._steps_there.starts(self._here, city, rounds)
-        proofs = await self._compute(
-            _proofs, [receipts[item.outgoing.tx_id] for item in new], starts
-        )
-        deliveries = [
-            Delivery(
-                city=self._home.genesis.id,
-                tx_id=item.outgoing.tx_id,
-                asset=item.outgoing.asset,
-                to=item.outgoing.to,
-                amount=item.outgoing.amount,
-                proof=proof,
-            )
-            for item, proof in zip(new, proofs, strict=True)
+    async def _outgoing(self, stored: StoredRound) -> Sequence[Outgoing]:
+        """Remittances that a round writes to the outbox, as it leaves them."""
+        if OUTBOX.encode() not in stored.record:
+            return ()
+        decoded = await self._compute(record.decode, stored.record)
+        return [
+            decode_outbox(bytes.fromhex(write.object.removeprefix(OUTBOX)), write.value)
+            for write in decoded.writes
+            if write.object.startswith(OUTBOX)
         ]
-        signed = await self._sign(self._neighbour.genesis.id, deliveries, [()] * len(deliveries))
-        for item, delivery in zip(new, signed, strict=True):
-            item.delivery = delivery
-        on_its_way = [item for item in items if item.delivery is not None]
-        received = await self._submit(
-            city.submit, on_its_way, [item.delivery for item in on_its_way if item.delivery]
-        )
-        if received:
-            await city.wait([item.delivery.tx_id for item in received if item.delivery])
-        for item in on_its_way:
-            # Final, or never received: what its ledger does not say is decided, it has not.
-            item.delivery = None
-        return received
 
-    async def _settle(
-        self,
-        city: PeerCity,
-        items: Mapping[bytes, _Item],
-        answered: Mapping[bytes, tuple[Decided, Receipt]],
-    ) -> None:
-        """Bring the answers into the ledger, and wait until they are final."""
-        new = [tx_id for tx_id, item in items.items() if item.settlement is None]
-        receipts = [answered[tx_id][1] for tx_id in new]
-        starts = await self._steps_here.starts(city, self._here, [it.round for it in receipts])
-        proofs = await self._compute(_proofs, receipts, starts)
-        settlements = []
-        for tx_id, proof in zip(new, proofs, strict=True):
-            outgoing = items[tx_id].outgoing
-            settlements.append(
-                Settlement(
-                    tx_id=tx_id,
-                    payer=outgoing.payer,
-                    city=outgoing.city,
-                    asset=outgoing.asset,
-                    amount=outgoing.amount,
-                    returned=not answered[tx_id][0].accepted,
-                    proof=proof,
-                )
-            )
-        # By the dependency people find the settlement of a remittance, in the graph.
-        signed = await self._sign(self._home.genesis.id, settlements, [(tx_id,) for tx_id in new])
-        for tx_id, settlement in zip(new, signed, strict=True):
-            items[tx_id].settlement = settlement
-        received = await self._submit(
-            self._home.submit,
-            list(items.values()),
-            [item.settlement for item in items.values() if item.settlement],
-        )
-        waiting = {item.settlement.tx_id: item for item in received if item.settlement}
-        if not waiting:
+    async def _read_again(self, city: bytes, waiting: _Waiting) -> None:
+        """Take what was left of a city's, until there is no room any more."""
+        while waiting.left_from <= self._position:
+            first = waiting.left_from
+            count = min(ROUNDS_A_PAGE, self._position + 1 - first)
+            for stored in await self._home.storage.rounds(first, count):
+                sent = [item.tx_id for item in await self._outgoing(stored) if item.city == city]
+                if not all(map(self._take, await self._in_escrow(sent))):
+                    return
+                waiting.left_from = stored.round + 1
+        waiting.left_from = 0
+
+    async def _keep(self) -> None:
+        tx_ids = [tx_id for waiting in self._waiting.values() for tx_id in waiting.items]
+        if len(tx_ids) > KEPT_MAX:
             return
-        async with closing(self._home.watch_transactions(list(waiting), State.APPROVED)) as batches:
-            async for batch in batches:
-                for event in batch.events:
-                    self._final(waiting[event.tx_id], event)
-
-    def _final(self, item: _Item, settlement: TransactionEvent) -> None:
-        if settlement.state == State.APPROVED:
-            self.settled(item.outgoing.tx_id)
-            return
-        # Most likely somebody else's was first, of which a round will tell.
-        item.settlement = None
-        self._steps_here.forget()
-        logger.info(
-            "%s: settlement %s was rejected: %s",
-            self._slug,
-            settlement.tx_id.hex(),
-            settlement.code,
-        )
-
-    async def _submit(
-        self,
-        submit: Callable[[Sequence[bytes]], Awaitable[Sequence[object]]],
-        items: Sequence[_Item],
-        signed: Sequence[Signed],
-    ) -> list[_Item]:
-        """Submit one transaction for each item; returns those whose was received."""
-        results = await submit([one.envelope for one in signed]) if signed else ()
-        received = []
-        for item, result in zip(items, results, strict=True):
-            if isinstance(result, Refusal):
-                self.trouble = f"{result.code}: {result.detail}"
-                item.delivery = None
-                item.settlement = None
-            else:
-                received.append(item)
-        return received
-
-
-class _NotPinned(CitychainError):
-    def __init__(self, slug: str, ours: Genesis) -> None:
-        super().__init__(
-            f"{slug} has not pinned {ours.city} with genesis {ours.id.hex()[:16]}… yet: its "
-            f"operator names it under [peers.{ours.city}]"
-        )
-
-
-def _proofs(receipts: Sequence[Receipt], starts: Mapping[int, bytes]) -> list[bytes]:
-    """Proofs that bring no handover."""
-    return [encode_receipt(receipt, starts[receipt.round]) for receipt in receipts]
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
-    """One of the errors of tasks that failed together."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-async def _either(wait: Awaitable[object], seconds: float | None, clock: Clock) -> None:
-    """Return once something is there, at the latest after some seconds."""
-    tasks = [asyncio.ensure_future(wait)]
-    if seconds is not None:
-        tasks.append(asyncio.ensure_future(clock.sleep(max(seconds, 0.0))))
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        left = [waiting.left_from for waiting in self._waiting.values() if waiting.left_from]
+        position = min([self._position, *(round - 1 for round in left)])
+        await self._home.storage.keep({COURIER: courier_bytes(position, tx_ids)})
+        self._kept = self._position

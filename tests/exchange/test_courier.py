@@ -21,10 +21,11 @@ from exchange.cities import (
     plain,
 )
 
-from citychain.between_cities import RemittanceState
+from citychain.between_cities import Outgoing, RemittanceState
 from citychain.client import Refused
 from citychain.client.transactions import sign_transaction
 from citychain.errors import NotFound
+from citychain.exchange import courier
 from citychain.genesis import escrow_account
 from citychain.receipt import ReceiptVerifier
 from citychain.testing.server import CityServerFactory
@@ -309,3 +310,90 @@ async def test_a_peer_is_the_operators_to_name(city_server: CityServerFactory) -
         [refused] = await home.submit([signed])
         assert isinstance(refused, Refused)
         assert (refused.code, refused.field) == ("UNPROVEN", "body.author")
+
+
+@pytest.mark.parametrize("storage", ["memory", "sqlite"])
+async def test_more_than_there_is_room_for_arrive_each_once(
+    city_server: CityServerFactory, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    monkeypatch.setattr(courier, "WAITING_MAX", 5)
+    monkeypatch.setattr(courier, "ROUNDS_A_PAGE", 2)
+    most, amounts = [0], list[int]()
+    take = courier.Courier._take
+
+    def counting(self: courier.Courier, item: Outgoing) -> bool:
+        taken = take(self, item)
+        if taken and item.amount not in amounts:
+            amounts.append(item.amount)
+        most.append(self.pending(item.city))
+        return taken
+
+    monkeypatch.setattr(courier.Courier, "_take", counting)
+    cities = {"hill": funded(storage=storage), "lake": plain(storage=storage)}
+    async with (
+        city_server(cities, peers=PEERS) as server,
+        server.client("hill") as home,
+        server.client("lake") as there,
+    ):
+        await pinned(home, there)
+        ours, other = await genesis_of(home), await genesis_of(there)
+        signed = [
+            sign_transaction(
+                ALICE,
+                genesis=ours.id,
+                action=Remittance("coin", other.id, BOB_ID, amount),
+                with_public_key=True,
+            )
+            for amount in range(1, 41)
+        ]
+        for first in range(0, 40, 8):
+            await home.submit(signed[first : first + 8])
+            await home.wait([one.tx_id for one in signed[first : first + 8]])
+        await asyncio.gather(*(home.delivered(one.tx_id) for one in signed))
+        assert await balance(there, BOB_ID) == sum(range(1, 41))
+        assert await balance(home, escrow_account(other.id)) == 0
+    assert max(most) == 5
+    # The oldest first.
+    assert [(amount - 1) // 8 for amount in amounts] == [number // 8 for number in range(40)]
+
+
+async def test_a_full_lane_is_no_others_trouble_and_outlives_a_restart(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More wait for a city that is down than there is room for."""
+    monkeypatch.setattr(courier, "WAITING_MAX", 3)
+    farm = await founded(city_server, tmp_path / "farm", "farm", plain())
+    table = {"hill": funded(storage="sqlite"), "lake": plain(storage="sqlite")}
+    hill = await founded(city_server, tmp_path / "k", "hill", table["hill"])
+    address = f"127.0.0.1:{free_port()}"
+    peers = {**PEERS, "farm": {"genesis": farm, "endpoints": [address]}}
+    async with (
+        city_server(table, directory=tmp_path / "k", peers=peers) as server,
+        server.client("hill") as home,
+        server.client("lake") as there,
+    ):
+        await pinned(home, there)
+        waits = [
+            await home.remit(ALICE, asset="coin", amount=1, to=BOB_ID, city="farm")
+            for _ in range(10)
+        ]
+        await home.wait([one.tx_id for one in waits])
+        goes = await home.remit(ALICE, asset="coin", amount=1, to=BOB_ID, city="lake")
+        assert (await home.delivered(goes.tx_id)).outgoing.state is RemittanceState.DELIVERED
+        [peer] = [peer for peer in await home.peers() if peer.name == "farm"]
+        assert peer.pending == 3
+    async with (
+        city_server(
+            {"farm": plain()},
+            directory=tmp_path / "farm",
+            peers={"hill": {"genesis": hill}},
+            server={"listen": address},
+        ) as elsewhere,
+        city_server(table, directory=tmp_path / "k", peers=peers) as server,
+        server.client("hill") as home,
+        elsewhere.client("farm") as there,
+    ):
+        for one in waits:
+            told = await home.delivered(one.tx_id)
+            assert told.outgoing.state is RemittanceState.DELIVERED
+        assert await balance(there, BOB_ID) == 10
