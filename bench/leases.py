@@ -131,16 +131,21 @@ async def until_led(servers: Sequence[RunningServer], cities: int) -> None:
 async def trickle(servers: Sequence[RunningServer], cities: int, rate: float) -> None:
     """A transaction after the other, the cities taking turns, until cancelled."""
     key = SigningKey(secrets.token_bytes(32))
-    due = time.monotonic()
-    for number in itertools.count():
-        server = servers[number // cities % len(servers)]
-        handler = await server.directory.handler(f"city-{number % cities}")
+
+    async def submit(server: RunningServer, slug: str) -> None:
+        handler = await server.directory.handler(slug)
         genesis, data = handler.genesis.id, secrets.token_bytes(200)
         signed = sign_transaction(key, genesis=genesis, data=data, with_public_key=True)
         [result] = await handler.submit([signed.envelope])
         assert isinstance(result, Received), result
-        due += 1 / (rate * cities)
-        await asyncio.sleep(due - time.monotonic())
+
+    due = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for number in itertools.count():
+            server = servers[number // cities % len(servers)]
+            group.create_task(submit(server, f"city-{number % cities}"))
+            due += 1 / (rate * cities)
+            await asyncio.sleep(due - time.monotonic())
 
 
 async def measure(place: Path, where: Database, options: argparse.Namespace) -> dict[str, Any]:
