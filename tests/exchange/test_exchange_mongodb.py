@@ -28,7 +28,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.genesis import Genesis, escrow_account
 from citychain.types import Remittance
 
-SENT = 24
+SENT = 16
 BATCH = 4
 CITIES = ("hill", "lake")
 OTHERS = {"hill": "lake", "lake": "hill"}
