@@ -4,6 +4,8 @@ A delivery that is not approved decides nothing: the sending city goes on trying
 remittance is a delivery, too, which only the operator can sign. It is made for
 
 - what the configuration does not accept from a city: such a delivery is not let in;
+- what is for an account of escrow here, of which nobody can spend: nor is that, and no resident may
+  pay there by name either;
 - what the ledger rejected since the payee cannot hold so much.
 
 Nothing here is kept: whoever has no answer tries again, and is refused again.
@@ -27,6 +29,7 @@ from citychain.exchange.judge import mismatch
 from citychain.exchange.neighbour import Neighbour, Sign, closing
 from citychain.exchange.proof import start_of
 from citychain.exchange.verified import verify_receipt
+from citychain.genesis import escrow_account
 from citychain.handler import CityHandler, Refusal
 from citychain.ports import Clock, Compute, StoredRound
 from citychain.types import Delivery, Rejection
@@ -34,12 +37,14 @@ from citychain.types import Delivery, Rejection
 if TYPE_CHECKING:
     from citychain._native.transactions import Transaction
 
-__all__ = ["NOT_ACCEPTED", "Doorkeeper"]
+__all__ = ["ESCROW_PAYEE", "NOT_ACCEPTED", "Doorkeeper"]
 
 logger = logging.getLogger(__name__)
 
 NOT_ACCEPTED: Final = "ASSET_NOT_ACCEPTED"
 """Why a delivery is not let in, and why the remittance is refused."""
+ESCROW_PAYEE: Final = "ESCROW_PAYEE"
+"""Why what is paid to an account of escrow is not let in, and why a remittance to it is refused."""
 OVERFLOW: Final = "OVERFLOW"
 """The ledger's code where a balance would be too large."""
 QUEUE_MAX: Final = 1_024
@@ -70,6 +75,8 @@ class Doorkeeper:
     ) -> None:
         self._slug = slug
         self._neighbours: dict[bytes, Neighbour] = {}
+        self._escrows: dict[bytes, Neighbour] = {}
+        """By the account of what is on its way to them."""
         self._sign = sign
         self._compute = compute
         self._clock = clock
@@ -79,12 +86,22 @@ class Doorkeeper:
     def know(self, neighbours: Sequence[Neighbour]) -> None:
         """Whose deliveries there may be something against."""
         self._neighbours = {neighbour.genesis.id: neighbour for neighbour in neighbours}
+        self._escrows = {escrow_account(it.genesis.id): it for it in neighbours}
 
     def refuses(self, transaction: Transaction) -> Refusal | None:
         """Why a transaction is not let in, if it is not; must not block."""
-        delivery = transaction.delivery
-        if delivery is None or delivery.refusal_code:
+        if not self._neighbours:
             return None
+        delivery = transaction.delivery
+        if delivery is None:
+            return self._misdirected(transaction)
+        if delivery.refusal_code:
+            return None
+        if (kept_for := self._escrows.get(delivery.to)) is not None:
+            detail = f"it is where {self._slug} keeps what is on its way to {kept_for.slug}"
+            self._put(_Wanted(transaction.tx_id, delivery, Rejection(ESCROW_PAYEE, detail)))
+            field = "body.delivery.to"
+            return Refusal(ESCROW_PAYEE, field, f"{detail}: it goes back", tx_id=transaction.tx_id)
         neighbour = self._neighbours.get(delivery.city)
         if neighbour is None or neighbour.assets is None or delivery.asset in neighbour.assets:
             return None
@@ -93,6 +110,26 @@ class Doorkeeper:
         return Refusal(
             NOT_ACCEPTED, "body.delivery.asset", f"{detail}: it goes back", tx_id=transaction.tx_id
         )
+
+    def _misdirected(self, transaction: Transaction) -> Refusal | None:
+        """Why a payment is not let in whose payee is an account of escrow, here or there."""
+        if (transfer := transaction.transfer) is not None:
+            if (kept_for := self._escrows.get(transfer[1])) is None:
+                return None
+            field, place, other = "body.transfer.to", self._slug, kept_for.slug
+        elif (remittance := transaction.remittance) is not None:
+            neighbour = self._neighbours.get(remittance.city)
+            # What the other city keeps for others again, it refuses itself.
+            if neighbour is None or remittance.to != escrow_account(transaction.genesis):
+                return None
+            field, place, other = "body.remittance.to", neighbour.slug, self._slug
+        else:
+            return None
+        detail = (
+            f"is where {place} keeps what is on its way to {other}; nobody can spend what is paid "
+            "there by name"
+        )
+        return Refusal(ESCROW_PAYEE, field, detail, tx_id=transaction.tx_id)
 
     def _put(self, wanted: _Wanted) -> None:
         """To be refused, if there is room; else when it comes again."""

@@ -117,6 +117,7 @@ REFUSALS: Final[Mapping[str, Row]] = {
         Row(_Code.FAILED_PRECONDITION, "UNKNOWN_KEY", retry_changed=True),
         Row(_Code.FAILED_PRECONDITION, "RECOVERY_UNKNOWN"),
         Row(_Code.FAILED_PRECONDITION, "ASSET_NOT_ACCEPTED"),
+        Row(_Code.INVALID_ARGUMENT, "ESCROW_PAYEE"),
         Row(_Code.INVALID_ARGUMENT, "UNPROVEN"),
         Row(_Code.RESOURCE_EXHAUSTED, "AUTHOR_QUOTA", _SECOND),
     )

@@ -23,6 +23,7 @@ from exchange.cities import (
 
 from citychain.between_cities import Outgoing, RemittanceState
 from citychain.client import Refused
+from citychain.client.actions import Transfer
 from citychain.client.transactions import sign_transaction
 from citychain.errors import NotFound
 from citychain.exchange import courier
@@ -397,3 +398,38 @@ async def test_a_full_lane_is_no_others_trouble_and_outlives_a_restart(
             told = await home.delivered(one.tx_id)
             assert told.outgoing.state is RemittanceState.DELIVERED
         assert await balance(there, BOB_ID) == 10
+
+
+async def test_nobody_pays_to_an_account_of_escrow_by_name(
+    city_server: CityServerFactory,
+) -> None:
+    cities = {**BOTH, "dale": plain()}
+    async with (
+        city_server(cities, peers={**PEERS, "dale": {}}) as server,
+        server.client("hill") as home,
+        server.client("lake") as there,
+    ):
+        await pinned(home, there)
+        ours, lake = await genesis_of(home), await genesis_of(there)
+        async with server.client("dale") as third:
+            dale = await genesis_of(third)
+        for action, field in (
+            (Transfer("coin", escrow_account(lake.id), 3), "body.transfer.to"),
+            (Remittance("coin", lake.id, escrow_account(ours.id), 3), "body.remittance.to"),
+        ):
+            signed = sign_transaction(ALICE, genesis=ours.id, action=action, with_public_key=True)
+            [refused] = await home.submit([signed])
+            assert isinstance(refused, Refused)
+            assert (refused.code, refused.field) == ("ESCROW_PAYEE", field)
+        # What the other city keeps for a third one only that city can tell.
+        sent = await home.remit(
+            ALICE, asset="coin", amount=30, to=escrow_account(dale.id), city="lake"
+        )
+        told = await home.delivered(sent.tx_id)
+        assert told.outgoing.state is RemittanceState.RETURNED
+        assert told.refusal is not None
+        assert told.refusal.code == "ESCROW_PAYEE"
+        assert told.refusal.reason == "it is where lake keeps what is on its way to dale"
+        assert await balance(home, ALICE_ID) == FUNDS
+        fine = await home.remit(ALICE, asset="coin", amount=30, to=BOB_ID, city="lake")
+        assert (await home.delivered(fine.tx_id)).refusal is None
