@@ -23,11 +23,17 @@ EFFORT: Final = 5
 
 
 class Cadence:
-    """The rhythm of one who looks. Used by one task."""
+    """The rhythm of one who looks. Used by one task.
 
-    def __init__(self, storage: CityStorage, clock: Clock) -> None:
+    Args:
+        together: Once nothing comes any more, look when the others of this process do: where one
+            query answers them all.
+    """
+
+    def __init__(self, storage: CityStorage, clock: Clock, *, together: bool = False) -> None:
         self._storage = storage
         self._clock = clock
+        self._together = together
         self._came = self._began = clock.monotonic()
 
     def begin(self) -> None:
@@ -42,6 +48,9 @@ class Cadence:
         # A look in which the process, or the storage, stood still says nothing of the effort.
         least = min(max(LEAST_SECONDS, EFFORT * (now - self._began)), LONGEST_SECONDS)
         longest = min(max(least, (now - self._came) / SHARE), LONGEST_SECONDS)
+        if self._together and longest == LONGEST_SECONDS:
+            # To the next tick of a clock that all have.
+            longest = max(least, LONGEST_SECONDS - now % LONGEST_SECONDS)
         await self._storage.changed(timedelta(seconds=longest))
         # A busy city gives a hint at every write.
         early = now + least - self._clock.monotonic()

@@ -116,7 +116,7 @@ class Follower:
             await self._clock.sleep(_pause(failures) if failures else self._pause)
 
     async def _follow(self) -> NoReturn:
-        cadence = Cadence(self._storage, self._clock)
+        cadence = Cadence(self._storage, self._clock, together=True)
         failures = 0
         while True:
             try:

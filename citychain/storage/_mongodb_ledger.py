@@ -53,6 +53,7 @@ from citychain.types import Head
 
 if TYPE_CHECKING:
     from citychain.ports import Compute
+    from citychain.storage._mongodb_heads import Heads
     from citychain.types import ObjectWrite, SealedRound
 
 __all__ = ["Ledger"]
@@ -62,9 +63,15 @@ class Ledger:
     """One city's rounds."""
 
     def __init__(
-        self, connection: Connection, compute: Compute, city: bytes, rule: str | None
+        self,
+        connection: Connection,
+        compute: Compute,
+        heads: Heads,
+        city: bytes,
+        rule: str | None,
     ) -> None:
         self._connection = connection
+        self._heads = heads
         self.compute = compute
         self._city = city
         self._rule = rule
@@ -93,8 +100,7 @@ class Ledger:
         if self._in_doubt:
             await self._resolve()
         with self._connection.errors():
-            document = await self._cities.find_one({"_id": self._city})
-        assert document is not None
+            document = await self._heads.of(self._city)
         self._note(document)
         return _head(document)
 

@@ -12,6 +12,7 @@ used. A call that failed may be made again, whatever became of it.
 `_mongodb_payload`        what people can query of a transaction
 `_mongodb_intake`         received transactions and public keys
 `_mongodb_ledger`         rounds: committing, applying, finishing what others began
+`_mongodb_heads`          where the ledgers of all cities stand
 `_mongodb_certificates`   which rounds are certified
 `_mongodb_reads`          what is answered
 `_mongodb_notes`          notes beside the ledger
@@ -38,6 +39,7 @@ from citychain.storage import _mongodb_upkeep as upkeep
 from citychain.storage._mongodb_certificates import Certificates
 from citychain.storage._mongodb_changes import Changes
 from citychain.storage._mongodb_client import Connection, chunks, insert_new
+from citychain.storage._mongodb_heads import Heads
 from citychain.storage._mongodb_intake import Arrivals, Intake
 from citychain.storage._mongodb_layout import of_city
 from citychain.storage._mongodb_leases import Leases, Servers
@@ -112,6 +114,7 @@ class MongodbBackend:
         self._changes = Changes(connection, context.clock, self._leases.changed)
         self._servers = Servers(connection, context.clock)
         self._intake = Intake(connection, context.compute)
+        self._heads = Heads(connection)
 
     async def city(
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
@@ -199,7 +202,9 @@ class MongodbBackend:
             cities = self._connection.database["cities"]
             if await cities.find_one({"_id": genesis}, {"_id": 1}) is None:
                 await self._found(genesis, genesis_file, initial)
-        ledger = Ledger(self._connection, self._context.compute, genesis, _rule(genesis_file))
+        ledger = Ledger(
+            self._connection, self._context.compute, self._heads, genesis, _rule(genesis_file)
+        )
         reads = Reads(self._connection, genesis, ledger)
         certificates = Certificates(self._connection, genesis, ledger)
         await ledger.catch_up()

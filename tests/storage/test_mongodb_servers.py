@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from mongodb.fail_points import STEP_DOWNS, WRITE_CONCERN_TIMEOUT, FailPoint
-from mongodb.mongo_proxy import Loss, MongoProxy, through
+from mongodb.mongo_proxy import Loss, MongoProxy, primary, through
 from pymongo import MongoClient
 
 import citychain.storage._mongodb_ledger as ledger_module
@@ -357,3 +357,35 @@ async def test_a_database_of_a_newer_release_is_left_alone(
     schema.update_one({"_id": "schema"}, {"$set": {"version": 99}})
     with pytest.raises(StorageError, match=r"schema version 99 and this release knows 1"):
         await open_backend()
+
+
+# --- many cities at once -----------------------------------------------------------
+
+
+async def test_heads_of_many_cities_are_read_by_few_queries(
+    open_backend: Open, mongodb_uri: str, mongodb_client: MongoClient[Any], mongodb_database: str
+) -> None:
+    ledgers = [Ledger(30 + number) for number in range(12)]
+    async with MongoProxy(primary(mongodb_client)) as proxy, AsyncExitStack() as stack:
+        compute = await stack.enter_async_context(Executor(2))
+        options = MongodbOptions.model_validate(
+            {"uri": through(mongodb_uri, proxy.address), "database": mongodb_database}
+        )
+        backend = await stack.enter_async_context(
+            MongodbBackend(options, StorageContext(Path(), compute, FakeClock()))
+        )
+        cities = [await backend.city(ledger.genesis, b"", ()) for ledger in ledgers]
+        proxy.keep = True
+        assert {head.round for head in await asyncio.gather(*(c.head() for c in cities))} == {0}
+        asked = [command for command in proxy.commands if command.get("find") == "cities"]
+        assert 1 <= len(asked) <= 2
+        # Who asks while a query is under way is told of what was written before it asked.
+        asking = [asyncio.create_task(city.head()) for city in cities]
+        await asyncio.sleep(0)
+        await cities[0].commit(replace(ledgers[0].round(ledgers[0].transactions(1)), epoch=1))
+        assert (await cities[0].head()).round == 1
+        await asyncio.gather(*asking)
+        # A city that is there no more takes no other one with it.
+        mongodb_client[mongodb_database].cities.delete_one({"_id": ledgers[1].genesis})
+        results = await asyncio.gather(*(c.head() for c in cities), return_exceptions=True)
+        assert [isinstance(result, StorageError) for result in results].count(True) == 1
