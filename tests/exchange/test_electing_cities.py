@@ -18,6 +18,7 @@ from exchange.cities import (
     pinned,
     plain,
 )
+from following.test_audit import audit
 
 from citychain.between_cities import RemittanceState
 from citychain.client import CityClient, create_key, load_key
@@ -25,6 +26,7 @@ from citychain.client.actions import Candidacy, Data
 from citychain.client.transactions import sign_transaction
 from citychain.crypto.keys import key_id
 from citychain.exchange import terms
+from citychain.following.source import ServerSource
 from citychain.testing.server import CityServer, CityServerFactory
 
 
@@ -100,3 +102,7 @@ async def test_cities_that_elect_each_epoch_go_on_exchanging(
                 assert not [peer.trouble for peer in await home.peers() if peer.trouble]
                 assert await known(home, there) >= 5
                 assert await known(there, home) >= 5
+                for client in (home, there):
+                    # Whoever repeats all rounds comes to the same committees of the other.
+                    result = await audit(ServerSource(client), await genesis_of(client))
+                    assert result.rounds > 24

@@ -413,6 +413,25 @@ async def test_a_proof_shows_what_it_shows_whatever_becomes_of_it(compute: Execu
     await beppu.replay()
 
 
+async def test_a_committee_is_known_of_its_own_city_alone(compute: Executor) -> None:
+    """Also where two cities have had the same people in office."""
+    aomori, beppu = Town("aomori", compute, members=KEYS[:3]), Town("beppu", compute)
+    chiba = Town("chiba", compute, members=KEYS[:3])
+    await peered(aomori, beppu, chiba)
+    for town in (aomori, chiba):
+        town.elect(KEYS[2:5])
+        await town.close()
+    remittances = [await sent(town, beppu) for town in (aomori, chiba)]
+    assert await beppu.codes(await beppu.delivery(aomori, remittances[0])) == [""]
+    receipt = await chiba.receipt(remittances[1].tx_id)
+    for town in (aomori, chiba):
+        start = town.terms(await town.handovers(9))[1]
+        told = encode_receipt(replace(receipt, handovers=()), start)
+        false = await beppu.delivery(chiba, remittances[1], proof=told)
+        assert await beppu.codes(false) == ["UNKNOWN_TERM"]
+    assert await beppu.codes(await beppu.delivery(chiba, remittances[1])) == [""]
+
+
 async def test_a_held_transaction_shows_nothing_yet(compute: Executor) -> None:
     aomori, beppu = await pair(compute)
     aomori.elect(KEYS[2:5])
