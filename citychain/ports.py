@@ -231,8 +231,7 @@ class CityStorage(StateView, Protocol):
         """Transactions without a place, each once, in arrival order, after the cursor."""
 
     async def pending_ids(self, limit: int | None = None) -> Sequence[bytes]:
-        """Ids of transactions without a place, in arrival order: of all, or of the ``limit``
-        oldest.
+        """Ids of all transactions without a place, or of the ``limit`` oldest, in arrival order.
 
         The truth about what other servers received: it is compared from the oldest on, since what
         became visible late has a place before what is known already. Cheap: so many ids alone.
@@ -402,10 +401,14 @@ class SupportsServers(Protocol):
         """Give a city's lease up for one server: others are not granted it until that one took
         it, or a ttl of theirs has passed. Does nothing if the lease is lost already."""
 
+    async def handed(self, server: str, timeout: timedelta) -> bool:
+        """Whether a city was handed to this server since the last call, as soon as that is heard
+        of, at the latest after the timeout. Only a hint."""
+
 
 def knows_servers(backend: StorageBackend) -> SupportsServers | None:
     """The backend if it is a `SupportsServers` too; it is asked, not inspected."""
-    names = ("beat", "leave", "servers", "genesis_files", "hand_over")
+    names = ("beat", "leave", "servers", "genesis_files", "hand_over", "handed")
     offered = (getattr(backend, name, None) for name in names)
     return cast("SupportsServers", backend) if all(map(callable, offered)) else None
 

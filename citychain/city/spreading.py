@@ -1,8 +1,9 @@
 """Spreads the cities of a shared storage over the servers that are at work on it.
 
 Every server sees the same table of who leads what, plans the same moves, and makes those that
-are its own: it hands over what it has too much of, and opens what it was handed or what a server
-that died has left. No server leads more than one city more than another; nobody stops accepting.
+are its own: it hands over what it has too much of, and opens what it was handed, as soon as it
+hears of it, or what a server that died has left. No server leads more than one city more than
+another; nobody stops accepting.
 """
 
 from __future__ import annotations
@@ -116,14 +117,17 @@ class Spreader:
         """Take turns until `stop`."""
         async with asyncio.TaskGroup() as group:
             # By itself: whoever opens many cities must not look dead meanwhile.
-            group.create_task(self._again(lambda: self._backend.beat(self._server)))
-            group.create_task(self._again(self.turn))
+            group.create_task(self._again(lambda: self._backend.beat(self._server), self._rest))
+            group.create_task(self._again(self.turn, self._rest))
+            group.create_task(self._again(self._take_what_was_handed, self._until_handed))
 
     def stop(self) -> None:
         """End `run`, after the moves under way."""
         self._stopping.set()
 
-    async def _again(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _again(
+        self, step: Callable[[], Awaitable[None]], rest: Callable[[], Awaitable[None]]
+    ) -> None:
         while not self._stopping.is_set():
             try:
                 await step()
@@ -131,13 +135,35 @@ class Spreader:
                 logger.warning("cities are not spread over the servers for now: %r", error)
             waits = [
                 asyncio.ensure_future(self._stopping.wait()),
-                asyncio.ensure_future(self._clock.sleep(self._pause)),
+                asyncio.ensure_future(rest()),
             ]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for wait in waits:
                     wait.cancel()
+
+    async def _rest(self) -> None:
+        await self._clock.sleep(self._pause)
+
+    async def _until_handed(self) -> None:
+        """Rest until this server hears that it was handed a city."""
+        while True:
+            try:
+                while not await self._backend.handed(self._server, self._lease):
+                    pass
+            except Exception as error:
+                logger.warning("it is not heard of what is handed over for now: %r", error)
+                await self._rest()
+            else:
+                return
+
+    async def _take_what_was_handed(self) -> None:
+        """Open at once what this server is to lead: nobody does until then."""
+        held = await self._backend.servers(self._lease)
+        opened = self._cities.opened()
+        mine = sorted(held.get(self._server, ()))
+        await self._take([city for city in mine if city not in opened][:MOVES_MAX])
 
     async def turn(self) -> None:
         """Look at all servers, and make the moves that are this one's."""

@@ -53,7 +53,13 @@ _PIPELINE: Final[list[dict[str, Any]]] = [
             ]
         }
     },
-    {"$project": {"city": "$fullDocument.city", "documentKey": 1}},
+    {
+        "$project": {
+            "city": "$fullDocument.city",
+            "documentKey": 1,
+            "successor": "$updateDescription.updatedFields.successor",
+        }
+    },
 ]
 
 
@@ -71,10 +77,17 @@ class Changes:
         self._closing = asyncio.Event()
         self._stream: asyncio.Task[None] | None = None
         self._heard: dict[bytes, asyncio.Event] = {}
+        self._handed: dict[str, asyncio.Event] = {}
 
     async def wait(self, city: bytes, timeout: float) -> None:
         """Return when something of the city was written since the last call, or in time."""
-        heard = self._heard.setdefault(city, asyncio.Event())
+        await self._until(self._heard.setdefault(city, asyncio.Event()), timeout)
+
+    async def handed(self, server: str, timeout: float) -> bool:
+        """Whether a lease was given up for this server since the last call, by then."""
+        return await self._until(self._handed.setdefault(server, asyncio.Event()), timeout)
+
+    async def _until(self, heard: asyncio.Event, timeout: float) -> bool:
         with self._connection.errors():
             if self._stream is None:
                 self._stream = asyncio.create_task(self._listen())
@@ -87,7 +100,9 @@ class Changes:
         finally:
             for wait in waits:
                 wait.cancel()
+        was_heard = heard.is_set()
         heard.clear()
+        return was_heard
 
     async def close(self) -> None:
         """Stop listening: by itself if it can, since a look that is cancelled costs a connection,
@@ -123,7 +138,7 @@ class Changes:
                     await self._closing.wait()
 
     def _tell_all(self) -> None:
-        for heard in self._heard.values():
+        for heard in (*self._heard.values(), *self._handed.values()):
             heard.set()
 
     def _tell(self, change: dict[str, Any]) -> None:
@@ -131,5 +146,6 @@ class Changes:
         if not isinstance(city, bytes):
             return
         self._told(city[:32])
-        if (heard := self._heard.get(city[:32])) is not None:
-            heard.set()
+        for heard in (self._heard.get(city[:32]), self._handed.get(change.get("successor", ""))):
+            if heard is not None:
+                heard.set()

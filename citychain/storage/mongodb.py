@@ -171,6 +171,10 @@ class MongodbBackend:
         """See `SupportsServers.hand_over`."""
         await self._connection.run(self._leases.release(city, epoch, successor))
 
+    async def handed(self, server: str, timeout: timedelta) -> bool:
+        """See `SupportsServers.handed`."""
+        return await self._changes.handed(server, timeout.total_seconds())
+
     # Upkeep
 
     async def stats(self) -> StorageStats:

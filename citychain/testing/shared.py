@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -100,6 +101,10 @@ class _Place:
     cities: dict[bytes, _City] = field(default_factory=dict)
     beats: dict[str, int] = field(default_factory=dict)
     """How many each server that is at work has given."""
+    handed: defaultdict[str, asyncio.Event] = field(
+        default_factory=lambda: defaultdict(asyncio.Event)
+    )
+    """Set for a server when a city is handed to it."""
 
 
 class _View:
@@ -111,10 +116,7 @@ class _View:
         city.hints.add(self._hint)
 
     async def changed(self, timeout: timedelta) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout.total_seconds()):
-                await self._hint.wait()
-        self._hint.clear()
+        await _heard(self._hint, timeout)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._city, name)
@@ -175,3 +177,17 @@ class _Backend(MemoryBackend):
 
     async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
         self._place.cities[city].hand_over(epoch, successor)
+        self._place.handed[successor].set()
+
+    async def handed(self, server: str, timeout: timedelta) -> bool:
+        return await _heard(self._place.handed[server], timeout)
+
+
+async def _heard(hint: asyncio.Event, timeout: timedelta) -> bool:
+    """Whether it is set by then; it is not any more afterwards."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout.total_seconds()):
+            await hint.wait()
+    was_set = hint.is_set()
+    hint.clear()
+    return was_set

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citychain.city.spreading import NOBODY, Move, plan_moves
+from citychain.city.spreading import NOBODY, Move, Spreader, plan_moves
+from citychain.errors import StorageError
+from citychain.testing import FakeClock
 
 tables = st.dictionaries(
     st.sampled_from([NOBODY, "a", "b", "c", "d", "e"]), st.integers(0, 12)
@@ -63,3 +69,74 @@ def test_all_servers_plan_the_same() -> None:
     held = {"b": [b"3", b"1", b"2", b"4"], "a": [], NOBODY: [b"9"]}
     assert plan_moves(held) == plan_moves(dict(reversed(held.items())))
     assert plan_moves(held) == [Move(b"9", NOBODY, "a"), Move(b"4", "b", "a")]
+
+
+class Table:
+    """A storage backend that knows of servers, and hears of what is handed over."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, list[bytes]] = {"one": [], "two": []}
+        self.hint = asyncio.Event()
+        self.failures = 1
+
+    async def beat(self, server: str) -> None: ...
+
+    async def leave(self, server: str) -> None: ...
+
+    async def servers(self, ttl: timedelta) -> dict[str, list[bytes]]:
+        return {server: list(cities) for server, cities in self.held.items()}
+
+    async def genesis_files(self, cities: Sequence[bytes]) -> dict[bytes, bytes]:
+        return {city: b"file of " + city for city in cities}
+
+    async def handed(self, server: str, timeout: timedelta) -> bool:
+        if self.failures:
+            self.failures -= 1
+            raise StorageError("away")
+        await self.hint.wait()
+        self.hint.clear()
+        return True
+
+
+class Opened:
+    """The cities that one server has open."""
+
+    def __init__(self) -> None:
+        self.cities: set[bytes] = set()
+        self.more = asyncio.Event()
+
+    def opened(self) -> set[bytes]:
+        return self.cities
+
+    async def open(self, genesis_file: bytes) -> None:
+        self.cities.add(genesis_file.removeprefix(b"file of "))
+        self.more.set()
+
+    async def step_down(self, city: bytes) -> int | None: ...
+
+
+async def test_what_is_handed_over_is_opened_at_once() -> None:
+    table, cities, clock = Table(), Opened(), FakeClock()
+    backend: Any = table
+    spreader = Spreader(
+        server="one", backend=backend, lease=timedelta(seconds=30), clock=clock, cities=cities
+    )
+    running = asyncio.create_task(spreader.run())
+    try:
+        # What is heard of fails at first, and is asked for again.
+        async with asyncio.timeout(10):
+            while table.failures:
+                await asyncio.sleep(0)
+        await clock.advance(10)
+        for city in (b"tokyo", b"kyoto"):
+            table.held["one"].append(city)
+            table.hint.set()
+            # The clock stands still: no turn comes.
+            async with asyncio.timeout(10):
+                await cities.more.wait()
+            cities.more.clear()
+            assert city in cities.cities
+    finally:
+        spreader.stop()
+        async with asyncio.timeout(10):
+            await running

@@ -81,6 +81,30 @@ async def test_what_another_server_writes_wakes_who_waits(open_backend: Open) ->
             assert result in (None, 1)
 
 
+async def test_who_is_handed_a_city_hears_of_it(open_backend: Open) -> None:
+    """The time-out is of a clock that stands still."""
+    ledger, clock = Ledger(21), FakeClock()
+    giver, taker = await open_backend(), await open_backend(clock=clock)
+    one = await giver.city(ledger.genesis, b"", ())
+    two = await taker.city(ledger.genesis, b"", ())
+    async with asyncio.timeout(SECONDS):
+        await taker.handed("two", TTL)  # The stream begins: what was before it nobody knows.
+        waiting = asyncio.create_task(taker.handed("two", TTL))
+        other = asyncio.create_task(taker.handed("three", TTL))
+        changed = asyncio.create_task(two.changed(TTL))
+        await asyncio.sleep(0)
+        epoch = await one.acquire_lease("one", TTL)
+        assert epoch is not None
+        await changed
+        assert not waiting.done(), "a lease that is taken is handed to nobody"
+        await giver.hand_over(ledger.genesis, epoch, "two")
+        assert await waiting
+        assert not other.done()
+        assert (await taker.servers(TTL))[""] == [ledger.genesis], "of one that does not beat"
+        await clock.advance(TTL.total_seconds())
+        assert not await other
+
+
 # --- notes -------------------------------------------------------------------------
 
 
