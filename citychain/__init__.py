@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from citychain.errors import ConfigurationError as ConfigurationError
     from citychain.errors import ConsensusError as ConsensusError
     from citychain.errors import LeaseLost as LeaseLost
+    from citychain.errors import NameTaken as NameTaken
     from citychain.errors import RoundTaken as RoundTaken
     from citychain.errors import StorageError as StorageError
     from citychain.errors import VerificationError as VerificationError
     from citychain.genesis import Genesis as Genesis
     from citychain.genesis import balance_object as balance_object
+    from citychain.genesis import city_name as city_name
     from citychain.handler import CityHandler as CityHandler
     from citychain.hooks.definitions import API_VERSION as API_VERSION
     from citychain.hooks.definitions import CityDefinition as CityDefinition
@@ -89,11 +91,12 @@ _MODULES: Final = {
         "ConfigurationError",
         "ConsensusError",
         "LeaseLost",
+        "NameTaken",
         "RoundTaken",
         "StorageError",
         "VerificationError",
     ),
-    "genesis": ("Genesis", "balance_object"),
+    "genesis": ("Genesis", "balance_object", "city_name"),
     "handler": ("CityHandler",),
     "hooks.definitions": (
         "API_VERSION",

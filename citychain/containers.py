@@ -31,7 +31,7 @@ from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.door import Doors
 from citychain.city.engines import StorageEngines
-from citychain.city.founding import found_city, keep_genesis
+from citychain.city.founding import city_in, found_city, keep_genesis
 from citychain.city.neighbours import find_neighbours, operator_signs, parent_of
 from citychain.city.overrides import NOTHING_REPLACED, Overrides, check_cities, read_overrides
 from citychain.city.pipeline import City
@@ -54,6 +54,7 @@ from citychain.errors import (
     ConfigurationError,
     DirectoryInUse,
     InvalidRound,
+    NameTaken,
     NotFound,
 )
 from citychain.exchange.exchange import Exchange
@@ -453,7 +454,13 @@ async def open_representative(
                 error.process,
                 "stop it first, since a representative has one state directory, ever",
             ) from None
-        storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        try:
+            storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        except NameTaken as error:
+            raise ConfigurationError(
+                f"{directory} has what the representative did in another city {error.name}, with "
+                "another genesis: give this one a state directory of its own"
+            ) from None
         state = LedgerState(storage)
         async with open_replay(core, genesis, state, client.public_keys) as replay:
             await replay.resume(storage)
@@ -574,7 +581,7 @@ class _Opener:
         if replaced.wants("backend"):
             backend = await self.backend(part)
         backend = replaced("backend", backend)
-        return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        return await city_in(backend, part.name, genesis, self._core.compute())
 
 
 def _with_committee(plan: CityPlan, representatives: Sequence[SigningKey]) -> CityPlan:

@@ -18,6 +18,7 @@
     ├── StorageError               a storage backend could not do what it promised
     │   ├── RoundTaken             another sequencer committed this round
     │   ├── LeaseLost              another sequencer holds the city
+    │   ├── NameTaken              the storage has another city of this name
     │   └── DirectoryInUse         another process holds the data directory
     ├── MoveFailed                 a city was not moved: it lives where it lived
     ├── ConsensusError             a round could not be sealed or approved
@@ -52,6 +53,7 @@ __all__ = [
     "InvalidSignature",
     "LeaseLost",
     "MoveFailed",
+    "NameTaken",
     "NotFound",
     "NotLeading",
     "NotSupported",
@@ -193,6 +195,17 @@ class LeaseLost(StorageError):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"lease epoch {epoch} is over")
         self.epoch = epoch
+
+
+class NameTaken(StorageError):
+    """Raised where a storage has another city of the same network and name."""
+
+    def __init__(self, name: str, genesis_file: bytes) -> None:
+        super().__init__(f"the storage has another city {name}, with another genesis")
+        self.name = name
+        """Network and city, as `citychain.genesis.city_name` gives them."""
+        self.genesis_file = genesis_file
+        """Of the city that is there."""
 
 
 class DirectoryInUse(StorageError):

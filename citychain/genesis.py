@@ -26,6 +26,7 @@ __all__ = [
     "Genesis",
     "Representative",
     "balance_object",
+    "city_name",
     "escrow_account",
     "stake_account",
 ]
@@ -137,6 +138,11 @@ class Genesis(BaseModel):
         """Id of the city, 32 bytes."""
         return self.id_of(self.file)
 
+    @property
+    def name(self) -> str:
+        """``NETWORK/CITY``, by which people and storages tell cities apart."""
+        return f"{self.network}/{self.city}"
+
     @cached_property
     def operator_id(self) -> bytes:
         """Id of the operator's key, 32 bytes."""
@@ -154,6 +160,15 @@ class Genesis(BaseModel):
             for asset, balances in sorted(self.balances.items())
             for key, amount in sorted(balances.items())
         )
+
+
+def city_name(file: bytes) -> str | None:
+    """`Genesis.name` of a genesis file; ``None`` if it is none."""
+    try:
+        genesis = Genesis.from_bytes(file)
+    except ConfigurationError:
+        return None
+    return genesis.name
 
 
 def balance_object(asset: str, key: bytes) -> str:

@@ -29,6 +29,7 @@ class SupportsForgetting(Protocol):
     async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
         """Remove all that is stored of the city with this genesis id, but for its note ``home``
         (`citychain.notes`), which says where it went: it could move back as to a new storage.
+        Its name is free until somebody asks for it again, as `StorageBackend.city` says.
         Nobody has it open. What was removed when this was broken off stays removed, and a
         repetition removes the rest.
 

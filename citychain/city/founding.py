@@ -1,7 +1,8 @@
 """A city's genesis: made at its first opening, checked at every later one.
 
 A new one is kept once all parts of the city have taken it: what one of them refuses can still be
-configured otherwise, and a genesis that is kept is for good.
+configured otherwise, and a genesis that is kept is for good. The storage is one of them: where
+other servers founded the city there already, it must be the same (`city_in`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from pathlib import Path
 
 from citychain.city.pinned import genesis_file
 from citychain.city.plan import CityPlan
-from citychain.errors import ConfigurationError
+from citychain.city.unlike import differences
+from citychain.errors import ConfigurationError, NameTaken
 from citychain.genesis import Genesis, Representative
+from citychain.ports import CityStorage, Compute, StorageBackend
 
-__all__ = ["found_city", "genesis_path", "keep_genesis", "write_new"]
+__all__ = ["city_in", "found_city", "genesis_path", "keep_genesis", "write_new"]
 
 
 def genesis_path(data_dir: Path, plan: CityPlan) -> Path:
@@ -48,6 +51,37 @@ def keep_genesis(data_dir: Path, plan: CityPlan, genesis: Genesis) -> None:
     path = genesis_path(data_dir, plan)
     if not path.exists():
         write_new(path, genesis.file)
+
+
+async def city_in(
+    backend: StorageBackend, storage: str, genesis: Genesis, compute: Compute
+) -> CityStorage:
+    """The city in a storage, founded there if the storage is new to it.
+
+    Args:
+        storage: Its name, for people.
+
+    Raises:
+        ConfigurationError: the storage has another city of its network and name.
+        StorageError: the storage failed.
+    """
+    try:
+        return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+    except NameTaken as taken:
+        theirs = taken.genesis_file
+    raise ConfigurationError(await compute(_refusal, storage, genesis, theirs))
+
+
+def _refusal(storage: str, genesis: Genesis, theirs: bytes) -> str:
+    """What differs from the city that a storage has, and the ways out."""
+    differs = differences(genesis, Genesis.from_bytes(theirs))
+    return (
+        f"city {genesis.city}: storage {storage} has a city of this name in network "
+        f"{genesis.network} already, with another genesis: {differs}. Give all servers of the "
+        "storage the same operator key and the same options of the city, and remove "
+        f"genesis/{genesis.city}.json from the data directory of one that had others; or give "
+        "this server another database, or another network name"
+    )
 
 
 def _new(network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from citychain.city.founding import city_in
 from citychain.city.plan import CityPlan, Part
 from citychain.genesis import Genesis
 from citychain.hooks.definitions import StorageDefinition
@@ -64,4 +65,4 @@ async def _opened(
     core: CoreContainer, genesis: Genesis, part: Part[StorageDefinition]
 ) -> CityStorage:
     backend = await core.engines().backend(part)
-    return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+    return await city_in(backend, part.name, genesis, core.compute())

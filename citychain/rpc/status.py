@@ -91,6 +91,7 @@ ERRORS: Final[Mapping[type[Exception], Row]] = {
     errors.StorageError: _STORAGE,
     errors.RoundTaken: _STORAGE,
     errors.LeaseLost: _STORAGE,
+    errors.NameTaken: _STORAGE,
     errors.DirectoryInUse: _STORAGE,
     errors.MoveFailed: Row(_Code.FAILED_PRECONDITION, "MOVE_FAILED"),
     errors.ConsensusError: Row(_Code.UNAVAILABLE, "CONSENSUS_FAILED", _SECOND, hidden=True),

@@ -3,7 +3,7 @@
 ========================= ================================================= =====================
 collection                ``_id``                                           what else is looked up
 ========================= ================================================= =====================
-``cities``                genesis id                                        by ``_id`` alone
+``cities``                genesis id                                        (network, slug) unique
 ``genesis_files``         city 32 | part 2
 ``keys``                  city 32 | key id
 ``transactions_raw``      given by us, means nothing                        (city, tx_id) unique;
@@ -65,6 +65,7 @@ class Index:
 
 
 INDEXES: Final = (
+    Index("cities", "name", ("network", "slug"), unique=True, only=(("slug", {"$exists": True}),)),
     Index("transactions_raw", "tx_id", ("city", "tx_id"), unique=True),
     Index(
         "transactions_raw",

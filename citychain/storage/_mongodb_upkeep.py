@@ -92,7 +92,7 @@ async def forget(connection: Connection, city: bytes, initial: Sequence[dict[str
             {"_id": city},
             {
                 "$set": {"applied": 0, "cleared": 0, "certified": 0, "linked_round": 0},
-                "$unset": {"head": 1},
+                "$unset": {"head": 1, "network": 1, "slug": 1},
             },
         )
         if initial:

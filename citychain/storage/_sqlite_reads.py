@@ -468,6 +468,22 @@ def city(connection: Connection, genesis: bytes) -> int | None:
     return number
 
 
+def named_city(connection: Connection, genesis: bytes) -> int | None:
+    """The city's number, if it has its name."""
+    number: int | None = connection.execute(
+        "SELECT city FROM cities WHERE genesis = ? AND name IS NOT NULL", (genesis,)
+    ).get
+    return number
+
+
+def city_of_name(connection: Connection, name: str) -> tuple[bytes, bytes] | None:
+    """Genesis id and genesis file of a city that has this name."""
+    found: tuple[bytes, bytes] | None = connection.execute(
+        "SELECT genesis, genesis_file FROM cities WHERE name = ?", (name,)
+    ).fetchone()
+    return found
+
+
 def cities(connection: Connection) -> int:
     """The largest number of a city."""
     largest: int = connection.execute("SELECT coalesce(max(city), 0) FROM cities").get

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import apsw
 
-from citychain.errors import LeaseLost, RoundTaken, StorageError
+from citychain.errors import LeaseLost, NameTaken, RoundTaken, StorageError
 from citychain.storage import _sqlite_reads as reads
 from citychain.storage._sqlite_reads import (
     LOCATION_BITS,
@@ -50,7 +50,7 @@ SEGMENT_BYTES: Final = 64 * 1024
 """Envelopes of a segment: what is read to get at one of them."""
 
 _TABLES: Final = {
-    "cities": ("INSERT", 3),
+    "cities": ("REPLACE", 4),
     "progress": ("REPLACE", 3),
     "segments": ("INSERT", 5),
     "keys": ("INSERT OR IGNORE", 3),
@@ -173,6 +173,8 @@ class Group:
         self.connection = connection
         self.next_city = next_city
         self.registered: dict[bytes, int] = {}
+        self.names: dict[str, tuple[bytes, bytes]] = {}
+        """Genesis id and genesis file by name, of what is registered."""
         self.sealed: set[tuple[int, bytes]] = set()
         self._drafts: dict[int, Draft] = {}
         self._rows: dict[str, list[Row]] = {table: [] for table in _TABLES}
@@ -234,25 +236,39 @@ class Request(ABC):
 
 @dataclass(slots=True, eq=False)
 class Register(Request):
-    """`StorageBackend.city` on first use; returns the city's number."""
+    """`StorageBackend.city` for a city that is new or has lost its name; returns its number."""
 
     genesis: bytes
     genesis_file: bytes
+    name: str | None
     initial: Sequence[ObjectWrite]
 
     def stage(self, group: Group) -> int:
         """See `Request.stage`."""
         if self.genesis in group.registered:
             return group.registered[self.genesis]
-        if (known := reads.city(group.connection, self.genesis)) is not None:
+        known = reads.city(group.connection, self.genesis)
+        if known is not None and self.name is None:
             return known
-        city = group.next_city
-        group.next_city += 1
+        self._claim(group)
+        city = known
+        if city is None:
+            city = group.next_city
+            group.next_city += 1
+            group.add("progress", [(city, 0, 0)])
+            group.add("objects", [(city, w.object, w.version, w.value) for w in self.initial])
         group.registered[self.genesis] = city
-        group.add("cities", [(city, self.genesis, self.genesis_file)])
-        group.add("progress", [(city, 0, 0)])
-        group.add("objects", [(city, w.object, w.version, w.value) for w in self.initial])
+        group.add("cities", [(city, self.genesis, self.genesis_file, self.name)])
         return city
+
+    def _claim(self, group: Group) -> None:
+        """See that no other city has the name."""
+        if self.name is None:
+            return
+        there = group.names.get(self.name) or reads.city_of_name(group.connection, self.name)
+        if there is not None and there[0] != self.genesis:
+            raise NameTaken(self.name, there[1])
+        group.names[self.name] = self.genesis, self.genesis_file
 
 
 @dataclass(slots=True, eq=False)

@@ -157,6 +157,16 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (city, name)
     ) WITHOUT ROWID;
     """,
+    """
+    -- ``citychain.genesis.city_name``; NULL where it is free for another city, and where the file
+    -- is no genesis. An older database may have two cities of one name: both stay as they are.
+    ALTER TABLE cities ADD COLUMN name TEXT;
+    UPDATE cities
+    SET name = json_extract(CAST(genesis_file AS TEXT), '$.network')
+        || '/' || json_extract(CAST(genesis_file AS TEXT), '$.city')
+    WHERE json_valid(CAST(genesis_file AS TEXT));
+    CREATE INDEX cities_by_name ON cities (name);
+    """,
 )
 """Statements that lead from schema version n to n + 1. Append; never edit one that shipped."""
 

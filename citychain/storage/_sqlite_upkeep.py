@@ -45,7 +45,8 @@ class Forget(Request):
     initial: Sequence[ObjectWrite]
 
     def stage(self, group: Group) -> bool:
-        """Remove some rows, of one table. The city's number and its note ``home`` stay."""
+        """Remove some rows, of one table. The city's number and its note ``home`` stay, and its
+        name is free."""
         connection = group.connection
         city = reads.city(connection, self.genesis)
         if city is None:
@@ -58,6 +59,7 @@ class Forget(Request):
         if _forget_segments(connection, city):
             return True
         connection.execute("DELETE FROM notes WHERE city = ? AND name != ?", (city, HOME.encode()))
+        connection.execute("UPDATE cities SET name = NULL WHERE city = ?", (city,))
         group.add("progress", [(city, 0, 0)])
         group.add("objects", [(city, w.object, w.version, w.value) for w in self.initial])
         return False

@@ -16,7 +16,8 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from citychain.errors import LeaseLost, RoundTaken, StorageError
+from citychain.errors import LeaseLost, NameTaken, RoundTaken, StorageError
+from citychain.genesis import city_name
 from citychain.notes import HOME, not_known
 from citychain.ports import PendingPage, StoredRound
 from citychain.types import Head, NodeRef, ObjectState, SealedNode
@@ -37,6 +38,8 @@ class MemoryBackend:
     def __init__(self, context: StorageContext) -> None:
         self._clock = context.clock
         self._cities: dict[bytes, MemoryCity] = {}
+        self._names: dict[str, bytes] = {}
+        """Genesis id by name."""
 
     async def __aenter__(self) -> MemoryBackend:
         return self
@@ -48,14 +51,26 @@ class MemoryBackend:
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
     ) -> MemoryCity:
         """See `StorageBackend.city`."""
+        if (name := city_name(genesis_file)) is not None:
+            there = self._names.setdefault(name, genesis)
+            if there != genesis:
+                raise NameTaken(name, self._cities[there].genesis_file)
         if genesis not in self._cities:
-            self._cities[genesis] = MemoryCity(self._clock, genesis_file, initial)
+            self._cities[genesis] = self._founded(genesis_file, initial)
         return self._cities[genesis]
+
+    def _founded(self, genesis_file: bytes, initial: Sequence[ObjectWrite]) -> MemoryCity:
+        return MemoryCity(self._clock, genesis_file, initial)
 
     async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
         """See `citychain.upkeep.SupportsForgetting.forget`."""
         if (left := self._cities.get(city)) is not None:
-            self._cities[city] = left._forgotten(initial)
+            self._cities[city] = self._founded(left.genesis_file, initial)
+            if HOME in left._notes:
+                self._cities[city]._notes[HOME] = left._notes[HOME]
+            name = city_name(left.genesis_file)
+            if name is not None and self._names.get(name) == city:
+                del self._names[name]
 
 
 class MemoryCity:
@@ -63,7 +78,8 @@ class MemoryCity:
 
     def __init__(self, clock: Clock, genesis_file: bytes, initial: Sequence[ObjectWrite]) -> None:
         self._clock = clock
-        self._genesis_file = genesis_file
+        self.genesis_file = genesis_file
+        """As it was given when the city was new."""
         self._keys: dict[bytes, bytes] = {}
         self._arrivals = 0
         self._raw: dict[bytes, RawTransaction] = {}
@@ -82,13 +98,6 @@ class MemoryCity:
         self._leaf_hashes = bytearray()
         self._notes: dict[str, bytes] = {}
         self._subtrees: dict[tuple[int, int], bytes] = {}
-
-    def _forgotten(self, initial: Sequence[ObjectWrite]) -> MemoryCity:
-        """The city as it was before its first round, with the note that says where it went."""
-        city = MemoryCity(self._clock, self._genesis_file, initial)
-        if HOME in self._notes:
-            city._notes[HOME] = self._notes[HOME]
-        return city
 
     # Intake
 

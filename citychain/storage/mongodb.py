@@ -9,6 +9,7 @@ used. A call that failed may be made again, whatever became of it.
 `_mongodb_causal`         reads that are not of an older state than what is known
 `_mongodb_schema`         collections, indexes, version
 `_mongodb_layout`         rows as bytes
+`_mongodb_founding`       how a city comes into the database, and under which name
 `_mongodb_payload`        what people can query of a transaction
 `_mongodb_intake`         received transactions and public keys
 `_mongodb_ledger`         rounds: committing, applying, finishing what others began
@@ -27,21 +28,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
-
-from pymongo.errors import DuplicateKeyError
+from typing import TYPE_CHECKING
 
 from citychain.errors import CitychainError, StorageError
 from citychain.genesis import Genesis
 from citychain.storage import _mongodb_upkeep as upkeep
 from citychain.storage._mongodb_certificates import Certificates
 from citychain.storage._mongodb_changes import Changes
-from citychain.storage._mongodb_client import Connection, chunks, insert_new
+from citychain.storage._mongodb_client import Connection
+from citychain.storage._mongodb_founding import first_objects, found, genesis_files
 from citychain.storage._mongodb_heads import Heads
 from citychain.storage._mongodb_intake import Arrivals, Intake
-from citychain.storage._mongodb_layout import of_city
 from citychain.storage._mongodb_leases import Leases, Servers
 from citychain.storage._mongodb_ledger import Ledger
 from citychain.storage._mongodb_notes import Notes
@@ -64,9 +62,6 @@ if TYPE_CHECKING:
     from citychain.upkeep import StorageStats
 
 __all__ = ["MongodbBackend", "MongodbCity", "MongodbOptions"]
-
-FILE_PART_BYTES: Final = 8 << 20
-"""Of a genesis file, in one document."""
 
 
 class MongodbBackend:
@@ -145,27 +140,7 @@ class MongodbBackend:
 
     async def genesis_files(self, cities: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """See `SupportsServers.genesis_files`."""
-        return await self._connection.run(self._genesis_files(cities))
-
-    async def _genesis_files(self, cities: Sequence[bytes]) -> dict[bytes, bytes]:
-        database = self._connection.database
-        files = {}
-        with self._connection.errors():
-            for some in chunks(list(dict.fromkeys(cities))):
-                parts = dict.fromkeys(some, 0)
-                async for city in database["cities"].find(
-                    {"_id": {"$in": list(some)}}, {"file_parts": 1}
-                ):
-                    parts[city["_id"]] = city["file_parts"]
-                for genesis, count in parts.items():
-                    keys = [_file_key(genesis, number) for number in range(count)]
-                    found = {
-                        part["_id"]: part["data"]
-                        async for part in database["genesis_files"].find({"_id": {"$in": keys}})
-                    }
-                    if count:
-                        files[genesis] = b"".join([found[key] for key in keys])
-        return files
+        return await self._connection.run(genesis_files(self._connection, cities))
 
     async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
         """See `SupportsServers.hand_over`."""
@@ -193,7 +168,7 @@ class MongodbBackend:
     async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
         """See `citychain.upkeep.SupportsForgetting.forget`."""
         self._cities.pop(city, None)
-        objects = _first_objects(city, initial)
+        objects = first_objects(city, initial)
         await self._connection.run(upkeep.forget(self._connection, city, objects))
         self._intake.forget(city)
 
@@ -202,13 +177,10 @@ class MongodbBackend:
     async def _open(
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
     ) -> MongodbCity:
-        with self._connection.errors():
-            cities = self._connection.database["cities"]
-            if await cities.find_one({"_id": genesis}, {"_id": 1}) is None:
-                await self._found(genesis, genesis_file, initial)
-        ledger = Ledger(
-            self._connection, self._context.compute, self._heads, genesis, _rule(genesis_file)
-        )
+        parsed = await self._context.compute(_parsed, genesis_file)
+        name, rule = (None, None) if parsed is None else (parsed.name, parsed.rule)
+        await found(self._connection, genesis, genesis_file, name, initial)
+        ledger = Ledger(self._connection, self._context.compute, self._heads, genesis, rule)
         reads = Reads(self._connection, genesis, ledger)
         certificates = Certificates(self._connection, genesis, ledger)
         await ledger.catch_up()
@@ -225,32 +197,6 @@ class MongodbBackend:
             leases=self._leases,
             changes=self._changes,
         )
-
-    async def _found(
-        self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
-    ) -> None:
-        """Store what a new city begins with; its document in ``cities`` is the commit."""
-        database = self._connection.database
-        parts = [
-            genesis_file[at : at + FILE_PART_BYTES]
-            for at in range(0, max(len(genesis_file), 1), FILE_PART_BYTES)
-        ]
-        for number, part in enumerate(parts):
-            document = {"_id": _file_key(genesis, number), "city": genesis, "data": part}
-            await insert_new(database["genesis_files"], [document])
-        await insert_new(database["objects"], _first_objects(genesis, initial))
-        with suppress(DuplicateKeyError):  # Another server was faster, with the same.
-            await database["cities"].insert_one(
-                {
-                    "_id": genesis,
-                    **_names(genesis_file),
-                    "file_parts": len(parts),
-                    "applied": 0,
-                    "cleared": 0,
-                    "certified": 0,
-                    "linked_round": 0,
-                }
-            )
 
 
 class MongodbCity:
@@ -407,37 +353,6 @@ class MongodbCity:
     async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
         """See `CityStorage.subtree_hashes`."""
         return await self._run(self._reads.subtree_hashes(level, begin, end))
-
-
-def _first_objects(genesis: bytes, initial: Sequence[ObjectWrite]) -> list[dict[str, Any]]:
-    """The objects that a city begins with, as documents."""
-    return [
-        {
-            "_id": of_city(genesis, object.encode()),
-            "city": genesis,
-            "object": object,
-            "round": 0,
-            "version": version,
-            "value": value,
-        }
-        for object, version, value in initial
-    ]
-
-
-def _file_key(genesis: bytes, number: int) -> bytes:
-    return of_city(genesis, number.to_bytes(2, "big"))
-
-
-def _names(genesis_file: bytes) -> dict[str, str]:
-    """What the city is called, for people who look into the database."""
-    genesis = _parsed(genesis_file)
-    return {} if genesis is None else {"network": genesis.network, "slug": genesis.city}
-
-
-def _rule(genesis_file: bytes) -> str | None:
-    """The rule that decides the city's rounds."""
-    genesis = _parsed(genesis_file)
-    return None if genesis is None else genesis.rule
 
 
 def _parsed(genesis_file: bytes) -> Genesis | None:

@@ -24,6 +24,7 @@ import apsw
 from pydantic import BaseModel, ConfigDict, Field
 
 from citychain.errors import LeaseLost, StorageError
+from citychain.genesis import city_name
 from citychain.notes import not_known
 from citychain.ports import PendingPage, StoredRound
 from citychain.storage import _sqlite_reads as reads
@@ -114,9 +115,10 @@ class SqliteBackend:
         """See `StorageBackend.city`."""
         if genesis in self._cities:
             return self._cities[genesis]
-        number = await self.read(reads.city, genesis)
+        number = await self.read(reads.named_city, genesis)
         if number is None:
-            number = await self._writer.write(Register(genesis, genesis_file, initial))
+            name = await self._context.compute(city_name, genesis_file)
+            number = await self._writer.write(Register(genesis, genesis_file, name, initial))
         state = await self.read(_load, number)
         # Another call may have opened it meanwhile, and written already: then that one counts.
         return self._cities.setdefault(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from citychain.hooks.definitions import API_VERSION, StorageDefinition
 from citychain.hooks.specs import hookimpl
@@ -69,7 +69,6 @@ class _City(MemoryCity):
 
     def __init__(self, clock: Clock, genesis_file: bytes, initial: Sequence[ObjectWrite]) -> None:
         super().__init__(clock, genesis_file, initial)
-        self.genesis_file = genesis_file
         self.hints: set[asyncio.Event] = set()
         """One for each server, set at each write."""
 
@@ -99,6 +98,7 @@ class _Place:
     """What the servers of one directory share."""
 
     cities: dict[bytes, _City] = field(default_factory=dict)
+    names: dict[str, bytes] = field(default_factory=dict)
     beats: dict[str, int] = field(default_factory=dict)
     """How many each server that is at work has given."""
     handed: defaultdict[str, asyncio.Event] = field(
@@ -139,6 +139,8 @@ class _Backend(MemoryBackend):
 
     def __init__(self, context: StorageContext, place: _Place) -> None:
         super().__init__(context)
+        self._cities = cast("dict[bytes, MemoryCity]", place.cities)
+        self._names = place.names
         self._place = place
         self._seen: dict[str, tuple[int, float]] = {}
         """Beats of each server, and since when there were so many."""
@@ -146,9 +148,12 @@ class _Backend(MemoryBackend):
     async def city(
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
     ) -> Any:
-        if genesis not in self._place.cities:
-            self._place.cities[genesis] = _City(self._clock, genesis_file, initial)
+        await asyncio.sleep(0)
+        await super().city(genesis, genesis_file, initial)
         return _View(self._place.cities[genesis])
+
+    def _founded(self, genesis_file: bytes, initial: Sequence[ObjectWrite]) -> _City:
+        return _City(self._clock, genesis_file, initial)
 
     async def beat(self, server: str) -> None:
         self._place.beats[server] = self._place.beats.get(server, 0) + 1

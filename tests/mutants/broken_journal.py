@@ -113,6 +113,15 @@ class MixesCities(Backend):
         return await super().city(first, genesis_file, initial)
 
 
+@caught_by("test_a_storage_has_one_city_of_a_name", "knows names until it is closed")
+class ForgetsNames(Backend):
+    """Reads its cities again, and not their names."""
+
+    async def _open(self):
+        await super()._open()
+        self._names.clear()
+
+
 class NeverTakesBack(Journal):
     """Leaves in the file what the memory refused."""
 

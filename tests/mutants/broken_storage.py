@@ -11,7 +11,8 @@ from typing import Any
 
 from biting import Mutant
 
-from citychain.errors import LeaseLost
+from citychain.errors import LeaseLost, NameTaken
+from citychain.genesis import city_name
 from citychain.hooks.definitions import API_VERSION, StorageDefinition
 from citychain.ports import PendingPage
 from citychain.storage.memory import MemoryBackend, MemoryCity
@@ -321,6 +322,109 @@ MUTANTS.append(
 )
 
 
+# --- names
+
+
+class Nameless(MemoryBackend):
+    """Knows cities by their genesis ids alone."""
+
+    async def city(self, genesis, genesis_file, initial):
+        return await super().city(genesis, b"", initial)
+
+
+class GoesByTheSlug(MemoryBackend):
+    """Leaves the network out."""
+
+    async def city(self, genesis, genesis_file, initial):
+        name = (city_name(genesis_file) or "").rpartition("/")[2]
+        if name and self._names.setdefault(name, genesis) != genesis:
+            raise NameTaken(name, self._cities[self._names[name]].genesis_file)
+        return await super().city(genesis, genesis_file, initial)
+
+
+class NamesAnyFile(MemoryBackend):
+    """Takes the file for the name where it is no genesis."""
+
+    async def city(self, genesis, genesis_file, initial):
+        name = city_name(genesis_file) or genesis_file.hex()
+        if self._names.setdefault(name, genesis) != genesis:
+            raise NameTaken(name, genesis_file)
+        return await super().city(genesis, genesis_file, initial)
+
+
+class LooksThenFounds(MemoryBackend):
+    """Sees that the name is free, waits and takes it."""
+
+    async def city(self, genesis, genesis_file, initial):
+        name = city_name(genesis_file)
+        if (there := self._names.get(name, genesis)) != genesis:
+            raise NameTaken(name, self._cities[there].genesis_file)
+        await asyncio.sleep(0)
+        self._names[name] = genesis
+        return self._cities.setdefault(genesis, self._founded(genesis_file, initial))
+
+
+class TellsItsOwnFile(MemoryBackend):
+    """Gives with the error the file that it was given."""
+
+    async def city(self, genesis, genesis_file, initial):
+        try:
+            return await super().city(genesis, genesis_file, initial)
+        except NameTaken as error:
+            raise NameTaken(error.name, genesis_file) from None
+
+
+class KeepsTheName(MemoryBackend):
+    """Forgets all of a city but its name."""
+
+    async def forget(self, city, initial):
+        names = dict(self._names)
+        await super().forget(city, initial)
+        self._names.update(names)
+
+
+class ComesBackBesideIt(MemoryBackend):
+    """Looks at the name of a new city, and not of one that it has forgotten."""
+
+    async def city(self, genesis, genesis_file, initial):
+        if genesis in self._cities:
+            return self._cities[genesis]
+        return await super().city(genesis, genesis_file, initial)
+
+
+for broken, does, test in (
+    (Nameless, "founds a second city of a name", "test_a_storage_has_one_city_of_a_name"),
+    (
+        GoesByTheSlug,
+        "takes cities of two networks for one",
+        "test_cities_of_other_names_and_networks_are_beside_it",
+    ),
+    (NamesAnyFile, "wants names of all", "test_what_is_no_genesis_file_has_no_name"),
+    (
+        LooksThenFounds,
+        "looks for the name, waits and founds",
+        "test_cities_of_one_name_that_are_founded_at_once_become_one",
+    ),
+    (TellsItsOwnFile, "does not say which city it has", "test_a_storage_has_one_city_of_a_name"),
+    (KeepsTheName, "keeps the name of a city", "test_a_city_that_is_forgotten_leaves_its_name"),
+    (
+        ComesBackBesideIt,
+        "lets a city come back beside another",
+        "test_a_city_that_is_forgotten_leaves_its_name",
+    ),
+):
+    MUTANTS.append(
+        Mutant(
+            does,
+            replace(
+                forgetting(MemoryCity),
+                factory=lambda options, context, broken=broken: broken(context),
+            ),
+            test,
+        )
+    )
+
+
 # --- overlapping and cancelled calls
 
 
@@ -439,6 +543,26 @@ class NotShared(MemoryCity):
 
 
 SHARED: dict[Path, dict[bytes, MemoryCity]] = {}
+
+
+class NamesForItself(MemoryBackend):
+    """Is shared, and only knows the names that this server gave."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self._cities = SHARED.setdefault(context.directory, {})
+
+
+MUTANTS.append(
+    Mutant(
+        "each server has names of its own",
+        replace(
+            forgetting(MemoryCity, shared=True),
+            factory=lambda options, context: NamesForItself(context),
+        ),
+        "test_of_servers_that_found_a_city_at_once_one_does",
+    )
+)
 
 
 class AlwaysGrants(MemoryBackend):

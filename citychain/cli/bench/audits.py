@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any, Final
 
 from citychain.cli.auditing import run_audit
 from citychain.cli.bench.load import run_load
-from citychain.cli.bench.road import open_bench
+from citychain.cli.bench.road import Bench, open_bench
 from citychain.config import CitySettings, PluginsSettings, Settings
 
 __all__ = ["measure_audit"]
@@ -25,13 +24,14 @@ async def measure_audit(keys: int, storage: str, transactions: int) -> dict[str,
             left -= STEP
         await city.servers[0].stop()
         [slug] = city.genesis
-        return await _audit(city.directory, slug, storage)
+        return await _audit(city, slug, storage)
 
 
-async def _audit(directory: Path, slug: str, storage: str) -> dict[str, Any]:
+async def _audit(bench: Bench, slug: str, storage: str) -> dict[str, Any]:
     settings = Settings(
-        data_dir=directory / "data",
-        operator_key=directory / "operator.key",
+        network=bench.network,
+        data_dir=bench.directory / "data",
+        operator_key=bench.directory / "operator.key",
         plugins=PluginsSettings(allow=()),
         cities={slug: CitySettings(storage=storage)},
     )

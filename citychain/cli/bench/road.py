@@ -23,6 +23,7 @@ from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grp
 __all__ = ["Bench", "measure", "open_bench"]
 
 CONFIG: Final = """\
+network = "{network}"
 operator_key = "operator.key"
 
 [server]
@@ -42,6 +43,8 @@ class Bench:
 
     directory: Path
     """The first server's."""
+    network: str
+    """Of its own: the cities of an earlier one may be in the storage still."""
     servers: Sequence[ServerProcess]
     keys: Sequence[SigningKey]
     genesis: dict[str, bytes]
@@ -82,7 +85,9 @@ async def open_bench(
         table = "" if committee is None else create_committee(directory, committee)
         slugs = [f"bench-{number}" for number in range(cities)]
         tables = "".join(f'\n[cities.{slug}]\nstorage = "{storage}"\n{table}' for slug in slugs)
-        (directory / "citychain.toml").write_text(CONFIG + tables)
+        network = f"bench-{secrets.token_hex(8)}"
+        config = CONFIG.format(network=network) + tables
+        (directory / "citychain.toml").write_text(config)
         async with AsyncExitStack() as stack:
             running = []
             for number in range(servers):
@@ -96,7 +101,7 @@ async def open_bench(
             pids = await stack.enter_async_context(
                 run_representatives(directory, running[0].address, slugs[0], committee or 0)
             )
-            bench = Bench(directory, running, signers, ids, pids)
+            bench = Bench(directory, network, running, signers, ids, pids)
             await run_load(bench.addresses, bench.presign(cities, cities * keys, by_value=True))
             yield bench
 

@@ -37,6 +37,7 @@ from citychain.testing.conformance._storage_interrupted import InterruptedTests
 from citychain.testing.conformance._storage_killed import KilledTests
 from citychain.testing.conformance._storage_loops import LoopTests
 from citychain.testing.conformance._storage_machine import StorageMachine
+from citychain.testing.conformance._storage_names import NameTests
 from citychain.testing.conformance._storage_notes import NoteTests
 from citychain.testing.conformance._storage_rounds import RoundTests
 from citychain.testing.conformance._storage_servers import ServersTests
@@ -53,6 +54,7 @@ class StorageSuite(
     IntakeTests,
     RoundTests,
     NoteTests,
+    NameTests,
     ViewTests,
     WholeTests,
     InterruptedTests,

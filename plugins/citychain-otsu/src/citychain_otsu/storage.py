@@ -14,6 +14,7 @@ from typing import Any
 
 from citychain import (
     Certificate,
+    NameTaken,
     NoOptions,
     ObjectWrite,
     RawTransaction,
@@ -21,6 +22,7 @@ from citychain import (
     StorageContext,
     StorageDefinition,
     StorageError,
+    city_name,
     hookimpl,
 )
 from citychain.errors import DirectoryInUse
@@ -31,6 +33,7 @@ PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS writes (number INTEGER PRIMARY KEY, genesis BLOB, call TEXT, args BLOB);
 CREATE INDEX IF NOT EXISTS of_city ON writes (genesis, number);
 """
+FILES = "SELECT args FROM writes WHERE call = 'city'"
 SELECT = "SELECT call, args FROM writes WHERE genesis = ? ORDER BY number"
 
 
@@ -77,7 +80,7 @@ class ShelfBackend:
             if genesis in self.cities:  # Somebody else asked for it meanwhile.
                 return
             if not (writes := await self._blocking(self._read, genesis)):
-                await self._blocking(self._insert, genesis, "city", new)
+                await self._blocking(self._found, genesis, new)
                 writes = [("city", new)]
             city = ShelfCity(partial(self._write, genesis), self.context.clock, *writes[0][1])
             for call, arguments in writes[1:]:
@@ -109,6 +112,14 @@ class ShelfBackend:
 
     def _read(self, genesis: bytes) -> list[tuple[str, Any]]:
         return [(c, pickle.loads(a)) for c, a in self._database.execute(SELECT, [genesis])]
+
+    def _found(self, genesis: bytes, new: Sequence[Any]) -> None:
+        if name := city_name(new[0]):
+            for (arguments,) in self._database.execute(FILES):
+                there = pickle.loads(arguments)[0]
+                if city_name(there) == name:
+                    raise NameTaken(name, there)
+        self._insert(genesis, "city", new)
 
     def _insert(self, genesis: bytes, call: str, arguments: Sequence[Any]) -> None:
         row = (genesis, call, pickle.dumps(arguments))
