@@ -5,7 +5,8 @@ citychain knows the present version only.
 
 ====== ===============================================================================
 2      added `CityStorage.round_of_size` and `CityStorage.pending_ids`, and ``known`` to
-       `CityStorage.notes`; a lease's epoch is newer than those of all committed rounds
+       `CityStorage.notes`; a lease's epoch is newer than those of all committed rounds; a
+       storage has one city of a name, which one of version 1 does not see to
 ====== ===============================================================================
 """
 

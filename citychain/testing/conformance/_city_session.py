@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -112,8 +113,12 @@ class Cities:
         """Another city."""
         return City(self, self._folder / str(next(self._numbers)))
 
-    def server(self, directory: Path, parts: Mapping[str, Any], server: Any) -> Any:
-        """A server of the city in a directory, to be entered."""
+    def server(self, directory: Path, network: str, parts: Mapping[str, Any], server: Any) -> Any:
+        """A server of the city in a directory, to be entered.
+
+        Args:
+            network: Unless the settings name one.
+        """
         overrides = {**self._overrides}
         if parts:
             own = overrides.get(self.slug, {})
@@ -123,7 +128,12 @@ class Cities:
             {**self._others, self.slug: self._table},
             overrides,
             directory=directory,
-            **{**SHARING, **self._settings, **({"server": server} if server else {})},
+            **{
+                **SHARING,
+                "network": network,
+                **self._settings,
+                **({"server": server} if server else {}),
+            },
         )
 
 
@@ -157,6 +167,8 @@ class City:
     def __init__(self, cities: Cities, directory: Path) -> None:
         self.cities = cities
         self.directory = directory
+        # Its own: cities of other tests may be in the same storage, under the same name.
+        self._network = f"suite-{secrets.token_hex(8)}"
         self._stack = AsyncExitStack()
         self._backend: StorageBackend | None = None
 
@@ -175,7 +187,7 @@ class City:
         """
         if not self.cities.durable:
             parts["backend"] = await self._kept()
-        starting = self.cities.server(self.directory, parts, server)
+        starting = self.cities.server(self.directory, self._network, parts, server)
         async with starting as running:
             serving = Serving(running.address, self.cities)
             async with serving.named(self.cities.slug) as client:
