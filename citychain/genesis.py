@@ -163,7 +163,8 @@ class Genesis(BaseModel):
 
 
 def city_name(file: bytes) -> str | None:
-    """`Genesis.name` of a genesis file; ``None`` if it is none."""
+    """`Genesis.name` of a genesis file, of which a storage has one city until that is forgotten;
+    ``None`` if it is none."""
     try:
         genesis = Genesis.from_bytes(file)
     except ConfigurationError:

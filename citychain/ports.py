@@ -368,16 +368,12 @@ class StorageBackend(Protocol):
     ) -> CityStorage:
         """The name-space of the city with this genesis id, made on first use.
 
-        On first use the genesis file and the initial object states are stored
-        with it, all or none. Later calls return the city as it stands.
-
-        Since api_version 2 a storage has one city of a name, `citychain.genesis.city_name` of
-        the genesis file: of any number of servers that found different ones at once, one does.
-        A name is free again once its city is forgotten (`citychain.upkeep.SupportsForgetting`),
-        until somebody asks for that city again. What is no genesis file has no name.
+        On first use the genesis file and the initial object states are stored with it, all or
+        none. Later calls return the city as it stands. Since api_version 2 there is one city of
+        a `citychain.genesis.city_name`, whatever is founded at the same time.
 
         Raises:
-            NameTaken: another city has this name; nothing of this one is kept.
+            NameTaken: another city has this name.
         """
 
 

@@ -26,10 +26,35 @@ if TYPE_CHECKING:
     from citychain.ports import Clock, StorageContext
     from citychain.types import Certificate, ObjectWrite, RawTransaction, SealedRound
 
-__all__ = ["MemoryBackend", "MemoryCity"]
+__all__ = ["MemoryBackend", "MemoryCity", "Names"]
 
 _CURSOR: Final = struct.Struct(">Q")
 """Arrival number of the last transaction of a page."""
+
+
+class Names:
+    """Which city has which name, for a backend that knows all of its cities."""
+
+    def __init__(self) -> None:
+        self._cities: dict[str, tuple[bytes, bytes]] = {}
+        """Genesis id and file by name."""
+
+    def take(self, genesis: bytes, genesis_file: bytes) -> None:
+        """Give a city its name, if the file says one.
+
+        Raises:
+            NameTaken: another city has it.
+        """
+        if (name := city_name(genesis_file)) is None:
+            return
+        there, file = self._cities.setdefault(name, (genesis, genesis_file))
+        if there != genesis:
+            raise NameTaken(name, file)
+
+    def free(self, genesis: bytes) -> None:
+        """Let another city have the name of this one."""
+        for name in [name for name, (city, _) in self._cities.items() if city == genesis]:
+            del self._cities[name]
 
 
 class MemoryBackend:
@@ -38,8 +63,7 @@ class MemoryBackend:
     def __init__(self, context: StorageContext) -> None:
         self._clock = context.clock
         self._cities: dict[bytes, MemoryCity] = {}
-        self._names: dict[str, bytes] = {}
-        """Genesis id by name."""
+        self._names = Names()
 
     async def __aenter__(self) -> MemoryBackend:
         return self
@@ -51,10 +75,7 @@ class MemoryBackend:
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
     ) -> MemoryCity:
         """See `StorageBackend.city`."""
-        if (name := city_name(genesis_file)) is not None:
-            there = self._names.setdefault(name, genesis)
-            if there != genesis:
-                raise NameTaken(name, self._cities[there].genesis_file)
+        self._names.take(genesis, genesis_file)
         if genesis not in self._cities:
             self._cities[genesis] = self._founded(genesis_file, initial)
         return self._cities[genesis]
@@ -68,9 +89,7 @@ class MemoryBackend:
             self._cities[city] = self._founded(left.genesis_file, initial)
             if HOME in left._notes:
                 self._cities[city]._notes[HOME] = left._notes[HOME]
-            name = city_name(left.genesis_file)
-            if name is not None and self._names.get(name) == city:
-                del self._names[name]
+            self._names.free(city)
 
 
 class MemoryCity:

@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 from citychain.hooks.definitions import API_VERSION, StorageDefinition
 from citychain.hooks.specs import hookimpl
 from citychain.ports import Clock, StorageContext
-from citychain.storage.memory import MemoryBackend, MemoryCity
+from citychain.storage.memory import MemoryBackend, MemoryCity, Names
 from citychain.types import ObjectWrite
 
 __all__ = ["SHARED_MEMORY", "SharedMemory"]
@@ -98,7 +98,7 @@ class _Place:
     """What the servers of one directory share."""
 
     cities: dict[bytes, _City] = field(default_factory=dict)
-    names: dict[str, bytes] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
     beats: dict[str, int] = field(default_factory=dict)
     """How many each server that is at work has given."""
     handed: defaultdict[str, asyncio.Event] = field(

@@ -10,7 +10,7 @@ from biting import Mutant
 from broken_storage import Suite
 from journal_backend import journal, storage
 
-from citychain.storage.memory import MemoryCity
+from citychain.storage.memory import MemoryCity, Names
 
 __all__ = ["MUTANTS", "Suite"]
 
@@ -119,7 +119,7 @@ class ForgetsNames(Backend):
 
     async def _open(self):
         await super()._open()
-        self._names.clear()
+        self._names = Names()
 
 
 class NeverTakesBack(Journal):

@@ -335,20 +335,27 @@ class Nameless(MemoryBackend):
 class GoesByTheSlug(MemoryBackend):
     """Leaves the network out."""
 
+    def __init__(self, context):
+        super().__init__(context)
+        self._slugs = {}
+
     async def city(self, genesis, genesis_file, initial):
-        name = (city_name(genesis_file) or "").rpartition("/")[2]
-        if name and self._names.setdefault(name, genesis) != genesis:
-            raise NameTaken(name, self._cities[self._names[name]].genesis_file)
+        slug = (city_name(genesis_file) or "").rpartition("/")[2]
+        if slug and self._slugs.setdefault(slug, genesis) != genesis:
+            raise NameTaken(slug, self._cities[self._slugs[slug]].genesis_file)
         return await super().city(genesis, genesis_file, initial)
 
 
 class NamesAnyFile(MemoryBackend):
     """Takes the file for the name where it is no genesis."""
 
+    def __init__(self, context):
+        super().__init__(context)
+        self._files = {}
+
     async def city(self, genesis, genesis_file, initial):
-        name = city_name(genesis_file) or genesis_file.hex()
-        if self._names.setdefault(name, genesis) != genesis:
-            raise NameTaken(name, genesis_file)
+        if self._files.setdefault(genesis_file, genesis) != genesis:
+            raise NameTaken("", genesis_file)
         return await super().city(genesis, genesis_file, initial)
 
 
@@ -356,11 +363,12 @@ class LooksThenFounds(MemoryBackend):
     """Sees that the name is free, waits and takes it."""
 
     async def city(self, genesis, genesis_file, initial):
-        name = city_name(genesis_file)
-        if (there := self._names.get(name, genesis)) != genesis:
-            raise NameTaken(name, self._cities[there].genesis_file)
+        for there in self._cities.values():
+            if there.genesis_file != genesis_file:
+                name = city_name(there.genesis_file)
+                if name == city_name(genesis_file):
+                    raise NameTaken(name, there.genesis_file)
         await asyncio.sleep(0)
-        self._names[name] = genesis
         return self._cities.setdefault(genesis, self._founded(genesis_file, initial))
 
 
@@ -378,9 +386,8 @@ class KeepsTheName(MemoryBackend):
     """Forgets all of a city but its name."""
 
     async def forget(self, city, initial):
-        names = dict(self._names)
         await super().forget(city, initial)
-        self._names.update(names)
+        self._names.take(city, self._cities[city].genesis_file)
 
 
 class ComesBackBesideIt(MemoryBackend):

@@ -47,6 +47,7 @@ def instances() -> list[errors.CitychainError]:
         errors.ServerError: errors.ServerError(SECRET, "x"),
         errors.RoundTaken: errors.RoundTaken(3),
         errors.LeaseLost: errors.LeaseLost(3),
+        errors.NameTaken: errors.NameTaken(SECRET, b""),
         errors.DirectoryInUse: errors.DirectoryInUse(SECRET, "1", "stop it"),
         errors.InvalidReceipt: errors.InvalidReceipt("node", SECRET),
         errors.InvalidAcknowledgement: errors.InvalidAcknowledgement("signature", SECRET),

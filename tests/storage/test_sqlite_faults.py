@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -22,7 +23,8 @@ from sqlite_victim import BATCH, GENESIS, batch, round_of, storage_context
 
 import citychain.storage._sqlite_schema as schema
 from citychain.compute import Executor
-from citychain.errors import DirectoryInUse, StorageError
+from citychain.errors import DirectoryInUse, NameTaken, StorageError
+from citychain.genesis import Genesis, Representative
 from citychain.ports import CityStorage, StorageContext
 from citychain.storage.sqlite import SqliteBackend, SqliteOptions
 from citychain.testing.conformance.ledger import Ledger
@@ -292,6 +294,36 @@ async def test_a_damaged_database_answers_with_an_error(
     with pytest.raises(StorageError):
         async with backend() as engine:
             await ledger.check(await engine.city(ledger.genesis, b"", ()))
+
+
+async def test_cities_of_an_older_database_get_their_names(
+    backend: Open, context: StorageContext
+) -> None:
+    def genesis(**fields: Any) -> Genesis:
+        key = "00" * 2592
+        whole = {"network": "main", "city": "tokyo", "rule": "a/1", "consensus": "b/1", **fields}
+        return Genesis(**whole, operator=key, committee=(Representative(public_key=key),))
+
+    # It could have two cities of one name, and both are to go on.
+    there = [genesis(num_hashes=1), genesis(num_hashes=2), genesis(city="kyoto")]
+    files = [*((it.id, it.file) for it in there), (bytes(32), b"\xff is no genesis file")]
+    context.directory.mkdir()
+    connection = apsw.Connection(str(context.directory / schema.DATABASE_NAME))
+    for statements in schema._MIGRATIONS[:2]:
+        connection.execute(statements)
+    connection.execute("PRAGMA user_version = 2")
+    for number, row in enumerate(files, 1):
+        connection.execute("INSERT INTO cities VALUES (?, ?, ?)", (number, *row))
+        connection.execute("INSERT INTO progress VALUES (?, 0, 0)", (number,))
+    connection.close()
+    async with backend() as engine:
+        for row in files:
+            await engine.city(*row, ())
+        for other in (genesis(num_hashes=3), genesis(num_hashes=3, city="kyoto")):
+            with pytest.raises(NameTaken):
+                await engine.city(other.id, other.file, ())
+        other = genesis(num_hashes=3, city="kyoto", network="test")
+        await engine.city(other.id, other.file, ())
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(
