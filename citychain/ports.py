@@ -368,9 +368,8 @@ class StorageBackend(Protocol):
     ) -> CityStorage:
         """The name-space of the city with this genesis id, made on first use.
 
-        On first use the genesis file and the initial object states are stored with it, all or
-        none. Later calls return the city as it stands. Since api_version 2 there is one city of
-        a `citychain.genesis.city_name`, whatever is founded at the same time.
+        Then its genesis file and initial object states are stored with it, all or none; later
+        it is as it stands. Since api_version 2 one city has a `citychain.genesis.city_name`.
 
         Raises:
             NameTaken: another city has this name.
