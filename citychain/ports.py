@@ -366,13 +366,11 @@ class StorageBackend(Protocol):
     async def city(
         self, genesis: bytes, genesis_file: bytes, initial: Sequence[ObjectWrite]
     ) -> CityStorage:
-        """The name-space of the city with this genesis id, made on first use.
-
-        Then its genesis file and initial object states are stored with it, all or none; later
-        it is as it stands. Since api_version 2 one city has a `citychain.genesis.city_name`.
+        """The name-space of the city with this genesis id, made on first use, with its genesis
+        file and initial object states, all or none. Later it is as it stands.
 
         Raises:
-            NameTaken: another city has this name.
+            NameTaken: another city has its `citychain.genesis.city_name`. Since api_version 2.
         """
 
 
