@@ -242,8 +242,7 @@ class CityStorage(StateView, Protocol):
         """Return when another server may have written since the last call returned, at the
         latest after the timeout.
 
-        Only a hint: where several servers share the storage, its caller looks
-        at `pending` and `head` again, whatever woke it.
+        Only a hint: its caller looks at `pending` and `head` again, whatever woke it.
         """
 
     # Sequencer
