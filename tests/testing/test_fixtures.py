@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from citychain.errors import CityUnavailable, DirectoryInUse
+from citychain.errors import CityUnavailable, ConfigurationError, DirectoryInUse
 from citychain.following.representative import Representative
 from citychain.handler import Received
 from citychain.testing import FailingStorage, FakeClock, StallingConsensus
@@ -187,6 +187,26 @@ async def test_a_representative_goes_on_where_it_was_and_stands_in_one_place_alo
                 async with server.representative("tokyo", key):
                     pass
     assert len([*(tmp_path / "representatives").iterdir()]) == 1
+
+
+async def test_a_representatives_directory_is_of_one_city(
+    city_server: Any, signed_transactions: Any, tmp_path: Any
+) -> None:
+    key = signed_transactions.key(1)
+    seat = {"public_key": key.public_key.hex(), "stake": 1}
+    table = {"storage": "memory", "consensus": "poh-pop", "committee": [seat]}
+    async with (
+        city_server({"tokyo": {**table, "num_hashes": 10}}, directory=tmp_path) as server,
+        server.representative("tokyo", key),
+    ):
+        pass
+    [genesis] = tmp_path.rglob("genesis/tokyo.json")
+    genesis.unlink()
+    # Founded anew, and its representative has what it did in the city before.
+    async with city_server({"tokyo": {**table, "num_hashes": 20}}, directory=tmp_path) as server:
+        with pytest.raises(ConfigurationError, match="a state directory of its own"):
+            async with server.representative("tokyo", key):
+                pass
 
 
 async def test_a_representative_that_breaks_off_is_told_when_it_is_left(
