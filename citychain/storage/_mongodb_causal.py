@@ -35,7 +35,9 @@ class LatestAnswer(CommandListener):
         """A command is sent: nothing is known yet."""
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        """A command was answered."""
+        """A command was answered: with a write that a majority has, or may come to have."""
+        if "writeConcernError" in event.reply:
+            return  # Reads after it would wait for what a majority may never have.
         time = event.reply.get("operationTime")
         if isinstance(time, Timestamp) and (self.time is None or self.time < time):
             self.time = time

@@ -135,3 +135,6 @@ def test_the_latest_answer_counts_and_those_without_a_time_do_not() -> None:
         latest.succeeded(Answer(operationTime=Timestamp(seconds, 1)))
         latest.succeeded(Answer(operationTime="x"))
         assert concern.document["afterClusterTime"] == Timestamp(expected, 1)
+    # A majority did not have that write in time, and may never have it.
+    latest.succeeded(Answer(operationTime=Timestamp(9, 1), writeConcernError={"code": 64}))
+    assert concern.document["afterClusterTime"] == Timestamp(6, 1)
