@@ -266,7 +266,8 @@ class PendingPool:
         proofs as a round takes.
 
         All of them fit into one round record, whatever becomes of them. What is
-        held was a candidate before, so it always fits.
+        held was a candidate before, so it always fits. A proof that does not fit is passed by,
+        but for the first, which never waits for what came after it.
         """
         transactions = [transaction for transaction, _, _ in self._held.values()]
         held_since = [since for _, since, _ in self._held.values()]
@@ -276,29 +277,26 @@ class PendingPool:
             - STEP_BYTES
             - sum(size for _, _, size in self._held.values())
         )
-        for transaction, size in islice(self._admissible(), limit):
-            room -= size
-            if room < 0:
-                break
+        for transaction in islice(self._admissible(room), limit):
             transactions.append(transaction)
             held_since.append(0)
         return Candidates(transactions, held_since)
 
-    def _admissible(self) -> Iterable[tuple[Transaction, int]]:
-        """The waiting ones, without the proofs that are too many for one round."""
-        if not self._proven:
-            return self._arrivals.values()
-        return self._with_few_proofs()
-
-    def _with_few_proofs(self) -> Iterator[tuple[Transaction, int]]:
-        count, room = 0, PROOF_BYTES_A_ROUND
-        for tx_id, entry in self._arrivals.items():
+    def _admissible(self, room: int) -> Iterator[Transaction]:
+        """Those waiting ones that fit into a round, and into so much of its record, together."""
+        count, proof_room = 0, PROOF_BYTES_A_ROUND
+        for tx_id, (transaction, size) in self._arrivals.items():
             if tx_id in self._proven:
                 # The first always, however large it is: else it would wait for ever.
-                if count and (count == PROOFS_A_ROUND or entry[0].size > room):
+                if count and (
+                    count == PROOFS_A_ROUND or transaction.size > proof_room or size > room
+                ):
                     continue
-                count, room = count + 1, room - entry[0].size
-            yield entry
+                count, proof_room = count + 1, proof_room - transaction.size
+            if size > room:
+                return
+            room -= size
+            yield transaction
 
     def decided(
         self, decided: Candidates, sealed: Iterable[Transaction], held: Iterable[bytes], round: int

@@ -15,6 +15,9 @@ Layouts, integers big-endian; ``counted(n)`` is a length in ``n`` bytes and so m
                           or 1 | counted(4) recovery | keys 2, each 2592
     certificate       = round 8 | checkpoint hash 32 | votes 2, each key id 32 | signature 4627
 
+There is a vote in each certificate, a key in each handover, and room for a signature in each
+recovery: so what a proof may add to the ledger, one term a handover, is of the size of the proof.
+
 ``start`` is the committee that the first handover follows on, or that signed where there is none:
 the genesis id for that of the genesis, else the id of a term that the ledger knows to which the
 proof is given (`citychain.exchange.terms`).
@@ -53,7 +56,8 @@ _HEAD_BYTES: Final = 2 + 1 + 32
 ENVELOPE_BYTES_MAX: Final = (4 << 20) + 8_192
 """A body of the format's own bound, and its signature."""
 CHECKPOINT_BYTES_MAX: Final = 131_072
-RECOVERY_BYTES_MAX: Final = 65_536
+RECOVERY_BYTES: Final = (SIGNATURE_BYTES, 65_536)
+"""The least and the most."""
 HASHES_MAX: Final = 64
 VOTES_MAX: Final = 1_024
 KEYS_MAX: Final = 1_024
@@ -279,14 +283,14 @@ def _certified(reader: Reader) -> tuple[Certificate, tuple[Handover, ...]]:
 
 def _certificate(reader: Reader) -> Certificate:
     round, digest = reader.integer(8), reader.take(32)
-    count = _within(reader.integer(2), 0, VOTES_MAX, "votes")
+    count = _within(reader.integer(2), 1, VOTES_MAX, "votes")
     votes = tuple(Vote(reader.take(32), reader.take(SIGNATURE_BYTES)) for _ in range(count))
     return Certificate(round, digest, votes)
 
 
 def _handover(reader: Reader) -> Handover:
     if _flag(reader):
-        recovery = _bounded(reader, 1, RECOVERY_BYTES_MAX, "bytes of a recovery")
+        recovery = _bounded(reader, *RECOVERY_BYTES, "bytes of a recovery")
         return Handover(_keys(reader), recovery=recovery)
     checkpoint = _bounded(reader, 1, CHECKPOINT_BYTES_MAX, "bytes of a checkpoint")
     certificate = _certificate(reader)
@@ -294,7 +298,7 @@ def _handover(reader: Reader) -> Handover:
 
 
 def _keys(reader: Reader) -> tuple[bytes, ...]:
-    return tuple(_list(reader, 2, 0, KEYS_MAX, "public keys", PUBLIC_KEY_BYTES))
+    return tuple(_list(reader, 2, 1, KEYS_MAX, "public keys", PUBLIC_KEY_BYTES))
 
 
 def _list(

@@ -21,14 +21,16 @@ from citychain.client.transactions import sign_transaction
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import CityUnavailable, LeaseLost, NotFound
 from citychain.exchange import terms
+from citychain.exchange.judge import shown_most
 from citychain.exchange.proof import encode_certified
 from citychain.handler import CityHandler
 from citychain.record import RECORD_BYTES_MAX, body_bytes
 from citychain.testing.faults import FailingStorage, StallingConsensus, StallingStorage
-from citychain.types import Certificate, Peer, Rejection, State
+from citychain.types import Certificate, Peer, Rejection, State, Vote
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
 KEY = SigningKey(bytes(32))
+UNTRUE = Certificate(1, bytes(32), (Vote(bytes(32), bytes(4_627)),))
 
 
 def sign(city: CityHandler, **fields: Any) -> Any:
@@ -238,7 +240,7 @@ def test_committees_that_proofs_show_fit(seats: int, monkeypatch: pytest.MonkeyP
     members: Members = dict.fromkeys(range(10, 10 + seats), 1)
     handovers = [history.recovery(1, {number: 1}) for number in range(4, 8)]
     handovers.append(history.recovery(1, members))
-    proof = encode_certified(bytes(32), Certificate(1, bytes(32), ()), handovers)
+    proof = encode_certified(bytes(32), UNTRUE, handovers)
     pool = PendingPool(PoolLimits(20_000, 1 << 40, 20_000))
     most = [Between(number, "anchor", proof) for number in range(2_000)]
     pool.pick_up(most, pool.expect(), others=False)  # type: ignore[arg-type]
@@ -287,6 +289,34 @@ def test_peers_fit_with_their_files(length: int) -> None:
     )
     assert 20 < count < 2_000
     assert count * len(record) <= RECORD_BYTES_MAX
+
+
+def test_proofs_that_do_not_fit_are_passed_by() -> None:
+    """The first is not, and none waits for what came after it."""
+    history = History({1: 1})
+    proof = encode_certified(
+        bytes(32), UNTRUE, [history.recovery(1, dict.fromkeys(range(10, 1_034), 1))]
+    )
+    large: Any = Between(1, "anchor", proof)
+    assert 2 * shown_most(large) < RECORD_BYTES_MAX < 3 * shown_most(large)
+    others = [Between(number, "anchor", proof) for number in (2, 3)]
+    plain = [Registering(number) for number in range(4, 1_500)]
+    small = Between(9_000, "anchor")
+    pool = PendingPool(PoolLimits(20_000, 1 << 40, 20_000))
+    arrived = [plain[0], large, *others, *plain[1:], small]
+    pool.pick_up(arrived, pool.expect(), others=False)  # type: ignore[arg-type]
+    fits = pool.candidates(5).transactions
+    assert fits == [plain[0], large, others[0], *plain[1:3]]
+    everything = pool.candidates(20_000)
+    assert others[1] not in everything.transactions
+    assert small not in everything.transactions
+    assert [it for it in arrived if it in everything.transactions] == everything.transactions
+    # Where what is held leaves no room, none goes ahead of the first.
+    pool.decided(everything, [], [item.tx_id for item in everything.transactions], 1)
+    again = pool.candidates(20_000)
+    assert set(again.held_since) == {1}
+    pool.sealed([item.tx_id for item in everything.transactions])
+    assert pool.candidates(1).transactions == [others[1]]
 
 
 class Heavy:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proven import Proven
 
 from citychain.errors import VerificationError
-from citychain.exchange import proof
+from citychain.exchange import proof, terms
 from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.types import Certificate, Handover, Rejection, Vote
 
@@ -30,10 +30,12 @@ def lists(item: st.SearchStrategy, least: int = 0, most: int = 3) -> st.SearchSt
 IDS = of_size(32)
 BLOBS = st.binary(min_size=1, max_size=40)
 U64 = st.integers(0, (1 << 64) - 1)
-CERTIFICATES = st.builds(Certificate, U64, IDS, lists(st.builds(Vote, IDS, of_size(4_627)), most=2))
-KEYS = lists(of_size(2_592), most=2)
+VOTES = lists(st.builds(Vote, IDS, of_size(4_627)), least=1, most=2)
+CERTIFICATES = st.builds(Certificate, U64, IDS, VOTES)
+KEYS = lists(of_size(2_592), least=1, most=2)
+RECOVERIES = st.integers(4_627, 5_000).flatmap(of_size)
 HANDOVERS = lists(
-    st.builds(Handover, KEYS, BLOBS, CERTIFICATES) | st.builds(Handover, KEYS, recovery=BLOBS),
+    st.builds(Handover, KEYS, BLOBS, CERTIFICATES) | st.builds(Handover, KEYS, recovery=RECOVERIES),
     most=2,
 )
 TEXTS = st.text(max_size=40)
@@ -215,6 +217,7 @@ def test_what_is_wrong_is_said(at: int, put: bytes, says: str) -> None:
 
 
 CERTIFICATE = PROVEN.receipts[0].certificate
+KEY = (bytes(2_592),)
 
 
 @pytest.mark.parametrize(
@@ -236,11 +239,37 @@ CERTIFICATE = PROVEN.receipts[0].certificate
             PROVEN.receipts[0],
             certificate=replace(CERTIFICATE, votes=(Vote(bytes(32), bytes(4_626)),)),
         ),
-        replace(PROVEN.receipts[0], handovers=(Handover((), b"x"),)),
-        replace(PROVEN.receipts[0], handovers=(Handover((), b"x", CERTIFICATE, b"y"),)),
-        replace(PROVEN.receipts[0], handovers=(Handover((), recovery=b"x"),) * 1_025),
+        replace(PROVEN.receipts[0], certificate=replace(CERTIFICATE, votes=())),
+        replace(PROVEN.receipts[0], handovers=(Handover(KEY, b"x"),)),
+        replace(PROVEN.receipts[0], handovers=(Handover(KEY, b"x", CERTIFICATE, bytes(4_627)),)),
+        replace(PROVEN.receipts[0], handovers=(Handover(KEY, recovery=bytes(4_627)),) * 1_025),
+        replace(PROVEN.receipts[0], handovers=(Handover(KEY, recovery=bytes(4_626)),)),
+        replace(PROVEN.receipts[0], handovers=(Handover((), recovery=bytes(4_627)),)),
+        replace(PROVEN.receipts[0], handovers=(Handover((), b"x", CERTIFICATE),)),
+        replace(
+            PROVEN.receipts[0],
+            handovers=(Handover(KEY, b"x", replace(CERTIFICATE, votes=())),),
+        ),
     ],
 )
 def test_what_has_no_place_in_the_layout_is_not_written(bad: Receipt) -> None:
     with pytest.raises(VerificationError):
         proof.encode_receipt(bad)
+
+
+@given(HANDOVERS)
+def test_what_is_reserved_for_a_proof_is_of_its_size(handovers: tuple[Handover, ...]) -> None:
+    """Nobody takes more of a round's record than he sends."""
+    sent = sum(map(proof.handover_bytes, handovers))
+    assert terms.recorded_most(handovers) <= 1.1 * sent
+
+
+@pytest.mark.parametrize(
+    "handover", [b"\1\0\0\0\1x\0\0", b"\0\0\0\0\1x" + bytes(8 + 32) + b"\0\0" + b"\0\0"]
+)
+def test_handovers_that_cannot_hold_are_not_read(handover: bytes) -> None:
+    good = proof.encode_certified(bytes(32), CERTIFICATE)
+    many = good[:-2] + (1_024).to_bytes(2, "big") + 1_024 * handover
+    with pytest.raises(VerificationError, match="are allowed"):
+        proof.decode_certified(many)
+    assert proof.handovers_of(many) == ()
