@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import ConfigurationError, NotFound, NotSupported
 from citychain.exchange.exchange import Neighbours
 from citychain.exchange.local import FINAL, LocalCity
-from citychain.exchange.neighbour import ROUND_MAX, Neighbour, PeerCity, Sign, Signed
+from citychain.exchange.neighbour import ROUND_MAX, Neighbour, PeerCity, Sign, Signed, closing
 from citychain.exchange.peers import PEER_BYTES_MAX, PEER_HASHES_MAX
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Received, Refusal
@@ -91,12 +91,12 @@ class RemoteCity:
         found = await self._client.objects(objects)
         return {name: state.value for name, state in found.items() if state.version}
 
-    async def handovers(self, known_round: int) -> Sequence[Handover]:
+    async def handovers(self, known_round: int) -> AsyncIterator[Sequence[Handover]]:
         """See `PeerCity.handovers`."""
-        try:
-            return await self._client.handovers(known_round)
-        except NotSupported:
-            return []  # A city without votes keeps its committee.
+        with suppress(NotSupported):  # A city without votes keeps its committee.
+            async with closing(self._client.handover_pages(known_round)) as pages:
+                async for page in pages:
+                    yield page
 
     async def round(self, round: int) -> StoredRound:
         """See `PeerCity.round`."""

@@ -504,15 +504,20 @@ class CityClient(ExchangeCalls):
     async def handovers(self, known_round: int = 0) -> list[Handover]:
         """Every change of the committee after a round, in order, for who checks them:
         `citychain.committee.CommitteeChain`."""
+        return [change async for page in self.handover_pages(known_round) for change in page]
+
+    async def handover_pages(
+        self, known_round: int = 0
+    ) -> AsyncGenerator[Sequence[Handover], None]:
+        """As `handovers`, as many at a time as come in one answer."""
         request = services_pb2.GetCommitteeRequest(
             city=self._city, handovers=True, known_round=known_round
         )
-        handovers: list[Handover] = []
         while True:
             page = await self._call(self._votes.GetCommittee, request)
-            handovers += decode_handovers(page.handovers)
+            yield decode_handovers(page.handovers)
             if not page.next_page_token:
-                return handovers
+                return
             if not page.handovers:
                 raise VerificationError("handovers: none in a page, and not all were told")
             request.page_token = page.next_page_token

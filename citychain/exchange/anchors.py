@@ -107,7 +107,7 @@ class Anchorer:
         [stored] = await self._home.storage.rounds(last, 1)
         assert stored.certificate is not None
         if self._steps is None or self._steps.target != theirs.id:
-            self._steps = Steps(ours, theirs.id, self._sign, self._compute)
+            self._steps = Steps(ours, theirs.id, self._sign, self._compute, self._clock)
         start, handovers = await self._steps.way(self._here, city, last, room=STEP_BYTES)
         proof = await self._compute(encode_certified, start, stored.certificate, handovers)
         [signed] = await self._sign(theirs.id, [Anchor(ours.id, stored.checkpoint, proof)], [()])

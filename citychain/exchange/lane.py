@@ -24,6 +24,7 @@ from citychain.between_cities import Decided, Outgoing
 from citychain.errors import CitychainError
 from citychain.exchange.local import LocalCity
 from citychain.exchange.neighbour import (
+    REJECTED_SECONDS_MAX,
     Backoff,
     Neighbour,
     PeerCity,
@@ -48,8 +49,6 @@ BATCH_MAX: Final = 128
 """Remittances that go together."""
 BATCHES_MAX: Final = 4
 """Batches of a lane on their way."""
-REJECTED_SECONDS_MAX: Final = 600.0
-"""Longest pause after a delivery that was rejected: each one stays in the other city's ledger."""
 
 
 @dataclass(slots=True)
@@ -89,8 +88,8 @@ class Lane:
         self._items: dict[bytes, _Item] = {}
         self._under_way: set[bytes] = set()
         self._here = LocalCity(home)
-        self._steps_there = Steps(home.genesis, neighbour.genesis.id, sign, compute)
-        self._steps_here = Steps(neighbour.genesis, home.genesis.id, sign, compute)
+        self._steps_there = Steps(home.genesis, neighbour.genesis.id, sign, compute, clock)
+        self._steps_here = Steps(neighbour.genesis, home.genesis.id, sign, compute, clock)
         self._changed = asyncio.Event()
         self._backoff = Backoff()
         self.trouble = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -76,9 +76,9 @@ class LocalCity:
         found = await self._handler.storage.objects(objects)
         return {name: state.value for name, state in found.items()}
 
-    async def handovers(self, known_round: int) -> Sequence[Handover]:
+    async def handovers(self, known_round: int) -> AsyncIterator[Sequence[Handover]]:
         """See `PeerCity.handovers`."""
-        return await self._handler.handovers(known_round)
+        yield await self._handler.handovers(known_round)
 
     async def round(self, round: int) -> StoredRound:
         """See `PeerCity.round`."""

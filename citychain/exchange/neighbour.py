@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from citychain.between_cities import Decided
 
 __all__ = [
+    "REJECTED_SECONDS_MAX",
     "ROUND_MAX",
     "Backoff",
     "Neighbour",
@@ -43,6 +44,8 @@ ROUND_MAX: Final = (1 << 63) - 1
 """A round that is known in which all handovers are."""
 PAUSE_SECONDS: Final = (0.25, 15.0)
 """First and longest pause before what failed is tried again; doubled from one to the next."""
+REJECTED_SECONDS_MAX: Final = 600.0
+"""Longest pause after what was rejected: each one stays in the other city's ledger."""
 
 
 class Signed(NamedTuple):
@@ -87,8 +90,8 @@ class PeerCity(Protocol):
     async def objects(self, objects: Sequence[str]) -> Mapping[str, bytes]:
         """Values of those objects of its ledger that exist."""
 
-    async def handovers(self, known_round: int) -> Sequence[Handover]:
-        """Every change of its committee after a round, in order."""
+    def handovers(self, known_round: int) -> AsyncIterator[Sequence[Handover]]:
+        """Every change of its committee after a round, in order, some at a time."""
 
     async def round(self, round: int) -> StoredRound:
         """A sealed round, with its certificate if it has one."""

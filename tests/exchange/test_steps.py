@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from citychain.exchange.proof import encode_certified, encode_receipt
 from citychain.exchange.steps import Steps
 from citychain.handler import Refusal
 from citychain.ports import StoredRound
+from citychain.testing.clock import FakeClock
 from citychain.types import Anchor, Handover
 
 ANNA, BEN = AUTHORS[:2]
@@ -40,13 +41,33 @@ class Asked:
         self.anchors: list[Transaction] = []
         self.waiting: list[Transaction] = []
         self.codes: list[str] = []
+        self.clock = FakeClock()
+        self.page = 3
+        self.told: list[int] = []
+        """How many handovers each time that somebody asked."""
+        self.untold = 0
+        """How many of the last handovers it keeps to itself; later: from the second time on."""
+        self.untold_later = 0
+        self.asked: list[str] = []
+        self.meanwhile: Callable[[], None] | None = None
 
     async def objects(self, objects: Sequence[str]) -> Mapping[str, bytes]:
+        self.asked += objects
+        if self.meanwhile:
+            self.meanwhile()
         found = await self.town.rounds.storage.objects(objects)
         return {name: state.value for name, state in found.items()}
 
-    async def handovers(self, known_round: int) -> Sequence[Handover]:
-        return await self.town.proofs.handovers(known_round)
+    async def handovers(self, known_round: int) -> AsyncIterator[Sequence[Handover]]:
+        changes = await self.town.proofs.handovers(known_round)
+        changes = changes[: len(changes) - self.untold]
+        if self.untold_later:
+            self.untold, self.untold_later = self.untold_later, 0
+        self.told.append(len(changes))
+        for at in range(0, len(changes), self.page):
+            if self.meanwhile:
+                self.meanwhile()
+            yield changes[at : at + self.page]
 
     async def round(self, round: int) -> StoredRound:
         [stored] = await self.town.rounds.storage.rounds(round, 1)
@@ -77,7 +98,7 @@ def steps_of(source: Asked, target: Asked) -> Any:
         signed = [target.town.sign(OPERATOR, action) for action in actions]
         return [Signed(one.tx_id, one.envelope) for one in signed]
 
-    return Steps(source.town.genesis, target.town.id, sign, target.town.compute)
+    return Steps(source.town.genesis, target.town.id, sign, target.town.compute, target.clock)
 
 
 async def delivered(steps: Any, source: Asked, target: Asked, item: Transaction) -> Transaction:
@@ -258,27 +279,85 @@ async def test_a_committee_can_be_shown_by_an_anchor_that_comes_too_late(
     await target.town.replay()
 
 
-async def test_what_a_target_does_not_take_is_told(compute: Executor) -> None:
-    source, target = await two(compute)
-    source.town.elect(another(1, 3))
-    await source.town.close()
-    remittance = await sent(source.town, target.town)
+async def test_what_a_target_does_not_take_is_told_and_sent_ever_more_seldom(
+    compute: Executor,
+) -> None:
+    source, _ = await two(compute)
+    for number in range(4):
+        source.town.elect(another(number, 3))
+        await source.town.close()
     stranger = Asked(Town("stranger", compute))
-    with pytest.raises(CitychainError, match="does not come to know the committee of round 3"):
-        await delivered(steps_of(source, stranger), source, stranger, remittance)
+    assert await source.town.codes(source.town.peer(stranger.town)) == [""]
+    remittance = await sent(source.town, stranger.town)
+    steps = steps_of(source, stranger)
+    for _ in range(120):
+        with pytest.raises(CitychainError, match="does not come to know the committee of round"):
+            await delivered(steps, source, stranger, remittance)
+        await stranger.clock.advance(15)
+    assert 10 <= len(stranger.anchors) <= 16
+    assert {*stranger.codes} == {"UNKNOWN_CITY"}
+    # The source is asked for each that is sent, and not for each that waits.
+    assert source.told == [4] * 2 * len(stranger.anchors)
+    assert await stranger.town.codes(stranger.town.peer(source.town)) == [""]
+    await stranger.clock.advance(750)
+    await delivered(steps, source, stranger, remittance)
 
 
-async def test_after_a_rejection_nothing_is_believed(compute: Executor) -> None:
+async def test_after_a_rejection_nothing_is_believed_of_the_target(compute: Executor) -> None:
     source, target = await two(compute)
-    source.town.elect(another(1, 3))
-    await source.town.close()
-    first = await sent(source.town, target.town)
+    for number in range(9):
+        source.town.elect(another(number, 3))
+        await source.town.close()
     steps = steps_of(source, target)
-    await delivered(steps, source, target, first)
-    steps.forget()
-    assert steps._known == {source.town.id}
     await delivered(steps, source, target, await sent(source.town, target.town))
-    assert len(target.anchors) == 1
+    count = len(target.anchors)
+    steps.forget()
+    source.told.clear()
+    target.asked.clear()
+    await delivered(steps, source, target, await sent(source.town, target.town))
+    assert len(target.anchors) == count
+    assert target.asked
+    # What is known of the source stays, but for what may have been replaced since.
+    assert source.told == [1]
+
+
+async def test_who_forgets_meanwhile_puts_nobody_else_on_a_wrong_way(compute: Executor) -> None:
+    source, target = await two(compute)
+    steps = steps_of(source, target)
+    for number in range(9):
+        source.town.elect(another(number, 3))
+        await source.town.close()
+        remittance = await sent(source.town, target.town)
+        source.meanwhile = target.meanwhile = None if number % 3 else steps.forget
+        await delivered(steps, source, target, remittance)
+        early = await sent(source.town, target.town)
+        await delivered(steps, source, target, early)
+    assert {*target.codes} == {""}
+
+
+async def test_a_source_that_did_not_tell_the_last_change_is_asked_again(
+    compute: Executor,
+) -> None:
+    """As one whose reads lag."""
+    source, target = await two(compute)
+    for number in range(3):
+        source.town.elect(another(number, 3))
+        await source.town.close()
+    remittance = await sent(source.town, target.town)
+    steps = steps_of(source, target)
+    source.untold = 1
+    receipt = await source.town.receipt(remittance.tx_id)
+    starts = await steps.starts(source, target, [receipt.round])
+    proof = await bare(source.town, remittance, starts[receipt.round])
+    false = await target.town.delivery(source.town, remittance, proof=proof)
+    assert await target.town.codes(false) == ["BAD_PROOF"]
+    steps.forget()
+    # What is listed, and not told when it is to be shown, is no way either.
+    source.untold, source.untold_later = 0, 1
+    with pytest.raises(CitychainError, match="does not tell all changes"):
+        await delivered(steps, source, target, remittance)
+    source.untold = 0
+    await delivered(steps, source, target, remittance)
 
 
 async def test_a_committee_that_signed_before_it_was_replaced_is_left_behind(
