@@ -24,7 +24,8 @@ order of round::
     relayed-objections/<slot>/<group>
                             latest objections there: round 8 | checkpoint hash 32 | check: length 1,
                             UTF-8 | detail: length 2, UTF-8 | key id 32 | signature 4,627
-    courier                 round 8 | ids of remittances, 32 each: all others up to that round are
+    courier                 round 8 | number of cities 2 | their genesis ids, 32 each | ids of
+                            remittances, 32 each: all others to these cities up to that round are
                             settled
     anchored                parent's genesis id 32 | round 8 | log size 8 | id of the approved
                             transaction there 32
@@ -311,22 +312,22 @@ def decode_relayed_objections(note: bytes) -> list[Objection]:
     return objections
 
 
-def courier_bytes(round: int, tx_ids: Sequence[bytes]) -> bytes:
+def courier_bytes(round: int, cities: Sequence[bytes], tx_ids: Sequence[bytes]) -> bytes:
     """See the layout above."""
-    return round.to_bytes(8, "big") + b"".join(tx_ids)
+    return b"".join((round.to_bytes(8, "big"), len(cities).to_bytes(2, "big"), *cities, *tx_ids))
 
 
-def decode_courier(note: bytes) -> tuple[int, list[bytes]]:
+def decode_courier(note: bytes) -> tuple[int, list[bytes], list[bytes]]:
     """What `courier_bytes` makes.
 
     Raises:
         VerificationError: it is not in this layout.
     """
     reader = Reader(note, "courier note")
-    round, count = reader.integer(8), (len(note) - 8) // 32
-    tx_ids = [reader.take(32) for _ in range(count)]
+    round, cities = reader.integer(8), [reader.take(32) for _ in range(reader.integer(2))]
+    tx_ids = [reader.take(32) for _ in range(reader.left // 32)]
     reader.end()
-    return round, tx_ids
+    return round, cities, tx_ids
 
 
 def anchor_bytes(note: AnchorNote) -> bytes:

@@ -41,7 +41,7 @@ from citychain.ports import Clock, Compute
 from citychain.receipt import Receipt
 from citychain.types import Delivery, Settlement, State
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "either"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,14 @@ BATCH_MAX: Final = 128
 """Remittances that go together."""
 BATCHES_MAX: Final = 4
 """Batches of a lane on their way."""
+
+
+IN_VAIN: Final = 12
+"""A remittance was tried in vain after so much of the next two."""
+FAILED: Final = 4
+"""The other city did not decide, or its answer does not hold here."""
+UNANSWERED: Final = 1
+"""It decided, and has no receipt yet: that comes with its next certificate."""
 
 
 @dataclass(slots=True)
@@ -62,13 +70,21 @@ class _Item:
     """On its way to a final state here."""
     rejected: bool = False
     """The last delivery was final, and decided nothing."""
+    unanswered: bool = False
+    """The other city decided, and has no receipt yet."""
+    tried: int = 0
+    """See `IN_VAIN`."""
     not_before: float = 0.0
     backoff: Backoff = field(default_factory=Backoff)
     rejections: Backoff = field(default_factory=lambda: Backoff(REJECTED_SECONDS_MAX))
 
 
 class Lane:
-    """Carries the remittances to one other city."""
+    """Carries the remittances to one other city.
+
+    Args:
+        on_tried: Called when some were tried, and are not settled.
+    """
 
     def __init__(
         self,
@@ -78,6 +94,7 @@ class Lane:
         sign: Sign,
         compute: Compute,
         clock: Clock,
+        on_tried: Callable[[], None],
     ) -> None:
         self._slug = slug
         self._home = home
@@ -85,6 +102,7 @@ class Lane:
         self._sign = sign
         self._compute = compute
         self._clock = clock
+        self._on_tried = on_tried
         self._items: dict[bytes, _Item] = {}
         self._under_way: set[bytes] = set()
         self._here = LocalCity(home)
@@ -94,13 +112,26 @@ class Lane:
         self._backoff = Backoff()
         self.trouble = ""
 
-    def add(self, outgoing: Outgoing) -> None:
-        """Carry a remittance; one that is carried already is left alone."""
-        self._items.setdefault(outgoing.tx_id, _Item(outgoing))
+    def add(self, outgoing: Outgoing, *, again: bool = False) -> None:
+        """Carry a remittance; one that is carried already is left alone.
+
+        Args:
+            again: It was tried in vain before: once more is enough.
+        """
+        tried = IN_VAIN - FAILED if again else 0
+        self._items.setdefault(outgoing.tx_id, _Item(outgoing, tried=tried))
         self._changed.set()
 
+    def in_vain(self) -> list[bytes]:
+        """Those that were tried in vain, and are not under way now, the oldest first."""
+        return [
+            tx_id
+            for tx_id, item in self._items.items()
+            if item.tried >= IN_VAIN and tx_id not in self._under_way
+        ]
+
     def settled(self, tx_id: bytes) -> None:
-        """It is done, by whomever."""
+        """It is done, by whomever, or not to be carried any more."""
         self._items.pop(tx_id, None)
 
     async def run(self) -> None:
@@ -130,7 +161,7 @@ class Lane:
             self._changed.clear()
             waits = [item.not_before for item in self._items.values()]
             seconds = min(waits) - self._clock.monotonic() if waits else None
-            await _either(self._changed.wait(), seconds, self._clock)
+            await either(self._changed.wait(), seconds, self._clock)
 
     def _due(self) -> list[_Item]:
         now = self._clock.monotonic()
@@ -169,20 +200,30 @@ class Lane:
         try:
             await self._batch(city, batch)
             self._backoff.reset()
-            for item in batch:  # Those of them that are not settled.
-                backoff = item.rejections if item.rejected else item.backoff
-                item.not_before = self._clock.monotonic() + backoff.seconds()
+            self._tried(batch)
+        except Exception:
+            # So that others have their turn: it may be one of these that it fails for.
+            self._tried(batch)
+            raise
         finally:
             room.release()
             self._under_way.difference_update(item.outgoing.tx_id for item in batch)
             self._changed.set()
+            self._on_tried()
+
+    def _tried(self, batch: Sequence[_Item]) -> None:
+        """Let those of them that are not settled wait."""
+        for item in batch:
+            item.tried += UNANSWERED if item.unanswered else FAILED
+            backoff = item.rejections if item.rejected else item.backoff
+            item.not_before = self._clock.monotonic() + backoff.seconds()
 
     async def _batch(self, city: PeerCity, batch: list[_Item]) -> None:
         """Bring each as far as it goes now."""
         ours = self._home.genesis.id
         items = {item.outgoing.tx_id: item for item in batch}
         for item in batch:
-            item.rejected = False
+            item.rejected = item.unanswered = False
         decided = dict(await city.decided(ours, list(items)))
         fresh = [item for tx_id, item in items.items() if tx_id not in decided]
         if fresh:
@@ -193,6 +234,8 @@ class Lane:
             if any(item.rejected for item in received):
                 self._steps_there.forget()
         receipts = await city.receipts([one.tx_id for one in decided.values()])
+        for tx_id, one in decided.items():
+            items[tx_id].unanswered = one.tx_id not in receipts
         answered = {
             tx_id: (one, receipts[one.tx_id])
             for tx_id, one in decided.items()
@@ -333,7 +376,7 @@ def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
     return error
 
 
-async def _either(wait: Awaitable[object], seconds: float | None, clock: Clock) -> None:
+async def either(wait: Awaitable[object], seconds: float | None, clock: Clock) -> None:
     """Return once something is there, at the latest after some seconds."""
     tasks = [asyncio.ensure_future(wait)]
     if seconds is not None:

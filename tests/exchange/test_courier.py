@@ -26,7 +26,7 @@ from citychain.client import Refused
 from citychain.client.actions import Transfer
 from citychain.client.transactions import sign_transaction
 from citychain.errors import NotFound
-from citychain.exchange import courier
+from citychain.exchange import courier, doorkeeper, waiting
 from citychain.genesis import escrow_account
 from citychain.receipt import ReceiptVerifier
 from citychain.testing.server import CityServerFactory
@@ -317,13 +317,13 @@ async def test_a_peer_is_the_operators_to_name(city_server: CityServerFactory) -
 async def test_more_than_there_is_room_for_arrive_each_once(
     city_server: CityServerFactory, monkeypatch: pytest.MonkeyPatch, storage: str
 ) -> None:
-    monkeypatch.setattr(courier, "WAITING_MAX", 5)
+    monkeypatch.setattr(waiting, "WAITING_MAX", 5)
     monkeypatch.setattr(courier, "ROUNDS_A_PAGE", 2)
     most, amounts = [0], list[int]()
     take = courier.Courier._take
 
-    def counting(self: courier.Courier, item: Outgoing) -> bool:
-        taken = take(self, item)
+    def counting(self: courier.Courier, item: Outgoing, round: int) -> bool:
+        taken = take(self, item, round)
         if taken and item.amount not in amounts:
             amounts.append(item.amount)
         most.append(self.pending(item.city))
@@ -362,7 +362,7 @@ async def test_a_full_lane_is_no_others_trouble_and_outlives_a_restart(
     city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More wait for a city that is down than there is room for."""
-    monkeypatch.setattr(courier, "WAITING_MAX", 3)
+    monkeypatch.setattr(waiting, "WAITING_MAX", 3)
     farm = await founded(city_server, tmp_path / "farm", "farm", plain())
     table = {"hill": funded(storage="sqlite"), "lake": plain(storage="sqlite")}
     hill = await founded(city_server, tmp_path / "k", "hill", table["hill"])
@@ -398,6 +398,51 @@ async def test_a_full_lane_is_no_others_trouble_and_outlives_a_restart(
             told = await home.delivered(one.tx_id)
             assert told.outgoing.state is RemittanceState.DELIVERED
         assert await balance(there, BOB_ID) == 10
+
+
+async def test_what_is_never_decided_keeps_nothing_else_from_arriving(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than half of the room is of those that the other city neither takes nor refuses."""
+    monkeypatch.setattr(waiting, "WAITING_MAX", 6)
+    monkeypatch.setattr(doorkeeper.Doorkeeper, "_put", lambda self, wanted: None)
+    gold = {ALICE_ID.hex(): FUNDS}
+    table = {
+        "hill": funded(storage="sqlite", balances={"coin": gold, "gold": gold}),
+        "lake": plain(storage="sqlite"),
+    }
+    peers = {"hill": {"assets": ["gold"]}, "lake": {}}
+    async with (
+        city_server(table, directory=tmp_path, peers=peers) as server,
+        server.client("hill") as home,
+        server.client("lake") as there,
+    ):
+        await pinned(home, there)
+        ours, other = await genesis_of(home), await genesis_of(there)
+        signed = [
+            sign_transaction(
+                ALICE,
+                genesis=ours.id,
+                action=Remittance("coin" if number < 4 else "gold", other.id, BOB_ID, 1),
+                with_public_key=True,
+            )
+            for number in range(20)
+        ]
+        for first in range(0, 20, 4):
+            await home.submit(signed[first : first + 4])
+            await home.wait([one.tx_id for one in signed[first : first + 4]])
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(home.delivered(one.tx_id) for one in signed[4:]))
+        for one in signed[:4]:
+            assert (await home.remittance(one.tx_id)).outgoing.state is RemittanceState.PENDING
+    # Who begins anew knows of those that wait, too.
+    async with (
+        city_server(table, directory=tmp_path, peers=PEERS) as server,
+        server.client("hill") as home,
+    ):
+        for one in signed[:4]:
+            told = await home.delivered(one.tx_id)
+            assert told.outgoing.state is RemittanceState.DELIVERED
 
 
 async def test_nobody_pays_to_an_account_of_escrow_by_name(

@@ -52,9 +52,10 @@ def test_an_inbox_entry_is_read(accepted: bool, tx_id: bytes) -> None:
     assert decode_inbox((b"\1" if accepted else b"\2") + tx_id) == Decided(accepted, tx_id)
 
 
-@given(st.integers(0, 1 << 62), st.lists(IDS, max_size=5))
-def test_a_couriers_note_is_read(round: int, tx_ids: list[bytes]) -> None:
-    assert decode_courier(courier_bytes(round, tx_ids)) == (round, tx_ids)
+@given(st.integers(0, 1 << 62), st.lists(IDS, max_size=5), st.lists(IDS, max_size=5))
+def test_a_couriers_note_is_read(round: int, cities: list[bytes], tx_ids: list[bytes]) -> None:
+    note = courier_bytes(round, cities, tx_ids)
+    assert decode_courier(note) == (round, cities, tx_ids)
 
 
 @given(ANCHORS)
@@ -72,7 +73,7 @@ def test_an_anchors_note_is_read(note: AnchorNote) -> None:
         (decode_inbox, b"\1" + bytes(33)),
         (decode_anchor, bytes(39)),
         (decode_anchor, bytes(41)),
-        (decode_courier, bytes(8 + 31)),
+        (decode_courier, bytes(8 + 2 + 31)),
         (decode_anchor_note, bytes(79)),
         (decode_anchor_note, bytes(81)),
     ],
