@@ -50,7 +50,7 @@ OVERFLOW: Final = "OVERFLOW"
 QUEUE_MAX: Final = 1_024
 TOGETHER_MAX: Final = 128
 REPEAT_SECONDS: Final = 10.0
-"""Within this time a remittance is refused once."""
+"""Within this time a delivery is looked at once, and a remittance refused once."""
 
 
 class _Wanted(NamedTuple):
@@ -81,7 +81,9 @@ class Doorkeeper:
         self._compute = compute
         self._clock = clock
         self._queue: asyncio.Queue[_Wanted] = asyncio.Queue(QUEUE_MAX)
-        self._refused: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
+        self._lately: OrderedDict[tuple[bytes, ...], float] = OrderedDict()
+        """Deliveries by their own id; and by city and id remittances that were refused, once the
+        proof held: or else a false delivery would keep the true one out."""
 
     def know(self, neighbours: Sequence[Neighbour]) -> None:
         """Whose deliveries there may be something against."""
@@ -97,13 +99,14 @@ class Doorkeeper:
             return self._misdirected(transaction)
         if delivery.refusal_code:
             return None
+        if (neighbour := self._neighbours.get(delivery.city)) is None:
+            return None  # What it sends is never refused, so it would not go back.
         if (kept_for := self._escrows.get(delivery.to)) is not None:
             detail = f"it is where {self._slug} keeps what is on its way to {kept_for.slug}"
             self._put(_Wanted(transaction.tx_id, delivery, Rejection(ESCROW_PAYEE, detail)))
             field = "body.delivery.to"
             return Refusal(ESCROW_PAYEE, field, f"{detail}: it goes back", tx_id=transaction.tx_id)
-        neighbour = self._neighbours.get(delivery.city)
-        if neighbour is None or neighbour.assets is None or delivery.asset in neighbour.assets:
+        if neighbour.assets is None or delivery.asset in neighbour.assets:
             return None
         detail = f"{self._slug} takes no {delivery.asset} from {neighbour.slug}"
         self._put(_Wanted(transaction.tx_id, delivery, Rejection(NOT_ACCEPTED, detail)))
@@ -133,14 +136,18 @@ class Doorkeeper:
 
     def _put(self, wanted: _Wanted) -> None:
         """To be refused, if there is room; else when it comes again."""
+        if not self._queue.full() and self._first((wanted.tx_id,)):
+            self._queue.put_nowait(wanted)
+
+    def _first(self, key: tuple[bytes, ...]) -> bool:
+        """Whether it is the first of its kind within some time, as of now."""
         now = self._clock.monotonic()
-        key = wanted.delivery.city, wanted.delivery.tx_id
-        if now - self._refused.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS or self._queue.full():
-            return
-        self._refused[key] = now
-        if len(self._refused) > 4 * QUEUE_MAX:
-            self._refused.popitem(last=False)
-        self._queue.put_nowait(wanted)
+        if now - self._lately.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return False
+        self._lately[key] = now
+        if len(self._lately) > 8 * QUEUE_MAX:
+            self._lately.popitem(last=False)
+        return True
 
     async def attend(self, home: CityHandler) -> None:
         """Refuse what is to be refused; without end."""
@@ -176,16 +183,16 @@ class Doorkeeper:
                 self._put(_Wanted(tx_id, delivery, rejected[tx_id]))
 
     async def _refuse(self, home: CityHandler, wanted: Sequence[_Wanted]) -> None:
-        names = {inbox_object(it.delivery.city, it.delivery.tx_id): it for it in wanted}
-        decided = await home.storage.objects(list(names))
-        open = [it for name, it in names.items() if name not in decided]
+        names = [inbox_object(it.delivery.city, it.delivery.tx_id) for it in wanted]
+        decided = await home.storage.objects(list(dict.fromkeys(names)))
+        open = [it for name, it in zip(names, wanted, strict=True) if name not in decided]
         starts = {(it.delivery.city, start_of(it.delivery.proof) or b"") for it in open}
         known = await terms.known(starts, home.storage, self._compute)
         held = await self._compute(self._verified, home.genesis.id, open, known)
         refusals = [
             it.delivery._replace(refusal_code=it.why.code, refusal_reason=it.why.reason)
             for it, holds in zip(open, held, strict=True)
-            if holds
+            if holds and self._first((it.delivery.city, it.delivery.tx_id))
         ]
         if refusals:
             signed = await self._sign(home.genesis.id, refusals, [()] * len(refusals))
