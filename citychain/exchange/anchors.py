@@ -11,8 +11,16 @@ from collections.abc import Awaitable, Callable
 
 from citychain.errors import CitychainError
 from citychain.exchange.local import LocalCity
-from citychain.exchange.neighbour import Backoff, Neighbour, PeerCity, Sign, Stranger, closing
-from citychain.exchange.proof import encode_certified
+from citychain.exchange.neighbour import (
+    REJECTED_SECONDS_MAX,
+    Backoff,
+    Neighbour,
+    PeerCity,
+    Sign,
+    Stranger,
+    closing,
+)
+from citychain.exchange.proof import encode_certified, handover_bytes
 from citychain.exchange.steps import STEP_BYTES, Steps
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Refusal
@@ -56,7 +64,10 @@ class Anchorer:
         self._clock = clock
         self._here = LocalCity(home)
         self._steps: Steps | None = None
+        self._room = STEP_BYTES
+        """For handovers beside the newest checkpoint."""
         self._backoff = Backoff()
+        self._rejections = Backoff(REJECTED_SECONDS_MAX)
         self._told = ""
 
     async def run(self) -> None:
@@ -74,13 +85,15 @@ class Anchorer:
                 async with parent.connect() as city:
                     position = await self._anchor(parent, city)
                 self._backoff.reset()
+                self._rejections.reset()
                 self._told = ""
             except Exception as error:
                 trouble = str(error) or type(error).__name__
                 if trouble != self._told:
                     logger.warning("%s: its checkpoint is not anchored: %s", self._slug, trouble)
                 self._told = trouble
-                await self._clock.sleep(self._backoff.seconds())
+                backoff = self._rejections if isinstance(error, _Rejected) else self._backoff
+                await self._clock.sleep(backoff.seconds())
 
     async def _note(self, name: str, parent: Neighbour) -> AnchorNote | None:
         note = (await self._home.storage.notes(name)).get(name)
@@ -108,18 +121,24 @@ class Anchorer:
         assert stored.certificate is not None
         if self._steps is None or self._steps.target != theirs.id:
             self._steps = Steps(ours, theirs.id, self._sign, self._compute, self._clock)
-        start, handovers = await self._steps.way(self._here, city, last, room=STEP_BYTES)
-        proof = await self._compute(encode_certified, start, stored.certificate, handovers)
-        [signed] = await self._sign(theirs.id, [Anchor(ours.id, stored.checkpoint, proof)], [()])
-        note = AnchorNote(theirs.id, stored.round, stored.size, signed.tx_id)
-        await self._home.storage.keep({ANCHORING: anchor_bytes(note)})
-        [result] = await city.submit([signed.envelope])
-        if isinstance(result, Refusal):
-            raise _Refused(f"{result.code}: {result.detail}")
+        while True:
+            start, handovers = await self._steps.way(self._here, city, last, room=self._room)
+            proof = await self._compute(encode_certified, start, stored.certificate, handovers)
+            anchor = Anchor(ours.id, stored.checkpoint, proof)
+            [signed] = await self._sign(theirs.id, [anchor], [()])
+            note = AnchorNote(theirs.id, stored.round, stored.size, signed.tx_id)
+            await self._home.storage.keep({ANCHORING: anchor_bytes(note)})
+            [result] = await city.submit([signed.envelope])
+            if not isinstance(result, Refusal):
+                break
+            if result.code != "TOO_LARGE" or not handovers:
+                raise _Refused(f"{result.code}: {result.detail}")
+            # Then more of them go before it.
+            self._room = sum(map(handover_bytes, handovers)) // 2
         await city.wait([signed.tx_id])
         if (why := await self._found(city, note)) is not None:
             self._steps.forget()
-            raise _Refused(why)
+            raise _Rejected(why)
         return last
 
     async def _found(self, city: PeerCity, note: AnchorNote) -> str | None:
@@ -150,3 +169,7 @@ class Anchorer:
 
 class _Refused(CitychainError):
     pass
+
+
+class _Rejected(_Refused):
+    """By a round: what was sent stays in the parent's ledger."""
