@@ -25,13 +25,13 @@ are none. So a term says all that a chain needs to go on from it, and never chan
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from citychain.committee import Replaced, Term, first_term, term_of
 from citychain.errors import StorageError, VerificationError
+from citychain.exchange.remembered import Remembered
 from citychain.genesis import Genesis
 from citychain.layout import Reader, seats_bytes
 from citychain.ports import Compute, StateView
@@ -45,8 +45,9 @@ CHUNKS_MAX: Final = 3
 REPLACED_MAX: Final = 32
 """Replaced committees that are kept of a term: rounds are certified long before so many
 recoveries follow one on the other."""
-LOADED_MAX: Final = 64
-"""Terms that are remembered, with their public keys: of 21 seats some 60 KB each."""
+LOADED_KEYS: Final = (4_096, 64)
+"""Public keys of all terms that are remembered, 2.6 KB each, and for how many a term with fewer
+counts."""
 
 SEAT_BYTES: Final = 2_592 + 40 + 120
 """What a seat adds to a round record: its place, and its key with the object's name."""
@@ -128,9 +129,10 @@ def recorded_most(handovers: Sequence[Handover]) -> int:
 
 # --- from the ledger
 
-_LOADED: Final[OrderedDict[tuple[bytes, bytes], Term]] = OrderedDict()
-"""By genesis id and id, which is a hash of what stands there: the same in every ledger. For one
-event loop."""
+_LOADED: Final[Remembered[tuple[bytes, bytes], Term]] = Remembered(
+    LOADED_KEYS[0], least=LOADED_KEYS[1]
+)
+"""By genesis id and id, which is a hash of what stands there: the same in every ledger."""
 
 
 async def known(
@@ -150,10 +152,8 @@ async def known(
         key = names[name]
         if (term := _LOADED.get(key)) is None:
             term = await _loaded(*key, state, compute)
-        _LOADED[key] = found[key] = term
-        _LOADED.move_to_end(key)
-        if len(_LOADED) > LOADED_MAX:
-            _LOADED.popitem(last=False)
+        found[key] = term
+        _LOADED.put(key, term, len(term.seats))
     return found
 
 

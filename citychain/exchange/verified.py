@@ -9,29 +9,27 @@ that share a server ask for the same. Nothing else that one proof teaches makes 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from threading import Lock
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from citychain._native.transactions import decode_batch
 from citychain.committee import Term
 from citychain.errors import InvalidReceipt, VerificationError
 from citychain.exchange import proof as proofs
-from citychain.exchange.terms import term_id
+from citychain.exchange.remembered import Remembered
+from citychain.exchange.terms import follow, term_id
 from citychain.genesis import Genesis
 from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.types import Delivery, Handover, Rejection, Remittance
 
 __all__ = ["Shown", "forget", "shown_by", "verify_checkpoint", "verify_receipt"]
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
 SHOWN_MAX: Final = 8_192
 """Proofs whose result is remembered, some 1 KB each."""
-VERIFIERS_MAX: Final = 32
-"""Ways from a genesis to a committee that are remembered, with the committee's keys prepared."""
+VERIFIERS_KEYS: Final = (1_024, 32)
+"""Seats of all committees on the ways from a start to a committee that are remembered, whose keys
+may be prepared, 66 KB each; and for how many a way with fewer counts."""
 
 
 class Shown(NamedTuple):
@@ -117,11 +115,12 @@ def verify_checkpoint(
 
 
 class _SharedVerifier:
-    """A verifier of what all starts from one term and brings the same handovers, for one thread
-    at a time.
+    """A verifier of what all starts from one term and leads to the same ones, for one thread at a
+    time.
 
-    A proof that leaves one out, or brings another, never comes to a verifier that knows it: so
-    what holds here holds with genesis and start alone.
+    A proof that leaves a handover out, or brings one of another term, never comes to a verifier
+    that knows it; one that shows a term by other votes has these verified. So what holds here
+    holds with genesis and start alone.
     """
 
     def __init__(self, genesis: Genesis, start: Term | None) -> None:
@@ -135,41 +134,26 @@ def _verify(
     handovers: tuple[Handover, ...],
     verify: Callable[[ReceiptVerifier], None],
 ) -> None:
-    key = (genesis.id, b"" if start is None else term_id(genesis, start), handovers)
+    try:
+        led = follow(genesis, start, handovers)
+    except InvalidReceipt:
+        # It cannot hold; which check says so first is the verifier's to find.
+        verify(ReceiptVerifier(genesis, start))
+        raise
+    begun = b"" if start is None else term_id(genesis, start)
+    # Not by the handovers: a quorum signs one in as many ways as there are orders of its votes.
+    key = (genesis.id, begun, tuple(term_id(genesis, term) for term in led))
     shared = _VERIFIERS.get(key) or _SharedVerifier(genesis, start)
     with shared.lock:
         verify(shared.verifier)
     # Only now: what does not hold drives nothing out.
-    _VERIFIERS.put(key, shared)
+    first = genesis.seats if start is None else start.seats
+    _VERIFIERS.put(key, shared, len(first) + sum(len(term.seats) for term in led))
 
 
-class _Remembered(Generic[K, V]):
-    """What was used last, within a bound; for threads."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._items: OrderedDict[K, V] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            return self._items.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            self._items[key] = value
-            self._items.move_to_end(key)
-            if len(self._items) > self._size:
-                self._items.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._items.clear()
-
-
-_SHOWN: Final[_Remembered[tuple[bytes, bytes], Shown | str]] = _Remembered(SHOWN_MAX)
-_VERIFIERS: Final[_Remembered[tuple[bytes, bytes, tuple[Handover, ...]], _SharedVerifier]] = (
-    _Remembered(VERIFIERS_MAX)
+_SHOWN: Final[Remembered[tuple[bytes, bytes], Shown | str]] = Remembered(SHOWN_MAX)
+_VERIFIERS: Final[Remembered[tuple[bytes, bytes, tuple[bytes, ...]], _SharedVerifier]] = Remembered(
+    VERIFIERS_KEYS[0], least=VERIFIERS_KEYS[1]
 )
 
 
