@@ -27,6 +27,11 @@ class CityTests:
             settled = settled_actions(rule)
         if not settled:
             pytest.skip("the rule settles nothing between cities")
+        if settled & {"delivery", "settlement"}:
+            assert "anchor" in settled, (
+                "`settles` names deliveries or settlements and no anchors: other cities show "
+                "their committees by anchors, before either"
+            )
         signed = [self._sign(city, action) for action in self._actions(city)]
         new = [item for item in signed if item.action in settled]
         for alone in new:
