@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from bson.timestamp import Timestamp
 from mongodb.mongo_proxy import MongoProxy, through
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
 
 from citychain.compute import Executor
 from citychain.ports import CityStorage, StorageContext
@@ -119,22 +121,67 @@ async def test_whoever_asks_for_less_than_the_majority_waits_for_no_time(
     assert reads(mongodb_proxy) == [{"level": "local"}]
 
 
-class Answer:
-    """Stands for the driver's event."""
+class Event:
+    """Stands for the driver's."""
+
+    request_id = 7
 
     def __init__(self, **reply: Any) -> None:
+        self.command = {"insert": "x", "writeConcern": {"w": "majority"}}
         self.reply = {"ok": 1.0, **reply}
 
 
 def test_the_latest_answer_counts_and_those_without_a_time_do_not() -> None:
     latest: Any = LatestAnswer()
     concern = Causal(latest)
-    latest.succeeded(Answer())
+
+    def answered(**reply: Any) -> None:
+        latest.started(Event())
+        latest.succeeded(Event(**reply))
+
+    answered()
     assert concern.document == {"level": "majority"}
     for seconds, expected in ((5, 5), (3, 5), (6, 6)):
-        latest.succeeded(Answer(operationTime=Timestamp(seconds, 1)))
-        latest.succeeded(Answer(operationTime="x"))
+        answered(operationTime=Timestamp(seconds, 1))
+        answered(operationTime="x")
         assert concern.document["afterClusterTime"] == Timestamp(expected, 1)
     # A majority did not have that write in time, and may never have it.
-    latest.succeeded(Answer(operationTime=Timestamp(9, 1), writeConcernError={"code": 64}))
+    answered(operationTime=Timestamp(9, 1), writeConcernError={"code": 64})
     assert concern.document["afterClusterTime"] == Timestamp(6, 1)
+    # What failed is over: an answer to another command of that number is not its answer.
+    latest.started(Event())
+    latest.failed(Event())
+    latest.succeeded(Event(operationTime=Timestamp(9, 1)))
+    assert concern.document["afterClusterTime"] == Timestamp(6, 1)
+
+
+async def test_only_answers_about_what_a_majority_has_count(
+    mongodb_uri: str, mongodb_database: str
+) -> None:
+    latest = LatestAnswer()
+    async with AsyncMongoClient[dict[str, Any]](
+        mongodb_uri, w="majority", event_listeners=[latest]
+    ) as client:
+        times = client[mongodb_database]["times"]
+
+        async def counts(command: Awaitable[Any]) -> bool:
+            latest.time = None
+            await command
+            return latest.time is not None
+
+        def read(level: str) -> Awaitable[Any]:
+            return times.with_options(read_concern=ReadConcern(level)).find_one({})
+
+        # The primary alone may have that yet, and lose it.
+        assert not await counts(client.admin.command("hello"))
+        assert not await counts(read("local"))
+        assert not await counts(times.with_options(write_concern=WriteConcern(1)).insert_one({}))
+        assert await counts(times.insert_one({}))
+        assert await counts(read("majority"))
+        assert await counts(times.update_one({}, {"$set": {"seen": True}}))
+        assert await counts(times.find_one_and_update({}, {"$set": {"seen": False}}))
+        # A cursor goes on to read what its query did.
+        await times.insert_many([{} for _ in range(3)])
+        cursor = times.with_options(read_concern=ReadConcern("majority")).find({}, batch_size=2)
+        await cursor.next()
+        assert await counts(cursor.to_list())
