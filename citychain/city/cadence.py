@@ -19,7 +19,7 @@ LONGEST_SECONDS: Final = 5.0
 SHARE: Final = 10
 """A look comes after a tenth of the time in which nothing came."""
 EFFORT: Final = 5
-"""Looking takes at most a sixth of the time."""
+"""Looking takes about a sixth of the time at most."""
 
 
 class Cadence:
@@ -35,6 +35,10 @@ class Cadence:
         self._clock = clock
         self._together = together
         self._came = self._began = clock.monotonic()
+        self._took = 0.0
+        """The last look, in seconds."""
+        self._hurried = False
+        """By a hint, after which nothing was found yet."""
 
     def begin(self) -> None:
         """A look begins."""
@@ -43,16 +47,26 @@ class Cadence:
     async def rest(self, *, found: bool) -> None:
         """After a look, wait until it is time for the next."""
         now = self._clock.monotonic()
+        # One look in which the process, or the storage, stood still says nothing of the effort,
+        # nor of the city.
+        before, self._took = self._took, now - self._began
+        effort = min(before, self._took)
+        self._came += self._took - effort
         if found:
-            self._came = now
-        # A look in which the process, or the storage, stood still says nothing of the effort.
-        least = min(max(LEAST_SECONDS, EFFORT * (now - self._began)), LONGEST_SECONDS)
-        longest = min(max(least, (now - self._came) / SHARE), LONGEST_SECONDS)
+            self._came, self._hurried = now, False
+        least = min(max(LEAST_SECONDS, EFFORT * effort), LONGEST_SECONDS)
+        quiet = (now - self._came) / SHARE
+        longest = min(max(least, quiet), LONGEST_SECONDS)
         if self._together and longest == LONGEST_SECONDS:
             # To the next tick of a clock that all have.
             longest = max(least, LONGEST_SECONDS - now % LONGEST_SECONDS)
         await self._storage.changed(timedelta(seconds=longest))
-        # A busy city gives a hint at every write.
+        hinted = self._clock.monotonic() < now + longest
+        # A busy city gives a hint at every write. One that was quiet is looked at soon, once.
+        if hinted and quiet >= least and not self._hurried:
+            least, self._hurried = LEAST_SECONDS, True
+        elif not hinted:
+            self._hurried = False
         early = now + least - self._clock.monotonic()
         if early > 0:
             await self._clock.sleep(early)

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from citychain.city.cadence import LONGEST_SECONDS, Cadence
+from citychain.city.cadence import EFFORT, LEAST_SECONDS, LONGEST_SECONDS, SHARE, Cadence
 from citychain.testing import FakeClock
+
+STEP = 0.05
+SOON = LEAST_SECONDS + 2 * STEP
 
 
 class Storage:
@@ -25,17 +28,69 @@ class Storage:
             await self._clock.sleep(timeout.total_seconds())
 
 
+async def rested(clock: FakeClock, cadence: Cadence, *, found: bool) -> float:
+    """For how long, in seconds, up to `STEP` more."""
+    before, rest = clock.monotonic(), asyncio.create_task(cadence.rest(found=found))
+    await asyncio.sleep(0)  # It begins now.
+    await clock.advance_until(rest, step=STEP)
+    return clock.monotonic() - before
+
+
+@pytest.mark.parametrize("found", [True, False])
 @pytest.mark.parametrize("hints", [True, False])
-async def test_a_look_that_stood_still_is_not_made_up_for(*, hints: bool) -> None:
-    """A server that was paused for minutes while it looked is back within seconds."""
+async def test_a_look_that_stood_still_is_not_made_up_for(*, hints: bool, found: bool) -> None:
+    """A server that was paused for minutes while it looked is back at once."""
     clock = FakeClock()
     storage: Any = Storage(clock, hints=hints)
     cadence = Cadence(storage, clock)
     cadence.begin()
     await clock.advance(300)
-    before = clock.monotonic()
-    await clock.advance_until(cadence.rest(found=True), step=1)
-    assert clock.monotonic() - before <= LONGEST_SECONDS + 1
+    assert await rested(clock, cadence, found=found) <= SOON
+
+
+@pytest.mark.parametrize("found", [True, False])
+async def test_looks_that_take_long_take_a_share_of_the_time(*, found: bool) -> None:
+    """However many hints there are: one alone comes at once, where nothing came for long."""
+    clock = FakeClock()
+    storage: Any = Storage(clock, hints=True)
+    cadence = Cadence(storage, clock)
+    await clock.advance(1_000)
+    rests = []
+    for _ in range(6):
+        cadence.begin()
+        await clock.advance(0.5)
+        rests.append(await rested(clock, cadence, found=found))
+    # The first look can be one that stood still.
+    assert rests[0] <= SOON
+    assert all(abs(rest - 0.5 * EFFORT) <= 2 * STEP for rest in rests[2:]), rests
+
+
+async def test_a_hint_in_a_quiet_city_is_followed_soon_however_long_looks_take() -> None:
+    clock = FakeClock()
+    hints: Any = Storage(clock, hints=True)
+    none: Any = Storage(clock, hints=False)
+    cadence = Cadence(none, clock)
+
+    async def look(storage: Any, *, found: bool = False) -> float:
+        cadence._storage = storage
+        cadence.begin()
+        await clock.advance(0.5)
+        return await rested(clock, cadence, found=found)
+
+    async def quiet() -> None:
+        began = clock.monotonic()
+        while clock.monotonic() - began <= (SHARE + 1) * 0.5 * EFFORT:
+            await look(none)
+
+    for found in (True, False):
+        await quiet()
+        assert await look(hints) <= SOON
+        # What came is the beginning of more, or was not meant.
+        assert await look(hints, found=found) >= 0.5 * EFFORT
+        assert await look(hints, found=found) >= 0.5 * EFFORT
+    # It was a hint of nothing; the next one may be of something.
+    await look(none)
+    assert await look(hints) <= SOON
 
 
 async def looks(clock: FakeClock, *, together: bool, quiet: float) -> list[float]:
