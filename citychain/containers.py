@@ -11,9 +11,6 @@ import asyncio
 import functools
 import inspect
 import logging
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -31,14 +28,14 @@ from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.door import Doors
 from citychain.city.engines import StorageEngines
-from citychain.city.founding import city_in, found_city, keep_genesis
+from citychain.city.founding import found_city, keep_genesis
 from citychain.city.neighbours import find_neighbours, operator_signs, parent_of
 from citychain.city.overrides import NOTHING_REPLACED, Overrides, check_cities, read_overrides
 from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan, Part
 from citychain.city.pool import PoolLimits
 from citychain.city.replay import PublicKeys, Replay
-from citychain.city.spreading import Spreading
+from citychain.city.spreading import Spreading, server_name
 from citychain.city.state import LedgerState
 from citychain.client.city import CityClient
 from citychain.client.keys import load_key
@@ -113,13 +110,15 @@ class CoreContainer(containers.DeclarativeContainer):
         disabled=settings.provided.plugins.disabled,
         load_seconds=settings.provided.plugins.load_seconds,
     )
-    # Of its own for each server in a process, and each start: a lease names one of them.
-    server_name = providers.Singleton(
-        lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    )
     events = providers.Singleton(RoundEvents, registry)
     catalogue = providers.Singleton(Catalogue, registry, settings)
     operator = providers.Singleton(load_key, settings.provided.operator_key)
+    # Of its own for each server in a process, and each start: a lease names one of them.
+    server_name = providers.Singleton(
+        lambda network, key: server_name(network, key.public_key),
+        settings.provided.network,
+        operator,
+    )
     keys = providers.Singleton(
         KeyCache,
         prepared=settings.provided.crypto.prepared_keys,
@@ -296,7 +295,7 @@ async def open_server(
     core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
     async with _open_cities(core, overrides) as (directory, opener):
-        moves = ServedMoves(directory, city_mover(core, opener.opened))
+        moves = ServedMoves(directory, city_mover(core, opener.opened, core.server_name()))
         try:
             async with CoreServer(
                 Doors(directory),
@@ -354,7 +353,7 @@ async def _open_cities(
         await stack.enter_async_context(core.engines())
         await stack.enter_async_context(core.spreading())
         directory = CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
-        opener.cities = _SpreadCities(directory)
+        opener.cities = _SpreadCities(directory, core.settings().network, compute)
         opener.directory = directory
         await stack.enter_async_context(directory)
         yield directory, opener
@@ -480,17 +479,24 @@ async def open_representative(
 class _SpreadCities:
     """The `citychain.city.spreading.OpenCities` of a directory."""
 
-    def __init__(self, directory: CityDirectory) -> None:
+    def __init__(self, directory: CityDirectory, network: str, compute: Compute) -> None:
         self._directory = directory
+        self._network = network
+        self._compute = compute
 
     def opened(self) -> Collection[bytes]:
         return self._handlers().keys()
 
-    async def open(self, genesis_file: bytes) -> None:
-        slug = Genesis.from_bytes(genesis_file).city
-        # One that this server does not know, others do; one that cannot be opened is logged.
-        with suppress(NotFound, CityUnavailable):
-            await self._directory.handler(slug)
+    async def open(self, genesis_file: bytes) -> bool:
+        try:
+            genesis = await self._compute(Genesis.from_bytes, genesis_file)
+            if genesis.network != self._network:
+                return False  # A city of ours may have the same name.
+            handler = await self._directory.handler(genesis.city)
+        except (ConfigurationError, NotFound, CityUnavailable):
+            # One that this server does not know, others do; one that cannot be opened is logged.
+            return False
+        return handler.genesis.id == genesis.id
 
     async def step_down(self, city: bytes) -> int | None:
         handler = self._handlers().get(city)
@@ -575,13 +581,17 @@ class _Opener:
         return handler
 
     async def opened(self, genesis: Genesis, part: Part[StorageDefinition]) -> CityStorage:
-        """A city in a storage, behind what stands in for its backend."""
+        """A city in a storage, behind what stands in for its backend.
+
+        Raises:
+            NameTaken: the storage has another city of its network and name.
+        """
         replaced = self._replaced.get(genesis.city, NOTHING_REPLACED)
         backend: StorageBackend | None = None
         if replaced.wants("backend"):
             backend = await self.backend(part)
         backend = replaced("backend", backend)
-        return await city_in(backend, part.name, genesis, self._core.compute())
+        return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
 
 
 def _with_committee(plan: CityPlan, representatives: Sequence[SigningKey]) -> CityPlan:

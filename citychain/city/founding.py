@@ -2,23 +2,27 @@
 
 A new one is kept once all parts of the city have taken it: what one of them refuses can still be
 configured otherwise, and a genesis that is kept is for good. The storage is one of them: where
-other servers founded the city there already, it must be the same (`city_in`).
+other servers founded the city there already, it must be the same (`not_taken`).
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import TypeVar
 
 from citychain.city.pinned import genesis_file
 from citychain.city.plan import CityPlan
 from citychain.city.unlike import differences
 from citychain.errors import ConfigurationError, NameTaken
 from citychain.genesis import Genesis, Representative
-from citychain.ports import CityStorage, Compute, StorageBackend
+from citychain.ports import Compute
 
-__all__ = ["city_in", "found_city", "genesis_path", "keep_genesis", "write_new"]
+__all__ = ["found_city", "genesis_path", "keep_genesis", "not_taken", "write_new"]
+
+T = TypeVar("T")
 
 
 def genesis_path(data_dir: Path, plan: CityPlan) -> Path:
@@ -53,20 +57,19 @@ def keep_genesis(data_dir: Path, plan: CityPlan, genesis: Genesis) -> None:
         write_new(path, genesis.file)
 
 
-async def city_in(
-    backend: StorageBackend, storage: str, genesis: Genesis, compute: Compute
-) -> CityStorage:
-    """The city in a storage, founded there if the storage is new to it.
+async def not_taken(opening: Awaitable[T], storage: str, genesis: Genesis, compute: Compute) -> T:
+    """What comes of opening a city in the storage where it is founded; if that has another one of
+    its name, people are told in what the two differ.
 
     Args:
-        storage: Its name, for people.
+        storage: The storage's name, for people.
 
     Raises:
         ConfigurationError: the storage has another city of its network and name.
         StorageError: the storage failed.
     """
     try:
-        return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        return await opening
     except NameTaken as taken:
         theirs = taken.genesis_file
     raise ConfigurationError(await compute(_refusal, storage, genesis, theirs))

@@ -4,19 +4,27 @@ Every server sees the same table of who leads what, plans the same moves, and ma
 are its own: it hands over what it has too much of, and opens what it was handed, as soon as it
 hears of it, or what a server that died has left. No server leads more than one city more than
 another; nobody stops accepting.
+
+A storage may have servers of several networks or operators, which cannot open each other's cities.
+The name of a server, ``host:pid:random@mark``, says by its mark to whom it belongs, and each server
+plans with its like alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from citychain.ports import Clock, StorageBackend, SupportsServers, knows_servers
 
-__all__ = ["NOBODY", "Move", "OpenCities", "Spreader", "Spreading", "plan_moves"]
+__all__ = ["NOBODY", "Move", "OpenCities", "Spreader", "Spreading", "plan_moves", "server_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +34,27 @@ MOVES_MAX: Final = 64
 """Cities that a server hands over, or opens, in one turn."""
 PATIENCE: Final = 4
 """Turns after which a server opens what another one was to open: perhaps that one cannot."""
-SHUNNED: Final = 30
-"""Turns for which a server that gave a city back is not handed it again."""
+SHUNNED: Final = (30, 30 << 6)
+"""Turns for which a server that did not take a city is not handed it again: at first, at most."""
+TRIED_AGAIN: Final = (1, 256)
+"""Turns after which what could not be opened is tried again: at first, at most."""
+HEARD_SECONDS: Final = 0.2
+"""Between two looks at what was handed over, at least: each reads who leads what."""
 LEAVE_SECONDS: Final = 10.0
 """For how long a move under way may take to its end when the server stops."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+def server_name(network: str, operator: bytes = b"") -> str:
+    """A new name for a server of a network and an operator's key, which one that spreads no cities
+    does not need."""
+    mark = hashlib.sha256(b"%s\0%s" % (network.encode(), operator)).hexdigest()[:16]
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}@{mark}"
+
+
+def _mark(server: str) -> str:
+    return server.partition("@")[2]
 
 
 class Move(NamedTuple):
@@ -75,12 +100,48 @@ class OpenCities(Protocol):
     def opened(self) -> Collection[bytes]:
         """Those that are open now."""
 
-    async def open(self, genesis_file: bytes) -> None:
-        """Open the city of a genesis file, if this server knows it."""
+    async def open(self, genesis_file: bytes) -> bool:
+        """Open the city of a genesis file; whether this server could."""
 
     async def step_down(self, city: bytes) -> int | None:
         """Stop leading a city; the epoch of its lease, which is not released, or ``None`` where
         this server does not lead it."""
+
+
+class _Later(Generic[K]):
+    """What was tried, and is tried again later: each time after twice as many turns.
+
+    Args:
+        pauses: Turns, at first and at most.
+    """
+
+    def __init__(self, pauses: tuple[int, int]) -> None:
+        self._first, self._most = pauses
+        self._tried: dict[K, tuple[int, int]] = {}
+        """How often, and in which turn it is due."""
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._tried)
+
+    def __contains__(self, what: object) -> bool:
+        return what in self._tried
+
+    def tried(self, what: K, turn: int) -> None:
+        """It was tried in this turn."""
+        times = self.times(what)
+        self._tried[what] = times + 1, turn + min(self._first << min(times, 32), self._most)
+
+    def times(self, what: K) -> int:
+        """How often it was tried."""
+        return self._tried.get(what, (0, 0))[0]
+
+    def is_due(self, what: K, turn: int) -> bool:
+        """Whether it may be tried in this turn."""
+        return self._tried.get(what, (0, turn))[1] <= turn
+
+    def keep(self, wanted: Callable[[K], bool]) -> None:
+        """Forget all else."""
+        self._tried = {what: tried for what, tried in self._tried.items() if wanted(what)}
 
 
 class Spreader:
@@ -110,8 +171,13 @@ class Spreader:
         self._turns = 0
         self._left: dict[bytes, int] = {}
         """In which turn a city was first seen to be led by nobody."""
-        self._given: dict[bytes, tuple[str, int]] = {}
-        """To whom a city was handed over, and in which turn."""
+        self._taken: dict[tuple[bytes, str], int] = {}
+        """Since when another server has what it was handed."""
+        self._given = _Later[tuple[bytes, str]](SHUNNED)
+        """Cities that were handed over, each with its taker, and not seen to stay there."""
+        self._failed = _Later[bytes](TRIED_AGAIN)
+        """Cities that this server could not open."""
+        self._opening: set[bytes] = set()
 
     async def run(self) -> None:
         """Take turns until `stop`."""
@@ -149,54 +215,82 @@ class Spreader:
     async def _until_handed(self) -> None:
         """Rest until this server hears that it was handed a city."""
         while True:
+            # What is handed over meanwhile is heard of below.
+            await self._clock.sleep(HEARD_SECONDS)
             try:
-                while not await self._backend.handed(self._server, self._lease):
-                    pass
+                if await self._backend.handed(self._server, self._lease):
+                    return
             except Exception as error:
                 logger.warning("it is not heard of what is handed over for now: %r", error)
                 await self._rest()
-            else:
-                return
+
+    async def _held(self) -> dict[str, Sequence[bytes]]:
+        """Who leads what, of the servers that are this one's like; cities of others are left out
+        as long as those live."""
+        held = await self._backend.servers(self._lease)
+        mark = _mark(self._server)
+        return {name: held[name] for name in held if name == NOBODY or _mark(name) == mark}
 
     async def _take_what_was_handed(self) -> None:
         """Open at once what this server is to lead: nobody does until then."""
-        held = await self._backend.servers(self._lease)
-        opened = self._cities.opened()
-        mine = sorted(held.get(self._server, ()))
-        await self._take([city for city in mine if city not in opened][:MOVES_MAX])
+        held = await self._held()
+        await self._take(self._to_open(sorted(held.get(self._server, ()))))
 
     async def turn(self) -> None:
         """Look at all servers, and make the moves that are this one's."""
         self._turns += 1
-        held = await self._backend.servers(self._lease)
+        held = await self._held()
         if self._server not in held:
             return  # It has not beaten yet.
-        moves = plan_moves(held)
-        mine = set(held[self._server])
-        given = [move for move in moves if move.giver == self._server and self._may_give(move)]
-        opened = self._cities.opened()
+        mine, left = held[self._server], held.get(NOBODY, ())
+        there = {*mine, *left}
+        self._failed.keep(lambda city: city in there)
+        self._forget_what_was_taken(held)
+        # Not with what this server cannot open: that may never be taken up, and is no load.
+        moves = plan_moves({**held, NOBODY: [city for city in left if city not in self._failed]})
+        given = [
+            move
+            for move in moves
+            if move.giver == self._server
+            and self._given.is_due((move.city, move.taker), self._turns)
+        ]
         # What it was handed is among what it holds.
-        taken = [*sorted(mine), *self._to_take_up(held, moves)]
-        closed = [city for city in taken if city not in opened]
-        self._given = {
-            city: (taker, turn)
-            for city, (taker, turn) in self._given.items()
-            if self._turns - turn < SHUNNED
-        }
+        closed = self._to_open([*sorted(mine), *self._to_take_up(left, moves)])
         async with asyncio.TaskGroup() as group:
             for move in given[:MOVES_MAX]:
                 group.create_task(self._give(move))
-            group.create_task(self._take(closed[:MOVES_MAX]))
+            group.create_task(self._take(closed))
 
-    def _may_give(self, move: Move) -> bool:
-        """Not to one that was given it lately, and did not take it."""
-        return self._given.get(move.city, ("", 0))[0] != move.taker
+    def _forget_what_was_taken(self, held: Mapping[str, Sequence[bytes]]) -> None:
+        """Whoever has a city for longer than one that it was handed is kept for it has taken it."""
+        takers = {taker for _, taker in self._given}
+        has = {server: set(cities) for server, cities in held.items() if server in takers}
+        self._given.keep(lambda given: given[1] in has)
+        self._taken = {
+            (city, taker): self._taken.get((city, taker), self._turns)
+            for city, taker in self._given
+            if city in has[taker]
+        }
+        self._given.keep(
+            lambda given: self._turns - self._taken.get(given, self._turns) <= 2 * PATIENCE
+        )
 
-    def _to_take_up(
-        self, held: Mapping[str, Sequence[bytes]], moves: Sequence[Move]
-    ) -> list[bytes]:
+    def _to_open(self, cities: Sequence[bytes]) -> list[bytes]:
+        """Those that are not open and may be tried now; those that failed least often first, so
+        that all have their turn."""
+        opened = self._cities.opened()
+        closed = [
+            city
+            for city in cities
+            if city not in opened
+            and city not in self._opening
+            and self._failed.is_due(city, self._turns)
+        ]
+        return sorted(closed, key=self._failed.times)[:MOVES_MAX]
+
+    def _to_take_up(self, left: Sequence[bytes], moves: Sequence[Move]) -> list[bytes]:
         """What nobody leads, if it is this server's by the plan, or was not taken up by then."""
-        self._left = {city: self._left.get(city, self._turns) for city in held.get(NOBODY, ())}
+        self._left = {city: self._left.get(city, self._turns) for city in left}
         planned = {m.city for m in moves if m.giver == NOBODY and m.taker == self._server}
         return sorted(
             city
@@ -214,14 +308,22 @@ class Spreader:
     async def _give(self, move: Move) -> None:
         epoch = await self._cities.step_down(move.city)
         if epoch is not None:
-            self._given[move.city] = (move.taker, self._turns)
+            self._given.tried((move.city, move.taker), self._turns)
             await self._backend.hand_over(move.city, epoch, move.taker)
 
     async def _take(self, cities: Sequence[bytes]) -> None:
         if not cities:
             return
-        files = await self._backend.genesis_files(cities)
-        await asyncio.gather(*(self._cities.open(file) for file in files.values()))
+        self._opening.update(cities)
+        try:
+            files = await self._backend.genesis_files(cities)
+            await asyncio.gather(*(self._open(city, files.get(city)) for city in cities))
+        finally:
+            self._opening.difference_update(cities)
+
+    async def _open(self, city: bytes, genesis_file: bytes | None) -> None:
+        if genesis_file is None or not await self._cities.open(genesis_file):
+            self._failed.tried(city, self._turns)
 
 
 class Spreading:

@@ -7,8 +7,9 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from citychain.city.founding import city_in
+from citychain.city.founding import not_taken
 from citychain.city.plan import CityPlan, Part
+from citychain.city.spreading import server_name
 from citychain.genesis import Genesis
 from citychain.hooks.definitions import StorageDefinition
 from citychain.moving.mover import CityMover
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["city_mover", "open_home"]
 
 Opened = Callable[[Genesis, Part[StorageDefinition]], Awaitable[CityStorage]]
-"""Opens a city in a storage."""
+"""Opens a city in a storage; raises `NameTaken` where another one has its name."""
 
 
 async def open_home(
@@ -34,20 +35,28 @@ async def open_home(
         opened: Instead of the engines.
 
     Raises:
-        ConfigurationError: it lives in a storage that is not configured.
+        ConfigurationError: it lives in a storage that is not configured, or that has another
+            city of its network and name.
         StorageError: a storage cannot be opened.
     """
-    return await find_home(
+    finding = find_home(
         plan,
         data_dir=core.settings().data_dir,
         named=partial(core.catalogue().storage, plan.slug),
         opened=partial(opened or partial(_opened, core), genesis),
         compute=core.compute(),
     )
+    return await not_taken(finding, plan.storage.name, genesis, core.compute())
 
 
-def city_mover(core: CoreContainer, opened: Opened | None = None) -> CityMover:
-    """What moves cities between the storages that are configured; see `open_home`."""
+def city_mover(
+    core: CoreContainer, opened: Opened | None = None, server: str | None = None
+) -> CityMover:
+    """What moves cities between the storages that are configured; see `open_home`.
+
+    Args:
+        server: The name of the server, where one runs.
+    """
     return CityMover(
         data_dir=core.settings().data_dir,
         plan=core.catalogue().plan,
@@ -56,7 +65,7 @@ def city_mover(core: CoreContainer, opened: Opened | None = None) -> CityMover:
         backend=core.engines().backend,
         compute=core.compute(),
         clock=core.clock(),
-        server=core.server_name(),
+        server=server or server_name(core.settings().network),
         lease=timedelta(seconds=core.settings().cluster.lease_seconds),
     )
 
@@ -65,4 +74,4 @@ async def _opened(
     core: CoreContainer, genesis: Genesis, part: Part[StorageDefinition]
 ) -> CityStorage:
     backend = await core.engines().backend(part)
-    return await city_in(backend, part.name, genesis, core.compute())
+    return await backend.city(genesis.id, genesis.file, genesis.initial_objects())

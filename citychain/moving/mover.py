@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from citychain.city.plan import CityPlan, Part
-from citychain.errors import InvalidRequest, MoveFailed, NotSupported
+from citychain.errors import InvalidRequest, MoveFailed, NameTaken, NotSupported
 from citychain.genesis import Genesis
 from citychain.hooks.definitions import StorageDefinition
 from citychain.moving.home import forget_home, write_home
@@ -32,7 +32,7 @@ class CityMover:
     Args:
         plan: Of a city, by slug; may block.
         named: A storage for a city, by slug and name; may block.
-        opened: Opens a city in a storage.
+        opened: Opens a city in a storage; raises `NameTaken` where another one has its name.
         backend: The engine of a storage.
         server: The name by which this server leads cities, and says that it is at work.
         lease: For how long one that says nothing counts as at work.
@@ -112,7 +112,7 @@ class CityMover:
             return await move_city(
                 genesis=genesis,
                 source=Place(plan.storage.name, home),
-                target=Place(part.name, await self._opened(genesis, part)),
+                target=Place(part.name, await self._target(genesis, part)),
                 server=self._server,
                 held=held,
                 slowed=slowed,
@@ -123,6 +123,22 @@ class CityMover:
             )
         finally:
             self._busy.discard(genesis.id)
+
+    async def _target(self, genesis: Genesis, part: StoragePart) -> CityStorage:
+        """The city in the storage to which it is to go.
+
+        Raises:
+            MoveFailed: another one has its name there.
+        """
+        try:
+            return await self._opened(genesis, part)
+        except NameTaken:
+            raise MoveFailed(
+                f"storage {part.name} has another city {genesis.city} of network "
+                f"{genesis.network}, with another genesis: move to another storage; or, if that "
+                "city has left it, let a server of that city forget it there, by `citychain move "
+                f"--city {genesis.city} --forget {part.name}`, then try again"
+            ) from None
 
     async def _be_alone(self, part: StoragePart) -> None:
         """See that no other server is at work on a storage that a city is to leave.
@@ -154,7 +170,12 @@ class CityMover:
         """
         slug = genesis.city
         part = await self._compute(self._named, slug, name)
-        left = await self._opened(genesis, part)
+        try:
+            left = await self._opened(genesis, part)
+        except NameTaken:
+            raise InvalidRequest(
+                FIELD, f"storage {name} has another city {slug}, and nothing of this one to forget"
+            ) from None
         note = await home_note(left)
         if note is None or not note.moved:
             raise InvalidRequest(FIELD, f"{slug} did not move away from storage {name}")

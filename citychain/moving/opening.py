@@ -16,6 +16,7 @@ from citychain.city.plan import CityPlan, Part
 from citychain.errors import (
     CitychainError,
     ConfigurationError,
+    NameTaken,
     StorageError,
     VerificationError,
 )
@@ -69,13 +70,23 @@ async def find_home(
         opened: Opens the city in a storage.
 
     Raises:
+        NameTaken: the first storage that is asked has another city of its network and name.
         ConfigurationError: it lives elsewhere, in a storage that is not configured here or has
             another history.
         StorageError: a storage cannot be opened.
     """
     part, came = plan.storage, None
     for _ in range(MOVES_MAX):
-        storage = await opened(part)
+        try:
+            storage = await opened(part)
+        except NameTaken:
+            if came is None:
+                raise
+            raise ConfigurationError(
+                f"city {plan.slug}: it moved to storage {part.name} after round {came.round}, and "
+                "what is configured under that name has another city of this name: give it the "
+                "options that it had"
+            ) from None
         note = await home_note(storage)
         if note is None:
             break

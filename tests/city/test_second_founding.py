@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from citychain.city.directory import CityDirectory
-from citychain.city.founding import city_in
+from citychain.city.founding import not_taken
 from citychain.city.unlike import TOLD_MAX, differences
 from citychain.client.keys import create_key
 from citychain.compute import Executor
@@ -104,11 +104,16 @@ def test_a_file_that_says_the_same_in_other_bytes_is_told_as_such() -> None:
 async def test_the_refusal_names_the_city_the_storage_and_the_ways_out(tmp_path: Path) -> None:
     async with Executor(1) as compute:
         backend = MemoryBackend(StorageContext(tmp_path, compute, FakeClock()))
-        await city_in(backend, "shared", genesis(), compute)
+
+        async def opened(city: Genesis) -> None:
+            opening = backend.city(city.id, city.file, city.initial_objects())
+            await not_taken(opening, "shared", city, compute)
+
+        await opened(genesis())
         with pytest.raises(ConfigurationError) as raised:
-            await city_in(backend, "shared", genesis(num_hashes=10), compute)
+            await opened(genesis(num_hashes=10))
         # Of another network, it is another city.
-        await city_in(backend, "shared", genesis(num_hashes=10, network="test"), compute)
+        await opened(genesis(num_hashes=10, network="test"))
     assert str(raised.value) == (
         "city tokyo: storage shared has a city of this name in network main already, with another "
         "genesis: num_hashes is 10 here and 10000 there. Give all servers of the storage the same "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ class Cluster:
     """Servers over one storage, and who of them leads what."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self.running: list[tuple[RunningServer, AsyncExitStack]] = []
 
-    async def join(self) -> RunningServer:
+    async def join(self, **others: Any) -> RunningServer:
         stack = AsyncExitStack()
-        server = await stack.enter_async_context(open_server(self._settings))
+        settings = self.settings.model_copy(update=others)
+        server = await stack.enter_async_context(open_server(settings))
         self.running.append((server, stack))
         return server
 
@@ -130,3 +132,38 @@ async def test_cities_go_to_who_joins_while_all_accept(cluster: Cluster) -> None
         await cluster.balanced()
         await cluster.leave(1)
         await cluster.balanced()
+
+
+@pytest.mark.parametrize("what", ["network", "operator"])
+async def test_nothing_is_handed_to_a_server_that_cannot_open_it(
+    cluster: Cluster, tmp_path: Path, what: str
+) -> None:
+    first = await cluster.join()
+    for slug in CITIES:
+        await first.directory.handler(slug)
+    await cluster.settled(lambda led: led == [CITIES])
+    for file in (tmp_path / "data" / "genesis").iterdir():
+        file.unlink()
+    other: dict[str, Any] = {"network": "other"}
+    if what == "operator":
+        create_key(tmp_path / "other.key")
+        other = {"operator_key": tmp_path / "other.key"}
+    second = await cluster.join(**other)
+    [(_, backend)] = _parts(second)
+    # It was there for several turns of both, and all is led by who led it.
+    ttl = timedelta(seconds=5)
+    await cluster.settled(lambda led: _turns(second) >= 3)
+    assert len(await backend.servers(ttl)) == 2
+    until = _turns(first) + 10
+    while _turns(first) < until:
+        assert cluster.led() == [CITIES, []]
+        await asyncio.sleep(0.01)
+
+
+def _parts(server: RunningServer) -> list[tuple[Any, Any]]:
+    parts = server.core.spreading()._parts.values()
+    return [(spreader, spreader._backend) for spreader, _ in parts]
+
+
+def _turns(server: RunningServer) -> int:
+    return sum(spreader._turns for spreader, _ in _parts(server))

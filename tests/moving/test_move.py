@@ -139,6 +139,25 @@ async def test_a_storage_that_has_the_city_by_itself_is_refused(
             await move(server, "new")
 
 
+async def test_a_storage_that_has_another_city_of_the_name_is_refused(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    here: dict[str, Any] = {"storage": STORAGES, "operator": OPERATOR, "directory": tmp_path}
+    other = {"tokyo": {"storage": "new", "num_hashes": 20}}
+    async with city_server(other, **here) as server, server.client("tokyo") as client:
+        await client.info()
+    (tmp_path / "data" / "genesis" / "tokyo.json").unlink()
+    async with city_server(TOKYO, **here) as server, server.client("tokyo") as client:
+        sent = signed((await client.info()).genesis, AUTHORS[0], 3, "x")
+        await client.submit(sent)
+        with pytest.raises(MoveFailed, match="storage new has another city tokyo of") as raised:
+            await move(server, "new")
+        assert "genesis/" not in str(raised.value), "the city lives: its genesis stays"
+        with pytest.raises(InvalidRequest, match="nothing of this one to forget"):
+            await move(server, "new", forget=True)
+        await receipts_of(client, sent)
+
+
 async def test_into_memory_and_back(city_server: CityServerFactory) -> None:
     async with (
         city_server(TOKYO, storage=STORAGES, operator=OPERATOR) as server,
