@@ -17,10 +17,11 @@ order of round::
                             ledger
     accused/<key id hex>    id of that transaction, which is approved
     relayed-votes/<slot, 1 hexadecimal digit>/<group, 2 hexadecimal digits>
-                            round 8, checkpoint hash 32, key id 32, signature 4,627 of the latest
-                            votes that came to a server which does not lead the city; the slot is
-                            one of that server's name, and servers can share it; the group is that
-                            of the keys, the first byte of their ids modulo 64
+                            round 8, checkpoint hash 32, key id 32, signature 4,627 of votes that
+                            came to a server which does not lead the city: those for rounds that
+                            wait, of the oldest first, and a few others; the slot is at first one of
+                            that server's name, and another one when it sees that a server shares
+                            it; the group is that of the keys, the first byte of their ids modulo 64
     relayed-objections/<slot>/<group>
                             latest objections there: round 8 | checkpoint hash 32 | check: length 1,
                             UTF-8 | detail: length 2, UTF-8 | key id 32 | signature 4,627
@@ -78,6 +79,7 @@ __all__ = [
     "not_known",
     "recovery_bytes",
     "recovery_name",
+    "relay_group",
     "relay_slot",
     "relayed_name",
     "relayed_objections_bytes",
@@ -105,6 +107,7 @@ LATE_VOTES_MAX: Final = 225
 """In one note: a note has at most 1 MiB."""
 RELAYED_VOTES_MAX: Final = 64
 """In one note: of a few keys, for the rounds that wait for their certificates."""
+RELAY_SLOTS: Final = 16
 RELAY_GROUPS: Final = 64
 """Keys are many in the course of time, and their notes are never deleted."""
 
@@ -237,24 +240,30 @@ def decode_conflict(note: bytes) -> ConflictingVotes:
     return ConflictingVotes(public_key, *votes)
 
 
-def relay_slot(server: str) -> str:
-    """The slot of a server's name: names are many, one for each start of a server."""
-    return hashlib.sha256(server.encode()).hexdigest()[0]
+def relay_slot(server: str, moves: int = 0) -> str:
+    """The slot of a server that moved on so often. Names are many, one for each start of it."""
+    first = hashlib.sha256(server.encode()).digest()[0]
+    return f"{(first + moves) % RELAY_SLOTS:x}"
+
+
+def relay_group(key_id: bytes) -> int:
+    """The group of a key."""
+    return key_id[0] % RELAY_GROUPS
 
 
 def relayed_name(kind: str, slot: str, key_id: bytes) -> str:
     """Name of the note of what a key sent by way of a server."""
-    return f"{kind}{slot}/{key_id[0] % RELAY_GROUPS:02x}"
+    return f"{kind}{slot}/{relay_group(key_id):02x}"
 
 
 def relayed_votes_bytes(votes: Sequence[CastVote]) -> bytes:
-    """Votes of keys of one group, the latest `RELAYED_VOTES_MAX` of them."""
+    """At most `RELAYED_VOTES_MAX` votes of keys of one group."""
     return b"".join(
         vote.round.to_bytes(8, "big")
         + vote.checkpoint_hash
         + vote.vote.key_id
         + vote.vote.signature
-        for vote in votes[-RELAYED_VOTES_MAX:]
+        for vote in votes
     )
 
 

@@ -2,8 +2,9 @@
 
 They are verified there, and left as notes (`citychain.notes`); the leader reads these while rounds
 wait for their certificates, and takes each as if it had come to it. It trusts no note: signatures
-are verified again. A note in whose place another server writes its own costs a second:
-representatives send a vote again until its round is certified.
+are verified again. Representatives send a vote again until its round is certified: what is not in
+the notes comes into them then. A server that finds another one's votes where it had left its own
+leaves them elsewhere from then on.
 
 Recoveries go to the leader alone: whoever sends one waits for what becomes of it.
 """
@@ -14,16 +15,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from citychain import notes
 from citychain.city.standing import Standing
 from citychain.city.watchers import Watchers
-from citychain.errors import NotLeading
+from citychain.errors import NotLeading, VerificationError
 from citychain.ports import CityStorage, Clock, CommitteeStatus, SupportsVotes
 from citychain.types import CastVote, Objection, VoteOutcome
 
 __all__ = ["RelayReader", "Relayed", "SharedVoting"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ REFRESH_SECONDS: Final = 1.0
 """Between two looks whether a recovery put a key in office."""
 CERTIFIED_MAX: Final = 4
 """Votes of rounds that have their certificates, which are relayed once more with later ones."""
+A_KEY_MAX: Final = 2
+"""Votes of a key for one round: two accuse it, and no more of them take others' places."""
 LOOK_SECONDS: Final = (0.1, 1.0)
 """Between two looks of the leader: while votes come, and while none do."""
 SHARE: Final = 10
@@ -73,55 +78,116 @@ class SharedVoting:
         self._storage = storage
         self._standing = standing
         self._clock = clock
-        self._slot = notes.relay_slot(server)
+        self._server = server
+        self._slot, self._moves = notes.relay_slot(server), 0
         self._leads = leads
-        self._latest: dict[str, list[CastVote]] = {}
-        """Votes to relay, by the name of their note."""
+        self._latest: dict[int, list[CastVote]] = {}
+        """Votes to relay, by the group of their keys."""
+        self._written: dict[str, bytes] = {}
+        """Hashes of notes with votes by name, as this server left them."""
         self._resumed = self._heard = clock.monotonic() - REFRESH_SECONDS
-        self._relayed = Relayed(step, storage)
+        self._relayed = Relayed(slug, step, storage)
 
     async def cast(self, votes: Sequence[CastVote]) -> Sequence[VoteOutcome]:
         """See `SupportsVotes.cast`. What is relayed is durable when this returns."""
         outcomes = await self._step.cast(votes)
         if not self._leads():
-            if VoteOutcome.NO_SEAT in outcomes and self._may_have_a_seat_now():
+            unknown = VoteOutcome.NO_SEAT in outcomes or self._heard_otherwise(votes, outcomes)
+            if unknown and self._may_look_again():
                 await self._look_again()
                 outcomes = await self._step.cast(votes)
             await self._relay(votes, outcomes)
         return outcomes
 
-    async def _relay(self, votes: Sequence[CastVote], outcomes: Sequence[VoteOutcome]) -> None:
-        certified, written = self._standing.certified_round, dict[str, bytes]()
-        for vote, outcome in zip(votes, outcomes, strict=True):
-            name = notes.relayed_name(notes.RELAYED_VOTES, self._slot, vote.vote.key_id)
-            if outcome in VERIFIED:
-                self._remember(name, vote)
-            elif outcome is not VoteOutcome.REPEATED or vote.round <= certified:
-                continue
-            # Also of a repeated one, since another server may have written in its place.
-            if latest := self._latest.get(name):
-                written[name] = notes.relayed_votes_bytes(latest)
-        if written:
-            await self._storage.keep(written)
+    def _heard_otherwise(self, votes: Sequence[CastVote], outcomes: Sequence[VoteOutcome]) -> bool:
+        """Whether a vote is known that is not here: another server relayed it, which may be gone,
+        or this one led. That it is repeated does not say that its signature holds."""
+        return any(
+            outcome is VoteOutcome.REPEATED and self._waits(vote) and not self._remembers(vote)
+            for vote, outcome in zip(votes, outcomes, strict=True)
+        )
 
-    def _remember(self, name: str, vote: CastVote) -> None:
-        latest = self._latest.setdefault(name, [])
+    async def _relay(self, votes: Sequence[CastVote], outcomes: Sequence[VoteOutcome]) -> None:
+        keys, again = dict[int, bytes](), set[int]()
+        for vote, outcome in zip(votes, outcomes, strict=True):
+            group, waits = notes.relay_group(vote.vote.key_id), self._waits(vote)
+            if outcome is VoteOutcome.REPEATED and waits and self._remembers(vote):
+                again.add(group)
+            # What is late by what the step knows, and not yet by what is told, is not verified.
+            elif outcome in VERIFIED and not (outcome is VoteOutcome.LATE and waits):
+                self._remember(vote)
+            else:
+                continue
+            keys[group] = vote.vote.key_id
+        for group in again:
+            await self._see_that_it_is_there(keys[group])
+        await asyncio.gather(*(self._leave(key_id) for key_id in keys.values()))
+
+    def _waits(self, vote: CastVote) -> bool:
+        return vote.round > self._standing.certified_round
+
+    def _remembers(self, vote: CastVote) -> bool:
+        """Whether a vote that says the same is to be relayed."""
+        latest = self._latest.get(notes.relay_group(vote.vote.key_id), ())
+        return any((*one[:2], one.vote[0]) == (*vote[:2], vote.vote[0]) for one in latest)
+
+    def _remember(self, vote: CastVote) -> None:
+        latest = self._latest.setdefault(notes.relay_group(vote.vote.key_id), [])
         if vote not in latest:
             latest.append(vote)
-        certified = self._standing.certified_round
-        done = [vote for vote in latest if vote.round <= certified][-CERTIFIED_MAX:]
-        waiting = [vote for vote in latest if vote.round > certified]
-        self._latest[name] = (done + waiting)[-notes.RELAYED_VOTES_MAX :]
+        same = [one for one in latest if (one.round, one.vote[0]) == (vote.round, vote.vote[0])]
+        if len(same) > A_KEY_MAX:
+            latest.remove(same[0])
 
-    def _may_have_a_seat_now(self) -> bool:
+    def _to_leave(self, group: int) -> list[CastVote]:
+        """What is to be in the note of a group. What waits and has no place there stays here: it
+        is sent again until its round is certified, and there is place when older ones are."""
+        latest = self._latest[group]
+        done = [vote for vote in latest if not self._waits(vote)][-CERTIFIED_MAX:]
+        latest[:] = done + sorted(filter(self._waits, latest), key=lambda vote: vote.round)
+        return latest[: notes.RELAYED_VOTES_MAX]
+
+    async def _see_that_it_is_there(self, key_id: bytes) -> None:
+        """See that a note is there still; move on where another server writes in its place."""
+        slot, group = self._slot, notes.relay_group(key_id)
+        name = notes.relayed_name(notes.RELAYED_VOTES, slot, key_id)
+        if name not in self._written:
+            return
+        there = (await self._storage.notes(name, self._written)).get(name)
+        if there is None:
+            return
+        self._written.pop(name, None)
+        try:
+            votes = notes.decode_relayed_votes(there)
+        except VerificationError:
+            return
+        strange = any(self._waits(vote) and vote not in self._latest[group] for vote in votes)
+        if strange and slot == self._slot:
+            self._moves += 1
+            self._slot = notes.relay_slot(self._server, self._moves)
+
+    async def _leave(self, key_id: bytes) -> None:
+        """Write the note of a key's group, if it is not there.
+
+        Each note is a call of its own: which ones change together differs each time, and all of
+        them are more than what one call keeps.
+        """
+        name = notes.relayed_name(notes.RELAYED_VOTES, self._slot, key_id)
+        note = notes.relayed_votes_bytes(self._to_leave(notes.relay_group(key_id)))
+        hash = notes.digest(note)
+        if self._written.get(name) != hash:
+            await self._storage.keep({name: note})
+            self._written[name] = hash
+
+    def _may_look_again(self) -> bool:
         return self._clock.monotonic() - self._resumed >= REFRESH_SECONDS
 
     async def _look_again(self) -> None:
-        """Learn of recoveries that the leader put in force."""
+        """Learn of recoveries that the leader put in force, and of votes anew."""
         self._resumed = self._clock.monotonic()
         if self._resume is not None and not self._leads():
             # It may have forgotten what it took.
-            self._relayed = Relayed(self._step, self._storage)
+            self._relayed = Relayed(self._slug, self._step, self._storage)
             await self._resume()
 
     async def object(self, objections: Sequence[Objection]) -> None:
@@ -182,7 +248,8 @@ class Relayed:
         step: The consensus step's own.
     """
 
-    def __init__(self, step: SupportsVotes, storage: CityStorage) -> None:
+    def __init__(self, slug: str, step: SupportsVotes, storage: CityStorage) -> None:
+        self._slug = slug
         self._step = step
         self._storage = storage
         self._taken: dict[str, bytes] = {}
@@ -190,15 +257,30 @@ class Relayed:
 
     async def look(self) -> bool:
         """Take what is new; whether there was any."""
-        votes = await self._storage.notes(notes.RELAYED_VOTES, self._taken)
-        for name, note in votes.items():
-            await self._step.cast(notes.decode_relayed_votes(note))
+        step = self._step
+        votes = await self._take(notes.RELAYED_VOTES, notes.decode_relayed_votes, step.cast)
+        objections = await self._take(
+            notes.RELAYED_OBJECTIONS, notes.decode_relayed_objections, step.object
+        )
+        return votes or objections
+
+    async def _take(
+        self,
+        kind: str,
+        decode: Callable[[bytes], Sequence[T]],
+        take: Callable[[Sequence[T]], Awaitable[object]],
+    ) -> bool:
+        found = await self._storage.notes(kind, self._taken)
+        for name, note in found.items():
+            try:
+                relayed = decode(note)
+            except VerificationError as error:
+                # It stays so until it is written again: those after it are not to wait for it.
+                logger.warning("%s: note %s is passed over: %s", self._slug, name, error)
+            else:
+                await take(relayed)
             self._taken[name] = notes.digest(note)
-        objections = await self._storage.notes(notes.RELAYED_OBJECTIONS, self._taken)
-        for name, note in objections.items():
-            await self._step.object(notes.decode_relayed_objections(note))
-            self._taken[name] = notes.digest(note)
-        return bool(votes or objections)
+        return bool(found)
 
 
 class RelayReader:
@@ -219,7 +301,7 @@ class RelayReader:
         clock: Clock,
     ) -> None:
         self._slug = slug
-        self._relayed = Relayed(step, storage)
+        self._relayed = Relayed(slug, step, storage)
         self._standing = standing
         self._watchers = watchers
         self._clock = clock
