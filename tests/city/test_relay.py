@@ -49,6 +49,9 @@ def test_notes_say_what_they_were_made_of() -> None:
 class Step:
     """Counts every vote once, and remembers them."""
 
+    late = 0
+    """The last round that is too old."""
+
     def __init__(self) -> None:
         self.cast_votes: list[CastVote] = []
         self._said: set[tuple[object, ...]] = set()
@@ -59,6 +62,8 @@ class Step:
 
     def _outcome(self, vote: CastVote) -> VoteOutcome:
         """As the consensus step has it: what says the same is repeated, however it is signed."""
+        if vote.round <= self.late:
+            return VoteOutcome.LATE
         if (said := (*vote[:2], vote.vote[0])) in self._said:
             return VoteOutcome.REPEATED
         if not any(vote.vote.signature):
@@ -213,6 +218,23 @@ async def test_who_repeats_a_vote_and_did_not_sign_it_takes_no_place() -> None:
     for one in (good, forged, forged, good):
         await voting.cast([one])
         assert await read(storage) == [good]
+    # Nor where there is no looking again so soon.
+    await step.cast([vote(1, 2)])
+    assert await voting.cast([vote(1, 2)]) == [VoteOutcome.REPEATED]
+    assert await read(storage) == [good]
+
+
+async def test_what_is_late_before_the_round_is_told_of_takes_no_place() -> None:
+    """Whether it is signed is not known: its round is too old."""
+    storage, standing = MemoryCity(SystemClock(), b"", ()), Standing(Watchers())
+    step = Step()
+    voting = follower(storage, standing, step=step)
+    step.late = 1
+    assert await voting.cast([vote(1, 1)]) == [VoteOutcome.LATE]
+    assert await read(storage) == []
+    standing.begin(Head(round=1, certified_round=1))
+    await voting.cast([vote(1, 1)])
+    assert await read(storage) == [vote(1, 1)]
 
 
 class Counting(MemoryCity):
