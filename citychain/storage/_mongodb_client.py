@@ -123,8 +123,14 @@ class Connection:
             raise
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Whoever was cancelled meanwhile does not ask how it ended.
+            task.exception()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do what calls the driver, reads too: in a task that is never cancelled.
