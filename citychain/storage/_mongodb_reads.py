@@ -35,6 +35,9 @@ _CURSOR: Final = struct.Struct(">q32s")
 _ID_DOCUMENT: Final = 49
 """Bytes of the document ``{tx_id: 32 bytes}``, of which the id begins at `_ID_AT`."""
 _ID_AT: Final = 16
+ROUNDS_BY_ID: Final = 16
+"""Up to so many are asked for each by its id: who follows asks for a few again and again, and not
+every server that speaks MongoDB's protocol walks an index for a range."""
 _WITHOUT_PAYLOAD: Final = {"payload": 0, "rule": 0, "poh": 0, "ts": 0, "city": 0}
 _REFERENCE: Final = {"author": 1, "round": 1, "seq": 1}
 _NODES_OF_BODY: Final = ("tx_ids", "authors", "node_ids", "parents", "rejections", "pops")
@@ -182,26 +185,29 @@ class Reads:
         """See `CityStorage.rounds`."""
         if limit <= 0:
             return []
-        within = {"$gte": place_key(self._city, max(first, 1)), "$lte": self._end()}
-        documents, certificates = await asyncio.gather(
-            self._applied(
-                lambda: (
-                    self._rounds.find({"_id": within}, _STORED)
-                    .sort("_id", 1)
-                    .limit(limit)
-                    .to_list()
-                )
-            ),
-            self._certified(within, limit),
+        first = max(first, 1)
+        documents, certified = await asyncio.gather(
+            self._applied(lambda: self._placed(self._rounds, first, limit, _STORED)),
+            self._certified(first, limit),
         )
-        return [await self._stored_round(d, certificates.get(d["round"])) for d in documents]
+        return [await self._stored_round(d, certified.get(d["round"])) for d in documents]
 
-    async def _certified(self, within: Mapping[str, bytes], limit: int) -> dict[int, Certificate]:
+    async def _certified(self, first: int, limit: int) -> dict[int, Certificate]:
         with self._connection.errors():
-            documents = (
-                await self._certificates.find({"_id": within}).sort("_id", 1).limit(limit).to_list()
-            )
+            documents = await self._placed(self._certificates, first, limit, None)
         return {document["round"]: _certificate(document) for document in documents}
+
+    async def _placed(
+        self, collection: Any, first: int, limit: int, fields: Mapping[str, int] | None
+    ) -> list[Document]:
+        """Documents of rounds, in order."""
+        if limit <= ROUNDS_BY_ID:
+            keys = [place_key(self._city, first + number) for number in range(limit)]
+            found: list[Document] = await collection.find({"_id": {"$in": keys}}, fields).to_list()
+            return sorted(found, key=lambda document: document["round"])
+        within = {"$gte": place_key(self._city, first), "$lte": self._end()}
+        query = collection.find({"_id": within}, fields).sort("_id", 1).limit(limit)
+        return [document async for document in query]
 
     async def round_of_size(self, size: int) -> StoredRound | None:
         """See `CityStorage.round_of_size`."""
@@ -212,8 +218,7 @@ class Reads:
         if not documents:
             return None
         round = documents[0]["round"]
-        key = place_key(self._city, round)
-        certificates = await self._certified({"$gte": key, "$lte": key}, 1)
+        certificates = await self._certified(round, 1)
         return await self._stored_round(documents[0], certificates.get(round))
 
     async def _stored_round(

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from pymongo import AsyncMongoClient
 
 POLL_SECONDS = 0.05
+ROUNDS = 8
+"""Of a city, at each look."""
 
 
 class SeenRound(NamedTuple):
@@ -75,9 +77,10 @@ class Witness:
         for genesis, slug in self._cities.items():
             seen = self.rounds[slug]
             after = seen[-1].round if seen else 0
-            # A round's id is the city's and its number; a fence is where no round is yet.
-            places = {"$gt": genesis + after.to_bytes(8, "big"), "$lt": genesis + b"\xff" * 8}
-            query = {"_id": places, "fence": {"$exists": False}}
+            # A round's id is the city's and its number; a fence is where no round is yet. By id,
+            # since a stand-in looks at every round for a range.
+            places = [genesis + (after + n).to_bytes(8, "big") for n in range(1, ROUNDS + 1)]
+            query = {"_id": {"$in": places}, "fence": {"$exists": False}}
             async for found in database.rounds.find(query, {"round": 1, "epoch": 1}).sort("_id"):
                 seen.append(SeenRound(time.monotonic(), found["round"], found["epoch"]))
 

@@ -107,6 +107,7 @@ async def ask_everything(town: Town, database: str) -> None:
         city, beside = await opened(backend), await opened(other)
         size = (await city.head()).size
         assert await city.round_of_size(size)
+        assert await city.rounds(1, 1_000) == await city.rounds(1, (await city.head()).round)
         await city.keep({"x": b"1"})
         await city.keep({"x": b"2", "y": b"1"})
         await city.notes("votes/")
