@@ -11,9 +11,6 @@ from typing import Final, Protocol
 
 from citychain.between_cities import (
     Decided,
-    anchor_object,
-    decode_anchor,
-    peer_name_object,
 )
 from citychain.city.plan import CityPlan
 from citychain.client.channels import ChannelFactory
@@ -44,7 +41,7 @@ class Directory(Protocol):
     async def handler(self, name: str) -> CityHandler: ...
 
 
-class RemoteCity:
+class RemoteCity(PeerCity):
     """A city of another server as a `PeerCity`."""
 
     def __init__(self, client: CityClient) -> None:
@@ -53,17 +50,6 @@ class RemoteCity:
     async def genesis(self) -> Genesis:
         """See `PeerCity.genesis`."""
         return Genesis.from_bytes((await self._client.info()).genesis_file)
-
-    async def pinned(self, network: str, slug: str) -> bytes | None:
-        """See `PeerCity.pinned`."""
-        name = peer_name_object(network, slug)
-        return (await self.objects([name])).get(name)
-
-    async def anchored(self, city: bytes) -> int:
-        """See `PeerCity.anchored`."""
-        name = anchor_object(city)
-        found = (await self.objects([name])).get(name)
-        return decode_anchor(found)[0] if found is not None else 0
 
     async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
         """See `PeerCity.submit`."""

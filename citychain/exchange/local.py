@@ -9,13 +9,10 @@ from typing import Final
 
 from citychain.between_cities import (
     Decided,
-    anchor_object,
-    decode_anchor,
     decode_inbox,
     inbox_object,
-    peer_name_object,
 )
-from citychain.exchange.neighbour import ROUND_MAX, closing
+from citychain.exchange.neighbour import ROUND_MAX, PeerCity, closing
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Received, Refusal
 from citychain.ports import StoredRound
@@ -28,7 +25,7 @@ FINAL: Final = timedelta(seconds=30)
 """How long a city may take until transactions are final, before that is asked anew."""
 
 
-class LocalCity:
+class LocalCity(PeerCity):
     """A city of this server as a `PeerCity`."""
 
     def __init__(self, handler: CityHandler) -> None:
@@ -37,17 +34,6 @@ class LocalCity:
     async def genesis(self) -> Genesis:
         """See `PeerCity.genesis`."""
         return self._handler.genesis
-
-    async def pinned(self, network: str, slug: str) -> bytes | None:
-        """See `PeerCity.pinned`."""
-        name = peer_name_object(network, slug)
-        return (await self.objects([name])).get(name)
-
-    async def anchored(self, city: bytes) -> int:
-        """See `PeerCity.anchored`."""
-        name = anchor_object(city)
-        found = (await self.objects([name])).get(name)
-        return decode_anchor(found)[0] if found is not None else 0
 
     async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
         """See `PeerCity.submit`."""

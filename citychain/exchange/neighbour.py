@@ -14,17 +14,15 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
+from citychain.between_cities import Decided, anchor_object, decode_anchor, peer_name_object
 from citychain.errors import CitychainError
 from citychain.genesis import Genesis
 from citychain.handler import Received, Refusal
 from citychain.ports import StoredRound
 from citychain.receipt import Receipt
 from citychain.types import Anchor, Delivery, Handover, Peer, Settlement
-
-if TYPE_CHECKING:
-    from citychain.between_cities import Decided
 
 __all__ = [
     "REJECTED_SECONDS_MAX",
@@ -71,9 +69,14 @@ class PeerCity(Protocol):
 
     async def pinned(self, network: str, slug: str) -> bytes | None:
         """Genesis id of the city that it has pinned by this name."""
+        name = peer_name_object(network, slug)
+        return (await self.objects([name])).get(name)
 
     async def anchored(self, city: bytes) -> int:
         """The latest round of a city below that it has; 0 for none."""
+        name = anchor_object(city)
+        found = (await self.objects([name])).get(name)
+        return decode_anchor(found)[0] if found is not None else 0
 
     async def submit(self, envelopes: Sequence[bytes]) -> Sequence[Received | Refusal]:
         """One result an envelope, in order."""

@@ -9,8 +9,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from citychain.between_cities import peer_name_object
 from citychain.errors import CitychainError
+from citychain.exchange.local import LocalCity
 from citychain.exchange.neighbour import Backoff, Neighbour, Sign, closing
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Refusal
@@ -24,9 +24,7 @@ logger = logging.getLogger(__name__)
 
 async def pinned_id(home: CityHandler, genesis: Genesis) -> bytes | None:
     """Genesis id of the city that is pinned by the name of this one."""
-    name = peer_name_object(genesis.network, genesis.city)
-    found = (await home.storage.objects([name])).get(name)
-    return found.value if found is not None else None
+    return await LocalCity(home).pinned(genesis.network, genesis.city)
 
 
 async def pin_all(
