@@ -19,7 +19,7 @@ __all__ = ["INTERNAL", "PUBLIC", "page", "pages", "public_modules"]
 PUBLIC: Final = {
     "For plugins": (
         "citychain",
-        "citychain.ports",
+        "citychain.ports*",
         "citychain.upkeep",
         "citychain.types",
         "citychain.errors",
@@ -121,11 +121,10 @@ def page(name: str, texts: bool = True) -> str:
         rows = "\n".join(f"| `{name}` | {_link(home, name)} |" for name, home in elsewhere.items())
         text += f"\n| name | stands in |\n|---|---|\n{rows}\n"
     here = {name: home for name, home in shown.items() if name not in elsewhere}
-    if here:
+    about = [f'"""{it.docstring}\n"""'] if texts and "\n" in it.docstring else []
+    if source := [*about, *(home.stub(name, texts) for name, home in here.items())]:
         between = "\n\n\n" if texts else "\n\n"
-        stubs = between.join(home.stub(name, texts) for name, home in here.items())
-        about = f'"""{it.docstring}\n"""{between}' if texts and "\n" in it.docstring else ""
-        text += f"\n```python\n{about}{stubs}\n```\n"
+        text += f"\n```python\n{between.join(source)}\n```\n"
     directives = f".. automodule:: {it.name}\n"
     for name, home in here.items():
         kind = home.kind(name)

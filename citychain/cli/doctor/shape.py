@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from citychain import ports
 from citychain.cli.doctor.findings import Finding
+from citychain.hooks.loading import is_within
 
 __all__ = ["shape_findings", "votes_findings"]
 
@@ -52,7 +53,7 @@ def votes_findings(step: object, where: str) -> Iterator[Finding]:
 def _methods(port: type) -> Iterator[tuple[str, Any]]:
     found = {}
     for cls in reversed(port.__mro__):
-        if cls.__module__ == ports.__name__:
+        if is_within(cls.__module__, ports.__name__):
             for name, method in vars(cls).items():
                 if inspect.isfunction(method) and (not name.startswith("_") or name in CONTEXT):
                     found[name] = method
@@ -61,7 +62,7 @@ def _methods(port: type) -> Iterator[tuple[str, Any]]:
 
 def _is_stub(method: Any) -> bool:
     """Whether it is the port's own, inherited and not written."""
-    return getattr(getattr(method, "__func__", method), "__module__", "") == ports.__name__
+    return is_within(getattr(getattr(method, "__func__", method), "__module__", ""), ports.__name__)
 
 
 def _line(method: Any) -> str:
