@@ -84,6 +84,10 @@ class RemoteCity(PeerCity):
                 async for page in pages:
                     yield page
 
+    async def latest_round(self) -> int:
+        """See `PeerCity.latest_round`."""
+        return (await self._client.info()).head.round
+
     async def round(self, round: int) -> StoredRound:
         """See `PeerCity.round`."""
         [stored] = await self._client.rounds(round, 1)

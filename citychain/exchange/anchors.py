@@ -2,13 +2,21 @@
 
 At most one in a while, and only when something changed. A city that is anchored is part of its
 parent's log, and with that of its parent's parent's: see `citychain.levels`.
+
+Anybody may have brought the same checkpoint before, couriers of both cities most of all
+(`citychain.exchange.steps`). The parent takes it once: so that anchor is looked for in its latest
+rounds, and links receipts as an own one does.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
+from citychain import record
+from citychain._native.transactions import decode_batch
+from citychain.between_cities import anchor_object
 from citychain.errors import CitychainError
 from citychain.exchange.local import LocalCity
 from citychain.exchange.neighbour import (
@@ -25,12 +33,18 @@ from citychain.exchange.steps import STEP_BYTES, Steps
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler, Refusal
 from citychain.notes import ANCHORED, ANCHORING, AnchorNote, anchor_bytes, decode_anchor
-from citychain.ports import Clock, Compute
+from citychain.ports import Clock, Compute, StoredRound
 from citychain.types import Anchor, Peer
 
 __all__ = ["Anchorer"]
 
 logger = logging.getLogger(__name__)
+
+LOOK_BACK: Final = 4_096
+"""Rounds of the parent, the latest, in which an anchor that it has is looked for."""
+READ_TOGETHER: Final = 64
+"""Transactions of such a round."""
+NOT_FINAL: Final = "it is not final"
 
 
 class Anchorer:
@@ -112,10 +126,11 @@ class Anchorer:
         if theirs.id != parent.genesis.id:
             raise Stranger(parent, theirs)
         await self._be_pinned(parent.genesis, city)
-        if (earlier := await self._note(ANCHORING, parent)) is not None:
+        earlier = await self._note(ANCHORING, parent)
+        if earlier is not None and earlier.round > await self._linked(parent):
             await self._found(city, earlier)
         last = (await self._home.head()).certified_round
-        if await city.anchored(ours.id) >= last:
+        if await self._has(parent, city, last):
             return last
         [stored] = await self._home.storage.rounds(last, 1)
         assert stored.certificate is not None
@@ -136,16 +151,61 @@ class Anchorer:
             # Then more of them go before it.
             self._room = sum(map(handover_bytes, handovers)) // 2
         await city.wait([signed.tx_id])
-        if (why := await self._found(city, note)) is not None:
+        why = await self._found(city, note)
+        if why is not None and not await self._has(parent, city, last):
             self._steps.forget()
             raise _Rejected(why)
         return last
+
+    async def _linked(self, parent: Neighbour) -> int:
+        """The latest round whose anchor is noted; 0 for none."""
+        note = await self._note(ANCHORED, parent)
+        return note.round if note is not None else 0
+
+    async def _has(self, parent: Neighbour, city: PeerCity, last: int) -> bool:
+        """Whether the parent has this round or a later one; keeps the note of whose anchor it is.
+
+        Raises:
+            _Refused: that anchor is not final yet.
+        """
+        if (there := await city.anchored(self._home.genesis.id)) < last:
+            return False
+        if there > await self._linked(parent):
+            for stored in await self._home.storage.rounds(there, 1):
+                if (tx_id := await self._brought(city, stored)) is not None:
+                    note = AnchorNote(parent.genesis.id, there, stored.size, tx_id)
+                    await self._home.storage.keep({ANCHORED: anchor_bytes(note)})
+        return True
+
+    async def _brought(self, city: PeerCity, stored: StoredRound) -> bytes | None:
+        """The parent's transaction that anchors a round; ``None`` if it is too far back."""
+        object = anchor_object(self._home.genesis.id)
+        latest = await city.latest_round()
+        for number in range(latest, max(latest - LOOK_BACK, 0), -1):
+            round = await city.round(number)
+            if object.encode() not in round.record:
+                continue
+            if round.certificate is None:
+                raise _Refused(NOT_FINAL)
+            tx_ids = (await self._compute(record.decode, round.record)).tx_ids
+            for at in range(0, len(tx_ids), READ_TOGETHER):
+                receipts = await city.receipts(tx_ids[at : at + READ_TOGETHER])
+                envelopes = [
+                    receipt.envelope
+                    for receipt in receipts.values()
+                    if receipt.rejection is None and receipt.envelope is not None
+                ]
+                for transaction in await self._compute(decode_batch, envelopes):
+                    anchor = transaction.anchor
+                    if anchor is not None and anchor.checkpoint == stored.checkpoint:
+                        return transaction.tx_id
+        return None
 
     async def _found(self, city: PeerCity, note: AnchorNote) -> str | None:
         """Keep the note of an anchor that the parent approved; returns why it did not."""
         receipt = (await city.receipts([note.tx_id])).get(note.tx_id)
         if receipt is None:
-            return "it is not final"
+            return NOT_FINAL
         if receipt.rejection is not None:
             return ": ".join(receipt.rejection)
         await self._home.storage.keep({ANCHORED: anchor_bytes(note)})

@@ -66,6 +66,10 @@ class LocalCity(PeerCity):
         """See `PeerCity.handovers`."""
         yield await self._handler.handovers(known_round)
 
+    async def latest_round(self) -> int:
+        """See `PeerCity.latest_round`."""
+        return (await self._handler.head()).round
+
     async def round(self, round: int) -> StoredRound:
         """See `PeerCity.round`."""
         [stored] = await self._handler.storage.rounds(round, 1)

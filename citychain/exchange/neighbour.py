@@ -96,6 +96,9 @@ class PeerCity(Protocol):
     def handovers(self, known_round: int) -> AsyncIterator[Sequence[Handover]]:
         """Every change of its committee after a round, in order, some at a time."""
 
+    async def latest_round(self) -> int:
+        """The number of the latest sealed round; 0 before the first."""
+
     async def round(self, round: int) -> StoredRound:
         """A sealed round, with its certificate if it has one."""
 

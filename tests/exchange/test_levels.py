@@ -6,14 +6,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange.cities import ALICE, founded, free_port, genesis_of, plain
+from exchange.cities import ALICE, founded, free_port, genesis_of, pinned, plain
 
 from citychain._native.transactions import decode_batch
 from citychain.cli.app import run
@@ -27,11 +28,12 @@ from citychain.client.levels import (
 )
 from citychain.client.transactions import sign_transaction
 from citychain.errors import InvalidReceipt, NotFound
+from citychain.exchange.proof import encode_certified
 from citychain.genesis import Genesis
 from citychain.levels import LevelReceipt, verify_levels
 from citychain.receipt import ReceiptVerifier
 from citychain.testing.server import CityServerFactory
-from citychain.types import Rejection, State
+from citychain.types import Anchor, Rejection, State
 
 CITIES = {
     "earth": plain(),
@@ -287,6 +289,72 @@ async def test_a_parent_on_another_server(city_server: CityServerFactory, tmp_pa
         receipt = await fetch_level_receipt(client, tx_id, "isle", above, timeout=PATIENT)
         verify_levels(receipt, Genesis.from_bytes(isle.read_bytes()))
         assert (await parent.info()).genesis == receipt.top.genesis
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_an_anchor_that_somebody_else_brought_is_a_link_as_well(
+    city_server: CityServerFactory, tmp_path: Path, apart: bool
+) -> None:
+    """Before the city itself did, which anchors nothing twice."""
+    tables = {
+        "isle": plain(storage="sqlite"),
+        "lake": plain(storage="sqlite", parent="isle"),
+    }
+    isle = await founded(city_server, tmp_path / "isle", "isle", tables["isle"])
+    at = tmp_path / ("lake" if apart else "isle")
+    lake = await founded(city_server, at, "lake", tables["lake"])
+    address = f"127.0.0.1:{free_port()}"
+    where: Sequence[str] = (address,) if apart else ()
+
+    @asynccontextmanager
+    async def served(seconds: float) -> AsyncIterator[tuple[CityClient, CityClient]]:
+        """The city and its parent."""
+        async with AsyncExitStack() as stack:
+            above = server = await stack.enter_async_context(
+                city_server(
+                    {"isle": tables["isle"]} if apart else tables,
+                    directory=tmp_path / "isle",
+                    peers={"lake": {"genesis": lake}},
+                    server={"listen": address},
+                    exchange={"anchor_seconds": seconds},
+                )
+            )
+            if apart:
+                server = await stack.enter_async_context(
+                    city_server(
+                        {"lake": tables["lake"]},
+                        directory=at,
+                        peers={"isle": {"genesis": isle, "endpoints": [address]}},
+                        exchange={"anchor_seconds": seconds},
+                    )
+                )
+            yield (
+                await stack.enter_async_context(server.client("lake")),
+                await stack.enter_async_context(above.client("isle")),
+            )
+
+    async with served(86_400) as (city, parent):
+        await pinned(parent, *([city] if apart else []))
+        tx_id = await deed(city)
+        genesis, top = await genesis_of(city), await genesis_of(parent)
+        [stored] = await city.rounds((await city.info()).head.certified_round, 1)
+        assert stored.certificate is not None
+        proof = encode_certified(genesis.id, stored.certificate, ())
+        action = Anchor(genesis.id, stored.checkpoint, proof)
+        brought = sign_transaction(ALICE, genesis=top.id, action=action, with_public_key=True)
+        await parent.submit([brought])
+        [event] = (await parent.wait([brought.tx_id])).values()
+        assert event.state == State.APPROVED
+        await deed(parent)
+    async with served(0.05) as (city, parent):
+
+        def above(name: str, endpoints: Sequence[str]) -> CityClient:
+            assert endpoints == where
+            return CityClient(name, ChannelFactory([address]))
+
+        receipt = await fetch_level_receipt(city, tx_id, "isle", above, timeout=PATIENT)
+        verify_levels(receipt, top)
+        assert receipt.top.tx_id == brought.tx_id
 
 
 async def test_the_command_fetches_and_verifies(
