@@ -27,6 +27,7 @@ prove: no byte of one can be altered, and the result verify.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
 PARENTS_MAX: Final = 8
 VERIFIED_MAX: Final = 1_024
-"""Certified checkpoints that a verifier remembers."""
+"""Certified checkpoints that a verifier remembers, by 32 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class ReceiptVerifier:
     def __init__(self, genesis: Genesis, start: Term | None = None) -> None:
         self._genesis = genesis
         self._chain = CommitteeChain(genesis, start)
-        self._verified: OrderedDict[tuple[bytes, Certificate, bytes], Checkpoint] = OrderedDict()
+        self._verified: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def known_round(self) -> int:
@@ -138,17 +139,16 @@ class ReceiptVerifier:
             return self._verified_checkpoint(checkpoint, certificate)
 
     def _verified_checkpoint(self, encoded: bytes, certificate: Certificate) -> Checkpoint:
-        digest = checkpoints.checkpoint_hash(encoded)
-        found = (digest, certificate, self._chain.in_office(certificate.round).link)
-        known = self._verified.get(found)
-        if known is None:
-            # Votes first: they are what keeps strangers' checkpoints from costing hashes.
-            known = self._chain.verify_certificate(encoded, certificate)
-            self._verify_poh(encoded, known)
-            self._verified[found] = known
-            if len(self._verified) > VERIFIED_MAX:
-                self._verified.popitem(last=False)
-        return known
+        name = _name_of(encoded, certificate, self._chain.in_office(certificate.round).link)
+        if name in self._verified:
+            return checkpoints.decode(encoded)
+        # Votes first: they are what keeps strangers' checkpoints from costing hashes.
+        checkpoint = self._chain.verify_certificate(encoded, certificate)
+        self._verify_poh(encoded, checkpoint)
+        self._verified[name] = None
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return checkpoint
 
     def _verify_poh(self, encoded: bytes, checkpoint: Checkpoint) -> None:
         entry = checkpoint.poh
@@ -162,6 +162,24 @@ class ReceiptVerifier:
             poh.verify([entry], max_num_hashes=self._genesis.num_hashes)
         except VerificationError as error:
             raise InvalidReceipt("poh", str(error)) from None
+
+
+def _name_of(checkpoint: bytes, certificate: Certificate, link: bytes) -> bytes:
+    """Hash of all that the verdict on a certified checkpoint depends on, 32 bytes.
+
+    The order of the votes is no part of it: in any, they hold or do not.
+
+    Args:
+        link: Of the committee in office: `citychain.committee.Term.link`.
+    """
+    parts = [checkpoint, link, b"%d" % certificate.round, certificate.checkpoint_hash]
+    for vote in sorted(certificate.votes):
+        parts += vote
+    name = hashlib.sha256()
+    for part in parts:
+        name.update(len(part).to_bytes(8, "big"))  # No two lists of parts run together alike.
+        name.update(part)
+    return name.digest()
 
 
 def verify_transaction(receipt: Receipt) -> None:
