@@ -7,6 +7,7 @@ other servers founded the city there already, it must be the same (`not_taken`).
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Awaitable
@@ -21,6 +22,8 @@ from citychain.genesis import Genesis, Representative
 from citychain.ports import Compute
 
 __all__ = ["found_city", "genesis_path", "keep_genesis", "not_taken", "write_new"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -51,10 +54,33 @@ def found_city(data_dir: Path, network: str, plan: CityPlan, operator_public_key
 
 
 def keep_genesis(data_dir: Path, plan: CityPlan, genesis: Genesis) -> None:
-    """Write the city's genesis file if it is not there."""
+    """Write the city's genesis file if it is not there. If it is, and the configuration states
+    something else for a new city, people are told."""
     path = genesis_path(data_dir, plan)
     if not path.exists():
         write_new(path, genesis.file)
+    elif unlike := _unlike(plan, genesis):
+        logger.warning(
+            "city %s: the configuration says otherwise than %s, with which the city began: %s; "
+            "the file counts. Change the configuration to what it says, or take %s out%s",
+            plan.slug,
+            path,
+            differences(genesis.model_copy(update=unlike), genesis),
+            ", ".join(sorted(unlike)),
+            _anew(path, plan),
+        )
+
+
+def _unlike(plan: CityPlan, genesis: Genesis) -> dict[str, object]:
+    """What the configuration states for a new city, and this one did not begin with.
+
+    It opens all the same, unlike with another rule or step: these settings are for its founding
+    alone. What is left out is no difference.
+    """
+    stated = {name: getattr(plan, name) for name in plan.stated}
+    if "committee" in stated:
+        stated["committee"] = _committee(plan, genesis.operator)
+    return {name: value for name, value in stated.items() if value != getattr(genesis, name)}
 
 
 async def not_taken(opening: Awaitable[T], storage: str, genesis: Genesis, compute: Compute) -> T:
@@ -99,9 +125,14 @@ def _new(network: str, plan: CityPlan, operator_public_key: bytes) -> Genesis:
         operator=operator_public_key.hex(),
         num_hashes=plan.num_hashes,
         hold_rounds=plan.hold_rounds,
-        committee=plan.committee or (Representative(public_key=operator_public_key.hex()),),
+        committee=_committee(plan, operator_public_key.hex()),
         balances=plan.balances,
     )
+
+
+def _committee(plan: CityPlan, operator: str) -> tuple[Representative, ...]:
+    """The first committee, by the operator's public key in hexadecimal."""
+    return plan.committee or (Representative(public_key=operator),)
 
 
 def _check(path: Path, network: str, plan: CityPlan, genesis: Genesis) -> None:

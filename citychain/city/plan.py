@@ -49,6 +49,9 @@ logger = logging.getLogger(__name__)
 CONFIGURATION: Final = "configuration"
 """The source of a city that no plugin offers."""
 
+FOUNDING: Final = frozenset(("num_hashes", "hold_rounds", "balances", "committee"))
+"""Settings that a new genesis takes as they stand, and no later opening asks for."""
+
 D = TypeVar("D", StorageDefinition, DagDefinition, ConsensusDefinition)
 
 
@@ -87,6 +90,8 @@ class CityPlan:
     """For a new genesis, as the two before: asset, then key id in hexadecimal."""
     committee: tuple[Representative, ...]
     """For a new genesis; empty for the operator alone."""
+    stated: frozenset[str]
+    """Which of these four the configuration gives; the others have their defaults."""
     representatives: tuple[Path, ...]
     """Files of the keys that vote inside the server; empty for the operator's alone."""
     genesis: Path | None
@@ -147,6 +152,7 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         hold_rounds=table.hold_rounds,
         balances=table.balances,
         committee=table.committee,
+        stated=FOUNDING & table.model_fields_set,
         representatives=table.representatives,
         genesis=table.genesis,
         peers=table.peers,

@@ -134,3 +134,50 @@ def test_a_genesis_without_a_history_can_be_made_anew(found: Found, tmp_path: Pa
         found(more='genesis = "given.json"')
     assert str(caught.value).endswith("or found a new city under another name")
     assert found().id != before.id
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+    lines = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return lines
+
+
+ELSE = f"""num_hashes = 20
+hold_rounds = 9
+committee = [{{ public_key = "{"11" * 2592}", stake = 2 }}]
+[cities.uji.balances.coin]
+"{"22" * 32}" = 5
+"""
+
+
+def test_what_a_new_city_would_begin_with_is_told_where_it_began_otherwise(
+    found: Found, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = found("", "solo", more="num_hashes = 7")
+    file = tmp_path / "data/genesis/uji.json"
+    assert found("", "solo", more="num_hashes = 7") == before
+    assert found("", "solo").num_hashes == 7, "what is left out is no difference"
+    assert found("", "solo", more="committee = []\nhold_rounds = 8").id == before.id
+    assert told(caplog) == []
+
+    assert found("", "solo", more="num_hashes = 20").id == before.id
+    assert told(caplog) == [
+        f"city uji: the configuration says otherwise than {file}, with which the city began: "
+        "num_hashes is 20 here and 7 there; the file counts. Change the configuration to what it "
+        f"says, or take num_hashes out; if nothing was ever sent to it, remove {file} and start "
+        "again"
+    ]
+    file.rename(tmp_path / "given.json")  # One that others have too is not made anew.
+    assert found("", "solo", more='genesis = "given.json"\n' + ELSE).id == before.id
+    [line] = told(caplog)
+    assert "; hold_rounds is 9 here and 8 there; and 1 more; the file counts." in line
+    assert "committee.0.public_key is key " in line
+    assert line.endswith(" take balances, committee, hold_rounds, num_hashes out")
+
+
+def test_a_city_that_was_founded_as_it_is_configured_is_told_nothing(
+    found: Found, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert {found("", "solo", more=ELSE).id for _ in range(2)} == {found("", "solo", more=ELSE).id}
+    assert told(caplog) == []
