@@ -7,7 +7,7 @@ all have one; it is found again from the certificates behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from citychain.errors import StorageError
 from citychain.storage._mongodb_client import Connection, insert_new
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from citychain.types import Certificate
 
 __all__ = ["Certificates"]
+
+CERTIFICATES_PAGE: Final = 64
+"""Certificates looked for at a time."""
 
 
 class Certificates:
@@ -63,23 +66,16 @@ class Certificates:
         """Move ``cities.certified`` on to where the certificates are without a gap."""
         known = certified = self._ledger.head.certified_round
         with self._connection.errors():
-            documents = (
-                await self._certificates.find(
-                    {
-                        "_id": {
-                            "$gt": place_key(self._city, known),
-                            "$lte": place_key(self._city, self._ledger.head.round),
-                        }
-                    },
-                    {"round": 1},
-                )
-                .sort("_id", 1)
-                .to_list()
-            )
-            for document in documents:
-                if document["round"] != certified + 1:
+            while page := range(certified, self._ledger.head.round)[:CERTIFICATES_PAGE]:
+                keys = [place_key(self._city, before + 1) for before in page]
+                documents = await self._certificates.find(
+                    {"_id": {"$in": keys}}, {"round": 1}
+                ).to_list()
+                there = {document["round"] for document in documents}
+                while certified + 1 in there:
+                    certified += 1
+                if certified < page.stop:
                     break
-                certified += 1
             if certified > known:
                 await self._cities.update_one(
                     {"_id": self._city}, {"$max": {"certified": certified}}

@@ -121,38 +121,25 @@ class Ledger:
             if self._in_doubt:
                 await self.catch_up()
 
-    async def newest(self) -> int:
-        """Number of the latest committed round, applied or not."""
-        # The latest document may be a fence.
-        documents = await self._rounds.find(
-            {"_id": {"$gt": place_key(self._city, 0), "$lte": place_key(self._city, 1 << 64)}},
-            {"round": 1, "fence": 1},
-            sort=[("_id", -1)],
-            limit=2,
-        ).to_list()
-        return next((d["round"] for d in documents if "fence" not in d), 0)
-
     async def catch_up(self) -> None:
-        """Finish what others, or we, began: apply rounds that are committed and not applied.
-
-        `newest` is asked first: what is applied by then is in the city's document.
-        """
+        """Finish what others, or we, began: apply rounds that are committed and not applied."""
         with self._connection.errors():
-            newest = await self.newest()
-            city = await self._cities.find_one({"_id": self._city})
-            assert city is not None
+            city = await self._standing()
             for round in range(city["cleared"] + 1, city["applied"] + 1):
                 document = await self._rounds.find_one({"_id": place_key(self._city, round)})
                 assert document is not None
                 await self._clear((await self.body_of(document))["tx_ids"])
-            for round in range(city["applied"] + 1, newest + 1):
-                await self._apply_stored(round)
-            if newest > city["applied"]:
-                city = await self._cities.find_one({"_id": self._city})
-                assert city is not None
+            # A round is committed only behind one that is applied.
+            while await self._apply_stored(city["applied"] + 1):
+                city = await self._standing()
             self._note(city)
             self._cleared = self.head.round
         self._in_doubt = False
+
+    async def _standing(self) -> Document:
+        city = await self._cities.find_one({"_id": self._city})
+        assert city is not None
+        return city
 
     # Committing
 
@@ -277,10 +264,11 @@ class Ledger:
 
     # Applying
 
-    async def _apply_stored(self, round: int) -> None:
-        """Apply a committed round, as its document says."""
+    async def _apply_stored(self, round: int) -> bool:
+        """Apply a round, as its document says; returns whether it is committed."""
         document = await self._rounds.find_one({"_id": place_key(self._city, round)})
-        assert document is not None
+        if document is None or "fence" in document:
+            return False
         body = await self.body_of(document)
         columns = await self.compute(Columns.read, body)
         envelopes: dict[bytes, bytes] = {}
@@ -297,6 +285,7 @@ class Ledger:
         await self._apply(round, columns, nodes)
         await self._publish({name: document[name] for name in _HEAD_FIELDS}, columns)
         await self._clear(body["tx_ids"])
+        return True
 
     async def body_of(self, document: Document) -> Document:
         """The body of a round's document, wherever it is kept."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from citychain.ports import PendingPage, StoredRound
@@ -35,9 +36,9 @@ _CURSOR: Final = struct.Struct(">q32s")
 _ID_DOCUMENT: Final = 49
 """Bytes of the document ``{tx_id: 32 bytes}``, of which the id begins at `_ID_AT`."""
 _ID_AT: Final = 16
-ROUNDS_BY_ID: Final = 16
-"""Up to so many are asked for each by its id: who follows asks for a few again and again, and not
-every server that speaks MongoDB's protocol walks an index for a range."""
+ROUNDS_PAGE: Final = 64
+"""Rounds asked for at a time, each by its id: not every server that speaks MongoDB's protocol walks
+an index for a range, and who follows asks again and again."""
 _WITHOUT_PAYLOAD: Final = {"payload": 0, "rule": 0, "poh": 0, "ts": 0, "city": 0}
 _REFERENCE: Final = {"author": 1, "round": 1, "seq": 1}
 _NODES_OF_BODY: Final = ("tx_ids", "authors", "node_ids", "parents", "rejections", "pops")
@@ -183,31 +184,33 @@ class Reads:
 
     async def rounds(self, first: int, limit: int) -> list[StoredRound]:
         """See `CityStorage.rounds`."""
-        if limit <= 0:
-            return []
         first = max(first, 1)
-        documents, certified = await asyncio.gather(
-            self._applied(lambda: self._placed(self._rounds, first, limit, _STORED)),
-            self._certified(first, limit),
-        )
-        return [await self._stored_round(d, certified.get(d["round"])) for d in documents]
+        end = first + max(limit, 0)
+        rounds: list[StoredRound] = []
+        while first < end:
+            page = range(first, min(first + ROUNDS_PAGE, end))
+            documents, certified = await asyncio.gather(
+                self._applied(partial(self._placed, self._rounds, page, _STORED)),
+                self._certified(page),
+            )
+            rounds += [await self._stored_round(d, certified.get(d["round"])) for d in documents]
+            if len(documents) < len(page):
+                break
+            first = page.stop
+        return rounds
 
-    async def _certified(self, first: int, limit: int) -> dict[int, Certificate]:
+    async def _certified(self, rounds: Sequence[int]) -> dict[int, Certificate]:
         with self._connection.errors():
-            documents = await self._placed(self._certificates, first, limit, None)
+            documents = await self._placed(self._certificates, rounds, None)
         return {document["round"]: _certificate(document) for document in documents}
 
     async def _placed(
-        self, collection: Any, first: int, limit: int, fields: Mapping[str, int] | None
+        self, collection: Any, rounds: Sequence[int], fields: Mapping[str, int] | None
     ) -> list[Document]:
         """Documents of rounds, in order."""
-        if limit <= ROUNDS_BY_ID:
-            keys = [place_key(self._city, first + number) for number in range(limit)]
-            found: list[Document] = await collection.find({"_id": {"$in": keys}}, fields).to_list()
-            return sorted(found, key=lambda document: document["round"])
-        within = {"$gte": place_key(self._city, first), "$lte": self._end()}
-        query = collection.find({"_id": within}, fields).sort("_id", 1).limit(limit)
-        return [document async for document in query]
+        keys = [place_key(self._city, round) for round in rounds]
+        documents = await self._by_ids(collection, "_id", keys, fields)
+        return sorted(documents, key=lambda document: document["round"])
 
     async def round_of_size(self, size: int) -> StoredRound | None:
         """See `CityStorage.round_of_size`."""
@@ -218,7 +221,7 @@ class Reads:
         if not documents:
             return None
         round = documents[0]["round"]
-        certificates = await self._certified(round, 1)
+        certificates = await self._certified([round])
         return await self._stored_round(documents[0], certificates.get(round))
 
     async def _stored_round(
@@ -390,9 +393,6 @@ class Reads:
             for document, state in states
             if "version" in state
         }
-
-    def _end(self) -> bytes:
-        return place_key(self._city, _INT64_MAX)
 
 
 _MARKS: Final = {"round": 1, "fence": 1, "parts": 1, "checkpoint_hash": 1}
