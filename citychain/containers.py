@@ -503,6 +503,10 @@ class _SpreadCities:
         step_down = getattr(handler, "step_down", None)
         return await step_down() if inspect.iscoroutinefunction(step_down) else None
 
+    def handed_over(self, city: bytes) -> None:
+        if (handed_over := getattr(self._handlers().get(city), "handed_over", None)) is not None:
+            handed_over()
+
     def _handlers(self) -> dict[bytes, CityHandler]:
         return {handler.genesis.id: handler for handler in self._directory.open_cities().values()}
 

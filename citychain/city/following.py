@@ -79,6 +79,10 @@ class Follower:
         seconds = self._ttl.total_seconds() if named else 2 * self._pause
         self._not_before = self._clock.monotonic() + seconds
 
+    def ask_again(self) -> None:
+        """Undo `give_way`: it is the storage that keeps the lease for whom it is meant."""
+        self._not_before = self._clock.monotonic()
+
     def try_later(self, failures: int) -> None:
         """Ask for the lease later: so many terms in a row have failed."""
         seconds = max(2 * self._pause, pause_seconds(failures))

@@ -299,6 +299,11 @@ class City:
             raise
         return leading.lease.epoch
 
+    def handed_over(self) -> None:
+        """The lease that `step_down` left is kept for another server: lead again, without waiting
+        for as long as it holds, if that one refuses it."""
+        self._follower.ask_again()
+
     @property
     def leads(self) -> bool:
         """Whether this server seals the city's rounds now."""

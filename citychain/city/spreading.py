@@ -2,8 +2,9 @@
 
 Every server sees the same table of who leads what, plans the same moves, and makes those that
 are its own: it hands over what it has too much of, and opens what it was handed, as soon as it
-hears of it, or what a server that died has left. No server leads more than one city more than
-another; nobody stops accepting.
+hears of it, or what a server that died has left. What it was handed and cannot open it hands back,
+for anybody to lead, and is handed it again ever more rarely. No server leads more than one city
+more than another; nobody stops accepting.
 
 A storage may have servers of several networks or operators, which cannot open each other's cities.
 The name of a server, ``host:pid:random@mark``, says by its mark to whom it belongs, and each server
@@ -106,6 +107,9 @@ class OpenCities(Protocol):
     async def step_down(self, city: bytes) -> int | None:
         """Stop leading a city; the epoch of its lease, which is not released, or ``None`` where
         this server does not lead it."""
+
+    def handed_over(self, city: bytes) -> None:
+        """The storage keeps the lease for another server: lead again if that one refuses it."""
 
 
 class _Later(Generic[K]):
@@ -256,10 +260,13 @@ class Spreader:
         ]
         # What it was handed is among what it holds.
         closed = self._to_open([*sorted(mine), *self._to_take_up(left, moves)])
+        refused = self._not_to_open(mine)
         async with asyncio.TaskGroup() as group:
             for move in given[:MOVES_MAX]:
                 group.create_task(self._give(move))
             group.create_task(self._take(closed))
+            for city in refused:
+                group.create_task(self._hand_back(city))
 
     def _forget_what_was_taken(self, held: Mapping[str, Sequence[bytes]]) -> None:
         """Whoever has a city for longer than one that it was handed is kept for it has taken it."""
@@ -288,6 +295,12 @@ class Spreader:
         ]
         return sorted(closed, key=self._failed.times)[:MOVES_MAX]
 
+    def _not_to_open(self, mine: Sequence[bytes]) -> list[bytes]:
+        """Of what this server is to lead, what could not be opened and is not to be tried now."""
+        opened = self._cities.opened()
+        failed = [city for city in mine if not self._failed.is_due(city, self._turns)]
+        return [city for city in failed if city not in opened and city not in self._opening]
+
     def _to_take_up(self, left: Sequence[bytes], moves: Sequence[Move]) -> list[bytes]:
         """What nobody leads, if it is this server's by the plan, or was not taken up by then."""
         self._left = {city: self._left.get(city, self._turns) for city in left}
@@ -310,6 +323,15 @@ class Spreader:
         if epoch is not None:
             self._given.tried((move.city, move.taker), self._turns)
             await self._backend.hand_over(move.city, epoch, move.taker)
+            self._cities.handed_over(move.city)
+
+    async def _hand_back(self, city: bytes) -> None:
+        """Let another server lead what this one cannot open, if it was handed to this one."""
+        try:
+            await self._backend.hand_back(city, self._server)
+        except Exception as error:
+            # The next turn does it, if nobody has taken the lease by then.
+            logger.warning("what cannot be opened is handed back only later: %r", error)
 
     async def _take(self, cities: Sequence[bytes]) -> None:
         if not cities:
@@ -324,6 +346,7 @@ class Spreader:
     async def _open(self, city: bytes, genesis_file: bytes | None) -> None:
         if genesis_file is None or not await self._cities.open(genesis_file):
             self._failed.tried(city, self._turns)
+            await self._hand_back(city)
 
 
 class Spreading:

@@ -260,6 +260,11 @@ class SupportsServers(Protocol):
         """Give a city's lease up for one server: others are not granted it until that one took
         it, or a ttl of theirs has passed. Does nothing if the lease is lost already."""
 
+    async def hand_back(self, city: bytes, server: str) -> None:
+        """Refuse what was handed to this server: whoever asks first is granted the lease, and
+        until then the city stands under the empty name. Does nothing where it was not handed to
+        it, or was taken since."""
+
     async def handed(self, server: str, timeout: timedelta) -> bool:
         """Whether a city was handed to this server since the last call, as soon as that is heard
         of, at the latest after the timeout. Only a hint."""
@@ -267,6 +272,6 @@ class SupportsServers(Protocol):
 
 def knows_servers(backend: StorageBackend) -> SupportsServers | None:
     """The backend if it is a `SupportsServers` too; it is asked, not inspected."""
-    names = ("beat", "leave", "servers", "genesis_files", "hand_over", "handed")
+    names = ("beat", "leave", "servers", "genesis_files", "hand_over", "hand_back", "handed")
     offered = (getattr(backend, name, None) for name in names)
     return cast("SupportsServers", backend) if all(map(callable, offered)) else None

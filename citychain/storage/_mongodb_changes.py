@@ -50,6 +50,7 @@ _PIPELINE: Final[list[dict[str, Any]]] = [
                 {"ns.coll": "notes", "operationType": {"$in": ["insert", "update"]}},
                 {"ns.coll": "leases", "operationType": "insert"},
                 {"ns.coll": "leases", "updateDescription.updatedFields.holder": {"$exists": True}},
+                {"ns.coll": "leases", "updateDescription.updatedFields.successor": ""},
             ]
         }
     },

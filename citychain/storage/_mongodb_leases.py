@@ -4,7 +4,7 @@
 Who waits remembers (epoch, beat) and when, on its own monotonic clock, it first saw it; once that
 has stood still for a ttl, it takes the lease by an update that is bound to both. No two clocks
 are ever compared. ``holder`` is null when the lease was given up, and ``successor`` then names the
-server that it was given up for.
+server that it was given up for; it is empty where that one refused it.
 
 ``servers``: ``{_id: name, beat}``, likewise.
 """
@@ -171,7 +171,7 @@ class Leases:
 
     def _may_take(self, lease: Document, holder: str, ttl: timedelta) -> bool:
         meant_for = lease["holder"] or lease.get("successor")
-        if meant_for in (None, holder):
+        if not meant_for or meant_for == holder:
             return True
         silent = self._signs.silent_for(lease["_id"], (lease["epoch"], lease["beat"]))
         return silent >= ttl.total_seconds()
@@ -219,6 +219,15 @@ class Leases:
         self._glance.forget(city)
         with self._connection.errors():
             await self._leases.update_one({"_id": city, "epoch": epoch}, change)
+
+    async def hand_back(self, city: bytes, server: str) -> None:
+        """Let anybody have the lease that was given up for this server."""
+        self._glance.forget(city)
+        with self._connection.errors():
+            await self._leases.update_one(
+                {"_id": city, "holder": None, "successor": server},
+                {"$set": {"successor": ""}, "$inc": {"beat": 1}},
+            )
 
     async def of(self, servers: Sequence[str]) -> dict[str, list[bytes]]:
         """Cities by the server that holds their lease, or for which it was given up; those of

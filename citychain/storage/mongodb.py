@@ -146,6 +146,10 @@ class MongodbBackend:
         """See `SupportsServers.hand_over`."""
         await self._connection.run(self._leases.release(city, epoch, successor))
 
+    async def hand_back(self, city: bytes, server: str) -> None:
+        """See `SupportsServers.hand_back`."""
+        await self._connection.run(self._leases.hand_back(city, server))
+
     async def handed(self, server: str, timeout: timedelta) -> bool:
         """See `SupportsServers.handed`."""
         return await self._changes.handed(server, timeout.total_seconds())

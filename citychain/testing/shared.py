@@ -63,8 +63,11 @@ class _City(MemoryCity):
     """One city of all servers, with a lease that another one waits for."""
 
     leader: str | None = None
-    """Whose it is, also after it expired."""
+    """Whose it is, also after it expired; empty where that one refused it."""
     _holder: str | None = None
+    _handed = False
+    """It was given up for who is named, who has not asked for it yet."""
+    _ttl = 0.0
     _until = 0.0
 
     def __init__(self, clock: Clock, genesis_file: bytes, initial: Sequence[ObjectWrite]) -> None:
@@ -76,21 +79,34 @@ class _City(MemoryCity):
         if self._holder not in (None, holder) and self._clock.monotonic() < self._until:
             return None
         self._holder = self.leader = holder
-        self._until = self._clock.monotonic() + ttl.total_seconds()
+        self._handed = False
+        self._hold(ttl.total_seconds())
         return await super().acquire_lease(holder, ttl)
 
     async def renew_lease(self, epoch: int, ttl: timedelta) -> None:
         await super().renew_lease(epoch, ttl)
-        self._until = self._clock.monotonic() + ttl.total_seconds()
+        self._hold(ttl.total_seconds())
+
+    def _hold(self, ttl: float) -> None:
+        self._ttl, self._until = ttl, self._clock.monotonic() + ttl
 
     async def release_lease(self, epoch: int) -> None:
         if epoch == self._epoch:
             self._holder = self.leader = None
+            self._handed = False
 
     def hand_over(self, epoch: int, successor: str) -> None:
         """Keep the lease for another server, which has not asked for it yet."""
         if epoch == self._epoch:
             self._holder = self.leader = successor
+            self._handed = True
+            self._hold(self._ttl)
+
+    def hand_back(self, server: str) -> None:
+        """Let anybody have what was handed to this server."""
+        if self._handed and self._holder == server:
+            self._holder, self.leader = None, ""
+            self._handed = False
 
 
 @dataclass(slots=True)
@@ -183,6 +199,9 @@ class _Backend(MemoryBackend):
     async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
         self._place.cities[city].hand_over(epoch, successor)
         self._place.handed[successor].set()
+
+    async def hand_back(self, city: bytes, server: str) -> None:
+        self._place.cities[city].hand_back(server)
 
     async def handed(self, server: str, timeout: timedelta) -> bool:
         return await _heard(self._place.handed[server], timeout)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import citychain.city.spreading as spreading
+import citychain.testing.shared as shared
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.client.keys import create_key
@@ -18,7 +21,9 @@ from citychain.client.transactions import sign_transaction
 from citychain.config import Settings
 from citychain.containers import RunningServer, open_server
 from citychain.crypto.signatures import SigningKey
+from citychain.errors import StorageError
 from citychain.handler import Received
+from citychain.hooks.definitions import StorageDefinition
 from citychain.testing.conformance._city_installed import install
 from citychain.testing.shared import SharedMemory
 
@@ -32,6 +37,34 @@ class Cluster:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.running: list[tuple[RunningServer, AsyncExitStack]] = []
+        self.connections = 0
+        self.unable: set[int] = set()
+        """Servers, in the order in which they joined, whose storage opens no city."""
+        self.handed: list[int] = []
+        """Turns that the giver had taken at each handing over of a city."""
+
+    def storage(self) -> StorageDefinition:
+        """What all servers share."""
+        definition = SharedMemory().definition
+
+        def connect(options: Any, context: Any) -> Any:
+            backend: Any = definition.factory(options, context)
+            number, self.connections = self.connections, self.connections + 1
+            opens, hands_over = backend.city, backend.hand_over
+
+            async def city(*args: Any) -> Any:
+                if number in self.unable:
+                    raise StorageError("the disk is full")
+                return await opens(*args)
+
+            async def hand_over(*args: Any) -> None:
+                self.handed.append(_turns(self.running[number][0]))
+                await hands_over(*args)
+
+            backend.city, backend.hand_over = city, hand_over
+            return backend
+
+        return replace(definition, factory=connect)
 
     async def join(self, **others: Any) -> RunningServer:
         stack = AsyncExitStack()
@@ -73,7 +106,6 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    install(monkeypatch, tmp_path / "site", [], [SharedMemory().definition])
     key = tmp_path / "operator.key"
     create_key(key)
     settings = Settings(
@@ -86,6 +118,7 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         plugins={"allow": ("city-under-test",)},
     )
     servers = Cluster(settings)
+    install(monkeypatch, tmp_path / "site", [], [servers.storage()])
     yield servers
     while servers.running:
         await servers.leave(-1)
@@ -158,6 +191,69 @@ async def test_nothing_is_handed_to_a_server_that_cannot_open_it(
     while _turns(first) < until:
         assert cluster.led() == [CITIES, []]
         await asyncio.sleep(0.01)
+
+
+# --- who cannot open what it was handed
+
+
+@pytest.fixture
+def expired(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Who was granted a lease that was meant for another server, which did not take it in time."""
+    granted = []
+    acquire = shared._City.acquire_lease
+
+    async def watched(city: Any, holder: str, ttl: timedelta) -> int | None:
+        meant_for = city._holder
+        epoch = await acquire(city, holder, ttl)
+        if epoch is not None and meant_for not in (None, holder):
+            granted.append(holder)
+        return epoch
+
+    monkeypatch.setattr(shared._City, "acquire_lease", watched)
+    return granted
+
+
+@pytest.mark.parametrize("why", ["its storage fails", "it does not know them"])
+async def test_what_a_server_cannot_open_is_led_again_before_a_lease_is_over(
+    cluster: Cluster, expired: list[str], why: str
+) -> None:
+    # Long enough that nobody mistakes a slow machine for a lease that is over.
+    cluster.settings = cluster.settings.model_copy(
+        update={"cluster": cluster.settings.cluster.model_copy(update={"lease_seconds": 6})}
+    )
+    first = await cluster.join()
+    async with writing(first.address):
+        await cluster.settled(lambda led: led == [CITIES])
+        if why == "its storage fails":
+            cluster.unable = {1}
+            await cluster.join()
+        else:
+            others = {"elsewhere": cluster.settings.cities[CITIES[0]]}
+            await cluster.join(cities=others)
+        await cluster.settled(lambda led: len(cluster.handed) >= 3 and led == [CITIES, []])
+        assert _turns(first) - cluster.handed[-1] <= 1, "a lease is three turns"
+    assert expired == []
+    assert len(cluster.handed) == 3, "each is handed over once, and not again soon"
+
+
+async def test_who_can_open_cities_again_is_handed_them(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading, "SHUNNED", (3, 12))
+    first = await cluster.join()
+    async with writing(first.address):
+        await cluster.settled(lambda led: led == [CITIES])
+        cluster.unable = {1, 2}
+        await cluster.join()
+        await cluster.join()
+        # Neither keeps what is handed to it, again and again.
+        await cluster.settled(lambda led: len(cluster.handed) >= 8 and led == [CITIES, [], []])
+        cluster.unable = {2}
+        await cluster.settled(
+            lambda led: bool(led[1]) and sorted(led[0] + led[1]) == CITIES and not led[2]
+        )
+        cluster.unable = set()
+        await cluster.balanced()
 
 
 def _parts(server: RunningServer) -> list[tuple[Any, Any]]:

@@ -17,6 +17,7 @@ from citychain.city.spreading import (
     HEARD_SECONDS,
     MOVES_MAX,
     NOBODY,
+    PATIENCE,
     SHUNNED,
     Move,
     Spreader,
@@ -110,6 +111,11 @@ class Table:
     async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
         self.given.append((city, successor))
 
+    async def hand_back(self, city: bytes, server: str) -> None:
+        if city in self.held[server]:
+            self.held[server].remove(city)
+            self.held.setdefault(NOBODY, []).append(city)
+
     async def handed(self, server: str, timeout: timedelta) -> bool:
         if self.failures:
             self.failures -= 1
@@ -125,6 +131,7 @@ class Opened:
     def __init__(self) -> None:
         self.cities: set[bytes] = set()
         self.can = lambda city: True
+        self.handed_over: Any = lambda city: None
 
     def opened(self) -> set[bytes]:
         return self.cities
@@ -233,6 +240,91 @@ async def test_what_cannot_be_opened_is_tried_again() -> None:
     for _ in range(20):
         await spreader.turn()
     assert cities.cities == {b"handed", b"left"}
+
+
+# --- what is handed back
+
+
+async def test_what_was_handed_and_cannot_be_opened_is_handed_back_at_once() -> None:
+    table, cities = Table(), Opened()
+    cities.can = lambda city: city == b"can"
+    table.held = {"one": [b"can", b"cannot"]}
+    await _spreader(table, cities)._take_what_was_handed()
+    assert table.held == {"one": [b"can"], NOBODY: [b"cannot"]}
+
+
+async def test_a_city_without_a_genesis_file_is_handed_back_too() -> None:
+    class Bare(Table):
+        async def genesis_files(self, cities: Sequence[bytes]) -> dict[bytes, bytes]:
+            return {}
+
+    table = Bare()
+    table.held = {"one": [b"city"]}
+    await _spreader(table, Opened()).turn()
+    assert table.held == {"one": [], NOBODY: [b"city"]}
+
+
+async def test_what_could_not_be_handed_back_is_in_the_next_turn() -> None:
+    """Also where it is not to be tried again then, and beside what can be opened."""
+
+    class Failing(Table):
+        async def hand_back(self, city: bytes, server: str) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise StorageError("away")
+            await super().hand_back(city, server)
+
+    table, cities = Failing(), Opened()
+    cities.can = lambda city: city == b"can"
+    table.failures, table.held = 6, {"one": [b"cannot", b"can"]}
+    spreader = _spreader(table, cities)
+    for _ in range(6):
+        await spreader.turn()
+    assert cities.cities == {b"can"}
+    assert b"cannot" in table.held["one"]
+    tried = table.files
+    await spreader.turn()
+    assert table.held == {"one": [b"can"], NOBODY: [b"cannot"]}
+    assert table.files == tried, "it was not its turn"
+
+
+async def test_what_is_handed_back_is_led_though_its_giver_is_gone() -> None:
+    """By a server that has not opened it before, and has more to do than who cannot open it."""
+    table, unable, able = Table(), Opened(), Opened()
+    unable.can = lambda city: city != b"city"
+    able.cities.add(b"another")
+    table.held = {"one": [b"city"], "two": [b"another"]}
+    spreaders = [_spreader(table, unable, "one"), _spreader(table, able, "two")]
+    for _ in range(PATIENCE + 1):
+        for spreader in spreaders:
+            await spreader.turn()
+    assert able.cities == {b"city", b"another"}
+    assert unable.cities == set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_hands_over_asks_again_once_the_storage_keeps_the_lease(fails: bool) -> None:
+    """Before, its own name stands in the lease, and it would be granted it."""
+
+    class Away(Table):
+        async def hand_over(self, city: bytes, epoch: int, successor: str) -> None:
+            if fails:
+                raise StorageError("away")
+            calls.append(("hand_over", city))
+
+    calls: list[tuple[str, bytes]] = []
+    table, cities = Away(), Opened()
+    cities.handed_over = lambda city: calls.append(("handed_over", city))
+    cities.cities.update([b"1", b"2"])
+    table.held = {"one": [b"1", b"2"], "two": []}
+    spreader = _spreader(table, cities)
+    if fails:
+        with pytest.raises(ExceptionGroup):
+            await spreader.turn()
+        assert calls == []
+    else:
+        await spreader.turn()
+        assert calls == [("hand_over", b"2"), ("handed_over", b"2")]
 
 
 async def test_what_cannot_be_opened_is_no_load() -> None:

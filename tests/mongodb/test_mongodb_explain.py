@@ -154,6 +154,7 @@ async def ask_for_leases(town: Town, backend: Any, other: Any, clock: FakeClock)
     assert await backend.genesis_files([GENESIS.id]) == {GENESIS.id: GENESIS.file}
     assert (await backend.servers(TTL))["first"] == [GENESIS.id]
     await backend.hand_over(GENESIS.id, epoch, "second")
+    await other.hand_back(GENESIS.id, "third")
     await backend.servers(TTL)
     await clock.advance(TTL.total_seconds() / 10)  # It looks at leases now and then.
     assert await beside.acquire_lease("second", TTL)

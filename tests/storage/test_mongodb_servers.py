@@ -105,6 +105,26 @@ async def test_who_is_handed_a_city_hears_of_it(open_backend: Open) -> None:
         assert not await other
 
 
+async def test_what_is_handed_back_is_heard_of(open_backend: Open) -> None:
+    """The time-out is of a clock that stands still; so would be what was seen of the lease."""
+    ledger = Ledger(22)
+    giver, taker = await open_backend(), await open_backend()
+    one = await giver.city(ledger.genesis, b"", ())
+    async with asyncio.timeout(SECONDS):
+        await one.changed(TTL)  # The stream begins: what was before it nobody knows.
+        epoch = await one.acquire_lease("one", TTL)
+        assert epoch is not None
+        await one.changed(TTL)
+        await giver.hand_over(ledger.genesis, epoch, "two")
+        await one.changed(TTL)
+        assert await one.acquire_lease("one", TTL) is None
+        waiting = asyncio.create_task(one.changed(TTL))
+        await asyncio.sleep(0)
+        await taker.hand_back(ledger.genesis, "two")
+        await waiting
+        assert await one.acquire_lease("one", TTL)
+
+
 # --- notes -------------------------------------------------------------------------
 
 

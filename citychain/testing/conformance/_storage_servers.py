@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from citychain.ports import StorageBackend, SupportsServers, knows_servers
+from citychain.ports import CityStorage, StorageBackend, SupportsServers, knows_servers
 from citychain.testing.conformance._storage_session import TTL, Session
 from citychain.testing.conformance.ledger import Ledger
 
@@ -63,6 +63,40 @@ class ServersTests:
                 "": {ids[0]},
             }, "the cities of a server that left stand under the empty name"
 
+    async def test_what_a_server_hands_back_is_for_anybody(self, session: Session) -> None:
+        """It stands under the empty name until then: nobody may have it open."""
+        ledger = Ledger(175)
+        async with session.second() as backend:
+            one, two = _servers(session.backend), _servers(backend)
+            city = await session.city(ledger)
+            await one.beat("one")
+            await two.beat("two")
+            epoch = await city.acquire_lease("one", TTL)
+            assert epoch is not None
+            await two.hand_back(ledger.genesis, "one")
+            assert list((await one.servers(TTL))["one"]) == [ledger.genesis], (
+                "a lease that was taken cannot be handed back"
+            )
+            await city.renew_lease(epoch, TTL)
+            await one.hand_over(ledger.genesis, epoch, "two")
+            await two.hand_back(ledger.genesis, "three")
+            assert list((await one.servers(TTL))["two"]) == [ledger.genesis], (
+                "only the server that it was handed to can hand it back"
+            )
+            assert await city.acquire_lease("one", TTL) is None
+            await two.hand_back(ledger.genesis, "two")
+            held = await two.servers(TTL)
+            assert {server: set(found) for server, found in held.items()} == {
+                "one": set(),
+                "two": set(),
+                "": {ledger.genesis},
+            }, "what was handed back is nobody's, and is seen to be"
+            taken = await _soon_granted(city, "one")
+            assert taken > epoch, "epochs must grow by each acquisition"
+            await two.hand_back(ledger.genesis, "two")  # Too late: does nothing.
+            await city.renew_lease(taken, TTL)
+            assert list((await two.servers(TTL))["one"]) == [ledger.genesis]
+
     async def test_a_server_that_does_not_beat_is_missed(self, session: Session) -> None:
         ledger = Ledger(174)
         async with session.second() as backend:
@@ -82,6 +116,14 @@ class ServersTests:
             )
             await one.beat("one")
             assert "one" in await two.servers(short), "who beats again is at work again"
+
+
+async def _soon_granted(city: CityStorage, holder: str) -> int:
+    """A backend need not look at every lease at every call."""
+    async with asyncio.timeout(TTL.total_seconds()):
+        while (epoch := await city.acquire_lease(holder, TTL)) is None:
+            await asyncio.sleep(0.01)
+    return epoch
 
 
 def _servers(backend: StorageBackend) -> SupportsServers:
