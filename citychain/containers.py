@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -35,6 +34,7 @@ from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan, Part
 from citychain.city.pool import PoolLimits
 from citychain.city.replay import PublicKeys, Replay
+from citychain.city.spread_cities import SpreadCities
 from citychain.city.spreading import Spreading, server_name
 from citychain.city.state import LedgerState
 from citychain.client.city import CityClient
@@ -52,7 +52,6 @@ from citychain.errors import (
     DirectoryInUse,
     InvalidRound,
     NameTaken,
-    NotFound,
 )
 from citychain.exchange.exchange import Exchange
 from citychain.following.representative import Representative
@@ -353,7 +352,7 @@ async def _open_cities(
         await stack.enter_async_context(core.engines())
         await stack.enter_async_context(core.spreading())
         directory = CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
-        opener.cities = _SpreadCities(directory, core.settings().network, compute)
+        opener.cities = SpreadCities(directory, core.settings().network, compute)
         opener.directory = directory
         await stack.enter_async_context(directory)
         yield directory, opener
@@ -476,45 +475,10 @@ async def open_representative(
             )
 
 
-class _SpreadCities:
-    """The `citychain.city.spreading.OpenCities` of a directory."""
-
-    def __init__(self, directory: CityDirectory, network: str, compute: Compute) -> None:
-        self._directory = directory
-        self._network = network
-        self._compute = compute
-
-    def opened(self) -> Collection[bytes]:
-        return self._handlers().keys()
-
-    async def open(self, genesis_file: bytes) -> bool:
-        try:
-            genesis = await self._compute(Genesis.from_bytes, genesis_file)
-            if genesis.network != self._network:
-                return False  # A city of ours may have the same name.
-            handler = await self._directory.handler(genesis.city)
-        except (ConfigurationError, NotFound, CityUnavailable):
-            # One that this server does not know, others do; one that cannot be opened is logged.
-            return False
-        return handler.genesis.id == genesis.id
-
-    async def step_down(self, city: bytes) -> int | None:
-        handler = self._handlers().get(city)
-        step_down = getattr(handler, "step_down", None)
-        return await step_down() if inspect.iscoroutinefunction(step_down) else None
-
-    def handed_over(self, city: bytes) -> None:
-        if (handed_over := getattr(self._handlers().get(city), "handed_over", None)) is not None:
-            handed_over()
-
-    def _handlers(self) -> dict[bytes, CityHandler]:
-        return {handler.genesis.id: handler for handler in self._directory.open_cities().values()}
-
-
 class _Opener:
     """Opens cities for a directory."""
 
-    cities: _SpreadCities
+    cities: SpreadCities
     """Set before the first city is opened."""
 
     def __init__(self, core: CoreContainer, overrides: Overrides) -> None:

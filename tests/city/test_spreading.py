@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from citychain.city.spread_cities import SpreadCities
 from citychain.city.spreading import (
     HEARD_SECONDS,
     MOVES_MAX,
@@ -25,7 +26,6 @@ from citychain.city.spreading import (
     server_name,
 )
 from citychain.compute import Executor
-from citychain.containers import _SpreadCities
 from citychain.errors import CityUnavailable, StorageError
 from citychain.genesis import Genesis, Representative
 from citychain.testing import FakeClock
@@ -410,7 +410,7 @@ async def test_a_city_is_opened_by_its_genesis_not_by_its_name_alone() -> None:
     tokyo = _genesis()
     directory: Any = Directory(tokyo)
     async with Executor(1) as compute:
-        cities = _SpreadCities(directory, "main", compute)
+        cities = SpreadCities(directory, "main", compute)
         for file in (_genesis(network="test").file, b"", b"{}", b"\xff"):
             assert not await cities.open(file)
         assert directory.asked == []
