@@ -66,6 +66,21 @@ def options(body: str) -> str:
     return rule(options="Options", before=model)
 
 
+BESIDE = """
+from contextlib import contextmanager
+from threading import Event, Thread
+
+def spin(ended):
+    while not ended.is_set(): ...
+
+@contextmanager
+def beside():
+    ended = Event()
+    Thread(target=spin, args=[ended]).start()
+    try: yield
+    finally: ended.set()
+"""
+
 FORBID = '    model_config = ConfigDict(extra="forbid")\n'
 
 
@@ -398,6 +413,16 @@ FAULTS = [
         "a rule that computes",
         {"blocks-loop": "throwaway_broken.py:7  dag tides: the event loop stood still for "},
         rule(DECIDE.format("sum(range(30_000_000))")),
+    ),
+    Fault(
+        "a rule that computes while another thread wants the interpreter lock",
+        {"blocks-loop": "throwaway_broken.py:20  dag tides: the event loop stood still for "},
+        rule(DECIDE.format("with beside(): sum(range(30_000_000))"), before=BESIDE),
+    ),
+    Fault(
+        "a rule that calls often",
+        {"blocks-loop": "throwaway_broken.py:7  dag tides: the event loop stood still for "},
+        rule(DECIDE.format("[pow(it, 1 << 64, 977) for it in range(200_000)]")),
     ),
     Fault(
         "a step that computes without a pause",

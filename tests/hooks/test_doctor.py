@@ -5,6 +5,7 @@ Each fault has a distribution that has it and no other.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cli.conftest import Ran, run_here
 from throwaway import CITY, STORAGE, Site
 
 from citychain.cli.doctor import FINDINGS, Finding, examine
+from citychain.cli.doctor.watchdog import Watchdog
 from citychain.config import PluginsSettings
 
 TREE = Path(__file__).resolve().parents[2]
@@ -49,6 +51,35 @@ def test_a_fault_is_found_with_its_place_and_its_fix(
         assert fault.found[finding.code] in f"{finding.where}  {finding.what}  {finding.fix}"
         assert finding.fix
         assert finding.where
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in FAULTS if "blocks-loop" in fault.found],
+    ids=lambda fault: fault.name,
+)
+def test_what_blocks_is_found_though_no_other_thread_gets_to_look(
+    site: Site, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the loop has gone on whenever another thread has the interpreter lock."""
+    monkeypatch.setattr(Watchdog, "_watch", lambda watchdog: None)
+    [finding] = look(site, fault)
+    assert finding.code == "blocks-loop"
+    if "without a pause" not in fault.name:
+        assert fault.found["blocks-loop"] in f"{finding.where}  {finding.what}"
+
+
+async def test_a_watchdog_leaves_the_profiler_of_others() -> None:
+    def profiler(*event: object) -> None: ...
+
+    before = sys.getprofile()
+    sys.setprofile(profiler)
+    try:
+        with Watchdog("throwaway_broken"):
+            assert sys.getprofile() is not profiler
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(before)
 
 
 def test_every_finding_has_a_distribution_that_has_it() -> None:

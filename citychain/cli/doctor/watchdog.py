@@ -1,19 +1,26 @@
-"""Sees who blocks an event loop: a thread that looks at its stack while it stands still.
+"""Sees who blocks an event loop: its thread keeps account of its time, by lines of the plugin.
 
-asyncio's debug mode tells afterwards that *some* step took long. This asks the loop again and again
-to give a sign; while none comes it looks which line of the plugin the loop is in.
+asyncio's debug mode tells afterwards that *some* step took long. Another thread that looks on sees
+nothing while C code holds the interpreter lock, and when that lets go, the loop may have gone on
+before the other thread gets the lock. So the thread of the loop itself takes account, at calls and
+returns (`sys.setprofile`): a long call ends in the line that made it, whoever else waits for the
+lock. Only in a long stretch without any call or return (a loop; a C class is called without such
+an event, too) is the line seen better from outside: the lock is then let go now and again, and
+another thread looks. Should that never get to look, the stretch counts for the line that ended it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
-from collections import Counter
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from citychain.hooks.loading import own_place
 
@@ -22,6 +29,12 @@ __all__ = ["BLOCKED_SECONDS", "Block", "Watchdog"]
 BLOCKED_SECONDS: Final = 0.05
 """For so long nobody else's call is answered."""
 LOOK_SECONDS: Final = 0.005
+CALLS: Final = 200
+"""By which the cost of watching is measured."""
+MEASUREMENTS: Final = 20
+
+Hook = Callable[[FrameType, str, Any], None]
+"""See `sys.setprofile`."""
 
 
 class Block(NamedTuple):
@@ -34,7 +47,7 @@ class Block(NamedTuple):
 
 
 class Watchdog:
-    """Watches the running loop while it is entered.
+    """Watches the running loop while it is entered, from the loop's thread.
 
     Args:
         package: Whose lines count.
@@ -43,20 +56,28 @@ class Watchdog:
     def __init__(self, package: str) -> None:
         self._package = package
         self._found: dict[str, float] = {}
-        self._stopped = False
-        self._sign = threading.Event()
+        self._turn: defaultdict[str, float] = defaultdict(float)
+        """Seconds of each place, since others were last served."""
+        self._seen: list[str] = []
+        """Places that the other thread saw since the last account."""
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._watched = threading.current_thread()
+        self._watched = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="citychain-watchdog", daemon=True)
         self._thread.start()
+        self._event_seconds = _event_seconds()
+        self._clock = _Clock()
+        self._former = sys.getprofile()
+        sys.setprofile(_hook(self._account, 0.0))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stopped = True
-        # Should the loop end meanwhile, nobody gives the sign it waits for.
-        self._sign.set()
+        sys.setprofile(self._former)
+        self._end_turn()
+        self._clock.close()
+        self._stopped.set()
         self._thread.join()
 
     @property
@@ -64,61 +85,125 @@ class Watchdog:
         """What was found."""
         return [Block(place, seconds) for place, seconds in self._found.items()]
 
+    def _account(self, frame: FrameType, event: str, now: float, events: int) -> float:
+        """Count the time since the last account; return when the next is due.
+
+        Args:
+            now: When the event was.
+            events: Their number since the last account, each of which took time that is ours.
+        """
+        seconds = self._clock.lap(now) - events * self._event_seconds
+        # What is called has not run yet.
+        place = self._place(frame.f_back if event == "call" else frame)
+        if place:
+            if self._seen and not event.startswith("c_"):
+                # It was Python that ran. Where two places were seen as often, the later did: the
+                # earlier was seen before the stretch began.
+                [(place, _)] = Counter(reversed(self._seen)).most_common(1)
+            if not self._turn:
+                # Whoever wants the loop now is served then.
+                self._loop.call_soon(self._end_turn)
+            self._turn[place] += seconds
+        self._seen = []
+        return self._clock.restart() + LOOK_SECONDS
+
+    def _end_turn(self) -> None:
+        turn = dict(self._turn)
+        self._turn.clear()
+        if (seconds := sum(turn.values())) >= BLOCKED_SECONDS:
+            place = max(turn, key=turn.__getitem__)
+            self._found[place] = max(seconds, self._found.get(place, 0.0))
+
     def _watch(self) -> None:
-        signed = _Moment.of(self._watched)
-        while not self._stopped:
-            self._sign = threading.Event()
-            places: Counter[str] = Counter()
-            # What holds the interpreter lock holds this thread too, which then wakes in the
-            # moment when the lock is let go: on the line to blame. So it looks first after
-            # everything that waits. That it is late says nothing by itself: the machine may be
-            # busy. What the loop computed does.
-            began = signed
-            self._look(places)
-            time.sleep(LOOK_SECONDS)
-            self._look(places)
-            awake = _Moment.of(self._watched)
-            self._look(places)
-            self._loop.call_soon_threadsafe(self._sign.set)
-            while not self._sign.wait(LOOK_SECONDS) and not self._stopped:
-                self._look(places)
-            signed = _Moment.of(self._watched)
-            held = min(awake.ran - began.ran, awake.seconds - began.seconds - LOOK_SECONDS)
-            # Nor is it the plugin's fault where the loop waits for a processor.
-            seconds = held + signed.seconds - awake.seconds - (signed.waited - awake.waited)
-            if places and seconds >= BLOCKED_SECONDS:
-                [(place, _)] = places.most_common(1)
-                self._found[place] = max(seconds, self._found.get(place, 0.0))
+        while not self._stopped.wait(LOOK_SECONDS):
+            if place := self._place(sys._current_frames().get(self._watched)):
+                self._seen.append(place)
 
-    def _look(self, places: Counter[str]) -> None:
-        if place := own_place(self._stack(), self._package):
-            places[place.partition(" (")[0]] += 1
-
-    def _stack(self) -> list[FrameType]:
-        frame = sys._current_frames().get(self._watched.ident or 0)
+    def _place(self, frame: FrameType | None) -> str:
+        """Which line of the package a frame is in; empty if in none."""
         stack = []
         while frame is not None:
             stack.append(frame)
             frame = frame.f_back
-        return stack[::-1]
+        return own_place(stack[::-1], self._package).partition(" (")[0]
 
 
-class _Moment(NamedTuple):
-    """A time, and what a thread did until then; zeros if the system does not tell."""
+def _hook(account: Callable[[FrameType, str, float, int], float], due: float) -> Hook:
+    """What asks for an account at the first event after one is due. It runs at each call and
+    return in the thread, so it has no attributes to look up."""
+    clock = time.monotonic
+    events = 0
 
-    seconds: float
-    ran: float
-    """Seconds on a processor."""
-    waited: float
-    """Seconds ready to run, without one."""
+    def hook(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal due, events
+        events += 1
+        if (now := clock()) >= due:
+            due = account(frame, event, now, events)
+            events = 0
 
-    @classmethod
-    def of(cls, thread: threading.Thread) -> Self:
-        """Now: reading what it did lets go of the interpreter lock, and may take long."""
-        seconds = time.monotonic()
-        try:
-            statistics = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
-            ran, waited, _ = (int(number) / 1e9 for number in statistics.split())
-        except (OSError, ValueError):
-            ran = waited = 0.0
-        return cls(seconds, ran, waited)
+    return hook
+
+
+def _event_seconds() -> float:
+    """What an event costs: else code that makes many short calls would seem to take long. The least
+    of many: what is deducted too much could hide a block."""
+
+    def seconds(hook: Hook | None) -> float:
+        sys.setprofile(hook)
+        began = time.thread_time()
+        for _ in range(CALLS):
+            nothing()
+        took = time.thread_time() - began
+        sys.setprofile(former)
+        return took
+
+    def nothing() -> None: ...
+
+    former = sys.getprofile()
+    hook = _hook(lambda *_: 0.0, float("inf"))
+    least = [min(seconds(it) for _ in range(MEASUREMENTS)) for it in (None, hook)]
+    return max(0.0, least[1] - least[0]) / (2 * CALLS)
+
+
+class _Clock:
+    """Tells for how long this thread ran or was held up, less what it was ready to run and had
+    no processor: the machine may be busy. Where the system does not tell that, it counts too.
+
+    Each pair of readings is in the order in which a pause between them makes the time shorter.
+    """
+
+    def __init__(self) -> None:
+        self._file = -1
+        with suppress(OSError):
+            name = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+            self._file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        self._waited = self._waited_seconds()
+        self.restart()
+
+    def close(self) -> None:
+        """Once; no method may be called any more."""
+        if self._file >= 0:
+            os.close(self._file)
+
+    def lap(self, now: float) -> float:
+        """Seconds from the last `restart` until ``now``, just past. May let go of the interpreter
+        lock, so it takes long itself; `restart` once all is done."""
+        ran = time.thread_time()
+        waited = self._waited_seconds()
+        took = ran - self._ran
+        idle = now - self._began - took - (waited - self._waited)
+        self._waited = waited
+        # What waited while the last lap was told must not lessen what ran in this.
+        return took + max(0.0, idle)
+
+    def restart(self) -> float:
+        """Begin a lap, now; return the time."""
+        self._ran = time.thread_time()
+        self._began = time.monotonic()
+        return self._began
+
+    def _waited_seconds(self) -> float:
+        if self._file < 0:
+            return 0.0
+        _, waited, _ = os.pread(self._file, 100, 0).split()
+        return int(waited) / 1e9
