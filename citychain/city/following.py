@@ -84,7 +84,8 @@ class Follower:
         self._not_before = self._clock.monotonic()
 
     def try_later(self, failures: int) -> None:
-        """Ask for the lease later: so many terms in a row have failed."""
+        """Ask for the lease later, and another server may be first: so many terms in a row have
+        failed."""
         seconds = max(2 * self._pause, pause_seconds(failures))
         self._not_before = self._clock.monotonic() + seconds
 

@@ -100,6 +100,7 @@ class Leading:
         self._parts = parts
         self.lease = lease
         """The term's lease."""
+        self._has_sealed = False
         self._keeps_lease = False
         self._released = False
         """Nobody gives the lease up any more, where it was kept."""
@@ -272,6 +273,11 @@ class Leading:
         return self._sequencer is not None
 
     @property
+    def fruitless(self) -> bool:
+        """Whether it has sealed nothing, though something was to be sealed."""
+        return not self._has_sealed and (not self.began or bool(len(self._parts.pool)))
+
+    @property
     def unfinished(self) -> bool:
         """Whether the city has work left, as far as is known: what is not sealed or not approved.
 
@@ -333,6 +339,7 @@ class Leading:
     # --- rounds
 
     def _committed(self, sealed: SealedRound) -> None:
+        self._has_sealed = True
         self._parts.on_sealed(self._parts.slug, sealed)
 
     async def _sealed(self, sealed: SealedRound) -> None:

@@ -341,20 +341,21 @@ class City:
             finally:
                 term.cancel()
                 await asyncio.gather(term, return_exceptions=True)
+            failures = failures + 1 if leading.fruitless else 1
             try:
                 term.result()
             except* (LeaseLost, RoundTaken) as lost:
                 if not self._shared:
                     raise
                 logger.warning("%s: leads no more: %s", self._slug, lost.exceptions[0])
-                # If it was our fault, such as a slow way to the storage, others may do better.
-                self._follower.give_way(named=False)
+                # If it was our fault, such as a slow way to the storage, others may do better. If
+                # it is the storage that is slow, it is not to be asked for leases all the time.
+                self._follower.try_later(failures)
             except* Exception as failed:
                 if not self._shared:
                     raise
                 # Such as one read of the storage: the city stays open, and need not be led here.
                 logger.error("%s: a term of leading failed", self._slug, exc_info=failed)
-                failures = 1 if leading.began else failures + 1
                 self._follower.try_later(failures)
 
     async def _lead(self, leading: Leading) -> None:

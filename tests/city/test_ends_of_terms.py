@@ -300,3 +300,26 @@ async def test_a_round_of_which_it_cannot_be_read_whether_it_is_there_is_asked_f
     await final(city, batch)
     assert unsure.calls["acquire_lease"] == 1, "it leads on: the round is its own"
     await servers.check(city, batch)
+
+
+async def test_terms_that_seal_nothing_are_tried_ever_more_rarely(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the storage answers slower than a lease lasts: or servers take it from one another
+    without end."""
+    later: list[int] = []
+
+    def try_later(follower: Follower, failures: int) -> None:
+        later.append(failures)
+
+    monkeypatch.setattr(Follower, "try_later", try_later)
+    failing = FailingStorage("commit", error=LeaseLost(1), times=3)
+    server = await servers.start(storage=failing)
+    city = await server.city()
+    await submit(city, batch := sign(city))
+    await final(city, batch)
+    assert later == [1, 2, 3]
+    failing.fail(1)
+    await submit(city, batch := sign(city, 2))
+    await final(city, batch)
+    assert later == [1, 2, 3, 1]
