@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from city.sharing import Servers
 
+from citychain.city import following
 from citychain.city.directory import CityDirectory
 from citychain.client.keys import create_key
 from citychain.config import Settings
@@ -23,6 +24,8 @@ from citychain.testing.shared import SharedMemory
 async def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Servers]:
     """Servers of one city over one storage."""
     install(monkeypatch, tmp_path / "site", [], [SharedMemory().definition])
+    # A lease that was given up is somebody else's soon, however long leases hold.
+    monkeypatch.setattr(following, "ASK_SECONDS", 0.05)
     servers = Servers(tmp_path)
     yield servers
     await servers.close()

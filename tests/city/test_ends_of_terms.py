@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from city.sharing import Link, Servers, final, leader, sign, submit
+from city.sharing import PATIENCE_SECONDS, Link, Servers, final, leader, sign, submit
 
 from citychain.city.following import Follower
 from citychain.city.lease import Lease, acquire
@@ -29,7 +29,7 @@ TTL = timedelta(seconds=5)
 
 
 async def _led_by(city: City) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not city.leads:
             await asyncio.sleep(0.01)
 
@@ -42,16 +42,17 @@ async def test_a_city_that_is_closed_with_work_left_lets_its_lease_expire(
     servers: Servers, left: str
 ) -> None:
     """Then it is missed, and opened where it is not; a lease that was released is not."""
-    servers.lease_seconds, recording = 60, Recording()
+    recording = Recording()
     parts: dict[str, Any] = {"storage": recording}
     if left == "a certificate":
         parts["consensus"] = StallingConsensus("approve")
-    server = await servers.start(**parts)
+    # What is held is so for as long as the test takes.
+    server = await servers.start({"hold_rounds": 1_000}, **parts)
     city = await server.city()
     await leader(city)
     [parent] = sign(city)
     await submit(city, sign(city, depends_on=[parent.tx_id]) if "held" in left else [parent])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not city._standing.head.round:
             await asyncio.sleep(0.01)
     if left == "nothing":
@@ -75,7 +76,7 @@ async def test_a_city_that_is_closed_before_it_knows_what_is_left_lets_its_lease
 
 
 async def test_who_is_cancelled_while_it_closes_a_city_knows(servers: Servers) -> None:
-    servers.lease_seconds, link = 60, Link()
+    link = Link()
     [city] = await servers.cities(1, storage=link)
     await leader(city)
     await submit(city, batch := sign(city))
@@ -99,7 +100,7 @@ async def test_who_is_cancelled_while_it_closes_a_city_knows(servers: Servers) -
 async def test_a_city_whose_stepping_down_is_cancelled_is_led_again(
     servers: Servers, committed: bool
 ) -> None:
-    servers.lease_seconds, link, recording = 60, Link(), Recording()
+    link, recording = Link(), Recording()
     [city] = await servers.cities(1, storage=lambda real: recording(link(real)))
     await leader(city)
     link.hold("commit", after=committed)
@@ -123,7 +124,7 @@ async def test_a_city_whose_stepping_down_is_cancelled_is_led_again(
 
 async def test_a_lease_that_was_kept_is_given_up_also_after_the_term(servers: Servers) -> None:
     """Stepping down can be cancelled at its very end, when the term is over."""
-    servers.lease_seconds, recording = 60, Recording()
+    recording = Recording()
     [city] = await servers.cities(1, storage=recording)
     await leader(city)
     leading = city._leading
@@ -246,6 +247,7 @@ async def test_a_read_that_fails_ends_a_term_and_not_the_city(
     failing.fail(1)
     assert epoch is not None
     await city.storage.release_lease(epoch)
+    city.handed_over()  # To nobody: it need not wait for as long as a lease holds.
     await failing.reached()
     await submit(city, batch := sign(city))
     await final(city, batch)
@@ -293,7 +295,6 @@ class Unsure(Recording):
 async def test_a_round_of_which_it_cannot_be_read_whether_it_is_there_is_asked_for_again(
     servers: Servers, error: Exception
 ) -> None:
-    servers.lease_seconds = 60
     server = await servers.start(storage=(unsure := Unsure(error)))
     city = await server.city()
     await submit(city, batch := sign(city, 2))

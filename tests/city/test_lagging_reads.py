@@ -47,7 +47,7 @@ class Lagging(Recording):
 async def test_what_still_seems_to_be_pending_is_not_sealed_again(
     servers: Servers, who: str
 ) -> None:
-    servers.lease_seconds, lagging = 60, Lagging()
+    lagging = Lagging()
     [one] = await servers.cities(1, storage=lagging) if who == "the leader" else [None]
     [two] = await servers.cities(1, storage=lagging if one is None else Recording())
     [one] = [one] if one is not None else await servers.cities(1)
@@ -173,7 +173,6 @@ class HalfVisible(Recording):
 async def test_a_round_that_is_visible_in_part_is_told_when_all_of_it_is(
     servers: Servers, shown: int
 ) -> None:
-    servers.lease_seconds = 60
     [one] = await servers.cities(1)
     await leader(one)
     [two] = await servers.cities(1, storage=(half := HalfVisible(shown)))

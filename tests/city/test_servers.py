@@ -35,7 +35,6 @@ async def test_every_server_accepts_and_every_server_tells(servers: Servers) -> 
 
 
 async def test_a_city_is_open_while_another_server_has_the_lease(servers: Servers) -> None:
-    servers.lease_seconds = 60
     [first] = await servers.cities(1)
     await leader(first)
     [second] = await servers.cities(1)
@@ -46,7 +45,6 @@ async def test_a_city_is_open_while_another_server_has_the_lease(servers: Server
 
 
 async def test_a_server_that_closes_lets_another_lead_at_once(servers: Servers) -> None:
-    servers.lease_seconds = 60
     one = await servers.start()
     first = await one.city()
     await leader(first)

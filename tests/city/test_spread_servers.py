@@ -183,14 +183,17 @@ async def test_nothing_is_handed_to_a_server_that_cannot_open_it(
         other = {"operator_key": tmp_path / "other.key"}
     second = await cluster.join(**other)
     [(_, backend)] = _parts(second)
-    # It was there for several turns of both, and all is led by who led it.
+    # It was there for several turns of both, and nobody else leads what who led it did: on a busy
+    # machine that one may lose a lease, and get it again.
     ttl = timedelta(seconds=5)
     await cluster.settled(lambda led: _turns(second) >= 3)
     assert len(await backend.servers(ttl)) == 2
     until = _turns(first) + 10
     while _turns(first) < until:
-        assert cluster.led() == [CITIES, []]
+        assert cluster.led()[1] == []
         await asyncio.sleep(0.01)
+    assert cluster.handed == []
+    await cluster.settled(lambda led: led == [CITIES, []])
 
 
 # --- who cannot open what it was handed

@@ -71,7 +71,6 @@ async def first_round(city: City) -> StoredRound:
 
 async def led(servers: Servers, count: int) -> tuple[City, list[City]]:
     """Who leads, and the others."""
-    servers.lease_seconds = 60
     cities = [await (await servers.start(TABLE)).city() for _ in range(count)]
     one = await leader(*cities)
     return one, [city for city in cities if city is not one]
