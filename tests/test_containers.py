@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from citychain.city.listing import CityState
-from citychain.client.channels import ChannelFactory
+from citychain.client import retries
 from citychain.client.city import CityClient
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_server
@@ -36,14 +35,17 @@ async def test_cities_are_opened_at_start_only_where_it_is_asked_for(
 
 
 async def test_a_city_that_fails_at_start_stops_neither_the_server_nor_the_others(
-    city_server: CityServerFactory, caplog: pytest.LogCaptureFixture
+    city_server: CityServerFactory,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cities = {"broken": {"dag": "no-such-rule", "open": "eager"}, "sound": {"open": "eager"}}
     async with city_server(cities, plugins={"allow": ()}) as server, server.client("sound") as city:
         assert (await city.info()).listing.slug == "sound"
         assert await _state(city, "broken") is CityState.FAILED
-        channels = ChannelFactory([server.address])
-        async with CityClient("broken", channels, timeout=timedelta(milliseconds=500)) as broken:
+        # Longer than a client has.
+        monkeypatch.setattr(retries, "BACKOFF_SECONDS", (3_600.0, 3_600.0))
+        async with server.client("broken") as broken:
             with pytest.raises(CityUnavailable) as told:
                 await broken.info()
         assert told.value.error_id in caplog.text

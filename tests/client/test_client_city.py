@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -24,10 +24,11 @@ from rpc.fakes import (
 
 from citychain.city.listing import CityState
 from citychain.client import ChannelFactory, CityClient, LinkedNode
+from citychain.client import city as client_city
 from citychain.errors import NotFound, VerificationError
 from citychain.handler import EventBatch, InclusionProof, TransactionStatus
 from citychain.rpc._generated.citychain.v1 import services_pb2_grpc
-from citychain.rpc.messages import encode_events
+from citychain.rpc.messages import decode_events, encode_events
 from citychain.rpc.server import CoreServer
 from citychain.types import Head, ObjectState, State
 
@@ -102,8 +103,15 @@ async def test_wait_for_an_early_state_does_not_wait_for_the_last(
 
 
 async def test_wait_asks_again_only_for_what_is_left(
-    directory: FakeDirectory, fake: FakeCity
+    directory: FakeDirectory, fake: FakeCity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told: list[EventBatch] = []
+
+    def decoded(message: Any) -> EventBatch:
+        told.append(decode_events(message))
+        return told[-1]
+
+    monkeypatch.setattr(client_city, "decode_events", decoded)
     first, second = make_event(1), make_event(2)
     fake.batches = [EventBatch([first], 1)]
     endless = True
@@ -117,8 +125,7 @@ async def test_wait_asks_again_only_for_what_is_left(
         channels = ChannelFactory([server.address])
         async with CityClient("kanazawa", channels) as client:
             waiting = asyncio.create_task(client.wait([first.tx_id, second.tx_id]))
-            await until(lambda: len(fake.watched) == 1)
-            await asyncio.sleep(0.05)
+            await until(lambda: len(told) == 1)
             await server.__aexit__()
             fake.batches = [EventBatch([second], 2)]
             async with CoreServer(
@@ -136,11 +143,27 @@ async def test_waiting_for_an_unknown_transaction_is_not_found(
         await city.wait([digest(1)])
 
 
-async def test_waiting_ends_at_the_timeout(city: CityClient, fake: FakeCity) -> None:
-    fake.watch_transactions = lambda tx_ids, from_state: fake._events(0, endless=True)
-    with pytest.raises(TimeoutError):
-        await city.wait([digest(1)], timeout=timedelta(milliseconds=100))
-    await until(lambda: fake.closed_streams == 1)
+async def test_waiting_ends_at_the_timeout(
+    city: CityClient, fake: FakeCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = closed = 0
+
+    async def endless(tx_ids: Sequence[bytes], from_state: State) -> AsyncIterator[EventBatch]:
+        nonlocal opened, closed
+        opened += 1
+        try:
+            await asyncio.Event().wait()
+            yield EventBatch([], 1)
+        finally:
+            closed += 1
+
+    monkeypatch.setattr(fake, "watch_transactions", endless)
+    timeout = timedelta(milliseconds=100)
+    while not opened:  # As long as the time is over before the server is reached.
+        with pytest.raises(TimeoutError):
+            await city.wait([digest(1)], timeout=timeout)
+        timeout *= 2
+    await until(lambda: closed == opened)
 
 
 # --- watching

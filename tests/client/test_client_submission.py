@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rpc.fakes import FakeCity, FakeDirectory, digest, make_refusal, serving
 
-from citychain.client import ChannelFactory, CityClient, Refused, SignedTransaction
+from citychain.client import ChannelFactory, CityClient, Refused, SignedTransaction, retries
 from citychain.client.submission import CHUNK_BYTES, CHUNK_TRANSACTIONS, _chunks
 from citychain.errors import CityUnavailable, NotFound, Overloaded, ServerError
 from citychain.handler import Received, Refusal
@@ -232,12 +232,17 @@ async def test_a_quota_is_waited_out(city: CityClient, fake: FakeCity) -> None:
     assert calls == [[b"0", b"1", b"2"], [b"1", b"2"]]
 
 
-async def test_a_quota_that_stays_is_the_result(city: CityClient, fake: FakeCity) -> None:
+async def test_a_quota_that_stays_is_the_result(
+    city: CityClient, fake: FakeCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than the client has.
+    monkeypatch.setattr(retries, "BACKOFF_SECONDS", (3_600.0, 3_600.0))
+
     async def submit(envelopes: Sequence[bytes]) -> Sequence[Any]:
         return [make_refusal("AUTHOR_QUOTA") for _ in envelopes]
 
     fake.submit = submit
-    [refused] = await city.submit(items(1), timeout=timedelta(milliseconds=500))
+    [refused] = await city.submit(items(1))
     assert isinstance(refused, Refused)
     assert refused.code == "AUTHOR_QUOTA"
 

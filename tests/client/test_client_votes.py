@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from citychain.client import (
     Refused,
     SignedTransaction,
     load_key,
+    retries,
     sign_transaction,
     verify_receipt,
 )
@@ -35,7 +35,6 @@ from citychain.types import CastVote, Handover, Objection, Recovery, Seat, State
 AUTHOR = SigningKey(b"a" * 32)
 KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 6)]
 IDS = [key_id(key.public_key) for key in KEYS]
-SHORT = timedelta(milliseconds=300)
 
 
 class Town:
@@ -171,7 +170,9 @@ async def test_rounds_that_wait_survive_a_restart(town: Town) -> None:
         assert {event.state for event in events.values()} == {State.APPROVED}
 
 
-async def test_a_city_that_waits_for_votes_fills_up_and_says_why(town: Town) -> None:
+async def test_a_city_that_waits_for_votes_fills_up_and_says_why(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with town.open(limits={"pending_transactions": 3}) as client:
         # The ninth round waits for a place among those to be approved; what comes then stays.
         await town.sealed(client, 9)
@@ -180,8 +181,11 @@ async def test_a_city_that_waits_for_votes_fills_up_and_says_why(town: Town) -> 
         [first, *_] = await client.rounds()
         await client.cast_votes([town.vote(0, first)])
         silent = ", ".join(f"{id.hex()[:12]}…" for id in IDS[1:3])
-        with pytest.raises(Overloaded) as caught:
-            await client.submit([town.transaction()], timeout=SHORT)
+        with monkeypatch.context() as impatient:
+            # Longer than the client has.
+            impatient.setattr(retries, "BACKOFF_SECONDS", (3_600.0, 3_600.0))
+            with pytest.raises(Overloaded) as caught:
+                await client.submit([town.transaction()])
         assert str(caught.value) == (
             "3 transactions are pending; round 1 waits for its certificate: stake 1 of 3 signed, "
             f"2 needed; silent: {silent}"

@@ -6,6 +6,7 @@ import asyncio
 import random
 from dataclasses import replace
 
+import pytest
 from biting import Mutant
 
 from citychain.checkpoint import vote_message
@@ -21,9 +22,6 @@ from citychain.types import Certificate, PohEntry, Rejection, Seat, Vote, VoteOu
 
 __all__ = ["MUTANTS", "Suite"]
 
-# A call that does not end is what some of these are about.
-_consensus_fronts.SECONDS = 1
-
 
 class Suite(ConsensusSuite):
     """The suite, smaller."""
@@ -32,6 +30,11 @@ class Suite(ConsensusSuite):
     big_batch = 1_000
     many_votes = 1_500
     examples = 10
+
+    @pytest.fixture(autouse=True)
+    def patience(self, monkeypatch):
+        """A call that does not end is what some of these are about."""
+        monkeypatch.setattr(_consensus_fronts, "SECONDS", 1)
 
 
 def step(broken):

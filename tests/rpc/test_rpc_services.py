@@ -197,17 +197,19 @@ async def test_an_error_ends_a_stream_after_the_answers_before_it(
     transactions: Any, city: FakeCity
 ) -> None:
     cancelled: list[bytes] = []
+    third = asyncio.Event()
 
     async def submit(envelopes: Sequence[bytes]) -> Sequence[Any]:
         if envelopes[0] == b"2":
             raise NotFound("thing", "2")
         if envelopes[0] == b"3":
+            third.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 cancelled.append(b"3")
                 raise
-        await asyncio.sleep(0.02)
+        await asyncio.wait_for(third.wait(), 60)
         return [Received(digest(envelopes[0]), State.RECEIVED, False)]
 
     city.submit = submit
@@ -389,11 +391,11 @@ async def test_a_client_that_reads_nothing_and_leaves_is_let_go(
     events = endless()  # Held, so that it is not closed by being collected.
     city.watch = lambda author, from_state, after: events
     call = transactions.Watch(pb.WatchRequest(city="kanazawa", everything=True))
+    await until(lambda: told > 0)
     before = -1
     while told != before:
         before = told
         await asyncio.sleep(0.1)
-    assert told > 0
     call.cancel()
     await asyncio.wait_for(closed.wait(), 10)
 

@@ -220,7 +220,7 @@ async def test_a_client_behind_a_partition_is_cut_off_alone(
         city_server(["tokyo"]) as server,
         FaultProxy(server.address) as proxy,
         server.client("tokyo") as near,
-        CityClient("tokyo", ChannelFactory([proxy.address]), timeout=SOON) as far,
+        CityClient("tokyo", ChannelFactory([proxy.address])) as far,
     ):
         [sent] = await signed_transactions(near)
         assert await far.status([sent.tx_id]) == {}
@@ -228,6 +228,6 @@ async def test_a_client_behind_a_partition_is_cut_off_alone(
         await near.submit([sent])
         assert (await near.wait([sent.tx_id]))[sent.tx_id].state is State.APPROVED
         with pytest.raises(TimeoutError):
-            await far.status([sent.tx_id])
+            await far.wait([sent.tx_id], timeout=SOON)
         proxy.heal()
         assert (await far.status([sent.tx_id]))[sent.tx_id].state is State.APPROVED
