@@ -62,12 +62,14 @@ def keep_genesis(data_dir: Path, plan: CityPlan, genesis: Genesis) -> None:
     elif unlike := _unlike(plan, genesis):
         logger.warning(
             "city %s: the configuration says otherwise than %s, with which the city began: %s; "
-            "the file counts. Change the configuration to what it says, or take %s out%s",
+            "the file counts. Change the configuration to what it says%s",
             plan.slug,
             path,
             differences(genesis.model_copy(update=unlike), genesis),
-            ", ".join(sorted(unlike)),
-            _anew(path, plan),
+            # On a storage that others share, they would found another city.
+            ""
+            if plan.storage.definition.shared
+            else f", or take {', '.join(sorted(unlike))} out{_anew(path, plan)}",
         )
 
 

@@ -88,10 +88,9 @@ class RemoteCity(PeerCity):
         """See `PeerCity.latest_round`."""
         return (await self._client.info()).head.round
 
-    async def round(self, round: int) -> StoredRound:
-        """See `PeerCity.round`."""
-        [stored] = await self._client.rounds(round, 1)
-        return stored
+    async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        """See `PeerCity.rounds`."""
+        return await self._client.rounds(first, limit)
 
 
 def operator_signs(operator: SigningKey, compute: Compute) -> Sign:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Collection
 
 from citychain.city.directory import CityDirectory
-from citychain.errors import CityUnavailable, ConfigurationError, NotFound
+from citychain.errors import CitychainError
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
 from citychain.ports import Compute
@@ -33,7 +33,7 @@ class SpreadCities:
             if genesis.network != self._network:
                 return False  # A city of ours may have the same name.
             handler = await self._directory.handler(genesis.city)
-        except (ConfigurationError, NotFound, CityUnavailable):
+        except CitychainError:
             # One that this server does not know, others do; one that cannot be opened is logged.
             return False
         return handler.genesis.id == genesis.id

@@ -344,7 +344,12 @@ class Spreader:
             self._opening.difference_update(cities)
 
     async def _open(self, city: bytes, genesis_file: bytes | None) -> None:
-        if genesis_file is None or not await self._cities.open(genesis_file):
+        try:
+            opened = genesis_file is not None and await self._cities.open(genesis_file)
+        except Exception:
+            logger.exception("a city of the others cannot be opened: %s", city.hex())
+            opened = False
+        if not opened:
             self._failed.tried(city, self._turns)
             await self._hand_back(city)
 

@@ -11,7 +11,7 @@ rounds, and links receipts as an own one does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from citychain import record
@@ -40,8 +40,10 @@ __all__ = ["Anchorer"]
 
 logger = logging.getLogger(__name__)
 
-LOOK_BACK: Final = 4_096
+LOOK_BACK: Final = 1_024
 """Rounds of the parent, the latest, in which an anchor that it has is looked for."""
+PAGE: Final = 16
+"""Of them asked for at a time."""
 READ_TOGETHER: Final = 64
 """Transactions of such a round."""
 NOT_FINAL: Final = "it is not final"
@@ -83,6 +85,8 @@ class Anchorer:
         self._backoff = Backoff()
         self._rejections = Backoff(REJECTED_SECONDS_MAX)
         self._told = ""
+        self._sought = 0
+        """The latest round whose anchor was looked for in vain."""
 
     async def run(self) -> None:
         """Work until cancelled, or until there is found to be no parent; what fails is tried
@@ -170,19 +174,19 @@ class Anchorer:
         """
         if (there := await city.anchored(self._home.genesis.id)) < last:
             return False
-        if there > await self._linked(parent):
+        if there > max(await self._linked(parent), self._sought):
             for stored in await self._home.storage.rounds(there, 1):
                 if (tx_id := await self._brought(city, stored)) is not None:
                     note = AnchorNote(parent.genesis.id, there, stored.size, tx_id)
                     await self._home.storage.keep({ANCHORED: anchor_bytes(note)})
+                else:
+                    self._sought = there
         return True
 
     async def _brought(self, city: PeerCity, stored: StoredRound) -> bytes | None:
         """The parent's transaction that anchors a round; ``None`` if it is too far back."""
         object = anchor_object(self._home.genesis.id)
-        latest = await city.latest_round()
-        for number in range(latest, max(latest - LOOK_BACK, 0), -1):
-            round = await city.round(number)
+        async for round in _latest_rounds(city):
             if object.encode() not in round.record:
                 continue
             if round.certificate is None:
@@ -225,6 +229,20 @@ class Anchorer:
         [signed] = await self._sign(theirs.id, [Peer(ours.file)], [()])
         await city.submit([signed.envelope])
         await city.wait([signed.tx_id])
+
+
+async def _latest_rounds(city: PeerCity) -> AsyncIterator[StoredRound]:
+    """A city's latest rounds, the newest first."""
+    end = await city.latest_round() + 1
+    # What was read before may be newer than where it was said to stand.
+    while newer := await city.rounds(end, PAGE):
+        end = newer[-1].round + 1
+    last = max(end - LOOK_BACK, 1)
+    while end > last:
+        first = max(end - PAGE, last)
+        for round in reversed(await city.rounds(first, end - first)):
+            yield round
+        end = first
 
 
 class _Refused(CitychainError):

@@ -70,7 +70,6 @@ class LocalCity(PeerCity):
         """See `PeerCity.latest_round`."""
         return (await self._handler.head()).round
 
-    async def round(self, round: int) -> StoredRound:
-        """See `PeerCity.round`."""
-        [stored] = await self._handler.storage.rounds(round, 1)
-        return stored
+    async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        """See `PeerCity.rounds`."""
+        return await self._handler.storage.rounds(first, limit)

@@ -99,8 +99,13 @@ class PeerCity(Protocol):
     async def latest_round(self) -> int:
         """The number of the latest sealed round; 0 before the first."""
 
+    async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        """Sealed rounds from a number on, with their certificates if they have one."""
+
     async def round(self, round: int) -> StoredRound:
-        """A sealed round, with its certificate if it has one."""
+        """One of them, which there is."""
+        [stored] = await self.rounds(round, 1)
+        return stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,6 +272,6 @@ class SupportsServers(Protocol):
 
 def knows_servers(backend: StorageBackend) -> SupportsServers | None:
     """The backend if it is a `SupportsServers` too; it is asked, not inspected."""
-    names = ("beat", "leave", "servers", "genesis_files", "hand_over", "hand_back", "handed")
+    names = (name for name in vars(SupportsServers) if not name.startswith("_"))
     offered = (getattr(backend, name, None) for name in names)
     return cast("SupportsServers", backend) if all(map(callable, offered)) else None

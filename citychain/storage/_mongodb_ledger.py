@@ -129,8 +129,8 @@ class Ledger:
                 document = await self._rounds.find_one({"_id": place_key(self._city, round)})
                 assert document is not None
                 await self._clear((await self.body_of(document))["tx_ids"])
-            # A round is committed only behind one that is applied.
-            while await self._apply_stored(city["applied"] + 1):
+            # A round is committed only behind one that is applied: no more than one is left.
+            if await self._apply_stored(city["applied"] + 1):
                 city = await self._standing()
             self._note(city)
             self._cleared = self.head.round

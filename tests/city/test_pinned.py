@@ -176,6 +176,18 @@ def test_what_a_new_city_would_begin_with_is_told_where_it_began_otherwise(
     assert line.endswith(" take balances, committee, hold_rounds, num_hashes out")
 
 
+def test_a_city_on_a_storage_of_many_is_not_to_be_made_anew(
+    found: Found, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is a setting to be taken out: a server to come would found another city."""
+    storage = 'storage = "common"\n[storage.common]\nbackend = "mongodb"\n'
+    storage += 'uri = "mongodb://127.0.0.1:1"\ndatabase = "uji"'
+    found("", "solo", more=f"num_hashes = 7\n{storage}")
+    found("", "solo", more=f"num_hashes = 20\n{storage}")
+    [line] = told(caplog)
+    assert line.endswith("Change the configuration to what it says")
+
+
 def test_a_city_that_was_founded_as_it_is_configured_is_told_nothing(
     found: Found, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ class Parent(Asked):
         return await PeerCity.anchored(found, city)
 
     async def latest_round(self) -> int:
-        return (await self.town.rounds.storage.head()).round
+        return (await self.town.rounds.storage.head()).round - self.behind
 
     async def wait(self, tx_ids: Sequence[bytes]) -> None:
         first, self.first = self.first, []
@@ -62,6 +62,8 @@ class Parent(Asked):
         return await self.town.proofs.receipts(list(tx_ids), 0)
 
     child = b""
+    behind = 0
+    """Rounds that it has and does not know of yet."""
     certifies = True
     """Whether its rounds are certified at once."""
     first: Sequence[Transaction] = ()
@@ -277,6 +279,23 @@ async def test_an_older_one_takes_nothing_back(
     assert len(parent.anchors) == 1
 
 
+@pytest.mark.parametrize("behind", [1, 40])
+async def test_one_that_the_parent_has_and_is_behind_with_links_them(
+    family: tuple[Town, Parent, Any], behind: int
+) -> None:
+    """Such as a server that follows a parent which is led elsewhere."""
+    child, parent, work = family
+    step = await anchor(child, parent)
+    assert await parent.town.codes(step) == [""]
+    for number in range(behind - 1):
+        await parent.town.close(parent.town.sign(AUTHORS[1], Data(b"%d" % number)))
+    parent.behind = behind
+    await work._anchor(await work._find(), parent)
+    note = await linked(child)
+    assert note is not None
+    assert note.tx_id == step.tx_id
+
+
 async def test_one_that_is_too_far_back_is_let_be(
     family: tuple[Town, Parent, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +309,9 @@ async def test_one_that_is_too_far_back_is_let_be(
     head = (await child.rounds.storage.head()).certified_round
     assert await work._anchor(neighbour, parent) == head
     assert await linked(child) is None
+    read = parent.read
+    assert await work._anchor(neighbour, parent) == head
+    assert parent.read == read, "it is not looked for again"
     await child.close(child.sign(AUTHORS[1], Data(b"more")))
     await work._anchor(neighbour, parent)
     note = await linked(child)

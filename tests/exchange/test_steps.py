@@ -49,6 +49,8 @@ class Asked:
         """How many of the last handovers it keeps to itself; later: from the second time on."""
         self.untold_later = 0
         self.asked: list[str] = []
+        self.read = 0
+        """How often somebody read rounds."""
         self.meanwhile: Callable[[], None] | None = None
 
     async def objects(self, objects: Sequence[str]) -> Mapping[str, bytes]:
@@ -69,8 +71,12 @@ class Asked:
                 self.meanwhile()
             yield changes[at : at + self.page]
 
+    async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
+        self.read += 1
+        return await self.town.rounds.storage.rounds(first, limit)
+
     async def round(self, round: int) -> StoredRound:
-        [stored] = await self.town.rounds.storage.rounds(round, 1)
+        [stored] = await self.rounds(round, 1)
         return stored
 
     async def submit(self, envelopes: Sequence[bytes]) -> Sequence[object]:

@@ -430,6 +430,11 @@ FAULTS = [
         APPROVE.format("[0 for _ in range(10_000_000)]", ""),
     ),
     Fault(
+        "a rule that counts before it calls",
+        {"blocks-loop": "throwaway_broken.py:7  dag tides: the event loop stood still for "},
+        rule(DECIDE.format("for _ in range(10_000_000): pass\n        len(candidates)")),
+    ),
+    Fault(
         "a rule that never gives the loop back",
         {"hangs": "throwaway_broken.py:7  dag tides: using a city did not end within 1 s"},
         rule(DECIDE.format("import time; [time.sleep(0.001) for _ in iter(int, 1)]")),

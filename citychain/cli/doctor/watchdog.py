@@ -96,7 +96,7 @@ class Watchdog:
         # What is called has not run yet.
         place = self._place(frame.f_back if event == "call" else frame)
         if place:
-            if self._seen and not event.startswith("c_"):
+            if self._seen and event not in ("c_return", "c_exception"):
                 # It was Python that ran. Where two places were seen as often, the later did: the
                 # earlier was seen before the stretch began.
                 [(place, _)] = Counter(reversed(self._seen)).most_common(1)
