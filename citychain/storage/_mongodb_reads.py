@@ -39,6 +39,9 @@ _ID_AT: Final = 16
 ROUNDS_PAGE: Final = 64
 """Rounds asked for at a time, each by its id: not every server that speaks MongoDB's protocol walks
 an index for a range, and who follows asks again and again."""
+LATE_ROUNDS: Final = 32
+"""Where an author's latest node is looked for first: not every such server ends a walk where it has
+what was asked for."""
 _WITHOUT_PAYLOAD: Final = {"payload": 0, "rule": 0, "poh": 0, "ts": 0, "city": 0}
 _REFERENCE: Final = {"author": 1, "round": 1, "seq": 1}
 _NODES_OF_BODY: Final = ("tx_ids", "authors", "node_ids", "parents", "rejections", "pops")
@@ -370,7 +373,16 @@ class Reads:
 
     async def _latest_of(self, authors: Sequence[bytes], round: int) -> list[Document]:
         """The latest linked nodes up to a round, without their payload."""
-        within = {"city": self._city, "linked": True, "round": {"$lte": round}}
+        late = min(round, self._ledger.head.round) - LATE_ROUNDS
+        found = await self._latest_within(authors, {"$gt": late, "$lte": round})
+        if rest := set(authors) - {document["author"] for document in found}:
+            found += await self._latest_within(list(rest), {"$lte": late})
+        return found
+
+    async def _latest_within(
+        self, authors: Sequence[bytes], rounds: Mapping[str, int]
+    ) -> list[Document]:
+        within = {"city": self._city, "linked": True, "round": rounds}
         found = await asyncio.gather(
             *(
                 self._nodes.find({**within, "author": author}, _REFERENCE)

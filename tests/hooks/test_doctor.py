@@ -65,7 +65,8 @@ def test_what_blocks_is_found_though_no_other_thread_gets_to_look(
     monkeypatch.setattr(Watchdog, "_watch", lambda watchdog: None)
     [finding] = look(site, fault)
     assert finding.code == "blocks-loop"
-    if "without a pause" not in fault.name:
+    # What it computes without a call is put down to the line that ends it.
+    if "without a pause" not in fault.name and "before it calls" not in fault.name:
         assert fault.found["blocks-loop"] in f"{finding.where}  {finding.what}"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -102,20 +104,25 @@ class ServersTests:
         async with session.second() as backend:
             one, two = _servers(session.backend), _servers(backend)
             city = await session.city(ledger)
-            short = timedelta(milliseconds=50)
+            short = timedelta(milliseconds=500)
             await one.beat("one")
             await two.beat("two")
             assert await city.acquire_lease("one", short) is not None
-            assert set(await two.servers(short)) == {"one", "two"}
-            async with asyncio.timeout(30):
-                while "one" in (held := await two.servers(short)):
-                    await two.beat("two")
-                    await asyncio.sleep(0.01)
-            assert held == {"two": [], "": [ledger.genesis]}, (
+            assert set(await two.servers(TTL)) == {"one", "two"}
+            missed = {"two": [], "": [ledger.genesis]}
+            held: dict[str, Sequence[bytes]] = {}
+            # Who beats may be missed for a moment as well, where the machine is slow.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(30):
+                    while held != missed:
+                        await two.beat("two")
+                        held = dict(await two.servers(short))
+                        await asyncio.sleep(0.01)
+            assert held == missed, (
                 "a server that says nothing any more is not at work, and has left its cities"
             )
             await one.beat("one")
-            assert "one" in await two.servers(short), "who beats again is at work again"
+            assert "one" in await two.servers(TTL), "who beats again is at work again"
 
 
 async def _soon_granted(city: CityStorage, holder: str) -> int:
