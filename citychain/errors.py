@@ -19,7 +19,10 @@
     │   ├── RoundTaken             another sequencer committed this round
     │   ├── LeaseLost              another sequencer holds the city
     │   ├── NameTaken              the storage has another city of this name
-    │   └── DirectoryInUse         another process holds the data directory
+    │   ├── DirectoryInUse         another process holds the data directory
+    │   ├── StoreFull              a fragment store has no room
+    │   ├── StoreUnavailable       a fragment store does not answer
+    │   └── FragmentMissing        a fragment store has no such fragment
     ├── MoveFailed                 a city was not moved: it lives where it lived
     ├── ConsensusError             a round could not be sealed or approved
     └── VerificationError          something claimed does not hold
@@ -44,6 +47,7 @@ __all__ = [
     "ConfigurationError",
     "ConsensusError",
     "DirectoryInUse",
+    "FragmentMissing",
     "InvalidAcknowledgement",
     "InvalidPoh",
     "InvalidProof",
@@ -64,6 +68,8 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "StorageError",
+    "StoreFull",
+    "StoreUnavailable",
     "TransactionRefused",
     "VerificationError",
 ]
@@ -216,6 +222,18 @@ class DirectoryInUse(StorageError):
         self.directory = directory
         self.process = process
         """Its number, or ``unknown``."""
+
+
+class StoreFull(StorageError):
+    """Raised when a fragment does not fit into a store: make room, or put it elsewhere."""
+
+
+class StoreUnavailable(StorageError):
+    """Raised when a fragment store does not answer or cannot be used: try again, or another."""
+
+
+class FragmentMissing(StorageError):
+    """Raised when a store has no such fragment, or not so much of it."""
 
 
 class MoveFailed(CitychainError):

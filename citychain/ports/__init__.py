@@ -18,8 +18,10 @@ All methods run on one event loop and must not block it: CPU work goes through
 write has happened or has not, and its caller assumes neither. An exception
 other than those named means the same and is answered by trying again.
 
-The contract is read by subject: `context`, `storage`, `dag`, `consensus`. All its names are
-imported from here.
+Apart from cities stands the store of fragments, in which anything is kept for years: `fragments`.
+
+The contract is read by subject: `context`, `storage`, `dag`, `consensus`, `fragments`. All its
+names are imported from here.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from citychain.ports.context import (
     StorageContext,
 )
 from citychain.ports.dag import EXCHANGE_ACTIONS, DagHandler, settled_actions
+from citychain.ports.fragments import FragmentKey, FragmentStore, Space
 from citychain.ports.storage import (
     CityStorage,
     PendingPage,
@@ -60,10 +63,13 @@ __all__ = [
     "Compute",
     "ConsensusStep",
     "DagHandler",
+    "FragmentKey",
+    "FragmentStore",
     "Judgement",
     "PendingPage",
     "RepresentativeStatus",
     "RoundContext",
+    "Space",
     "StateView",
     "StorageBackend",
     "StorageContext",
