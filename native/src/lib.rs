@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod arguments;
+mod erasure;
 mod link;
 mod merkle;
 mod places;
@@ -16,6 +17,7 @@ mod transactions;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     provenance::check(module)?;
+    submodule(module, "erasure", erasure::register)?;
     submodule(module, "link", link::register)?;
     submodule(module, "merkle", merkle::register)?;
     submodule(module, "places", places::register)?;

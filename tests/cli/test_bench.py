@@ -21,7 +21,13 @@ def test_bench_measures_the_parts_the_road_and_what_others_check() -> None:
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    assert set(figures["parts"]) == {"verify", "append", "echo", "places, per core"}
+    assert set(figures["parts"]) == {
+        "verify",
+        "append",
+        "echo",
+        "places, per core",
+        "erasure, MB of data",
+    }
     assert all(value > 0 for part in figures["parts"].values() for value in part.values())
     assert set(figures["road"]) == {
         "streams, keys by id",

@@ -90,10 +90,12 @@ async def _bench_servers(transactions: int, storage: str, servers: int) -> dict[
 
 
 async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, Any]:
+    import asyncio
     import secrets
 
     from citychain.cli.bench.audits import measure_audit
     from citychain.cli.bench.committees import measure_committees
+    from citychain.cli.bench.erasure import measure_erasure
     from citychain.cli.bench.parts import measure_append, measure_echo, measure_verify
     from citychain.cli.bench.places import measure_places
     from citychain.cli.bench.road import measure, open_bench
@@ -106,6 +108,7 @@ async def _bench(transactions: int, storage: str, *, full: bool) -> dict[str, An
         "append": await measure_append(keys),
         "echo": await measure_echo(keys, transactions),
         "places, per core": await measure_places(),
+        "erasure, MB of data": await asyncio.to_thread(measure_erasure),
     }
     road: dict[str, Any] = {}
     async with open_bench(1, KEYS, storage) as one:

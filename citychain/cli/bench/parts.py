@@ -22,13 +22,13 @@ from citychain.ports import StorageContext
 from citychain.storage.sqlite import SqliteBackend, SqliteOptions
 from citychain.types import RawTransaction
 
-__all__ = ["measure_append", "measure_echo", "measure_verify"]
+__all__ = ["measure_append", "measure_echo", "measure_verify", "per_second"]
 
 BATCH: Final = 1_000
 APPENDS: Final = 20
 
 
-def _per_second(count: int, work: Callable[[], object]) -> float:
+def per_second(count: int, work: Callable[[], object]) -> float:
     """Rate of the best of three runs: the machine's other work only ever slows one down."""
     seconds = []
     for _ in range(3):
@@ -63,9 +63,9 @@ def measure_verify(keys: Sequence[SigningKey]) -> dict[str, float]:
 
     batch()
     return {
-        "prepared_per_core": _per_second(len(items), one_by_one),
-        "from_bytes_per_core": _per_second(200, from_bytes),
-        "batch_all_cores": _per_second(len(items), batch),
+        "prepared_per_core": per_second(len(items), one_by_one),
+        "from_bytes_per_core": per_second(200, from_bytes),
+        "batch_all_cores": per_second(len(items), batch),
     }
 
 

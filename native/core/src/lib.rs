@@ -1,5 +1,6 @@
 //! The algorithms of citychain, free of Python: one module a subject.
 
+pub mod erasure;
 pub mod link;
 pub mod merkle;
 pub mod places;
