@@ -41,6 +41,9 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// A fragment's chunks of a run, one after the other, and which fragment that is.
 pub type Row<'a> = (usize, &'a [u8]);
 
+/// The rows of all fragments, and the leaf hashes of each one's chunks.
+pub type Encoded = (Vec<Vec<u8>>, Vec<Vec<Hash>>);
+
 /// How data is cut and coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
@@ -148,11 +151,11 @@ impl Code {
         self.data + self.parity
     }
 
-    /// The rows of all fragments for a run of data, and the leaf hashes of their chunks.
+    /// Cuts a run of data and codes it.
     ///
     /// # Errors
     /// Where the data is no run.
-    pub fn encode(&self, data: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<Vec<Hash>>), Error> {
+    pub fn encode(&self, data: &[u8]) -> Result<Encoded, Error> {
         let chunk = self.chunk_of_data(data.len())?;
         Ok(pool().install(|| {
             let cut = |index| self.cut(data, chunk, index);

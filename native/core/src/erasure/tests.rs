@@ -132,7 +132,7 @@ fn the_largest_code_restores_from_any_part_of_it() {
         let data = data(k * 66 - 5);
         let (rows, _) = code.encode(&data).unwrap();
         let rows: Vec<Row<'_>> = rows.iter().map(Vec::as_slice).enumerate().collect();
-        let expected = padded(data, k * rows[0].len());
+        let expected = padded(data, k * rows[0].1.len());
         assert_eq!(code.decode(&rows[m..]).unwrap(), expected);
         // Every other one, and as many of the rest as it takes.
         let (even, odd): (Vec<_>, Vec<_>) = rows
