@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from citychain.errors import CitychainError as CitychainError
     from citychain.errors import ConfigurationError as ConfigurationError
     from citychain.errors import ConsensusError as ConsensusError
+    from citychain.errors import FragmentMissing as FragmentMissing
     from citychain.errors import LeaseLost as LeaseLost
     from citychain.errors import NameTaken as NameTaken
     from citychain.errors import RoundTaken as RoundTaken
     from citychain.errors import StorageError as StorageError
+    from citychain.errors import StoreFull as StoreFull
+    from citychain.errors import StoreUnavailable as StoreUnavailable
     from citychain.errors import VerificationError as VerificationError
     from citychain.genesis import Genesis as Genesis
     from citychain.genesis import balance_object as balance_object
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from citychain.hooks.definitions import ConsensusDefinition as ConsensusDefinition
     from citychain.hooks.definitions import DagDefinition as DagDefinition
     from citychain.hooks.definitions import Disc as Disc
+    from citychain.hooks.definitions import FragmentStoreDefinition as FragmentStoreDefinition
     from citychain.hooks.definitions import NoOptions as NoOptions
     from citychain.hooks.definitions import StorageDefinition as StorageDefinition
     from citychain.hooks.specs import hookimpl as hookimpl
@@ -48,9 +52,12 @@ if TYPE_CHECKING:
     from citychain.ports import CityStorage as CityStorage
     from citychain.ports import ConsensusStep as ConsensusStep
     from citychain.ports import DagHandler as DagHandler
+    from citychain.ports import FragmentKey as FragmentKey
+    from citychain.ports import FragmentStore as FragmentStore
     from citychain.ports import Judgement as Judgement
     from citychain.ports import PendingPage as PendingPage
     from citychain.ports import RoundContext as RoundContext
+    from citychain.ports import Space as Space
     from citychain.ports import StateView as StateView
     from citychain.ports import StorageBackend as StorageBackend
     from citychain.ports import StorageContext as StorageContext
@@ -90,10 +97,13 @@ _MODULES: Final = {
         "CitychainError",
         "ConfigurationError",
         "ConsensusError",
+        "FragmentMissing",
         "LeaseLost",
         "NameTaken",
         "RoundTaken",
         "StorageError",
+        "StoreFull",
+        "StoreUnavailable",
         "VerificationError",
     ),
     "genesis": ("Genesis", "balance_object", "city_name"),
@@ -105,6 +115,7 @@ _MODULES: Final = {
         "ConsensusDefinition",
         "DagDefinition",
         "Disc",
+        "FragmentStoreDefinition",
         "NoOptions",
         "StorageDefinition",
     ),
@@ -114,9 +125,12 @@ _MODULES: Final = {
         "CityStorage",
         "ConsensusStep",
         "DagHandler",
+        "FragmentKey",
+        "FragmentStore",
         "Judgement",
         "PendingPage",
         "RoundContext",
+        "Space",
         "StateView",
         "StorageBackend",
         "StorageContext",

@@ -7,6 +7,7 @@ from citychain.hooks.definitions import (
     ConsensusDefinition,
     DagDefinition,
     Disc,
+    FragmentStoreDefinition,
     StorageDefinition,
 )
 from citychain.hooks.specs import hookimpl
@@ -18,6 +19,7 @@ __all__ = [
     "ConsensusDefinition",
     "DagDefinition",
     "Disc",
+    "FragmentStoreDefinition",
     "StorageDefinition",
     "hookimpl",
 ]

@@ -27,6 +27,7 @@ from citychain.hooks.definitions import (
     ConsensusDefinition,
     DagDefinition,
     Disc,
+    FragmentStoreDefinition,
     StorageDefinition,
 )
 from citychain.hooks.loading import guarded
@@ -59,6 +60,7 @@ KINDS: Final[Mapping[str, str]] = {
     "citychain_storage_backends": "storage backend",
     "citychain_dag_handlers": "DAG handler",
     "citychain_consensus_steps": "consensus step",
+    "citychain_fragment_stores": "fragment store",
     "citychain_commands": "command",
     "citychain_interceptors": "interceptor",
 }
@@ -370,6 +372,7 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
     "citychain_storage_backends": StorageDefinition,
     "citychain_dag_handlers": DagDefinition,
     "citychain_consensus_steps": ConsensusDefinition,
+    "citychain_fragment_stores": FragmentStoreDefinition,
 }
 
 _FAULTS: Final[Mapping[str, Callable[[str, Any], Iterator[Fault]]]] = {

@@ -12,6 +12,7 @@ from citychain.ports import (
     CityContext,
     ConsensusStep,
     DagHandler,
+    FragmentStore,
     StorageBackend,
     StorageContext,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "ConsensusDefinition",
     "DagDefinition",
     "Disc",
+    "FragmentStoreDefinition",
     "NoOptions",
     "SourceUnreadable",
     "StorageDefinition",
@@ -148,6 +150,22 @@ class ConsensusDefinition:
     def step(self) -> str:
         """Name and version, such as ``solo/1``."""
         return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentStoreDefinition:
+    """A kind of fragment store by name."""
+
+    name: str
+    """1 to 63 of a-z, 0-9 and ``-``; unique among all plugins."""
+    factory: Callable[[Any, StorageContext], FragmentStore]
+    """Called with validated options, once for each ``[fragments.stores.NAME]`` of the kind; must
+    not do I/O before ``__aenter__``."""
+    options: type[BaseModel] = NoOptions
+    api_version: int = FIRST_VERSION
+    """The contract that the part was written for."""
+    durable: bool = True
+    """What ``put`` returned for survives a power cut."""
 
 
 @dataclass(frozen=True, slots=True)

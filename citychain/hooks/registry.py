@@ -32,6 +32,7 @@ from citychain.hooks.definitions import (
     CommandDefinition,
     ConsensusDefinition,
     DagDefinition,
+    FragmentStoreDefinition,
     StorageDefinition,
 )
 from citychain.hooks.loading import LOAD_SECONDS, guarded
@@ -88,6 +89,9 @@ class Registry:
         self.consensus_steps: Mapping[str, ConsensusDefinition] = self._by_name(
             "citychain_consensus_steps", lambda step: step.name
         )
+        self.fragment_stores: Mapping[str, FragmentStoreDefinition] = self._by_name(
+            "citychain_fragment_stores", lambda store: store.name
+        )
         self.commands: Mapping[str, CommandDefinition] = self._by_name(
             "citychain_commands", lambda command: command.name
         )
@@ -132,6 +136,10 @@ class Registry:
     def consensus_step(self, name: str) -> ConsensusDefinition:
         """The consensus step of this name; raises as `storage_backend` does."""
         return self._part("consensus step", self.consensus_steps, name)
+
+    def fragment_store(self, name: str) -> FragmentStoreDefinition:
+        """The kind of fragment store of this name; raises as `storage_backend` does."""
+        return self._part("fragment store", self.fragment_stores, name)
 
     def _part(self, kind: str, parts: Mapping[str, T], name: str) -> T:
         if reason := self.contested.get((kind, name)):

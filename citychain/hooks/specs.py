@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         CommandDefinition,
         ConsensusDefinition,
         DagDefinition,
+        FragmentStoreDefinition,
         StorageDefinition,
     )
     from citychain.ports import StoredRound
@@ -38,6 +39,7 @@ __all__ = [
     "citychain_consensus_steps",
     "citychain_dag_handlers",
     "citychain_find_city",
+    "citychain_fragment_stores",
     "citychain_interceptors",
     "citychain_round_approved",
     "citychain_round_sealed",
@@ -192,6 +194,34 @@ def citychain_consensus_steps() -> Iterable[ConsensusDefinition]:  # type: ignor
                 options=SoloOptions,
                 api_version=2,
             )
+    """
+
+
+@hookspec
+def citychain_fragment_stores() -> Iterable[FragmentStoreDefinition]:  # type: ignore[empty-body]
+    """Kinds of fragment stores, chosen by ``kind`` in a ``[fragments.stores.NAME]``.
+
+    Called:
+        Once each time that plugins are loaded: by a server at start-up, and by each command that
+        asks what there is.
+
+    Returns:
+        A `FragmentStoreDefinition` for each. Its factory is called for each store of the kind,
+        when stores are opened.
+
+    A complete plugin, the built-in kind where a company's disks are mounted::
+
+        from pathlib import Path
+        from citychain import FragmentStoreDefinition, hookimpl
+        from citychain.fragments.directory import DirectoryOptions, DirectoryStore
+
+        def shelf(options, context):
+            path = Path("/srv/shelves") / context.directory.name
+            return DirectoryStore(DirectoryOptions(path=path), context)
+
+        @hookimpl
+        def citychain_fragment_stores():
+            yield FragmentStoreDefinition(name="shelf", factory=shelf, api_version=2)
     """
 
 

@@ -21,6 +21,7 @@ from citychain.hooks.definitions import (
     API_VERSION,
     ConsensusDefinition,
     DagDefinition,
+    FragmentStoreDefinition,
     StorageDefinition,
 )
 from citychain.notes import not_known
@@ -34,7 +35,9 @@ OLDEST_VERSION: Final = 1
 PAGE: Final = 1_000
 """Pending transactions read at a time."""
 
-Definition = TypeVar("Definition", StorageDefinition, DagDefinition, ConsensusDefinition)
+Definition = TypeVar(
+    "Definition", StorageDefinition, DagDefinition, ConsensusDefinition, FragmentStoreDefinition
+)
 
 
 def adapted(definition: Definition) -> Definition:

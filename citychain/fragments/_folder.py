@@ -1,0 +1,340 @@
+"""A folder of fragments on a disk. All of this blocks: it is called in threads.
+
+::
+
+    FOLDER/new/<32 digits>                 being written, and locked by who writes it
+    FOLDER/<3>/<object>-<root>-<index>     a whole fragment, below the first digits of its name
+
+All digits are lower-case hexadecimal: 64, 64 and 2 of a name, which so sorts as its key does. What
+has another name is none of ours, and left alone.
+
+Several processes may use one folder. A file in ``new`` that nobody has locked is of a process that
+is gone; the next one that opens the folder removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from citychain.errors import FragmentMissing, StorageError, StoreFull, StoreUnavailable
+from citychain.ports import FragmentKey, Space
+
+__all__ = ["Folder", "Writing"]
+
+NEW: Final = "new"
+SHARD_DIGITS: Final = 3
+SHARD: Final = re.compile(r"[0-9a-f]{3}")
+NAME: Final = re.compile(r"([0-9a-f]{64})-([0-9a-f]{64})-([0-9a-f]{2})")
+
+
+class Folder:
+    """The fragments below a folder.
+
+    Args:
+        make: The folder is made where it is not there. Else it must be: one that is gone, as
+            with a disk that is not mounted, must not look like an empty one.
+        limit: Bytes that fragments may take in all. What other processes put meanwhile is
+            counted when the folder is opened again.
+    """
+
+    def __init__(self, path: Path, *, make: bool, limit: int | None) -> None:
+        self.path = path
+        self.new = path / NEW
+        """Files that are being written. While the folder is open this one is there, so where it
+        is not, the disk is gone."""
+        self.limit = limit
+        self._make = make
+        self._lock = threading.Lock()
+        self._used = 0
+        """Bytes of fragments, and of those under way; counted where there is a limit."""
+        self._durable: set[str] = set()
+        """Folders of `FOLDER` whose names are known to be on the disk."""
+
+    def open(self) -> None:
+        """Find what is there; remove what others left half written.
+
+        Raises:
+            StoreUnavailable: the folder must be there, and is not.
+        """
+        if self._make:
+            _make_durable(self.path)
+        elif not self.path.is_dir():
+            raise StoreUnavailable(
+                f"{self.path} is no folder: mount its disk, or make the folder if the store is new"
+            )
+        self.new.mkdir(exist_ok=True)
+        for left in self.new.iterdir():
+            with suppress(OSError):  # It is in use, or the disk is read-only.
+                _remove_unlocked(left)
+        if self.limit is not None:
+            self._used = self._counted()
+
+    # Fragments
+
+    def place(self, key: FragmentKey) -> Path:
+        """The file of a fragment."""
+        name = _name(key)
+        return self.path / name[:SHARD_DIGITS] / name
+
+    def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        """See `FragmentStore.read`."""
+        try:
+            file = os.open(self.place(key), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._be_there()
+            raise FragmentMissing(f"{self.path} has no fragment {_name(key)}") from None
+        try:
+            parts = []
+            end = offset + length
+            if os.fstat(file).st_size < end:
+                raise FragmentMissing(f"{self.place(key)} ends before byte {end}")
+            while offset < end:
+                part = os.pread(file, end - offset, offset)
+                if not part:
+                    raise FragmentMissing(f"{self.place(key)} ends at byte {offset}")
+                parts.append(part)
+                offset += len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            os.close(file)
+
+    def size(self, key: FragmentKey) -> int | None:
+        """See `FragmentStore.size`."""
+        try:
+            return self.place(key).stat().st_size
+        except FileNotFoundError:
+            self._be_there()
+            return None
+
+    def find(self, object_id: bytes) -> list[FragmentKey]:
+        """See `FragmentStore.find`."""
+        prefix = object_id.hex()
+        names = self._names(prefix[:SHARD_DIGITS])
+        self._be_there()
+        return [_key(name) for name in names if name.startswith(prefix)]
+
+    def keys(self, after: FragmentKey | None, limit: int) -> list[FragmentKey]:
+        """See `FragmentStore.keys`."""
+        last = "" if after is None else _name(after)
+        found: list[str] = []
+        for shard in self._shards():
+            if shard >= last[:SHARD_DIGITS]:
+                found += (name for name in self._names(shard) if name > last)
+                if len(found) >= limit:
+                    break
+        self._be_there()
+        return [_key(name) for name in found[:limit]]
+
+    def delete(self, key: FragmentKey) -> bool:
+        """See `FragmentStore.delete`. A power cut may bring it back."""
+        place = self.place(key)
+        try:
+            with self._lock:
+                size = place.stat().st_size
+                place.unlink()
+                self._used -= size
+        except FileNotFoundError:
+            self._be_there()
+            return False
+        return True
+
+    def space(self) -> Space:
+        """See `FragmentStore.space`; without a limit everything is counted now."""
+        used = self._used if self.limit is not None else self._counted()
+        self._be_there()
+        return Space(used, self.limit)
+
+    def _be_there(self) -> None:
+        """Raises `OSError` if the folder is gone: then nothing is known of what was in it."""
+        self.new.stat()
+
+    def _shards(self) -> list[str]:
+        return sorted(name for name in os.listdir(self.path) if SHARD.fullmatch(name))
+
+    def _names(self, shard: str) -> list[str]:
+        try:
+            names = os.listdir(self.path / shard)
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if NAME.fullmatch(name))
+
+    def _counted(self) -> int:
+        return sum(size for shard in self._shards() for size in self._sizes(shard))
+
+    def _sizes(self, shard: str) -> Iterator[int]:
+        with suppress(FileNotFoundError), os.scandir(self.path / shard) as entries:
+            for entry in entries:
+                if NAME.fullmatch(entry.name):
+                    with suppress(FileNotFoundError):  # It was deleted meanwhile.
+                        yield entry.stat().st_size
+
+    # For those who write
+
+    def take(self, size: int) -> None:
+        """Count what is to be written.
+
+        Raises:
+            StoreFull: it does not fit.
+        """
+        with self._lock:
+            if self.limit is not None and self._used + size > self.limit:
+                raise StoreFull(
+                    f"{self.path} is full: a fragment needs {size} bytes, and {self._used} of "
+                    f"{self.limit} are used; raise limit_mib, or delete something"
+                )
+            self._used += size
+
+    def give_back(self, size: int) -> None:
+        """Do not count it any more."""
+        with self._lock:
+            self._used -= size
+
+    def adopt(self, file: Path, key: FragmentKey) -> bool:
+        """Give a file that is on the disk its place, durably; whether there was none before."""
+        place = self.place(key)
+        shard = place.parent
+        shard.mkdir(exist_ok=True)
+        with self._lock:
+            is_new = not place.exists()
+            if is_new:
+                file.rename(place)
+        self.make_durable(shard)
+        return is_new
+
+    def make_durable(self, shard: Path) -> None:
+        """Let the names in a folder, and its own, survive a power cut."""
+        _sync_folder(shard)
+        if shard.name not in self._durable:
+            _sync_folder(self.path)
+            self._durable.add(shard.name)
+
+
+class Writing:
+    """A fragment on its way into a folder. `close` it, whatever happened; nothing is left then."""
+
+    def __init__(self, folder: Folder, key: FragmentKey, size: int) -> None:
+        self._folder = folder
+        self._key = key
+        self._left = self._size = size
+        self._taken = False
+        self._path: Path | None = None
+        self._file: int | None = None
+
+    def begin(self) -> bool:
+        """Whether there is something to write: the fragment is not there yet.
+
+        Raises:
+            StoreFull: it does not fit.
+        """
+        place = self._folder.place(self._key)
+        if place.exists():
+            # Who put it may be about to make it durable, and this call may return earlier.
+            self._folder.make_durable(place.parent)
+            return False
+        self._folder.take(self._size)
+        self._taken = True
+        self._create()
+        return True
+
+    def _create(self) -> None:
+        while True:
+            path = self._folder.new / secrets.token_hex(16)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._path, self._file = path, file
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists():
+                return
+            # Somebody who opened the folder took it for one that was left.
+            os.close(file)
+
+    def write(self, part: bytes) -> None:
+        """Add a part.
+
+        Raises:
+            StorageError: it is more than was said.
+        """
+        assert self._file is not None
+        self._left -= len(part)
+        if self._left < 0:
+            raise self._of_another_size()
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+
+    def finish(self) -> None:
+        """Let everybody see it: when this returns it survives a power cut.
+
+        Raises:
+            StorageError: it is less than was said.
+        """
+        assert self._file is not None and self._path is not None
+        if self._left:
+            raise self._of_another_size()
+        os.fsync(self._file)
+        if self._folder.adopt(self._path, self._key):
+            self._taken = False
+            self._path = None
+        self.close()
+
+    def _of_another_size(self) -> StorageError:
+        came = self._size - self._left
+        more = " or more" if self._left < 0 else ""
+        return StorageError(
+            f"{self._folder.path}: a fragment of {self._size} bytes came with {came}{more}"
+        )
+
+    def close(self) -> None:
+        """Remove what is not finished."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._taken:
+            self._taken = False
+            self._folder.give_back(self._size)
+
+
+def _name(key: FragmentKey) -> str:
+    return f"{key.object_id.hex()}-{key.root.hex()}-{key.index:02x}"
+
+
+def _key(name: str) -> FragmentKey:
+    object_id, root, index = name.split("-")
+    return FragmentKey(bytes.fromhex(object_id), bytes.fromhex(root), int(index, 16))
+
+
+def _remove_unlocked(path: Path) -> None:
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(file)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make the folder, and its name and those of its new parents durable."""
+    known = next(path for path in (folder, *folder.parents) if path.exists())
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder, *folder.parents):
+        if path == known:
+            break
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

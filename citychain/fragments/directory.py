@@ -1,0 +1,140 @@
+"""A fragment store in a folder: of a disk, or of whatever else is mounted.
+
+A fragment is written under a temporary name, synced, and renamed; then its folder is synced. So
+there is no half of one, whenever the power goes. `citychain.fragments._folder` has the layout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from citychain.errors import StorageError, StoreFull, StoreUnavailable
+from citychain.fragments._folder import Folder, Writing
+from citychain.hooks.definitions import FOLDER
+
+if TYPE_CHECKING:
+    from citychain.ports import FragmentKey, Space, StorageContext
+
+__all__ = ["DirectoryOptions", "DirectoryStore"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class DirectoryOptions(BaseModel):
+    """Options of the ``directory`` fragment store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path | None = None
+    """Folder of the fragments, which must be there: best one within a disk that is mounted, since
+    without the disk it is gone. Absent for ``fragments/NAME`` in the data directory, which is
+    made."""
+    limit_mib: int | None = Field(default=None, ge=1)
+    """Most that the fragments may take; absent for as much as fits on the disk."""
+
+    @field_validator("path")
+    @classmethod
+    def _find_folder(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        folder = (info.context or {}).get(FOLDER)
+        return path if path is None or folder is None else Path(folder) / path
+
+
+class DirectoryStore:
+    """A `FragmentStore` in a folder, which several processes may use."""
+
+    def __init__(self, options: DirectoryOptions, context: StorageContext) -> None:
+        self._compute = context.compute
+        self._folder = Folder(
+            options.path or context.directory,
+            make=options.path is None,
+            limit=None if options.limit_mib is None else options.limit_mib << 20,
+        )
+
+    async def __aenter__(self) -> DirectoryStore:
+        await self._call(self._folder.open)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
+        """See `FragmentStore.put`."""
+        writing = Writing(self._folder, key, size)
+        try:
+            if await self._call(writing.begin):
+                async for part in parts:
+                    await self._call(writing.write, part)
+                await self._call(writing.finish)
+        except BaseException:
+            try:
+                await self._call(writing.close)
+            finally:
+                writing.close()  # Where no thread could be had.
+            raise
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        """See `FragmentStore.read`."""
+        return await self._call(self._folder.read, key, offset, length)
+
+    async def size(self, key: FragmentKey) -> int | None:
+        """See `FragmentStore.size`."""
+        return await self._call(self._folder.size, key)
+
+    async def find(self, object_id: bytes) -> Sequence[FragmentKey]:
+        """See `FragmentStore.find`."""
+        return await self._call(self._folder.find, object_id)
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
+        """See `FragmentStore.keys`."""
+        return await self._call(self._folder.keys, after, limit)
+
+    async def delete(self, key: FragmentKey) -> bool:
+        """See `FragmentStore.delete`."""
+        return await self._call(self._folder.delete, key)
+
+    async def space(self) -> Space:
+        """See `FragmentStore.space`."""
+        return await self._call(self._folder.space)
+
+    async def _call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call a function in a thread; whoever is cancelled waits for its end, so that nothing is
+        done to a file behind the back of who closes it.
+
+        Raises:
+            StoreFull: the disk is.
+            StoreUnavailable: the operating system refuses otherwise.
+        """
+        task = asyncio.ensure_future(self._compute(function, *args))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await _ended(task)
+            raise
+        except OSError as error:
+            raise self._told(error) from error
+
+    def _told(self, error: OSError) -> StorageError:
+        what = f"fragment store in {self._folder.path}: {error.strerror or error}"
+        if error.errno in FULL:
+            return StoreFull(f"{what}; make room, or lower limit_mib to what there is")
+        return StoreUnavailable(f"{what}; see that the disk is mounted and can be written to")
+
+
+async def _ended(task: asyncio.Future[T]) -> None:
+    """Wait, however often who waits is cancelled."""
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            continue
+    if not task.cancelled():
+        task.exception()  # Nobody else asks for it.
