@@ -28,7 +28,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -47,6 +46,8 @@ from pydantic_settings import (
 from citychain.city.names import normalise
 from citychain.client.keys import load_public_key
 from citychain.config_files import read_cities, read_file
+from citychain.config_fragments import FragmentsSettings
+from citychain.config_tables import PartName, Table
 from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Key, Source, explain
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
@@ -138,15 +139,9 @@ def _member(value: Any) -> Any:
 Address = Annotated[str, AfterValidator(_address)]
 CityName = Annotated[str, AfterValidator(_city_name)]
 CommitteeMember = Annotated[Representative, BeforeValidator(_member)]
-PartName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 
 
-class _Table(BaseModel):
-    # Inputs stay out of errors: they may be secrets.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class ServerSettings(_Table):
+class ServerSettings(Table):
     """``[server]``"""
 
     listen: Address = DEFAULT_LISTEN
@@ -159,7 +154,7 @@ class ServerSettings(_Table):
     """When a city is opened: on first use, or when the server starts."""
 
 
-class ClusterSettings(_Table):
+class ClusterSettings(Table):
     """``[cluster]``: several servers that share a city's storage."""
 
     lease_seconds: Annotated[float, Field(ge=0.5, le=3_600)] = DEFAULT_LEASE_SECONDS
@@ -167,7 +162,7 @@ class ClusterSettings(_Table):
     when it fails, another one goes on that much later."""
 
 
-class PluginsSettings(_Table):
+class PluginsSettings(Table):
     """``[plugins]``: by the name of an entry point or of a distribution."""
 
     allow: tuple[str, ...] | None = None
@@ -178,7 +173,7 @@ class PluginsSettings(_Table):
     """Time for the import and the hooks of each; one that takes longer is left out."""
 
 
-class PacerSettings(_Table):
+class PacerSettings(Table):
     """``[pacer]``: when rounds close."""
 
     min_seconds: Annotated[float, Field(gt=0, le=3_600)] = DEFAULT_PACER_SECONDS_MIN
@@ -195,7 +190,7 @@ class PacerSettings(_Table):
         return self
 
 
-class LimitsSettings(_Table):
+class LimitsSettings(Table):
     """``[limits]``: bounds of one city's intake."""
 
     pending_transactions: Annotated[int, Field(ge=1)] = DEFAULT_PENDING_TRANSACTIONS
@@ -229,7 +224,7 @@ class LimitsSettings(_Table):
         return self.body_kib << 10
 
 
-class CryptoSettings(_Table):
+class CryptoSettings(Table):
     """``[crypto]``: caches of the signature check."""
 
     prepared_keys: Annotated[int, Field(ge=0, le=1 << 20)] = DEFAULT_PREPARED_KEYS
@@ -238,7 +233,7 @@ class CryptoSettings(_Table):
     """Public keys kept by id, 2.5 KiB each."""
 
 
-class StorageSettings(_Table):
+class StorageSettings(Table):
     """``[storage.NAME]``: a storage backend and its own options."""
 
     model_config = ConfigDict(extra="allow")
@@ -255,14 +250,14 @@ class StorageSettings(_Table):
         return [("backend", self.backend)]  # Options may hold passwords.
 
 
-class ExchangeSettings(_Table):
+class ExchangeSettings(Table):
     """``[exchange]``: between cities."""
 
     anchor_seconds: Annotated[float, Field(gt=0, le=86_400)] = DEFAULT_ANCHOR_SECONDS
     """Shortest time between two checkpoints that a city anchors at its parent."""
 
 
-class PeerSettings(_Table):
+class PeerSettings(Table):
     """``[peers.SLUG]``: a city that the cities of this server exchange with."""
 
     endpoints: tuple[Address, ...] = ()
@@ -279,7 +274,7 @@ class PeerSettings(_Table):
         return self
 
 
-class CitySettings(_Table):
+class CitySettings(Table):
     """``[cities.SLUG]``: a city of its own, or what differs from a plugin's definition."""
 
     titles: dict[str, CityName] = Field(default_factory=dict)
@@ -362,6 +357,7 @@ class Settings(BaseSettings):
     limits: LimitsSettings = LimitsSettings()
     crypto: CryptoSettings = CryptoSettings()
     exchange: ExchangeSettings = ExchangeSettings()
+    fragments: FragmentsSettings = FragmentsSettings()
     storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
     peers: dict[Slug, PeerSettings] = Field(default_factory=dict)

@@ -21,6 +21,7 @@ from dependency_injector import containers, providers
 
 import citychain.consensus.builtin
 import citychain.dag.builtin
+import citychain.fragments.builtin
 import citychain.storage.builtin
 from citychain._native.transactions import Limits
 from citychain.city.catalogue import Catalogue
@@ -61,6 +62,7 @@ from citychain.handler import CityHandler
 from citychain.hooks.definitions import StorageDefinition
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
+from citychain.keeping.stores import OpenStores, open_stores, plan_stores
 from citychain.moving.composing import city_mover, open_home
 from citychain.moving.served import ServedMoves
 from citychain.ports import (
@@ -82,6 +84,7 @@ __all__ = [
     "Overrides",
     "RunningServer",
     "open_directory",
+    "open_fragment_stores",
     "open_replay",
     "open_representative",
     "open_server",
@@ -93,6 +96,7 @@ BUILTIN: Final = (
     citychain.storage.builtin,
     citychain.dag.builtin,
     citychain.consensus.builtin,
+    citychain.fragments.builtin,
 )
 
 
@@ -415,6 +419,25 @@ async def _follow(
     if isinstance(part, AbstractAsyncContextManager):
         part = await stack.enter_async_context(part)
     return part
+
+
+@asynccontextmanager
+async def open_fragment_stores(core: CoreContainer) -> AsyncIterator[OpenStores]:
+    """The fragment stores of the configuration.
+
+    Args:
+        core: Its compute is entered.
+
+    Raises:
+        ConfigurationError: a kind or an option does not exist or is wrong.
+        PluginError: several plugins claim a kind.
+    """
+    settings = core.settings()
+    plans = plan_stores(settings, await asyncio.to_thread(core.registry))
+    directory = settings.data_dir / "fragments"
+    compute, clock = core.compute(), core.clock()
+    async with open_stores(plans, directory=directory, compute=compute, clock=clock) as stores:
+        yield stores
 
 
 @asynccontextmanager

@@ -24,8 +24,10 @@ from citychain.config import (
     Settings,
     StorageSettings,
 )
+from citychain.config_fragments import FragmentsSettings, FragmentStoreSettings
 from citychain.consensus.builtin import citychain_consensus_steps
 from citychain.dag.builtin import citychain_dag_handlers
+from citychain.fragments.builtin import citychain_fragment_stores
 from citychain.genesis import Representative
 from citychain.storage.builtin import citychain_storage_backends
 from pages.source import field_texts
@@ -42,6 +44,8 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "limits": LimitsSettings,
     "crypto": CryptoSettings,
     "exchange": ExchangeSettings,
+    "fragments": FragmentsSettings,
+    "fragments.stores.NAME": FragmentStoreSettings,
     "peers.SLUG": PeerSettings,
     "storage.NAME": StorageSettings,
     "cities.SLUG": CitySettings,
@@ -70,6 +74,9 @@ UNITS: Final = {
     "tips": "tips",
     "window": "rounds",
     "stake": "units of the asset",
+    "data": "fragments",
+    "parity": "fragments",
+    "weight": "number",
 }
 """Unit of a number by a word of its name, the first word here that it has."""
 
@@ -84,6 +91,7 @@ def parts() -> dict[str, type[BaseModel]]:
         *citychain_storage_backends(),
         *citychain_dag_handlers(),
         *citychain_consensus_steps(),
+        *citychain_fragment_stores(),
     )
     return {it.name: it.options for it in offered if it.options.model_fields}
 

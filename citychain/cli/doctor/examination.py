@@ -20,6 +20,7 @@ from citychain.cli.doctor.findings import Finding
 from citychain.cli.doctor.module import Offer, plugin_findings
 from citychain.cli.doctor.names import name_findings
 from citychain.cli.doctor.options import options_findings
+from citychain.cli.doctor.store_trial import STORES
 from citychain.cli.doctor.trials import PARTS, Sound, trial_findings
 from citychain.config import PluginsSettings
 from citychain.containers import BUILTIN
@@ -67,7 +68,7 @@ def _findings(distribution: metadata.Distribution, settings: PluginsSettings) ->
         offers += [(offer, attempt) for offer in offered]
     yield from name_findings([offer for offer, _ in offers], load())
     for offer, _ in offers:
-        if offer.hook in PARTS:
+        if offer.hook in (*PARTS, STORES):
             yield from options_findings(offer.descriptor)
     sound = Sound(offer for offer, _ in offers)
     yield from trial_findings(offers, sound, alone=load.alone(sound), beside=load(sound))

@@ -171,6 +171,11 @@ FINDINGS: Final[Mapping[str, Row]] = {
         "transactions did not become final in time",
         "mend what else is told; a step that waits for votes from elsewhere is well",
     ),
+    "store-failed": Row(
+        "ERROR",
+        "a fragment store cannot be opened, used or closed, or gives back what was not put",
+        "mend the line that is named",
+    ),
     "blocks-loop": Row(
         "ERROR",
         "the event loop stood still while the plugin's code ran",

@@ -19,7 +19,7 @@ from citychain.hooks.definitions import ConsensusDefinition, DagDefinition, Stor
 from citychain.hooks.registry import Registry
 from citychain.ports import CityStorage, ConsensusStep, DagHandler, StorageBackend
 
-__all__ = ["FINAL_SECONDS", "Trial", "noting"]
+__all__ = ["FINAL_SECONDS", "Trial", "block_findings", "noting"]
 
 FINAL_SECONDS: Final = 10.0
 """For the transactions of a city to become final."""
@@ -153,17 +153,7 @@ class Trial:
                 findings.append(self._failed("city-failed", "opening it failed", cause, package))
         except Exception as error:
             findings.append(self._failed("city-failed", "using a city failed", error, package))
-        for block in watchdog.blocks:
-            what = (
-                f"{self._what}: the event loop stood still for {block.seconds * 1000:.0f} ms here; "
-                f"{BLOCKED_SECONDS * 1000:.0f} ms are too long"
-            )
-            fix = (
-                "await what has to wait, and do what blocks or computes by "
-                "await context.compute(function, ...)"
-            )
-            findings.append(Finding("blocks-loop", block.place, what, fix))
-        return findings
+        return [*findings, *block_findings(watchdog, self._what)]
 
     async def _use(self, handler: Any) -> list[Finding]:
         from citychain.client.transactions import sign_transaction
@@ -197,6 +187,20 @@ class Trial:
         where = line_of(error, package) or self._where
         what = f"{self._what}: {what}: {type(error).__name__}: {error}"
         return Finding(code, where, what, "mend it there")
+
+
+def block_findings(watchdog: Watchdog, tried: str) -> Iterator[Finding]:
+    """Where the event loop stood still while ``tried`` was."""
+    for block in watchdog.blocks:
+        what = (
+            f"{tried}: the event loop stood still for {block.seconds * 1000:.0f} ms here; "
+            f"{BLOCKED_SECONDS * 1000:.0f} ms are too long"
+        )
+        fix = (
+            "await what has to wait, and do what blocks or computes by "
+            "await context.compute(function, ...)"
+        )
+        yield Finding("blocks-loop", block.place, what, fix)
 
 
 def _origin(error: BaseException | None, package: str) -> BaseException | None:

@@ -15,6 +15,7 @@ from citychain.cli.doctor.attempts import Attempts
 from citychain.cli.doctor.findings import Finding
 from citychain.cli.doctor.module import Offer
 from citychain.cli.doctor.options import missing_options
+from citychain.cli.doctor.store_trial import STORES, store_findings
 from citychain.cli.doctor.trial import Trial, noting
 from citychain.hooks import CityDefinition
 from citychain.hooks.registry import Registry
@@ -94,6 +95,8 @@ def trial_findings(
         attempt = Attempts(attempt.package, TRIAL_SECONDS)
         if offer.hook in PARTS:
             yield from _try_part(offer, attempt, sound, alone, cities)
+        elif offer.hook == STORES:
+            yield from store_findings(offer, attempt)
         elif offer.hook == "citychain_cities":
             if (unplanned := _unplanned(offer, beside)) is not None:
                 yield unplanned
