@@ -11,12 +11,13 @@ A part passes when its tests do::
         def definition(self):
             return RULE
 
-================== ==================================
-`StorageSuite`     storage backends
-`DagSuite`         DAG handlers
-`ConsensusSuite`   consensus steps
-`CitySuite`        whole cities, through a server
-================== ==================================
+==================== ==================================
+`StorageSuite`       storage backends
+`DagSuite`           DAG handlers
+`ConsensusSuite`     consensus steps
+`FragmentStoreSuite` fragment stores
+`CitySuite`          whole cities, through a server
+==================== ==================================
 
 Fixtures are overridden, tests are not: a subclass that replaces a standard test is refused,
 unless the replacement is marked ``xfail`` with a reason.
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
     from citychain.testing.conformance.city import CitySuite as CitySuite
     from citychain.testing.conformance.consensus import ConsensusSuite as ConsensusSuite
     from citychain.testing.conformance.dag import DagSuite as DagSuite
+    from citychain.testing.conformance.fragments import FragmentStoreSuite as FragmentStoreSuite
     from citychain.testing.conformance.storage import StorageSuite as StorageSuite
 
 _HOME: Final = {
     "CitySuite": "testing.conformance.city",
     "ConsensusSuite": "testing.conformance.consensus",
     "DagSuite": "testing.conformance.dag",
+    "FragmentStoreSuite": "testing.conformance.fragments",
     "StorageSuite": "testing.conformance.storage",
 }
 

@@ -126,6 +126,18 @@ class Elsewhere:
             finally:
                 process.kill()
 
+    async def kill_after(self, place: Path, lines: int, seconds: float) -> None:
+        """Start this test in another process, and kill it some time after it has written so many
+        lines into ``place``."""
+        with self.running(place) as process:
+            async with asyncio.timeout(SECONDS):
+                while not place.exists() or place.read_bytes().count(b"\n") < lines:
+                    if process.poll() is not None:
+                        output = place.with_name(f"{place.name}.out").read_text(errors="replace")
+                        raise AssertionError(f"the process ended by itself:\n{output[-4000:]}")
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(seconds)
+
 
 def _result(place: Path, said: bytes) -> str:
     assert place.exists(), f"{FAILED}:\n{said.decode(errors='replace')[-4000:]}"

@@ -19,7 +19,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from citychain.hooks.definitions import StorageDefinition
 from citychain.ports import CityStorage
-from citychain.testing.conformance._elsewhere import SECONDS, Elsewhere
+from citychain.testing.conformance._elsewhere import Elsewhere
 from citychain.testing.conformance._storage_session import Factory, Session
 from citychain.testing.conformance.ledger import Ledger
 from citychain.types import Certificate, ObjectWrite, RawTransaction, SealedRound
@@ -255,22 +255,9 @@ class KilledTests:
         judge = _Judge(place, whole=definition.whole_appends)
         for _ in range(self.kills):
             place.unlink(missing_ok=True)
-            await _kill_after(elsewhere, place, moments)
+            await elsewhere.kill_after(place, moments.randint(1, LINES), moments.uniform(0, 0.02))
             for _ in range(2):
                 async with backends() as backend:
                     city = await backend.city(judge.plan.genesis, b"genesis file", [])
                     await judge.judge(city, place.read_text().splitlines())
                     await judge.mend(city)
-
-
-async def _kill_after(elsewhere: Elsewhere, place: Path, moments: random.Random) -> None:
-    """Kill a process some time after it has said a number of lines."""
-    wanted = moments.randint(1, LINES)
-    with elsewhere.running(place) as process:
-        async with asyncio.timeout(SECONDS):
-            while not place.exists() or place.read_bytes().count(b"\n") < wanted:
-                if process.poll() is not None:
-                    output = place.with_name(f"{place.name}.out").read_text(errors="replace")
-                    raise AssertionError(f"the process ended by itself:\n{output[-4000:]}")
-                await asyncio.sleep(0.005)
-        await asyncio.sleep(moments.uniform(0, 0.02))
