@@ -27,7 +27,13 @@ PUBLIC: Final = {
         "citychain.genesis",
         "citychain.handler",
     ),
-    "Parts to build on": ("citychain.storage*", "citychain.dag*", "citychain.consensus*"),
+    "Parts to build on": (
+        "citychain.storage*",
+        "citychain.dag*",
+        "citychain.consensus*",
+        "citychain.fragments.directory",
+        "citychain.fragments.memory",
+    ),
     "For tests": ("citychain.testing*",),
     "For applications": ("citychain.client*",),
     "For verifiers": (

@@ -50,6 +50,16 @@ class Backend(MemoryBackend):
 def citychain_storage_backends():
     yield StorageDefinition("shelf", lambda options, context: Backend(context), api_version=2)
 """
+STORE = """
+from citychain.fragments.memory import MemoryStore
+
+class Store(MemoryStore):
+    {}
+
+@hookimpl
+def citychain_fragment_stores():
+    yield FragmentStoreDefinition("shelf", lambda options, context: Store(), api_version=2)
+"""
 
 
 def rule(
@@ -403,6 +413,29 @@ FAULTS = [
         "a step that waits for ever",
         {"not-final": "if it waits for votes from elsewhere, all is well"},
         APPROVE.format("import asyncio; await asyncio.Event().wait()", ""),
+    ),
+    Fault("a sound fragment store", {}, STORE.format("...")),
+    Fault(
+        "a fragment store that raises",
+        {"store-failed": "throwaway_broken.py:7  fragment store shelf: using it failed: KeyError"},
+        STORE.format("async def put(self, key, size, parts): raise KeyError('disk')"),
+    ),
+    Fault(
+        "a fragment store that gives back something else",
+        {"store-failed": "fragment store shelf: read() does not give what was put"},
+        STORE.format("async def read(self, key, offset, length): return bytes(length)"),
+    ),
+    Fault(
+        "a fragment store with a method that is no coroutine",
+        {"method-not-async": "throwaway_broken.py:7  Store.space is no coroutine"},
+        STORE.format("def space(self): return None"),
+    ),
+    Fault(
+        "a fragment store that sleeps",
+        {"blocks-loop": "throwaway_broken.py:7  fragment store shelf: the event loop stood still"},
+        STORE.format(
+            "async def space(self): import time; time.sleep(0.3); return await super().space()"
+        ),
     ),
     Fault(
         "a rule that sleeps",

@@ -123,6 +123,8 @@ def test_a_wrapper_is_refused(reason: Reason) -> None:
             "version '1'; write an integer",
         ),
         ("consensus_steps", "yield StorageDefinition('s', print)", "give a ConsensusDefinition"),
+        ("fragment_stores", "yield 'shelf'", "gave a str; give a FragmentStoreDefinition"),
+        ("fragment_stores", "return None", "yield each fragment store instead"),
         (
             "commands",
             "yield CommandDefinition('Hello World', print)",
@@ -143,6 +145,7 @@ def test_a_wrong_answer_of_a_hook_is_told(
         ("storage_backends", "StorageDefinition"),
         ("dag_handlers", "DagDefinition"),
         ("consensus_steps", "ConsensusDefinition"),
+        ("fragment_stores", "FragmentStoreDefinition"),
     ],
 )
 def test_another_api_version_is_told(reason: Reason, hook: str, definition: str) -> None:

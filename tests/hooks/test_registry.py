@@ -221,6 +221,7 @@ def test_two_plugins_with_one_city_are_both_left_out(site: Site) -> None:
         ("storage_backends", "StorageDefinition", "storage_backend"),
         ("dag_handlers", "DagDefinition", "dag_handler"),
         ("consensus_steps", "ConsensusDefinition", "consensus_step"),
+        ("fragment_stores", "FragmentStoreDefinition", "fragment_store"),
     ],
 )
 def test_a_part_that_two_plugins_offer_is_nobodys(

@@ -145,6 +145,9 @@ class ReadTests:
 
         for _ in range(10):
             await put(store, key(9), meant, size=100_000)
-            deleted, *_ = await asyncio.gather(store.delete(key(9)), *(read() for _ in range(8)))
-            assert deleted, "delete() says that the fragment was there"
+            before = [asyncio.create_task(read()) for _ in range(4)]
+            delete = asyncio.create_task(store.delete(key(9)))
+            after = [asyncio.create_task(read()) for _ in range(4)]
+            await asyncio.gather(*before, delete, *after)
+            assert delete.result(), "delete() says that the fragment was there"
         assert await whole(store, key(9)) is None
