@@ -275,7 +275,8 @@ class Writing:
         Raises:
             StorageError: it is less than was said.
         """
-        assert self._file is not None and self._path is not None
+        assert self._file is not None
+        assert self._path is not None
         if self._left:
             raise self._of_another_size()
         os.fsync(self._file)

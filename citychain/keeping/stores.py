@@ -83,11 +83,11 @@ async def open_stores(
     Args:
         directory: Each gets a directory of its name below it.
     """
-    plans = {plan.name: plan for plan in plans}
+    by_name = {plan.name: plan for plan in plans}
     stores: dict[str, FragmentStore] = {}
     failed: dict[str, StoreUnavailable] = {}
     async with AsyncExitStack() as stack:
-        for name, plan in plans.items():
+        for name, plan in by_name.items():
             context = StorageContext(directory / name, compute, clock)
             try:
                 stores[name] = await stack.enter_async_context(
@@ -95,4 +95,4 @@ async def open_stores(
                 )
             except StoreUnavailable as error:
                 failed[name] = error
-        yield OpenStores(plans, stores, failed)
+        yield OpenStores(by_name, stores, failed)

@@ -95,10 +95,9 @@ async def test_a_given_folder_that_is_not_there_is_not_made(tmp_path: Path) -> N
 
 
 def test_a_path_is_relative_to_the_configuration(tmp_path: Path) -> None:
-    context = {FOLDER: tmp_path}
-    assert DirectoryOptions.model_validate({"path": "a/b"}, context=context).path == tmp_path / "a/b"
-    assert DirectoryOptions.model_validate({"path": "/a/b"}, context=context).path == Path("/a/b")
-    assert DirectoryOptions.model_validate({}, context=context).path is None
+    for given, meant in (("a/b", tmp_path / "a/b"), ("/a/b", Path("/a/b")), (None, None)):
+        options = DirectoryOptions.model_validate({"path": given}, context={FOLDER: tmp_path})
+        assert options.path == meant
 
 
 async def test_what_else_is_in_the_folder_is_left_alone(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Fragment store tests: processes that are killed while they put, as by the kernel when memory is
-short.
+"""Fragment store tests: processes that are killed while they put.
 
-The test starts itself in another process (`Elsewhere`), which puts fragments, several at a time, and
-says which calls have returned. It is killed at some moment; then what was said must be in the store,
-and nothing that is not whole. The next process goes on from there.
+The test starts itself in another process (`Elsewhere`), which puts fragments, several at a time,
+and says which calls have returned. It is killed at some moment; then what was said must be in the
+store, and nothing that is not whole. The next process goes on from there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fragment store tests: a fragment is put whole or not at all, once, and into what room there is."""
+"""Fragment store tests: a fragment is put whole or not at all, once, where there is room."""
 
 from __future__ import annotations
 
