@@ -22,7 +22,9 @@
     │   ├── DirectoryInUse         another process holds the data directory
     │   ├── StoreFull              a fragment store has no room
     │   ├── StoreUnavailable       a fragment store does not answer
-    │   └── FragmentMissing        a fragment store has no such fragment
+    │   ├── FragmentMissing        a fragment store has no such fragment
+    │   └── NotRestorable          the stores have too few good chunks of an object
+    ├── ObjectChanged              a file was written to while it was stored
     ├── MoveFailed                 a city was not moved: it lives where it lived
     ├── ConsensusError             a round could not be sealed or approved
     └── VerificationError          something claimed does not hold
@@ -60,7 +62,9 @@ __all__ = [
     "NameTaken",
     "NotFound",
     "NotLeading",
+    "NotRestorable",
     "NotSupported",
+    "ObjectChanged",
     "Overloaded",
     "PluginError",
     "RequestError",
@@ -234,6 +238,20 @@ class StoreUnavailable(StorageError):
 
 class FragmentMissing(StorageError):
     """Raised when a store has no such fragment, or not so much of it."""
+
+
+class NotRestorable(StorageError):
+    """Raised when too few good chunks of an object are found; what was restored of it is kept."""
+
+    def __init__(self, object_id: bytes, detail: str) -> None:
+        super().__init__(f"object {object_id.hex()} cannot be restored: {detail}")
+        self.object_id = object_id
+        self.detail = detail
+        """What was found where."""
+
+
+class ObjectChanged(CitychainError):
+    """Raised when a file is not what it was while it is stored: nothing of it is stored."""
 
 
 class MoveFailed(CitychainError):

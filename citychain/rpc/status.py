@@ -96,6 +96,8 @@ ERRORS: Final[Mapping[type[Exception], Row]] = {
     errors.StoreFull: _STORAGE,
     errors.StoreUnavailable: _STORAGE,
     errors.FragmentMissing: _STORAGE,
+    errors.NotRestorable: _STORAGE,
+    errors.ObjectChanged: INTERNAL,
     errors.MoveFailed: Row(_Code.FAILED_PRECONDITION, "MOVE_FAILED"),
     errors.ConsensusError: Row(_Code.UNAVAILABLE, "CONSENSUS_FAILED", _SECOND, hidden=True),
     errors.VerificationError: _VERIFICATION,

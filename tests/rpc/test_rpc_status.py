@@ -49,6 +49,7 @@ def instances() -> list[errors.CitychainError]:
         errors.LeaseLost: errors.LeaseLost(3),
         errors.NameTaken: errors.NameTaken(SECRET, b""),
         errors.DirectoryInUse: errors.DirectoryInUse(SECRET, "1", "stop it"),
+        errors.NotRestorable: errors.NotRestorable(bytes(32), SECRET),
         errors.InvalidReceipt: errors.InvalidReceipt("node", SECRET),
         errors.InvalidAcknowledgement: errors.InvalidAcknowledgement("signature", SECRET),
         errors.InvalidRound: errors.InvalidRound(1, "verdict", SECRET),

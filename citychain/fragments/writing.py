@@ -1,0 +1,220 @@
+"""Storing an object: its manifest first, then its fragments, over as many stores.
+
+Which store gets which fragment is said by whoever calls, who needs the object id for it::
+
+    survey = await survey_object(file, shape, compute)
+    stores = ...  # index -> store, by `survey.manifest.object_id`
+    written = await write_fragments(file, survey, stores, compute)
+    # for those in written.failed: other stores, once more
+
+Everything is read, coded and hashed twice, since a fragment is named by the root of the manifest,
+which is known at the end. An object in memory is an `io.BytesIO`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NoReturn
+
+from citychain.errors import CitychainError, ConfigurationError, ObjectChanged
+from citychain.fragments.coding import encode_run
+from citychain.fragments.layout import HASH_BYTES, Layout, Run, Shape
+from citychain.fragments.manifest import Manifest, fragment_bytes, merkle_root, tail
+from citychain.ports import Compute, FragmentKey, FragmentStore
+
+__all__ = ["Survey", "Told", "Written", "survey_object", "write_fragments"]
+
+PARTS_WAITING: Final = 2
+"""Parts of a fragment that wait for its store, until the others wait for it."""
+
+Told = Callable[[int, int], None]
+"""Told how many bytes of the object are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What an object's fragments will be."""
+
+    manifest: Manifest
+    leaf_hashes: Sequence[bytes]
+    """Of each fragment's chunks, 32 bytes each, by index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where each fragment that was asked for ended."""
+
+    stored: Sequence[int]
+    """Indexes of those that were written."""
+    present: Sequence[int]
+    """Of those that were there already."""
+    failed: Mapping[int, CitychainError]
+    """Of those that their store did not take, and why: `StoreFull`, `StoreUnavailable`."""
+
+
+async def survey_object(
+    source: BinaryIO, shape: Shape, compute: Compute, told: Told = lambda done, of: None
+) -> Survey:
+    """Read an object once, from the beginning: its manifest, and the hashes of all chunks.
+
+    Raises:
+        ConfigurationError: it is too large for chunks of this size.
+        ObjectChanged: it became shorter meanwhile.
+    """
+    size = await compute(source.seek, 0, io.SEEK_END)
+    try:
+        layout = Layout(shape, size)
+    except ValueError as error:
+        raise ConfigurationError(f"fragments.chunk_kib: {error}") from None
+    await compute(source.seek, 0)
+    digest = hashlib.sha256()
+    gathered = [bytearray() for _ in range(shape.fragments)]
+    for run in layout.runs():
+        _, hashes = await compute(_next, source, layout, run, digest)
+        for whole, part in zip(gathered, hashes, strict=True):
+            whole += part
+        told(run.begin + run.length, layout.size)
+    leaf_hashes = [bytes(whole) for whole in gathered]
+    roots = await compute(lambda: [merkle_root(hashes) for hashes in leaf_hashes])
+    return Survey(Manifest(layout, digest.digest(), roots), leaf_hashes)
+
+
+async def write_fragments(
+    source: BinaryIO,
+    survey: Survey,
+    stores: Mapping[int, FragmentStore],
+    compute: Compute,
+    told: Told = lambda done, of: None,
+) -> Written:
+    """Write fragments of an object, those named, each to its store, all at once.
+
+    One that is there already is not written again: what was cut off is taken up by calling again.
+    A store that fails does not stop the others; a slow one slows them.
+
+    Raises:
+        ObjectChanged: it is not what was surveyed; no fragment of it was stored.
+    """
+    layout, keys = survey.manifest.layout, survey.manifest.keys()
+    feeds = [_Feed(keys[index], store, survey) for index, store in stores.items()]
+    await asyncio.gather(*(feed.look() for feed in feeds))
+    wanted = [feed for feed in feeds if not feed.over]
+    puts = [asyncio.create_task(feed.put()) for feed in wanted]
+    try:
+        await compute(source.seek, 0)
+        for run in layout.runs():
+            if all(feed.over for feed in wanted):
+                break
+            chunks, hashes = await compute(_next, source, layout, run)
+            _same(survey, run, hashes)
+            for feed in wanted:
+                await feed.give(chunks[feed.key.index])
+            told(run.begin + run.length, layout.size)
+        else:
+            if await compute(source.read, 1):
+                _changed("is longer now")
+            for feed in wanted:
+                await feed.end()
+        await asyncio.gather(*puts)
+    finally:
+        for put in puts:
+            put.cancel()
+        await asyncio.gather(*puts, return_exceptions=True)
+    told(layout.size, layout.size)
+    return Written(
+        stored=[feed.key.index for feed in wanted if feed.error is None],
+        present=[feed.key.index for feed in feeds if feed not in wanted and feed.error is None],
+        failed={feed.key.index: feed.error for feed in feeds if feed.error is not None},
+    )
+
+
+class _Feed:
+    """The way of one fragment to its store: an iterator over its parts."""
+
+    def __init__(self, key: FragmentKey, store: FragmentStore, survey: Survey) -> None:
+        self.key = key
+        self.error: CitychainError | None = None
+        self.over = False
+        """Nothing is taken any more."""
+        self._store = store
+        self._survey = survey
+        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAITING)
+
+    async def look(self) -> None:
+        """Whether it is there."""
+        try:
+            self.over = await self._store.size(self.key) is not None
+        except CitychainError as error:
+            self.error, self.over = error, True
+
+    async def put(self) -> None:
+        """Have the store take it."""
+        try:
+            await self._store.put(self.key, fragment_bytes(self._survey.manifest.layout), self)
+        except CitychainError as error:
+            self.error = error
+        finally:
+            # Whoever waits to give another part must not wait for ever.
+            self.over = True
+            while not self._parts.empty():
+                self._parts.get_nowait()
+
+    async def give(self, part: bytes | None) -> None:
+        """Hand on the next part; ``None`` after the last."""
+        if not self.over:
+            await self._parts.put(part)
+
+    async def end(self) -> None:
+        """Hand on what comes after the chunks."""
+        index = self.key.index
+        if hashes := self._survey.leaf_hashes[index]:
+            await self.give(hashes)
+        await self.give(tail(self._survey.manifest, index))
+        await self.give(None)
+
+    def __aiter__(self) -> _Feed:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._parts.get()
+        if part is None:
+            raise StopAsyncIteration
+        return part
+
+
+def _next(
+    source: BinaryIO, layout: Layout, run: Run, digest: hashlib._Hash | None = None
+) -> tuple[list[bytes], list[bytes]]:
+    """Chunks and leaf hashes of the run that comes next, by fragment."""
+    data = _read(source, run.length)
+    if digest is not None:
+        digest.update(data)
+    return encode_run(data, layout, run)
+
+
+def _read(source: BinaryIO, left: int) -> bytes:
+    parts = []
+    while left:
+        # A file without a buffer may give less than it was asked for.
+        if not (part := source.read(left)):
+            _changed("is shorter now")
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _same(survey: Survey, run: Run, hashes: Sequence[bytes]) -> None:
+    begin, end = run.first * HASH_BYTES, (run.first + run.count) * HASH_BYTES
+    for there, here in zip(survey.leaf_hashes, hashes, strict=True):
+        if there[begin:end] != here:
+            _changed(f"differs within its bytes {run.begin} to {run.begin + run.length}")
+
+
+def _changed(detail: str) -> NoReturn:
+    raise ObjectChanged(
+        f"the object {detail}: it was written to while it was stored; "
+        "store it again when nobody writes to it"
+    )
