@@ -46,7 +46,8 @@ def find_good(index: int, chunks: bytes, layout: Layout, run: Run, expected: byt
 def lacking(found: Sequence[Found], layout: Layout, run: Run) -> tuple[int, int]:
     """How many good chunks the worst stripe lacks, and which stripe of the run that is."""
     chosen = _chosen(found, layout.shape.data, run.count)
-    return max((layout.shape.data - len(places), stripe) for stripe, places in enumerate(chosen))
+    fewest = min(map(len, chosen))
+    return layout.shape.data - fewest, [*map(len, chosen)].index(fewest)
 
 
 def decode_run(found: Sequence[Found], layout: Layout, run: Run) -> bytes:

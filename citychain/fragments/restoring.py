@@ -69,7 +69,7 @@ async def restore_object(
             except NotEnough as lack:
                 reasons.append(f"{name}: {lack}")
                 continue
-            if digest == object_id == group.manifest.object_id:
+            if digest == object_id:
                 await compute(part.publish)
                 faults += (fault for source in sources for fault in source.faults)
                 size, root = group.manifest.layout.size, group.manifest.root

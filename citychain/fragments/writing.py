@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn
 
-from citychain.errors import CitychainError, ConfigurationError, ObjectChanged
+from citychain.errors import CitychainError, ConfigurationError, ObjectChanged, StorageError
 from citychain.fragments.coding import encode_run
 from citychain.fragments.layout import HASH_BYTES, Layout, Run, Shape
 from citychain.fragments.manifest import Manifest, fragment_bytes, merkle_root, tail
@@ -141,19 +141,28 @@ class _Feed:
         """Nothing is taken any more."""
         self._store = store
         self._survey = survey
+        self._size = fragment_bytes(survey.manifest.layout)
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAITING)
 
     async def look(self) -> None:
         """Whether it is there."""
         try:
-            self.over = await self._store.size(self.key) is not None
+            size = await self._store.size(self.key)
         except CitychainError as error:
             self.error, self.over = error, True
+            return
+        self.over = size is not None
+        if size not in (None, self._size):
+            # A put would leave it as it is.
+            self.error = StorageError(
+                f"fragment {self.key.index} is there with {size} bytes where {self._size} are "
+                "right: delete it, and store the object again"
+            )
 
     async def put(self) -> None:
         """Have the store take it."""
         try:
-            await self._store.put(self.key, fragment_bytes(self._survey.manifest.layout), self)
+            await self._store.put(self.key, self._size, self)
         except CitychainError as error:
             self.error = error
         finally:

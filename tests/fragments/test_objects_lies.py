@@ -1,0 +1,188 @@
+"""Fragments and stores that say what is not so: nothing wrong is ever shown, and the truth is."""
+
+import hashlib
+import io
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from shelves import SMALL, Shelf, noise, restore, shelves, store, store_lie
+
+from citychain.compute import Executor
+from citychain.crypto import erasure
+from citychain.errors import NotRestorable
+from citychain.fragments import layout
+from citychain.fragments.layout import Layout, Shape
+from citychain.fragments.manifest import Manifest, merkle_root, tail
+from citychain.fragments.restoring import restore_object
+from citychain.fragments.writing import survey_object
+from citychain.ports import FragmentKey
+
+CONTENT = noise(5 * SMALL + 77)
+OBJECT_ID = hashlib.sha256(CONTENT).digest()
+LIE = noise(len(CONTENT), seed=2)
+SHAPE = Shape(2, 2, SMALL)
+
+
+@pytest.fixture
+async def compute() -> AsyncIterator[Executor]:
+    async with Executor(4) as executor:
+        yield executor
+
+
+@pytest.fixture(autouse=True)
+def _short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "RUN_BYTES", 4 * SMALL)
+
+
+async def refused(stores: dict[str, Shelf], folder: Path, compute: Executor) -> str:
+    """Why it cannot be restored; nothing is left of the attempt."""
+    with pytest.raises(NotRestorable) as caught:
+        await restore_object(OBJECT_ID, stores, folder / "restored", compute)
+    assert [*folder.iterdir()] == []
+    return caught.value.detail
+
+
+async def test_a_manifest_of_other_content_is_found_out(tmp_path: Path, compute: Executor) -> None:
+    stores = shelves(4)
+    lie = await store_lie(LIE, OBJECT_ID, SHAPE, stores.values(), compute)
+    assert lie.manifest.root.hex()[:16] in (detail := await refused(stores, tmp_path, compute))
+    assert "it is of other content" in detail
+
+
+async def test_the_truth_is_found_beside_lies_that_have_more_fragments(
+    tmp_path: Path, compute: Executor
+) -> None:
+    stores = shelves(4)
+    for seed in range(3):
+        await store_lie(noise(20_000, seed), OBJECT_ID, SHAPE, stores.values(), compute)
+    truth = await store(CONTENT, SHAPE, [stores["shelf-1"], stores["shelf-3"]], compute)
+    restored = await restore(CONTENT, stores, tmp_path, compute)
+    assert restored.root == truth.manifest.root
+
+
+async def test_groups_of_other_shapes_are_tried_one_by_one(
+    tmp_path: Path, compute: Executor
+) -> None:
+    """The fragments of one shape are no use to another's."""
+    stores = shelves(5)
+    broken = await store(CONTENT, Shape(3, 2, SMALL), stores.values(), compute)
+    whole = await store(CONTENT, Shape(2, 2, 2 * SMALL), stores.values(), compute)
+    for shelf in stores.values():
+        for key in list(shelf.content):
+            if key.root == broken.manifest.root and key.index > 1:
+                del shelf.content[key]
+    restored = await restore(CONTENT, stores, tmp_path, compute)
+    assert restored.root == whole.manifest.root
+    for shelf in stores.values():
+        for key in list(shelf.content):
+            if key.root == whole.manifest.root and key.index > 0:
+                del shelf.content[key]
+    detail = await refused(stores, tmp_path, compute)
+    assert "2 good chunks of the 3" in detail
+    assert "1 good chunks of the 2" in detail
+
+
+async def parity_of_other_data(compute: Executor) -> tuple[Manifest, list[bytes]]:
+    """Data fragments of the object, parity fragments of something else, one manifest over both."""
+    truth = await survey_object(io.BytesIO(CONTENT), SHAPE, compute)
+    other = await survey_object(io.BytesIO(LIE), SHAPE, compute)
+    hashes = [*truth.leaf_hashes[:2], *other.leaf_hashes[2:]]
+    manifest = replace(truth.manifest, roots=[merkle_root(some) for some in hashes])
+    rows = [[bytearray() for _ in range(4)] for _ in range(2)]
+    for content, row in zip((CONTENT, LIE), rows, strict=True):
+        for begin in range(0, len(content), SHAPE.stripe):
+            stripe = content[begin : begin + SHAPE.stripe]
+            for whole, part in zip(row, erasure.encode(stripe, 2, 2, SMALL)[0], strict=True):
+                whole += part
+    chunks = [*rows[0][:2], *rows[1][2:]]
+    stored = [bytes(chunks[i]) + hashes[i] + tail(manifest, i) for i in range(4)]
+    return manifest, stored
+
+
+async def test_parity_of_other_data_is_found_out_when_it_is_used(
+    tmp_path: Path, compute: Executor
+) -> None:
+    manifest, stored = await parity_of_other_data(compute)
+    stores = shelves(4)
+    for shelf, key, fragment in zip(stores.values(), manifest.keys(), stored, strict=True):
+        shelf.content[key] = fragment
+    await restore(CONTENT, stores, tmp_path, compute)
+    stores["shelf-0"].drop()
+    assert "it is of other content" in await refused(stores, tmp_path, compute)
+
+
+async def test_a_manifest_that_is_not_that_of_its_key_is_not_believed(
+    tmp_path: Path, compute: Executor
+) -> None:
+    stores = shelves(4)
+    other = shelves(4)
+    await store(CONTENT, SHAPE, stores.values(), compute)
+    await store(LIE, SHAPE, other.values(), compute)
+    for shelf, lying in zip(stores.values(), other.values(), strict=True):
+        key, _ = shelf.only()
+        shelf.content[key] = lying.only()[1]
+    assert "its manifest is not that of its key" in await refused(stores, tmp_path, compute)
+
+
+async def test_an_index_that_the_shape_has_not_is_left_alone(
+    tmp_path: Path, compute: Executor
+) -> None:
+    stores = shelves(4)
+    await store(CONTENT, SHAPE, stores.values(), compute)
+    key, fragment = stores["shelf-0"].only()
+    stores["shelf-0"].content[key._replace(index=200)] = fragment
+    await restore(CONTENT, stores, tmp_path, compute)
+    del stores["shelf-0"].content[key]
+    await restore(CONTENT, stores, tmp_path, compute)
+
+
+async def test_a_claim_of_any_size_costs_no_memory(tmp_path: Path, compute: Executor) -> None:
+    """The largest size that a manifest can say; what is behind it is not there."""
+    huge = Layout(SHAPE, layout.CHUNKS_MAX * SHAPE.stripe)
+    manifest = Manifest(huge, OBJECT_ID, [bytes(32)] * 4)
+    stores = shelves(4)
+    for shelf, key in zip(stores.values(), manifest.keys(), strict=True):
+        shelf.content[key] = tail(manifest, key.index)
+    assert "0 good chunks of the 2" in await refused(stores, tmp_path, compute)
+
+
+class Liar(Shelf):
+    """Answers with what nobody asked for."""
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        return (await super().read(key, offset, length))[:-1]
+
+    async def find(self, object_id: bytes) -> list[FragmentKey]:
+        return [*await super().find(object_id), FragmentKey(bytes(32), bytes(32), 0)]
+
+
+async def test_a_store_that_gives_too_little_is_lost(tmp_path: Path, compute: Executor) -> None:
+    stores = {**shelves(2), "liar-2": Liar(), "liar-3": Liar()}
+    await store(CONTENT, SHAPE, stores.values(), compute)
+    await restore(CONTENT, stores, tmp_path, compute)
+    stores["shelf-0"].drop()
+    assert "store liar-2, fragment 2: it gives" in await refused(stores, tmp_path, compute)
+
+
+class Fading(Shelf):
+    """Gives its first answers, and then none."""
+
+    answers = 0
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        self.answers -= 1
+        self.is_down = self.answers < 0
+        return await super().read(key, offset, length)
+
+
+@pytest.mark.parametrize("answers", range(8))
+async def test_a_store_that_goes_away_meanwhile_is_replaced(
+    answers: int, tmp_path: Path, compute: Executor
+) -> None:
+    stores = {"fading-0": Fading(), "fading-1": Fading(), "2": Shelf(), "3": Shelf()}
+    await store(CONTENT, SHAPE, stores.values(), compute)
+    for name in ("fading-0", "fading-1"):
+        stores[name].answers = answers  # type: ignore[attr-defined]
+    await restore(CONTENT, stores, tmp_path, compute)
