@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from citychain.errors import StoreUnavailable
-from citychain.fragments.layout import HASH_BYTES, Run, Shape
+from citychain.fragments.layout import Shape
 from citychain.fragments.manifest import Manifest
 from citychain.fragments.memory import MemoryStore
 from citychain.fragments.restoring import Restored, restore_object
@@ -93,7 +93,8 @@ async def store(
     """Fragment i into the i-th store."""
     source = io.BytesIO(content)
     survey = await survey_object(source, shape, compute)
-    written = await write_fragments(source, survey, dict(enumerate(stores)), compute)
+    places = dict(zip(range(shape.fragments), stores, strict=False))
+    written = await write_fragments(source, survey, places, compute)
     assert not written.failed
     return survey
 
@@ -128,7 +129,3 @@ def chunk_at(manifest: Manifest, stripe: int) -> tuple[int, int]:
     layout = manifest.layout
     whole = stripe < layout.stripes - 1
     return stripe * layout.shape.chunk, layout.shape.chunk if whole else layout.last_chunk
-
-
-def hashes_of(survey: Survey, index: int, run: Run) -> bytes:
-    return survey.leaf_hashes[index][run.first * HASH_BYTES : (run.first + run.count) * HASH_BYTES]
