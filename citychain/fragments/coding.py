@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 from citychain.crypto import erasure
@@ -52,15 +51,31 @@ def lacking(found: Sequence[Found], layout: Layout, run: Run) -> tuple[int, int]
 
 def decode_run(found: Sequence[Found], layout: Layout, run: Run) -> bytes:
     """The data of a run, from stripes none of which lacks a chunk."""
+    stripes: dict[tuple[int, ...], list[int]] = {}
+    for stripe, places in enumerate(_chosen(found, layout.shape.data, run.count)):
+        stripes.setdefault(places, []).append(stripe)
+    if len(stripes) == 1:
+        [places] = stripes
+        chosen = [(found[place].index, found[place].chunks) for place in places]
+        return _decode(chosen, layout)[: run.length]
+    # A call takes a while for any number of stripes: those of the same fragments in one.
+    data = [b""] * run.count
+    for places, some in stripes.items():
+        chosen = [(found[place].index, _picked(found[place].chunks, some, run)) for place in places]
+        decoded, size = _decode(chosen, layout), layout.shape.stripe
+        for at, stripe in enumerate(some):
+            data[stripe] = decoded[at * size : (at + 1) * size]
+    return b"".join(data)
+
+
+def _decode(chunks: list[tuple[int, bytes]], layout: Layout) -> bytes:
     shape = layout.shape
-    parts, begin = [], 0
-    for places, stripes in groupby(_chosen(found, shape.data, run.count)):
-        end = begin + len(list(stripes)) * run.chunk
-        chunks = [(found[place].index, found[place].chunks[begin:end]) for place in places]
-        parts.append(erasure.decode(sorted(chunks), shape.data, shape.parity, shape.chunk))
-        begin = end
-    data = parts[0] if len(parts) == 1 else b"".join(parts)
-    return data[: run.length]
+    return erasure.decode(sorted(chunks), shape.data, shape.parity, shape.chunk)
+
+
+def _picked(chunks: bytes, stripes: Sequence[int], run: Run) -> bytes:
+    size = run.chunk
+    return b"".join(chunks[stripe * size : (stripe + 1) * size] for stripe in stripes)
 
 
 def _chosen(found: Sequence[Found], data: int, count: int) -> list[tuple[int, ...]]:
