@@ -83,7 +83,7 @@ def digest(path: Path) -> bytes:
 
 def spoil(folder: Path, manifest: Manifest) -> None:
     """One chunk of each stripe, of the data fragments by turns."""
-    for key in manifest.keys()[: SHAPE.data]:
+    for key in manifest.fragment_keys()[: SHAPE.data]:
         [path] = folder.glob(f"store-{key.index}/*/{key.object_id.hex()}-*")
         with path.open("r+b") as file:
             for stripe in range(key.index, manifest.layout.stripes, SHAPE.data):
@@ -92,8 +92,7 @@ def spoil(folder: Path, manifest: Manifest) -> None:
 
 
 async def store(path: Path, stores: Mapping[int, FragmentStore], report: Report) -> Survey:
-    # Opening a file blocks for no time that matters here.
-    with path.open("rb") as source:  # noqa: ASYNC230
+    with path.open("rb") as source:
         async with Executor() as compute:
             began = time.perf_counter()
             survey = await survey_object(source, SHAPE, compute)
@@ -114,7 +113,7 @@ async def restore(
         restored = await restore_object(object_id, named, target, compute)
         report.step(name, began)
     print(name, len(restored.faults), "faults", file=sys.stderr)
-    target.unlink()
+    os.unlink(target)
 
 
 async def run(folder: Path, content: Path, report: Report) -> None:

@@ -69,7 +69,7 @@ class Manifest:
         """The manifest in its layout."""
         return b"".join((self.header, *self.roots))
 
-    def keys(self) -> list[FragmentKey]:
+    def fragment_keys(self) -> list[FragmentKey]:
         """Those of all fragments, by index."""
         root = self.root
         return [FragmentKey(self.object_id, root, index) for index in range(len(self.roots))]
@@ -97,17 +97,13 @@ def decode(data: bytes) -> Manifest:
 
 def fragment_bytes(layout: Layout) -> int:
     """Bytes of each fragment as it is stored."""
-    return (
-        layout.tail_at + _HEADER_BYTES + layout.shape.fragments * HASH_BYTES + _FOOTER_BYTES
-    )
+    return layout.tail_at + _HEADER_BYTES + layout.shape.fragments * HASH_BYTES + _FOOTER_BYTES
 
 
 def tail(manifest: Manifest, index: int) -> bytes:
     """Manifest and footer: what a fragment ends with."""
     encoded = manifest.encode()
-    return b"".join(
-        (encoded, index.to_bytes(2, "big"), len(encoded).to_bytes(4, "big"), _FRAGMENT)
-    )
+    return b"".join((encoded, index.to_bytes(2, "big"), len(encoded).to_bytes(4, "big"), _FRAGMENT))
 
 
 def take_tail(end: bytes) -> tuple[Manifest, int]:

@@ -98,7 +98,7 @@ async def write_fragments(
     Raises:
         ObjectChanged: it is not what was surveyed; no fragment of it was stored.
     """
-    layout, keys = survey.manifest.layout, survey.manifest.keys()
+    layout, keys = survey.manifest.layout, survey.manifest.fragment_keys()
     feeds = [_Feed(keys[index], store, survey) for index, store in stores.items()]
     await asyncio.gather(*(feed.look() for feed in feeds))
     wanted = [feed for feed in feeds if not feed.over]

@@ -87,9 +87,7 @@ def shelves(number: int) -> dict[str, Shelf]:
     return {f"shelf-{index}": Shelf() for index in range(number)}
 
 
-async def store(
-    content: bytes, shape: Shape, stores: Iterable[Shelf], compute: Compute
-) -> Survey:
+async def store(content: bytes, shape: Shape, stores: Iterable[Shelf], compute: Compute) -> Survey:
     """Fragment i into the i-th store."""
     source = io.BytesIO(content)
     survey = await survey_object(source, shape, compute)

@@ -64,13 +64,16 @@ async def test_the_format_stays_as_it_is() -> None:
     """Fragments are kept for years: this must never change."""
     async with Executor(2) as compute:
         survey = await survey_object(io.BytesIO(noise(1_000_001)), Shape(), compute)
-    assert survey.manifest.root.hex() == "VECTOR"
+    assert (
+        survey.manifest.root.hex()
+        == "1c031e3090ec6fd63cdc1f7b80f48cf83cfd578f03c598be60f4efcc7e8ee6ff"
+    )
 
 
 @given(manifests())
 def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
     assert decode(manifest.encode()) == manifest
-    assert [key.index for key in manifest.keys()] == [*range(len(manifest.roots))]
+    assert [key.index for key in manifest.fragment_keys()] == [*range(len(manifest.roots))]
     last = len(manifest.roots) - 1
     assert take_tail(tail(manifest, last)) == (manifest, last)
     assert take_tail(bytes(7) + tail(manifest, 0)) == (manifest, 0)
@@ -94,13 +97,11 @@ def test_a_manifest_that_is_changed_has_another_root_or_is_none(
 
 
 @given(manifests(), st.data())
-def test_the_end_of_a_fragment_that_is_cut_is_none(
-    manifest: Manifest, data: st.DataObject
-) -> None:
+def test_the_end_of_a_fragment_that_is_cut_is_none(manifest: Manifest, data: st.DataObject) -> None:
     whole = tail(manifest, 0)
-    with pytest.raises(VerificationError, match="manifest|fragment"):
+    with pytest.raises(VerificationError, match=r"manifest|fragment"):
         take_tail(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    with pytest.raises(VerificationError, match="manifest|fragment"):
+    with pytest.raises(VerificationError, match=r"manifest|fragment"):
         take_tail(whole[data.draw(st.integers(1, len(whole))) :])
 
 

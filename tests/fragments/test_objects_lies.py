@@ -106,7 +106,7 @@ async def test_parity_of_other_data_is_found_out_when_it_is_used(
 ) -> None:
     manifest, stored = await parity_of_other_data(compute)
     stores = shelves(4)
-    for shelf, key, fragment in zip(stores.values(), manifest.keys(), stored, strict=True):
+    for shelf, key, fragment in zip(stores.values(), manifest.fragment_keys(), stored, strict=True):
         shelf.content[key] = fragment
     await restore(CONTENT, stores, tmp_path, compute)
     stores["shelf-0"].drop()
@@ -143,7 +143,7 @@ async def test_a_claim_of_any_size_costs_no_memory(tmp_path: Path, compute: Exec
     huge = Layout(SHAPE, layout.CHUNKS_MAX * SHAPE.stripe)
     manifest = Manifest(huge, OBJECT_ID, [bytes(32)] * 4)
     stores = shelves(4)
-    for shelf, key in zip(stores.values(), manifest.keys(), strict=True):
+    for shelf, key in zip(stores.values(), manifest.fragment_keys(), strict=True):
         shelf.content[key] = tail(manifest, key.index)
     assert "0 good chunks of the 2" in await refused(stores, tmp_path, compute)
 
