@@ -14,7 +14,7 @@ __all__ = ["Found", "decode_run", "encode_run", "find_good", "hash_chunks", "lac
 class Found(NamedTuple):
     """What a store gave of one fragment for a run."""
 
-    index: int
+    fragment: int
     chunks: bytes
     """Of all stripes of the run, good or not."""
     good: Sequence[bool]
@@ -36,15 +36,15 @@ def find_good(index: int, chunks: bytes, layout: Layout, run: Run, expected: byt
     """Hold the chunks of a run to their leaf hashes."""
     hashes = hash_chunks(chunks, layout)
     if hashes == expected:
-        return Found(index, chunks, [True] * run.count)
-    pairs = range(0, run.count * HASH_BYTES, HASH_BYTES)
+        return Found(index, chunks, [True] * run.stripes)
+    pairs = range(0, run.stripes * HASH_BYTES, HASH_BYTES)
     good = [hashes[at : at + HASH_BYTES] == expected[at : at + HASH_BYTES] for at in pairs]
     return Found(index, chunks, good)
 
 
 def lacking(found: Sequence[Found], layout: Layout, run: Run) -> tuple[int, int]:
     """How many good chunks the worst stripe lacks, and which stripe of the run that is."""
-    chosen = _chosen(found, layout.shape.data, run.count)
+    chosen = _chosen(found, layout.shape.data, run.stripes)
     fewest = min(map(len, chosen))
     return layout.shape.data - fewest, [*map(len, chosen)].index(fewest)
 
@@ -52,16 +52,18 @@ def lacking(found: Sequence[Found], layout: Layout, run: Run) -> tuple[int, int]
 def decode_run(found: Sequence[Found], layout: Layout, run: Run) -> bytes:
     """The data of a run, from stripes none of which lacks a chunk."""
     stripes: dict[tuple[int, ...], list[int]] = {}
-    for stripe, places in enumerate(_chosen(found, layout.shape.data, run.count)):
+    for stripe, places in enumerate(_chosen(found, layout.shape.data, run.stripes)):
         stripes.setdefault(places, []).append(stripe)
     if len(stripes) == 1:
         [places] = stripes
-        chosen = [(found[place].index, found[place].chunks) for place in places]
+        chosen = [(found[place].fragment, found[place].chunks) for place in places]
         return _decode(chosen, layout)[: run.length]
     # A call takes a while for any number of stripes: those of the same fragments in one.
-    data = [b""] * run.count
+    data = [b""] * run.stripes
     for places, some in stripes.items():
-        chosen = [(found[place].index, _picked(found[place].chunks, some, run)) for place in places]
+        chosen = [
+            (found[place].fragment, _picked(found[place].chunks, some, run)) for place in places
+        ]
         decoded, size = _decode(chosen, layout), layout.shape.stripe
         for at, stripe in enumerate(some):
             data[stripe] = decoded[at * size : (at + 1) * size]
@@ -86,6 +88,6 @@ def _chosen(found: Sequence[Found], data: int, count: int) -> list[tuple[int, ..
         places: dict[int, int] = {}
         for place, piece in enumerate(found):
             if piece.good[stripe] and len(places) < data:
-                places.setdefault(piece.index, place)
+                places.setdefault(piece.fragment, place)
         chosen.append(tuple(places.values()))
     return chosen

@@ -72,7 +72,7 @@ class Run(NamedTuple):
     """Some stripes in a row whose chunks are of one length."""
 
     first: int
-    count: int
+    stripes: int
     chunk: int
     """Bytes of each chunk."""
     begin: int

@@ -105,7 +105,7 @@ class Source:
             return None
         assert self.hashes is not None
         try:
-            chunks = await self._read(run.at, run.count * run.chunk)
+            chunks = await self._read(run.at, run.stripes * run.chunk)
         except _Lost as lost:
             self._lose(lost)
             return None
@@ -127,7 +127,7 @@ class Source:
         self._details.append("its leaf hashes are wrong")
         hashes.clear()
         for run in layout.runs():
-            chunks = await self._read(run.at, run.count * run.chunk)
+            chunks = await self._read(run.at, run.stripes * run.chunk)
             hashes += await self._compute(hash_chunks, chunks, layout)
         if not await self._compute(_has_root, hashes, root):
             raise _Lost("so are its chunks")
@@ -176,7 +176,7 @@ class Group:
             lacks, stripe = lacking(found, layout, run)
             if lacks <= 0:
                 return await self._compute(decode_run, found, layout, run)
-            asking = self._next(asked, {piece.index for piece in found}, lacks)
+            asking = self._next(asked, {piece.fragment for piece in found}, lacks)
             if not asking:
                 self._not_enough(lacks, run.begin + stripe * layout.shape.stripe)
             asked.update(asking)
@@ -221,7 +221,7 @@ class Group:
 
 def run_hashes(hashes: bytes, run: Run) -> bytes:
     """A fragment's leaf hashes of a run."""
-    return hashes[run.first * HASH_BYTES : (run.first + run.count) * HASH_BYTES]
+    return hashes[run.first * HASH_BYTES : (run.first + run.stripes) * HASH_BYTES]
 
 
 async def find_groups(

@@ -216,7 +216,7 @@ def _read(source: BinaryIO, left: int) -> bytes:
 
 
 def _same(survey: Survey, run: Run, hashes: Sequence[bytes]) -> None:
-    begin, end = run.first * HASH_BYTES, (run.first + run.count) * HASH_BYTES
+    begin, end = run.first * HASH_BYTES, (run.first + run.stripes) * HASH_BYTES
     for there, here in zip(survey.leaf_hashes, hashes, strict=True):
         if there[begin:end] != here:
             _changed(f"differs within its bytes {run.begin} to {run.begin + run.length}")

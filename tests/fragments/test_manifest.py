@@ -131,11 +131,11 @@ def test_runs_cover_an_object_and_its_fragments_without_a_gap(
     begin = stripe = at = 0
     for run in layout.runs():
         assert (run.begin, run.first, run.at) == (begin, stripe, at)
-        assert 0 < run.length <= shape.data * run.count * run.chunk
+        assert 0 < run.length <= shape.data * run.stripes * run.chunk
         assert run.chunk % 2 == 0
-        assert run.count == 1 or run.chunk == shape.chunk
-        begin, stripe = begin + run.length, stripe + run.count
-        at += run.count * run.chunk
+        assert run.stripes == 1 or run.chunk == shape.chunk
+        begin, stripe = begin + run.length, stripe + run.stripes
+        at += run.stripes * run.chunk
     assert (begin, stripe, at) == (size, layout.stripes, layout.hashes_at)
     # No more is padded than a chunk of a byte for each data fragment, and one to make it even.
     assert at * shape.data - size < 2 * shape.data

@@ -203,7 +203,7 @@ async def test_fragments_may_lie_anywhere_and_several_times(
 
 def runs_read(shelf: Shelf, manifest: Manifest) -> list[int]:
     """Which runs were read from a store, in order."""
-    runs = {(run.at, run.count * run.chunk): i for i, run in enumerate(manifest.layout.runs())}
+    runs = {(run.at, run.stripes * run.chunk): i for i, run in enumerate(manifest.layout.runs())}
     return [runs[offset, length] for _, offset, length in shelf.reads if (offset, length) in runs]
 
 
