@@ -229,6 +229,17 @@ async def test_whoever_gave_a_wrong_chunk_is_asked_last(tmp_path: Path, compute:
     assert runs_read(stores["shelf-2"], survey.manifest) == [0, 1, 2]
 
 
+async def test_another_fragment_is_asked_before_a_copy(tmp_path: Path, compute: Executor) -> None:
+    """What stored a wrong chunk may have stored it twice."""
+    stores = {**shelves(4), "copy": Shelf()}
+    survey = await store(CONTENT, TWO_AND_TWO, stores.values(), compute)
+    stores["shelf-0"].flip(0)
+    stores["copy"].content.update(stores["shelf-0"].content)
+    await restore(CONTENT, stores, tmp_path, compute)
+    assert runs_read(stores["copy"], survey.manifest) == []
+    assert runs_read(stores["shelf-2"], survey.manifest) == [0, 1, 2]
+
+
 async def test_wrong_hashes_lose_no_chunks(tmp_path: Path, compute: Executor) -> None:
     stores = shelves(4)
     survey = await store(CONTENT, TWO_AND_TWO, stores.values(), compute)

@@ -136,6 +136,9 @@ async def test_an_index_that_the_shape_has_not_is_left_alone(
     await restore(CONTENT, stores, tmp_path, compute)
     del stores["shelf-0"].content[key]
     await restore(CONTENT, stores, tmp_path, compute)
+    stores["shelf-1"].drop()
+    stores["shelf-2"].drop()
+    assert "1 good chunks of the 2" in await refused(stores, tmp_path, compute)
 
 
 async def test_a_claim_of_any_size_costs_no_memory(tmp_path: Path, compute: Executor) -> None:
@@ -161,7 +164,8 @@ class Liar(Shelf):
 async def test_a_store_that_gives_too_little_is_lost(tmp_path: Path, compute: Executor) -> None:
     stores = {**shelves(2), "liar-2": Liar(), "liar-3": Liar()}
     await store(CONTENT, SHAPE, stores.values(), compute)
-    await restore(CONTENT, stores, tmp_path, compute)
+    restored = await restore(CONTENT, stores, tmp_path, compute)
+    assert restored.faults == []
     stores["shelf-0"].drop()
     assert "store liar-2, fragment 2: it gives" in await refused(stores, tmp_path, compute)
 

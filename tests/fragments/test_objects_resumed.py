@@ -1,7 +1,6 @@
 """What was cut off goes on where it was, by whatever it was cut off."""
 
 import asyncio
-import fcntl
 import hashlib
 import io
 import signal
@@ -20,8 +19,9 @@ from citychain.fragments import layout
 from citychain.fragments.directory import DirectoryOptions, DirectoryStore
 from citychain.fragments.layout import Shape
 from citychain.fragments.manifest import fragment_bytes
+from citychain.fragments.part import PartFile
 from citychain.fragments.restoring import restore_object
-from citychain.fragments.writing import survey_object, write_fragments
+from citychain.fragments.writing import PARTS_WAITING, survey_object, write_fragments
 from citychain.ports import FragmentKey, StorageContext
 
 SHAPE = Shape(2, 2, SMALL)
@@ -127,11 +127,10 @@ async def test_what_a_lie_left_is_not_taken_for_the_truth(
 async def test_two_do_not_restore_into_one_file(tmp_path: Path, compute: Executor) -> None:
     stores = shelves(4)
     await store(CONTENT, SHAPE, stores.values(), compute)
-    part = tmp_path / "restored.part"
-    with part.open("wb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(StorageError, match="another process restores into it"):
-            await restore_object(OBJECT_ID, stores, tmp_path / "restored", compute)
+    other = PartFile(tmp_path / "restored")
+    with pytest.raises(StorageError, match="another process restores into it"):
+        await restore_object(OBJECT_ID, stores, tmp_path / "restored", compute)
+    other.close()
     await restore(CONTENT, stores, tmp_path, compute)
 
 
@@ -220,6 +219,51 @@ class Failing(Shelf):
         raise StorageError("that was enough")
 
 
+class Watched(Shelf):
+    """Says when it has taken so many parts that the others wait for a store that takes one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_taken = asyncio.Event()
+
+    async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
+        async def counted() -> AsyncIterator[bytes]:
+            taken = 0
+            async for part in parts:
+                taken += 1
+                if taken == PARTS_WAITING + 2:
+                    self.has_taken.set()
+                yield part
+
+        await super().put(key, size, counted())
+
+
+class FailingLate(Shelf):
+    """Takes a part, and fails once another store is waited for."""
+
+    def __init__(self, until: asyncio.Event) -> None:
+        super().__init__()
+        self._until = until
+
+    async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
+        await anext(parts)
+        await self._until.wait()
+        raise StorageError("that was enough")
+
+
+async def test_a_store_that_fails_while_it_is_waited_for_holds_nobody_up(
+    compute: Executor,
+) -> None:
+    watched = Watched()
+    stores = {0: watched, 1: FailingLate(watched.has_taken), 2: Shelf(), 3: Shelf()}
+    source = io.BytesIO(CONTENT)
+    survey = await survey_object(source, SHAPE, compute)
+    async with asyncio.timeout(30):
+        written = await write_fragments(source, survey, stores, compute)
+    assert written.stored == [0, 2, 3]
+    assert list(written.failed) == [1]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -301,6 +345,7 @@ from citychain.compute import Executor
 from citychain.fragments import layout
 from citychain.fragments.directory import DirectoryOptions, DirectoryStore
 from citychain.fragments.layout import Shape
+from citychain.fragments.part import PartFile
 from citychain.fragments.restoring import restore_object
 from citychain.fragments.writing import survey_object, write_fragments
 from citychain.ports import StorageContext
