@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -30,8 +30,9 @@ from citychain.client.actions import Action, Data
 from citychain.client.claims import PresenceForm
 from citychain.client.keys import load_public_key
 from citychain.errors import InvalidRequest
+from citychain.nearest import did_you_mean
 
-__all__ = ["Draft", "from_options", "parse_line"]
+__all__ = ["Draft", "TimedDraft", "from_options", "parse_draft", "parse_line"]
 
 ACTIONS: Final = (
     "data",
@@ -98,6 +99,9 @@ Id = Annotated[bytes, BeforeValidator(_hex), Field(min_length=32, max_length=32)
 Version = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 
+D = TypeVar("D", bound="Draft")
+
+
 class Draft(BaseModel):
     """One transaction to sign, with one action; ids are hexadecimal."""
 
@@ -146,23 +150,37 @@ class Draft(BaseModel):
         return action
 
 
+class TimedDraft(Draft):
+    """A draft that can say when it was made: signed again, it is the same transaction."""
+
+    created_at_ms: Annotated[int, Field(ge=1, lt=1 << 63)] | None = None
+    """Milliseconds since 1970 UTC."""
+
+
 def parse_line(line: str | bytes) -> Draft:
     """A draft from a JSON object.
 
     Raises:
         InvalidRequest: names the field that is wrong.
     """
+    return parse_draft(line, Draft)
+
+
+def parse_draft(line: str | bytes, form: type[D]) -> D:
+    """As `parse_line`, for a form that may have more fields."""
     try:
-        return Draft.model_validate_json(line)
+        return form.model_validate_json(line)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, fault["loc"])) or "line"
-        raise InvalidRequest(field, _in_words(fault)) from None
+        raise InvalidRequest(field, _in_words(fault, form)) from None
 
 
-def _in_words(fault: Any) -> str:
+def _in_words(fault: Any, form: type[Draft]) -> str:
     """What pydantic found, for people."""
     match fault:
+        case {"type": "extra_forbidden", "loc": (str(name),)}:
+            return f"there is no such field{did_you_mean(name, form.model_fields)}"
         case {"type": "greater_than_equal", "ctx": {"ge": least}}:
             return f"is at least {least}"
         case {"type": "less_than", "ctx": {"lt": beyond}}:

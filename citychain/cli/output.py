@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Json", "answers", "log_to_standard_error", "print_json", "say"]
+__all__ = ["Json", "answers", "log_to_standard_error", "print_json", "say", "tell_transaction"]
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, one object a line.")]
 
@@ -22,6 +22,31 @@ def print_json(record: Mapping[str, Any]) -> None:
     """Print one object on one line; bytes as hexadecimal."""
     text = json.dumps(record, ensure_ascii=False, default=_plain)
     print(text, flush=True)
+
+
+def tell_transaction(record: Mapping[str, Any], *, json: bool) -> None:
+    """Print what became of a transaction: ``state``, and what else there is."""
+    if json:
+        print_json(record)
+        return
+    parts = [f"{record['state']:<8}"]
+    if "file" in record:
+        parts.append(f"{record['file']}:{record['line']}")
+    elif "line" in record:
+        parts.append(f"line {record['line']}")
+    if "tx_id" in record:
+        parts.append(record["tx_id"].hex())
+    if record.get("round"):
+        parts.append(f"round {record['round']}, {record['seq']}")
+    if record.get("duplicate"):
+        parts.append("duplicate")
+    if "acknowledgement" in record:
+        parts.append(f"acknowledgement {record['acknowledgement']}")
+    if "code" in record:
+        parts.append(record["code"])
+    if "detail" in record:
+        parts.append(f"{record['field']}: {record['detail']}".removeprefix(": "))
+    print("  ".join(parts), flush=True)
 
 
 def say(message: str) -> None:

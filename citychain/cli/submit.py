@@ -25,7 +25,7 @@ from citychain.cli.options import (
     Timeout,
     connect,
 )
-from citychain.cli.output import Json, print_json, say
+from citychain.cli.output import Json, say, tell_transaction
 
 if TYPE_CHECKING:
     from citychain.acknowledgement import Promise
@@ -408,25 +408,7 @@ class Work:
         self._tell(record | {"state": "REFUSED", "code": code, "field": field, "detail": detail})
 
     def _tell(self, record: dict[str, Any]) -> None:
-        if self.json:
-            print_json(record)
-            return
-        parts = [f"{record['state']:<8}"]
-        if "line" in record:
-            parts.append(f"line {record['line']}")
-        if "tx_id" in record:
-            parts.append(record["tx_id"].hex())
-        if record.get("round"):
-            parts.append(f"round {record['round']}, {record['seq']}")
-        if record.get("duplicate"):
-            parts.append("duplicate")
-        if "acknowledgement" in record:
-            parts.append(f"acknowledgement {record['acknowledgement']}")
-        if "code" in record:
-            parts.append(record["code"])
-        if "detail" in record:
-            parts.append(f"{record['field']}: {record['detail']}".removeprefix(": "))
-        print("  ".join(parts), flush=True)
+        tell_transaction(record, json=self.json)
 
 
 async def _tell_wait(client: CityClient) -> None:

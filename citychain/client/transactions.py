@@ -64,6 +64,7 @@ def transaction_body(
     writes: Mapping[str, int] | None = None,
     valid_for: timedelta | None = None,
     nonce: bytes | None = None,
+    created_at_ms: int | None = None,
 ) -> bytes:
     """The bytes to sign: a serialized ``TransactionBody``.
 
@@ -75,9 +76,10 @@ def transaction_body(
         depends_on: Transactions that must be approved first.
         reads: Objects that must stand at these versions.
         writes: Objects that are written, and the version that each has before.
-        valid_for: Rejected in a round that closes later than this from now.
+        valid_for: Rejected in a round that closes later than this from ``created_at_ms``.
         nonce: 8 bytes; random if absent. The same arguments with the same nonce at the
             same millisecond are the same transaction.
+        created_at_ms: Milliseconds since 1970 UTC; now if absent.
 
     Raises:
         InvalidRequest: a field cannot be right in any city.
@@ -95,12 +97,13 @@ def transaction_body(
     ):
         if len(value) != length:
             raise InvalidRequest(name, f"has {len(value)} bytes; it must have {length}")
-    now_ms = time.time_ns() // 1_000_000
+    if created_at_ms is None:
+        created_at_ms = time.time_ns() // 1_000_000
     body = transaction_pb2.TransactionBody(
         genesis=genesis,
         author=author,
         nonce=nonce,
-        created_at_ms=now_ms,
+        created_at_ms=created_at_ms,
         depends_on=depends_on,
         reads=[
             transaction_pb2.ObjectRead(object=name, version=version)
@@ -112,7 +115,7 @@ def transaction_body(
         ],
     )
     if valid_for is not None:
-        body.valid_until_ms = now_ms + valid_for // timedelta(milliseconds=1)
+        body.valid_until_ms = created_at_ms + valid_for // timedelta(milliseconds=1)
     put_action(body, chosen[0])
     return body.SerializeToString()
 

@@ -1,0 +1,170 @@
+"""Receives for a city that is not open here: what is stored waits for whoever seals its rounds.
+
+By the same intake as a server's, as one of several that share the storage: the same checks, and the
+same answer for what is there already. What all servers received may be as many as the city's
+`LimitsSettings` say for one; there is no quota of an author, since whoever can write the storage
+needs no protection from himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final, Self
+
+from citychain._native.transactions import Limits, Transaction
+from citychain.city.intake import Intake
+from citychain.city.pool import PendingPool, PoolLimits
+from citychain.city.standing import Standing
+from citychain.city.watchers import Watchers
+from citychain.config import LimitsSettings
+from citychain.crypto.signatures import KeyCache
+from citychain.errors import Overloaded
+from citychain.genesis import Genesis
+from citychain.handler import Received, Refusal
+from citychain.ports import CityStorage, Clock, Compute
+
+__all__ = ["Deposit", "check_limits"]
+
+LOOK_SECONDS: Final = 0.5
+"""Between two looks whether another round was sealed."""
+
+
+def check_limits(limits: LimitsSettings) -> Limits:
+    """What a city's settings say of one transaction."""
+    return Limits(body_bytes_max=limits.body_bytes)
+
+
+class Deposit:
+    """Stores transactions of one city; enter it before use.
+
+    Args:
+        storage: In which the city lives.
+        shared: Servers may use it meanwhile.
+        keys: Has the authors' keys, or the storage does.
+        refuses: As of `Intake`.
+        patience: For how long to wait for room while nobody seals, where it is ``shared``.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        storage: CityStorage,
+        shared: bool,
+        limits: LimitsSettings,
+        keys: KeyCache,
+        compute: Compute,
+        clock: Clock,
+        refuses: Callable[[Transaction], Refusal | None],
+        patience: timedelta,
+    ) -> None:
+        self._storage = storage
+        self._shared = shared
+        self._clock = clock
+        self._patience = patience.total_seconds()
+        self._most = limits.pending_transactions
+        self._pending = 0
+        """How many wait in the storage, as far as is known."""
+        self._round = 0
+        """The latest when that was looked at."""
+        self._standing = Standing(Watchers())
+        self._pool = PendingPool(
+            PoolLimits(
+                transactions=self._most,
+                bytes=limits.pending_bytes,
+                author_transactions=self._most,
+            ),
+            shared=True,
+        )
+        self._intake = Intake(
+            genesis=genesis.id,
+            operator=genesis.operator_id,
+            storage=storage,
+            pool=self._pool,
+            keys=keys,
+            limits=check_limits(limits),
+            compute=compute,
+            clock=clock,
+            state_of=self._standing.state_of,
+            refuses=refuses,
+            recovers=_recovers_nothing,
+            retry_after=lambda: timedelta(seconds=LOOK_SECONDS),
+            # Whoever received what waits there already: it is asked, since the pool begins empty.
+            shared=True,
+        )
+        self._work: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        head = await self._storage.head()
+        self._standing.begin(head)
+        await self._count(head.round)
+        self._work = asyncio.create_task(self._intake.run())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        assert self._work is not None
+        self._work.cancel()
+        await asyncio.gather(self._work, return_exceptions=True)
+
+    async def put(self, transactions: Mapping[bytes, bytes]) -> Sequence[Received | Refusal]:
+        """Check and store envelopes, by transaction id; what is `Received` is durable.
+
+        Returns one result each, in order.
+
+        Raises:
+            Overloaded: there is no room, and nobody makes any; nothing was stored.
+            StorageError: the storage failed; putting them again is safe.
+        """
+        while True:
+            try:
+                await self._check_room(list(transactions))
+                results = await self._intake.submit(list(transactions.values()))
+            except Overloaded:
+                if not await self._is_relieved():
+                    raise
+            else:
+                self._pending += sum(
+                    isinstance(result, Received) and not result.duplicate for result in results
+                )
+                return results
+
+    async def _check_room(self, tx_ids: Sequence[bytes]) -> None:
+        room = self._most - self._pending
+        if len(tx_ids) <= room:
+            return
+        # What is there already takes none.
+        sealed, stored = await asyncio.gather(
+            self._storage.find(tx_ids), self._storage.raw(tx_ids)
+        )
+        if sum(tx_id not in sealed and tx_id not in stored for tx_id in tx_ids) > room:
+            raise Overloaded(
+                f"{self._pending} transactions wait to be sealed, and pending_transactions of "
+                f"[limits] is {self._most}",
+                timedelta(seconds=LOOK_SECONDS),
+            )
+
+    async def _is_relieved(self) -> bool:
+        """Wait for a round that somebody seals; ``False`` if nobody does."""
+        if not self._shared:
+            return False
+        end = self._clock.monotonic() + self._patience
+        while (round := (await self._storage.head()).round) == self._round:
+            if self._clock.monotonic() >= end:
+                return False
+            await self._clock.sleep(LOOK_SECONDS)
+        await self._count(round)
+        return True
+
+    async def _count(self, round: int) -> None:
+        """Look at what is pending, after this round."""
+        self._round = round
+        ids = await self._storage.pending_ids(self._most + 1)
+        self._pending = len(ids)
+        self._pool.drop(self._pool.ids().difference(ids))
+
+
+async def _recovers_nothing(tx_id: bytes) -> bool:
+    """A recovery comes into force through a server, and is in the ledger then."""
+    return False
