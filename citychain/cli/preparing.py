@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from citychain._native.transactions import Limits, Refusal, check_batch
 from citychain.cli.drafts import TimedDraft, parse_draft
-from citychain.cli.raw_items import Item, read_items
+from citychain.cli.raw_items import Broken, Item, read_items
 from citychain.client.transactions import sign_batch, transaction_body
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import KeyCache, SigningKey
@@ -85,12 +85,12 @@ class Preparing:
         self.faults = 0
 
     async def read(self, file: BinaryIO, name: str) -> None:
-        """Read it to its end.
+        """Read it to its end, or as far as it can be read.
 
-        Raises:
-            InvalidRequest: it cannot be read on; names the file, and the line where that is known.
+        Args:
+            name: The file's, for people.
         """
-        items = read_items(file, name)
+        items = read_items(file)
         while batch := await self._compute(lambda: list(islice(items, TOGETHER))):
             results = await self._prepared(batch)
             for item, result in zip(batch, results, strict=True):
@@ -103,7 +103,7 @@ class Preparing:
                 place = {"file": name, "line": item.line, "state": "REFUSED"}
                 self._told(place | {"code": code, "field": field, "detail": detail})
 
-    async def _prepared(self, batch: Sequence[Item]) -> list[bytes | InvalidRequest | Refusal]:
+    async def _prepared(self, batch: Sequence[Item | Broken]) -> list[bytes | InvalidRequest | Refusal]:
         """For each item the envelope that was kept, or what is wrong with it."""
         results: list[bytes | InvalidRequest | Refusal] = await self._compute(self._bodies, batch)
         places = [place for place, body in enumerate(results) if isinstance(body, bytes)]
@@ -122,10 +122,12 @@ class Preparing:
         await self._compute(self._keep, kept)
         return results
 
-    def _bodies(self, batch: Sequence[Item]) -> list[bytes | InvalidRequest]:
+    def _bodies(self, batch: Sequence[Item | Broken]) -> list[bytes | InvalidRequest]:
         return [self._body(item) for item in batch]
 
-    def _body(self, item: Item) -> bytes | InvalidRequest:
+    def _body(self, item: Item | Broken) -> bytes | InvalidRequest:
+        if isinstance(item, Broken):
+            return InvalidRequest("line", item.detail)
         try:
             draft = parse_draft(item.text, TimedDraft)
             first = self._signable(draft, 0)

@@ -11,9 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
-from citychain.errors import InvalidRequest
-
-__all__ = ["Item", "read_items"]
+__all__ = ["Broken", "Item", "read_items"]
 
 LINE_BYTES_MAX: Final = 2 << 20
 DOCUMENT_BYTES_MAX: Final = 64 << 20
@@ -30,37 +28,37 @@ class Item(NamedTuple):
     text: bytes
 
 
-def read_items(file: BinaryIO, name: str) -> Iterator[Item]:
-    """What a file has, in order; empty lines have nothing.
+class Broken(NamedTuple):
+    """From here on the file cannot be read."""
 
-    Args:
-        name: The file's, for people.
+    line: int
+    detail: str
 
-    Raises:
-        InvalidRequest: it cannot be read on; names the file, and the line where that is known.
-    """
+
+class _Fault(Exception):
+    """Ends the reading of a document at a line."""
+
+
+def read_items(file: BinaryIO) -> Iterator[Item | Broken]:
+    """What a file has, in order; empty lines have nothing. Nothing follows on `Broken`."""
     line, first = 0, b""
     while not first.strip():
         line += 1
-        if not (first := _line(file, name, line)):
+        if not (first := file.readline(LINE_BYTES_MAX + 1)):
             return
         if line == 1:
             first = first.removeprefix(BYTE_ORDER_MARK)
     if _is_document(first):
-        yield from _document(file, name, line, first)
+        yield from _document(line, first + file.read(DOCUMENT_BYTES_MAX + 1))
         return
     while first:
+        if len(first) > LINE_BYTES_MAX:
+            yield Broken(line, f"a line has more than {LINE_BYTES_MAX} bytes")
+            return
         if first.strip():
             yield Item(line, first)
         line += 1
-        first = _line(file, name, line)
-
-
-def _line(file: BinaryIO, name: str, line: int) -> bytes:
-    text = file.readline(LINE_BYTES_MAX + 1)
-    if len(text) > LINE_BYTES_MAX:
-        raise InvalidRequest(f"{name}:{line}", f"a line has more than {LINE_BYTES_MAX} bytes")
-    return text
+        first = file.readline(LINE_BYTES_MAX + 1)
 
 
 def _is_document(first: bytes) -> bool:
@@ -69,16 +67,20 @@ def _is_document(first: bytes) -> bool:
     return first.startswith(b"[") or (first.startswith(b"{") and not first.endswith(b"}"))
 
 
-def _document(file: BinaryIO, name: str, line: int, first: bytes) -> Iterator[Item]:
-    content = first + file.read(DOCUMENT_BYTES_MAX + 1)
+def _document(line: int, content: bytes) -> Iterator[Item | Broken]:
     if len(content) > DOCUMENT_BYTES_MAX:
-        detail = f"a document has at most {DOCUMENT_BYTES_MAX} bytes: write an object a line"
-        raise InvalidRequest(name, detail)
+        yield Broken(line, f"has more than {DOCUMENT_BYTES_MAX} bytes: write an object a line")
+        return
     try:
         text = content.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest(name, "is not UTF-8") from None
-    yield from _Document(text, name, line).items()
+    except UnicodeDecodeError as error:
+        yield Broken(line + content.count(b"\n", 0, error.start), "is not UTF-8")
+        return
+    document = _Document(text, line)
+    try:
+        yield from document.items()
+    except _Fault as fault:
+        yield Broken(document.line, str(fault))
 
 
 class _Document:
@@ -88,39 +90,43 @@ class _Document:
         line: The line of the file at which it begins.
     """
 
-    def __init__(self, text: str, name: str, line: int) -> None:
+    def __init__(self, text: str, line: int) -> None:
+        self.line = line
+        """Where it is read now."""
         self._text = text
-        self._name = name
-        self._line = line
         self._at = 0
         self._decoder = json.JSONDecoder()
 
     def items(self) -> Iterator[Item]:
-        """Its objects, and whatever else stands in their place."""
+        """Its objects, and whatever else stands in their place.
+
+        Raises:
+            _Fault: it goes on otherwise, at `line`.
+        """
         self._skip_space()
         listed = self._takes("[")
         if listed and self._takes("]"):
-            self._end()
+            self._check_end()
             return
         while True:
             yield self._item()
             if listed and self._takes("]"):
-                self._end()
+                self._check_end()
                 return
             if not listed and self._at == len(self._text):
                 return
             if listed and not self._takes(","):
-                raise self._fault("a comma, or ] at the end of the list, is missing before this")
+                raise _Fault("a comma is missing before this, or ] at the end of the list")
 
     def _item(self) -> Item:
-        begin, line = self._at, self._line
+        begin, line = self._at, self.line
         try:
             _, end = self._decoder.raw_decode(self._text, begin)
         except json.JSONDecodeError as error:
             self._go_to(error.pos)
-            raise self._fault(f"is no JSON: {error.msg[:1].lower()}{error.msg[1:]}") from None
+            raise _Fault(f"invalid JSON: {error.msg[:1].lower()}{error.msg[1:]}") from None
         except RecursionError:
-            raise self._fault("is nested too deeply") from None
+            raise _Fault("is nested too deeply") from None
         self._go_to(end)
         self._skip_space()
         return Item(line, self._text[begin:end].encode())
@@ -133,9 +139,9 @@ class _Document:
         self._skip_space()
         return True
 
-    def _end(self) -> None:
+    def _check_end(self) -> None:
         if self._at < len(self._text):
-            raise self._fault("stands after the end of the list")
+            raise _Fault("something stands after the end of the list")
 
     def _skip_space(self) -> None:
         found = SPACE.match(self._text, self._at)
@@ -143,8 +149,5 @@ class _Document:
         self._go_to(found.end())
 
     def _go_to(self, place: int) -> None:
-        self._line += self._text.count("\n", self._at, place)
+        self.line += self._text.count("\n", self._at, place)
         self._at = place
-
-    def _fault(self, detail: str) -> InvalidRequest:
-        return InvalidRequest(f"{self._name}:{self._line}", detail)

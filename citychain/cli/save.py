@@ -76,7 +76,7 @@ def save(
     from citychain.cli.saving import Saved, run_save
     from citychain.client.keys import load_key
     from citychain.config import load_settings
-    from citychain.errors import InvalidRequest, StorageError
+    from citychain.errors import StorageError
 
     signer = load_key(key)
     saved = Saved()
@@ -100,9 +100,6 @@ def save(
                     saved=saved,
                 )
             )
-        except InvalidRequest:
-            say("nothing is stored: something is wrong with the file")
-            raise
         except StorageError:
             if saved.storage:
                 say(f"{_in_words(saved)}; repeat the command: what is there stays as it is")

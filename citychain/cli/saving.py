@@ -90,7 +90,6 @@ async def run_save(
     Raises:
         ConfigurationError: the city has no genesis yet, or its storage keeps nothing.
         DirectoryInUse: its server runs.
-        InvalidRequest: the file cannot be read to its end; nothing is stored.
         StorageError: what was told of is stored; whether more is, is unknown.
     """
     core = CoreContainer(settings=settings)
