@@ -22,7 +22,12 @@ def batch(
     pending: Annotated[int, typer.Argument(min=0, help="Transactions that wait for a round.")],
     current: Annotated[
         float | None,
-        typer.Option(min=0, help="The present interval in seconds.", show_default="the shortest"),
+        typer.Option(
+            min=0,
+            max=1e6,
+            help="The present interval in seconds.",
+            show_default="the shortest",
+        ),
     ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Draw the rounds from then on over time.")
