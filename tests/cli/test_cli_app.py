@@ -53,6 +53,7 @@ COMMANDS = (
     "plugins",
     "receipt",
     "representative",
+    "save",
     "serve",
     "submit",
     "verify",
