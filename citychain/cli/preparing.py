@@ -30,6 +30,8 @@ __all__ = ["Kept", "Preparing", "Told", "kept_aside"]
 
 TOGETHER: Final = 500
 """Items that are signed at a time."""
+EXPIRED: Final = "EXPIRED"
+"""Says nothing against an item: it may be stored since it was in time."""
 LINE_MAX: Final = (1 << 32) - 1
 HEADER: Final = struct.Struct(">II32s")
 
@@ -114,15 +116,16 @@ class Preparing:
         )
         kept = []
         for place, envelope, found in zip(places, envelopes, checked, strict=True):
-            if isinstance(found, Refusal):
+            if isinstance(found, Refusal) and not (found.code == EXPIRED and found.tx_id):
                 results[place] = found
             else:
+                assert found.tx_id is not None
                 results[place] = envelope
                 kept.append(Kept(batch[place].line, found.tx_id, envelope))
         await self._compute(self._keep, kept)
         return results
 
-    def _bodies(self, batch: Sequence[Item | Broken]) -> list[bytes | InvalidRequest]:
+    def _bodies(self, batch: Sequence[Item | Broken]) -> list[bytes | InvalidRequest | Refusal]:
         return [self._body(item) for item in batch]
 
     def _body(self, item: Item | Broken) -> bytes | InvalidRequest:

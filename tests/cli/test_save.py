@@ -180,7 +180,6 @@ def test_nothing_is_stored_of_a_file_with_a_fault(
         {"data": "b", "depend_on": []},
         {"transfer": {"asset": "coin", "amount": 0, "to": UNKNOWN}},
         {"data": "x" * 300_000},
-        {"data": "late", "created_at_ms": 1_000, "valid_for": "1s"},
         {"data": "c"},
     ]
     ran = save(lines=lines)
@@ -191,16 +190,15 @@ def test_nothing_is_stored_of_a_file_with_a_fault(
         ("deeds.jsonl", 3, "MALFORMED", "depend_on"),
         ("deeds.jsonl", 4, "MALFORMED", "transfer.amount"),
         ("deeds.jsonl", 5, "TOO_LARGE", "body"),
-        ("deeds.jsonl", 6, "EXPIRED", "body.valid_until_ms"),
     ]
     assert "did you mean depends_on?" in ran.records[1]["detail"]
-    assert counts(ran) == (0, 0, 5, 2)
-    assert ran.err.splitlines() == ["nothing is stored: mend 5 places, and save again"]
+    assert counts(ran) == (0, 0, 4, 2)
+    assert ran.err.splitlines() == ["nothing is stored: mend 4 places, and save again"]
     # Also in words, and truly nothing.
     plain = process(*SAVE, "deeds.jsonl", cwd=fresh)
     assert plain.code == 2
     assert "REFUSED   deeds.jsonl:4  MALFORMED  transfer.amount: is at least 1" in plain.out
-    good = [line for number, line in enumerate(lines) if number in (0, 6)]
+    good = [line for number, line in enumerate(lines) if number in (0, 5)]
     times = os.stat(fresh / "deeds.jsonl")
     write(fresh / "good.jsonl", good)
     os.utime(fresh / "good.jsonl", ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -227,11 +225,13 @@ def test_what_the_city_refuses_is_told_and_the_rest_is_stored(
 ) -> None:
     seats = [{"key_id": UNKNOWN, "stake": 1}]
     recovery = {"from_round": 1, "previous": UNKNOWN, "seats": seats}
-    ran = save(lines=[{"data": "a"}, {"recovery": recovery}, {"data": "b"}])
-    assert (ran.code, counts(ran)) == (1, (2, 0, 1, 0))
-    refused = ran.records[1]
+    late = {"data": "late", "created_at_ms": 1_000, "valid_for": "1s"}
+    ran = save(lines=[{"data": "a"}, {"recovery": recovery}, late, {"data": "b"}])
+    assert (ran.code, counts(ran)) == (1, (2, 0, 2, 0))
+    refused, expired = ran.records[1:3]
     assert (refused["line"], refused["code"]) == (2, "RECOVERY_UNKNOWN")
     assert "citychain recover" in refused["detail"]
+    assert (expired["line"], expired["field"]) == (3, "body.valid_until_ms")
     assert "a file of its own" in ran.err
 
 
