@@ -59,6 +59,11 @@ def append(fresh: Path, text: str) -> None:
         file.write(text)
 
 
+def choose_storage(fresh: Path, name: str) -> None:
+    file = fresh / "citychain.toml"
+    file.write_text(file.read_text().replace('# storage = "sqlite"', f'storage = "{name}"'))
+
+
 # --- the road
 
 
@@ -269,8 +274,7 @@ def test_wrong_usage_is_a_line(
 
 
 def test_a_storage_that_forgets_is_refused(save: Callable[..., Any], fresh: Path) -> None:
-    env = (fresh / "citychain.toml").read_text().replace('# storage = "sqlite"', 'storage = "memory"')
-    (fresh / "citychain.toml").write_text(env)
+    choose_storage(fresh, "memory")
     ran = save("-", input='{"data": "a"}')
     assert (ran.code, ran.out) == (2, "")
     assert "keeps nothing" in ran.message
@@ -306,13 +310,12 @@ def test_no_more_is_stored_than_may_be_pending(
 @pytest.fixture
 def shared(fresh: Path, mongodb_uri: str, mongodb_database: str) -> dict[str, str]:
     """An environment in which the city is in MongoDB."""
-    text = (fresh / "citychain.toml").read_text()
-    text = text.replace('# storage = "sqlite"', 'storage = "mongodb"')
-    text = text.replace("[cities.hometown]", "[cities.hometown]\nnum_hashes = 10")
-    (fresh / "citychain.toml").write_text(
-        f'{text}\n[storage.mongodb]\nbackend = "mongodb"\ndatabase = "{mongodb_database}"\n'
-        "[cities.hometown.limits]\npending_transactions = 20\n"
-        "[cluster]\nlease_seconds = 1\n"
+    choose_storage(fresh, "mongodb")
+    append(
+        fresh,
+        "num_hashes = 10\n[cities.hometown.limits]\npending_transactions = 20\n"
+        f'[storage.mongodb]\nbackend = "mongodb"\ndatabase = "{mongodb_database}"\n'
+        "[cluster]\nlease_seconds = 1\n",
     )
     (fresh / "data" / "genesis" / "hometown.json").unlink()
     return {"MONGODB_URI": mongodb_uri}
