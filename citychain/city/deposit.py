@@ -135,9 +135,7 @@ class Deposit:
         if len(tx_ids) <= room:
             return
         # What is there already takes none.
-        sealed, stored = await asyncio.gather(
-            self._storage.find(tx_ids), self._storage.raw(tx_ids)
-        )
+        sealed, stored = await asyncio.gather(self._storage.find(tx_ids), self._storage.raw(tx_ids))
         if sum(tx_id not in sealed and tx_id not in stored for tx_id in tx_ids) > room:
             raise Overloaded(
                 f"{self._pending} transactions wait to be sealed, and pending_transactions of "

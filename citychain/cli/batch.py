@@ -38,9 +38,7 @@ def batch(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1e6, help="With --simulate: for how long.", show_default="10"
-        ),
+        typer.Option(min=0, max=1e6, help="With --simulate: for how long.", show_default="10"),
     ] = None,
     holding: Annotated[
         bool,

@@ -105,7 +105,9 @@ class Preparing:
                 place = {"file": name, "line": item.line, "state": "REFUSED"}
                 self._told(place | {"code": code, "field": field, "detail": detail})
 
-    async def _prepared(self, batch: Sequence[Item | Broken]) -> list[bytes | InvalidRequest | Refusal]:
+    async def _prepared(
+        self, batch: Sequence[Item | Broken]
+    ) -> list[bytes | InvalidRequest | Refusal]:
         """For each item the envelope that was kept, or what is wrong with it."""
         results: list[bytes | InvalidRequest | Refusal] = await self._compute(self._bodies, batch)
         places = [place for place, body in enumerate(results) if isinstance(body, bytes)]

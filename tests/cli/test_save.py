@@ -194,7 +194,7 @@ def test_nothing_is_stored_of_a_file_with_a_fault(
         ("deeds.jsonl", 2, "MALFORMED", "data"),
         ("deeds.jsonl", 3, "MALFORMED", "depend_on"),
         ("deeds.jsonl", 4, "MALFORMED", "transfer.amount"),
-        ("deeds.jsonl", 5, "TOO_LARGE", "body"),
+        ("deeds.jsonl", 5, "TOO_LARGE", "line"),
     ]
     assert "did you mean depends_on?" in ran.records[1]["detail"]
     assert counts(ran) == (0, 0, 4, 2)
