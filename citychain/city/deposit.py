@@ -28,7 +28,7 @@ from citychain.ports import CityStorage, Clock, Compute
 __all__ = ["Deposit", "check_limits"]
 
 LOOK_SECONDS: Final = 0.5
-"""Between two looks whether another round was sealed."""
+"""Between two looks whether there is room."""
 
 
 def check_limits(limits: LimitsSettings) -> Limits:
@@ -97,9 +97,8 @@ class Deposit:
         self._work: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        head = await self._storage.head()
-        self._standing.begin(head)
-        await self._count(head.round)
+        self._standing.begin(await self._storage.head())
+        await self._look()
         self._work = asyncio.create_task(self._intake.run())
         return self
 
@@ -144,20 +143,23 @@ class Deposit:
             )
 
     async def _is_relieved(self) -> bool:
-        """Wait for a round that somebody seals; ``False`` if nobody does."""
+        """Wait until somebody seals a round, or makes room; ``False`` if nobody does."""
         if not self._shared:
             return False
+        round, pending = self._round, self._pending
         end = self._clock.monotonic() + self._patience
-        while (round := (await self._storage.head()).round) == self._round:
+        while True:
+            await self._look()
+            # What a round sealed may be on the list for a while yet: then no other round follows.
+            if self._round != round or self._pending < pending:
+                return True
             if self._clock.monotonic() >= end:
                 return False
             await self._clock.sleep(LOOK_SECONDS)
-        await self._count(round)
-        return True
 
-    async def _count(self, round: int) -> None:
-        """Look at what is pending, after this round."""
-        self._round = round
+    async def _look(self) -> None:
+        """What waits now, after which round."""
+        self._round = (await self._storage.head()).round
         ids = await self._storage.pending_ids(self._most + 1)
         self._pending = len(ids)
         self._pool.drop(self._pool.ids().difference(ids))
