@@ -9,6 +9,7 @@ needs no protection from himself.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Self
@@ -72,9 +73,10 @@ class Deposit:
         self._standing = Standing(Watchers())
         self._pool = PendingPool(
             PoolLimits(
-                transactions=self._most,
+                # `_check_room` counts those, and knows which of them are there already.
+                transactions=sys.maxsize,
                 bytes=limits.pending_bytes,
-                author_transactions=self._most,
+                author_transactions=sys.maxsize,
             ),
             shared=True,
         )
