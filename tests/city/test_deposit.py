@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from citychain.city.deposit import Deposit
+from citychain.city.deposit import LOOK_SECONDS, Deposit
 from citychain.client.transactions import sign_transaction
 from citychain.compute import Executor
 from citychain.config import LimitsSettings
@@ -88,15 +88,23 @@ def deposit(storage: Storage, clock: FakeClock, compute: Executor, *, shared: bo
     )
 
 
+async def waiting(clock: FakeClock) -> None:
+    """Whoever puts waits for the next look."""
+    while not clock.sleepers:
+        await asyncio.sleep(0)
+
+
 async def test_it_waits_for_room_though_the_list_lags_behind_the_round() -> None:
     storage, clock = Storage(), FakeClock()
     async with Executor() as compute, deposit(storage, clock, compute, shared=True) as door:
         first, second = some("a"), some("b")
         assert all(isinstance(it, Received) for it in await door.put(first))
         putting = asyncio.create_task(door.put(second))
-        await clock.advance(1)
+        await waiting(clock)
         storage.round = 1
-        await clock.advance(5)
+        for _ in range(2):  # It sees the round, and that there is no room; then nothing new.
+            await clock.advance(LOOK_SECONDS)
+            await waiting(clock)
         assert len(storage.stored) == ROOM
         storage.pending.clear()
         results = await clock.advance_until(putting)
