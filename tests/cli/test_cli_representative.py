@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_address
 
 CONFIG = """
 operator_key = "operator.key"
@@ -135,9 +135,7 @@ def test_a_state_directory_has_one_key_and_one_city(
 def test_it_waits_for_a_server_that_is_away(
     start: Callable[..., Any], start_server: Callable[..., Any], place: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     options = (*START, "rep0.key", "--server", address, "--state-dir")
     waiting = start(*options, "other", cwd=place)
     running = start(*options, "state", cwd=place)

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from free_ports import free_address
 from rpc.fakes import FakeCity, FakeDirectory, digest, make_event, serving
 
 from citychain.client import ChannelFactory, CityClient
@@ -171,7 +172,11 @@ def counting(served: list[int]) -> FakeDirectory:
 async def pair() -> AsyncIterator[tuple[CoreServer, CoreServer, list[list[int]]]]:
     """Two servers, and how many calls each got."""
     served = [[0], [0]]
-    async with serving(counting(served[0])) as first, serving(counting(served[1])) as second:
+    options = ServerOptions(listen=free_address())  # Where it starts again.
+    async with (
+        serving(counting(served[0]), options) as first,
+        serving(counting(served[1])) as second,
+    ):
         yield first, second, served
 
 
@@ -210,8 +215,7 @@ async def test_no_call_fails_while_one_of_two_is_gone(policy: Any, way: str, pai
             await client.info()
         assert served[1][0] >= 20
         # The first is back, and then the second goes.
-        options = ServerOptions(listen=f"127.0.0.1:{first.port}")
-        async with CoreServer(first._directory, options=options):
+        async with CoreServer(first._directory, options=first._options):
             await second._server.stop(0)
             before = served[0][0]
             for _ in range(20):
@@ -255,10 +259,10 @@ async def test_a_channel_over_names_is_as_ready_as_its_best(pair: Any) -> None:
     channels = ChannelFactory(["nowhere.invalid:1", f"localhost:{first.port}"])
     async with channels.channel() as channel:
         assert channel.get_state() is grpc.ChannelConnectivity.IDLE
-        await asyncio.wait_for(channel.channel_ready(), 20)
+        await asyncio.wait_for(channel.channel_ready(), 120)
         assert channel.get_state() is grpc.ChannelConnectivity.READY
         await first._server.stop(0)
-        await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 20)
+        await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 120)
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from free_ports import free_address
 from rpc.fakes import (
     GENESIS,
     FakeCity,
@@ -29,7 +30,7 @@ from citychain.errors import NotFound, VerificationError
 from citychain.handler import EventBatch, InclusionProof, TransactionStatus
 from citychain.rpc._generated.citychain.v1 import services_pb2_grpc
 from citychain.rpc.messages import decode_events, encode_events
-from citychain.rpc.server import CoreServer
+from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.types import Head, ObjectState, State
 
 
@@ -121,17 +122,15 @@ async def test_wait_asks_again_only_for_what_is_left(
         return fake._events(0, endless=endless)
 
     fake.watch_transactions = watch_transactions
-    async with serving(directory) as server:
+    async with serving(directory, ServerOptions(listen=free_address())) as server:
         channels = ChannelFactory([server.address])
         async with CityClient("kanazawa", channels) as client:
             waiting = asyncio.create_task(client.wait([first.tx_id, second.tx_id]))
             await until(lambda: len(told) == 1)
             await server.__aexit__()
             fake.batches = [EventBatch([second], 2)]
-            async with CoreServer(
-                directory, options=replace(server._options, listen=server.address)
-            ):
-                reached = await asyncio.wait_for(waiting, 20)
+            async with CoreServer(directory, options=server._options):
+                reached = await asyncio.wait_for(waiting, 120)
     assert reached == {first.tx_id: first, second.tx_id: second}
     assert fake.watched == [[first.tx_id, second.tx_id], [second.tx_id]]
 
@@ -217,7 +216,7 @@ async def test_watch_tells_each_event_once() -> None:
 
 async def test_watch_goes_on_after_a_restart(directory: FakeDirectory, fake: FakeCity) -> None:
     fake.tell(EventBatch([make_event(1)], 1), EventBatch([make_event(2)], 2))
-    async with serving(directory) as server:
+    async with serving(directory, ServerOptions(listen=free_address())) as server:
         channels = ChannelFactory([server.address])
         async with (
             CityClient("kanazawa", channels) as client,
@@ -226,9 +225,8 @@ async def test_watch_goes_on_after_a_restart(directory: FakeDirectory, fake: Fak
             told = [await anext(batches) for _ in range(2)]
             await server._server.stop(0)
             fake.tell(EventBatch([make_event(3)], 3))
-            options = replace(server._options, listen=server.address)
-            async with CoreServer(directory, options=options):
-                told.append(await asyncio.wait_for(anext(batches), 20))
+            async with CoreServer(directory, options=server._options):
+                told.append(await asyncio.wait_for(anext(batches), 120))
     assert told == [EventBatch([make_event(number)], number) for number in (1, 2, 3)]
     assert fake.watched[-1] == (None, State.APPROVED, 2)
 
@@ -247,7 +245,7 @@ async def test_watch_goes_on_on_another_server(fake: FakeCity) -> None:
             assert (await anext(batches)).position == 1
             await second.__aexit__()
             fake.tell(EventBatch([make_event(2)], 2))
-            assert (await asyncio.wait_for(anext(batches), 20)).position == 2
+            assert (await asyncio.wait_for(anext(batches), 120)).position == 2
             assert fake.watched[-1] == (None, State.APPROVED, 1)
 
 
@@ -299,7 +297,7 @@ async def test_rounds_are_followed_across_a_restart(
     directory: FakeDirectory, fake: FakeCity
 ) -> None:
     fake.storage.stored = [make_round(number) for number in (1, 2)]
-    async with serving(directory) as server:
+    async with serving(directory, ServerOptions(listen=free_address())) as server:
         channels = ChannelFactory([server.address])
         async with (
             CityClient("kanazawa", channels) as client,
@@ -308,9 +306,8 @@ async def test_rounds_are_followed_across_a_restart(
             assert [(await anext(rounds)).round for _ in range(2)] == [1, 2]
             await server.__aexit__()
             fake.storage.stored += [make_round(3), make_round(4, certified=False)]
-            options = replace(server._options, listen=server.address)
-            async with CoreServer(directory, options=options):
-                third = await asyncio.wait_for(anext(rounds), 20)
+            async with CoreServer(directory, options=server._options):
+                third = await asyncio.wait_for(anext(rounds), 120)
     assert third == make_round(3)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from free_ports import free_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rpc.fakes import FakeCity, FakeDirectory, digest, make_refusal, serving
@@ -15,7 +16,7 @@ from citychain.client.submission import CHUNK_BYTES, CHUNK_TRANSACTIONS, _chunks
 from citychain.errors import CityUnavailable, NotFound, Overloaded, ServerError
 from citychain.handler import Received, Refusal
 from citychain.rpc._generated.citychain.v1 import transaction_pb2
-from citychain.rpc.server import CoreServer
+from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.types import State
 
 MANY = 3 * CHUNK_TRANSACTIONS + 1
@@ -136,15 +137,17 @@ async def test_a_server_that_comes_back_is_sent_what_it_did_not_answer(
         return received(envelopes)
 
     fake.submit = submit
-    async with serving(directory) as first:
-        options = first._options
-        async with CityClient("kanazawa", ChannelFactory([first.address])) as client:
-            submitting = asyncio.create_task(client.submit(items(MANY)))
-            await asyncio.wait_for(answered.wait(), 10)
-            # It is cut off in the middle of its work.
-            await first._server.stop(0)
-            async with CoreServer(directory, options=type(options)(listen=first.address)):
-                assert await submitting == received(items(MANY))
+    options = ServerOptions(listen=free_address())
+    async with (
+        serving(directory, options) as first,
+        CityClient("kanazawa", ChannelFactory([first.address])) as client,
+    ):
+        submitting = asyncio.create_task(client.submit(items(MANY)))
+        await asyncio.wait_for(answered.wait(), 120)
+        # It is cut off in the middle of its work.
+        await first._server.stop(0)
+        async with CoreServer(directory, options=options):
+            assert await submitting == received(items(MANY))
 
 
 # --- refusals

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
+from free_ports import free_address
+
 from citychain.cli.bench.process import Usage
 from citychain.cli.server_process import ServerProcess
 from citychain.client.keys import create_key
@@ -24,7 +26,6 @@ network = "cluster"
 operator_key = "operator.key"
 
 [server]
-listen = "127.0.0.1:0"
 drain_seconds = 5
 
 [cluster]
@@ -116,7 +117,10 @@ async def cluster(
             proxy, own_uri = await _proxied(uri, stack)
             (place / "uri").write_text(own_uri)
             command = ("-m", "cluster.skewed", str(skew)) if skew else ()
-            node = Node(f"server-{number}", place, ServerProcess(place, command), skew, proxy)
+            process = ServerProcess(place, command)
+            process.address = free_address()
+            (place / "address.known").write_text(process.address)
+            node = Node(f"server-{number}", place, process, skew, proxy)
             stack.push_async_callback(_end, node)
             nodes.append(node)
         # One after the other: two that found a city at once are a matter for another test.

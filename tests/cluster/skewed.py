@@ -24,14 +24,12 @@ class SkewedClock(SystemClock):
 
 
 async def serve(seconds: int) -> None:
-    """Serve on the address of the time before, if there was one; the file ``address`` says it."""
+    """Serve on the address in the file ``address.known``; ``address`` says when it answers."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    known = Path("address.known")
-    listen = known.read_text() if known.exists() else "127.0.0.1:0"
+    listen = Path("address.known").read_text()
     settings = load_settings(Path("citychain.toml"), server={"listen": listen})
     async with open_server(settings, clock=SkewedClock(seconds)) as running:
-        known.write_text(running.address)
         unfinished = Path("address.new")
         unfinished.write_text(running.address)
         unfinished.replace("address")

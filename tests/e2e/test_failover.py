@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_address
 
 from citychain.cli.server_process import ServerProcess
 from citychain.client import ChannelFactory, CityClient, create_key, sign_transaction
@@ -87,6 +88,7 @@ async def test_no_call_fails_when_one_of_three_servers_dies(tmp_path: Path, poli
             else:
                 create_key(directory / "operator.key")
             servers.append(ServerProcess(directory))
+            servers[-1].address = free_address()
             stack.push_async_callback(servers[-1].kill)
         await asyncio.gather(*(server.start() for server in servers))
         # Addresses, and a name: what serves one serves the other.

@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from free_ports import free_address
+
 from citychain.cli.server_process import ServerProcess
 from citychain.client import ChannelFactory, CityClient, create_key, sign_transaction
 from citychain.client.transactions import identity
@@ -98,6 +100,7 @@ async def test_an_application_does_not_notice_that_servers_die(
             else:
                 create_key(directory / "operator.key")
             servers.append(ServerProcess(directory))
+            servers[-1].address = free_address()
             stack.push_async_callback(servers[-1].kill)
         await asyncio.gather(*(server.start() for server in servers))
         channels = ChannelFactory(

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from e2e.test_kill import serving
+from free_ports import free_address
 
 from citychain import checkpoint, notes
 from citychain.client import ChannelFactory, CityClient, create_key, sign_transaction
@@ -150,7 +151,7 @@ async def test_a_representative_never_votes_for_two_versions(tmp_path: Path) -> 
     victims = [Victim(tmp_path, name) for name in VICTIMS]
     author = SigningKey(b"a" * 32)
     genesis: Genesis | None = None
-    address = "127.0.0.1:0"
+    address = free_address()
     certified = 0
 
     async def load(client: CityClient, genesis: bytes, stop: asyncio.Event) -> None:

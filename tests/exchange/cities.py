@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,6 @@ def plain(**more: Any) -> dict[str, Any]:
     return {"num_hashes": 100, **more}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def founded(
     city_server: CityServerFactory, directory: Path, slug: str, table: Mapping[str, Any]
 ) -> Path:
@@ -53,7 +45,7 @@ async def founded(
 
 async def pinned(*clients: CityClient) -> None:
     """Wait until each has pinned its peers."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for client in clients:
             while not (peers := await client.peers()) or not all(it.pinned for it in peers):
                 await asyncio.sleep(0.01)
@@ -73,4 +65,4 @@ async def genesis_of(client: CityClient) -> Genesis:
 
 
 __all__ = ["ALICE", "ALICE_ID", "BOB", "BOB_ID", "FUNDS", "CityServer", "balance", "balances",
-           "founded", "free_port", "funded", "genesis_of", "pinned", "plain"]  # fmt: skip
+           "founded", "funded", "genesis_of", "pinned", "plain"]  # fmt: skip

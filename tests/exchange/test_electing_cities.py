@@ -12,13 +12,13 @@ from exchange.cities import (
     FUNDS,
     balance,
     founded,
-    free_port,
     funded,
     genesis_of,
     pinned,
     plain,
 )
 from following.test_audit import audit
+from free_ports import free_address
 
 from citychain.between_cities import RemittanceState
 from citychain.client import CityClient, create_key, load_key
@@ -63,7 +63,7 @@ async def test_cities_that_elect_each_epoch_go_on_exchanging(
         "hill": funded(**office, balances={"coin": {ALICE_ID.hex(): FUNDS}, **stakes}),
         "lake": plain(**office, balances=stakes),
     }
-    addresses = {slug: f"127.0.0.1:{free_port()}" for slug in tables}
+    addresses = {slug: free_address() for slug in tables}
     files = {
         slug: await founded(city_server, tmp_path / slug, slug, table)
         for slug, table in tables.items()

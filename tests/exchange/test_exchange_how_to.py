@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from exchange.cities import free_port
+from free_ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "exchange.md"
 

@@ -201,7 +201,7 @@ async def test_processes_are_killed_and_paused(
             )
 
         async def leader(city: str, *, but: Node | None = None) -> Node:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while True:
                     found = leases.find_one({"_id": genesis[city]}) or {}
                     lease = Lease(found.get("holder") or "", found.get("epoch", 0))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange.cities import ALICE, founded, free_port, genesis_of, pinned, plain
+from exchange.cities import ALICE, founded, genesis_of, pinned, plain
+from free_ports import free_address
 
 from citychain._native.transactions import decode_batch
 from citychain.cli.app import run
@@ -242,7 +243,7 @@ async def test_an_idle_city_anchors_nothing_and_a_busy_one_no_more_than_it_may(
         server.client("isle") as parent,
     ):
         await deed(client)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (anchor := await client.anchor()) is None:
                 await asyncio.sleep(0.01)
         assert anchor.parent == (await parent.info()).genesis
@@ -263,7 +264,7 @@ async def test_an_idle_city_anchors_nothing_and_a_busy_one_no_more_than_it_may(
 async def test_a_parent_on_another_server(city_server: CityServerFactory, tmp_path: Path) -> None:
     isle = await founded(city_server, tmp_path / "isle", "isle", plain())
     lake = await founded(city_server, tmp_path / "lake", "lake", plain(parent="isle"))
-    address = f"127.0.0.1:{free_port()}"
+    address = free_address()
     async with (
         city_server(
             {"isle": plain()},
@@ -303,7 +304,7 @@ async def test_an_anchor_that_somebody_else_brought_is_a_link_as_well(
     isle = await founded(city_server, tmp_path / "isle", "isle", tables["isle"])
     at = tmp_path / ("lake" if apart else "isle")
     lake = await founded(city_server, at, "lake", tables["lake"])
-    address = f"127.0.0.1:{free_port()}"
+    address = free_address()
     where: Sequence[str] = (address,) if apart else ()
 
     @asynccontextmanager

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from free_ports import free_port
+
 PROGRAM: Final = Path(sysconfig.get_path("scripts")) / "secantusd-py"
 SECONDS_MAX: Final = 60
 SAID_MAX: Final = 20_000
@@ -33,7 +35,7 @@ class StandIn:
         self._directory = directory
         self._data = directory / "data"
         self._log = directory / "output"
-        self._port = 0
+        self._port = free_port()  # It may start again there.
         self.start()
 
     @property

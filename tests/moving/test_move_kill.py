@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from e2e.test_kill import serving
+from free_ports import free_address
 from moving.conftest import AUTHORS, once_each, receipts_of, signed
 
 from citychain.client.channels import ChannelFactory
@@ -51,7 +52,7 @@ async def test_a_killed_move(tmp_path: Path) -> None:
     create_key(tmp_path / "operator.key")
     (tmp_path / "citychain.toml").write_text(CONFIG)
     acknowledged: list[SignedTransaction] = []
-    address = "127.0.0.1:0"
+    address = free_address()
     for phase, later in DEATHS:
         async with serving(tmp_path, address) as process:
             address = (tmp_path / "ready").read_text().strip()

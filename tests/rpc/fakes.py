@@ -335,6 +335,6 @@ async def channel_to(server: CoreServer, *options: tuple[str, Any]) -> AsyncIter
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that happens on this loop."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.005)

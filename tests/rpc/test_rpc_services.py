@@ -245,9 +245,9 @@ async def test_a_client_that_leaves_stops_the_work_on_its_stream(
 
     city.submit = submit
     call = transactions.SubmitStream(chunks(("kanazawa", [b"1"])))
-    await asyncio.wait_for(started.wait(), 10)
+    await asyncio.wait_for(started.wait(), 120)
     call.cancel()
-    await asyncio.wait_for(left.wait(), 10)
+    await asyncio.wait_for(left.wait(), 120)
 
 
 # --- reading transactions
@@ -397,7 +397,7 @@ async def test_a_client_that_reads_nothing_and_leaves_is_let_go(
         before = told
         await asyncio.sleep(0.1)
     call.cancel()
-    await asyncio.wait_for(closed.wait(), 10)
+    await asyncio.wait_for(closed.wait(), 120)
 
 
 # --- graph
