@@ -37,6 +37,7 @@ def main() -> int:
                 uri,
                 seconds=options.seconds,
                 lease=options.lease,
+                allowance=options.allowance,
                 rate=options.rate,
                 seed=options.seed,
                 say=say,
@@ -60,6 +61,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m cluster", description=main.__doc__)
     parser.add_argument("--seconds", type=float, default=45)
     parser.add_argument("--lease", type=float, default=3.0)
+    told = "seconds after a lease has run out within which another server has to lead"
+    parser.add_argument("--allowance", type=float, default=1.0, help=told)
     parser.add_argument("--rate", type=float, default=60.0, help="transactions a second and city")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--json", action="store_true")

@@ -33,6 +33,7 @@ class Outcome:
     seed: int
     seconds: float
     lease: float
+    allowance: float
     cities: Sequence[CityVerdict]
     faults: Sequence[Fault]
     take_overs: Sequence[TakeOver]
@@ -51,7 +52,7 @@ class Outcome:
             f"{item.city}: after {item.kind} another server led only after "
             f"{item.lease_seconds} s, and sealed after {item.round_seconds} s"
             for item in self.take_overs
-            if late(item, self.lease)
+            if late(item, self.lease, self.allowance)
         ]
         return told
 
@@ -62,6 +63,7 @@ async def run(
     *,
     seconds: float,
     lease: float = 3.0,
+    allowance: float = 1.0,
     rate: float = 60.0,
     calm: tuple[float, float] = (2.0, 5.0),
     seed: int,
@@ -73,6 +75,7 @@ async def run(
         directory: A new one.
         uri: Of the database; one of the run's own is made in it, and dropped.
         lease: Seconds.
+        allowance: Seconds, see `late`.
         rate: Transactions a second and city.
         calm: Seconds between troubles.
     """
@@ -113,6 +116,7 @@ async def run(
             seed,
             round(took, 1),
             lease,
+            allowance,
             verdicts,
             trouble.faults,
             take_overs(trouble.faults, witness),

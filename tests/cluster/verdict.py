@@ -20,8 +20,6 @@ from cluster.witness import SeenRound, SeenTerm, Witness
 
 Seen = TypeVar("Seen", SeenRound, SeenTerm)
 
-ALLOWANCE_SECONDS = 1.0
-"""After a lease has run out another server has to be at work within so long."""
 RECEIPTS = 200
 """Of each city, all verified."""
 
@@ -135,9 +133,13 @@ def _first_after(fault: Fault, epoch: int, seen: Sequence[Seen]) -> Seen | None:
     return next((one for one in seen if one.epoch > epoch and one.at > fault.at), None)
 
 
-def late(take_over: TakeOver, lease: float) -> bool:
-    """Whether a city stood still for longer than it may, even if it is judged mildly."""
+def late(take_over: TakeOver, lease: float, allowance: float) -> bool:
+    """Whether a city stood still for longer than it may, even if it is judged mildly.
+
+    Args:
+        allowance: Within so many seconds after a lease has run out another server has to lead.
+    """
     seconds = take_over.lease_seconds
     if seconds is None or take_over.round_seconds is None:
         return True
-    return seconds - take_over.unseen_seconds > lease + ALLOWANCE_SECONDS
+    return seconds - take_over.unseen_seconds > lease + allowance
