@@ -54,7 +54,7 @@ class AcknowledgesEarly(Backend):
         return made
 
     async def _later(self, *record):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(5)
         async with self._turn:
             await self.context.compute(self._journal.write, *record)
 
