@@ -89,7 +89,7 @@ class Cluster:
         ]
 
     async def settled(self, holds: Callable[[list[list[str]]], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not holds(self.led()):
                 await asyncio.sleep(0.02)
 

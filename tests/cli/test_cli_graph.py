@@ -75,4 +75,4 @@ def test_dot_has_an_edge_from_each_child_to_its_parent(graph: Neighbourhood) -> 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 def test_graphviz_reads_it(graph: Neighbourhood) -> None:
-    subprocess.run(["dot", "-Tsvg"], input=to_dot(graph), text=True, check=True, timeout=30)
+    subprocess.run(["dot", "-Tsvg"], input=to_dot(graph), text=True, check=True, timeout=60)

@@ -79,10 +79,10 @@ def test_the_environment_says_the_same(server: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_server_at_all_is_told_in_our_words(server: Any) -> None:
-    ran = ask(server, "--server", NOBODY, "--timeout", "1")
+    ran = ask(server, "--server", NOBODY, "--timeout", "5")
     assert (ran.code, ran.out) == (3, "")
     assert ran.message == f"citychain: no server listens at {NOBODY}: is it running?"
-    ran = ask(server, "--server", "nowhere.invalid:1", "--timeout", "1")
+    ran = ask(server, "--server", "nowhere.invalid:1", "--timeout", "5")
     told = "citychain: no address is known for nowhere.invalid:1: is the name right?"
     assert (ran.code, ran.message) == (3, told)
     ran = ask(server, "--server", "nowhere")

@@ -134,7 +134,7 @@ async def test_a_watcher_of_one_author_sees_what_comes(city: CityClient) -> None
         await approved(city, sign_transaction(ALICE, genesis=genesis, data=b"not this"))
         wanted = sign_transaction(BOB, genesis=genesis, data=b"this")
         await approved(city, wanted)
-        [event] = await asyncio.wait_for(next_events, 20)
+        [event] = await asyncio.wait_for(next_events, 120)
     assert (event.tx_id, event.state) == (wanted.tx_id, State.APPROVED)
 
 

@@ -209,7 +209,7 @@ async def test_who_signs_two_checkpoints_is_accused_in_the_ledger(town: Town) ->
     async with town.open() as client:
         await town.approve(client, 0, 1)
         excluded = f"$excluded/{IDS[0].hex()}"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not (await client.objects([excluded]))[excluded].value:
                 await town.approve(client, 0, 1)
         accusation = (await client.objects([excluded]))[excluded].value

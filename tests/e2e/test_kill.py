@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from free_ports import free_address
+
 from citychain import record
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
@@ -73,7 +75,7 @@ async def test_every_acknowledged_transaction_is_final_exactly_once(tmp_path: Pa
     acknowledged: dict[bytes, SignedTransaction] = {}
     receipts: dict[bytes, Receipt] = {}
     stop = asyncio.Event()
-    address = "127.0.0.1:0"
+    address = free_address()
 
     async def send(client: CityClient, genesis: bytes, key: SigningKey) -> None:
         while not stop.is_set():
@@ -99,7 +101,7 @@ async def test_every_acknowledged_transaction_is_final_exactly_once(tmp_path: Pa
                 continue
             await asyncio.sleep(0.02)
 
-    for number in range(KILLS):
+    for _ in range(KILLS):
         stop.clear()
         async with serving(tmp_path, address) as process:
             address = (tmp_path / "ready").read_text().strip()
@@ -109,18 +111,22 @@ async def test_every_acknowledged_transaction_is_final_exactly_once(tmp_path: Pa
             async with CityClient("tokyo", channels, timeout=timedelta(seconds=1)) as client:
                 tasks = [asyncio.create_task(send(client, genesis, key)) for key in KEYS]
                 tasks.append(asyncio.create_task(collect(client)))
+                before = len(acknowledged)
                 await asyncio.sleep(choose.uniform(0.2, 1.0))
+                # A busy machine may have needed all that for the first answer.
+                async with asyncio.timeout(60):
+                    while len(acknowledged) == before:
+                        await asyncio.sleep(0.005)
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
                 stop.set()
                 await asyncio.gather(*tasks)
-        assert len(acknowledged) > number, "the load came to a stand"
 
     async with (
         serving(tmp_path, address) as process,
         CityClient("tokyo", ChannelFactory([address])) as client,
     ):
-        events = await client.wait(list(acknowledged), timeout=timedelta(seconds=30))
+        events = await client.wait(list(acknowledged), timeout=timedelta(seconds=120))
         assert events.keys() == acknowledged.keys()
         final = await client.receipts(list(acknowledged))
         assert final.keys() == acknowledged.keys()

@@ -145,7 +145,7 @@ def test_a_step_is_a_line_of_the_configuration_until_there_is_a_history(
     assert other.id != before.id
 
     # One with a history keeps its own, and says how.
-    ran = server.run("cities", "lone", "--timeout", "1")
+    ran = server.run("cities", "lone", "--timeout", "5")
     assert ran.code == 3
     assert "city lone is unavailable (error id " in ran.message
     error_id = ran.message.partition("(error id ")[2].partition(")")[0]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from following.conftest import REPRESENTATIVES, OpenRepresentative, tokyo
 from following.test_representative import RICH, entangled, running, settle
+from free_ports import free_address
 
 from citychain import checkpoint
 from citychain.city.approver import ROUNDS_MAX, STALLED_SECONDS
@@ -108,16 +109,17 @@ async def test_votes_are_kept_until_their_certificate_is_durable(
     place = tmp_path / "server"
     full = FailingStorage("certify")
     async with AsyncExitStack() as stack:
-        async with city_server(cities, {"tokyo": {"storage": full}}, directory=place) as server:
+        listen = {"listen": free_address(), "drain_seconds": 1}
+        async with city_server(
+            cities, {"tokyo": {"storage": full}}, directory=place, server=listen
+        ) as server:
             city = await stack.enter_async_context(server.client("tokyo"))
             honest = await stack.enter_async_context(representative(server, 0))
             await stack.enter_async_context(running(honest))
             ids = await settle(city, 1, State.SEALED)
             while full.calls["certify"] < 2:
                 await asyncio.sleep(0.05)
-        address = server.address
-        again = city_server(cities, directory=place, server={"listen": address, "drain_seconds": 1})
-        server = await stack.enter_async_context(again)
+        await stack.enter_async_context(city_server(cities, directory=place, server=listen))
         await city.wait(ids)
 
 
@@ -187,7 +189,7 @@ async def test_a_city_that_approves_nothing_refuses_new_work_and_says_why(
             await settle(city, seed, State.SEALED)
         clock.skipped = 2 * STALLED_SECONDS
         with pytest.raises(Overloaded, match=r"round 1 waits for its certificate.*silent"):
-            await city.submit(entangled(genesis, 99), timeout=timedelta(seconds=1))
+            await city.submit(entangled(genesis, 99), timeout=timedelta(seconds=5))
         late = await stack.enter_async_context(representative(server, 0))
         async with running(late):
             await settle(city, 100)

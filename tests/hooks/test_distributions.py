@@ -24,8 +24,6 @@ from citychain.client.keys import create_key
 from citychain.rpc._generated.citychain.v1 import services_pb2 as pb
 from citychain.rpc._generated.citychain.v1 import services_pb2_grpc as stubs
 
-LOAD_SECONDS = 2.0
-
 CITIES = """
 @hookimpl
 def citychain_cities():
@@ -66,6 +64,8 @@ class Case:
     more: Callable[[Site], None] = lambda site: None
     """Installs what else there is."""
     disabled: bool = False
+    load_seconds: float = 60
+    """Shorter where it is waited for."""
 
     @property
     def strict(self) -> int:
@@ -156,6 +156,7 @@ CASES = [
         reason=rf"its import did not end in time: it began \S+ s ago and hangs at {PLACE}; "
         r"mend it there, raise plugins\.load_seconds, or disable the plugin",
         log="while True: time.sleep(0.01)",
+        load_seconds=2,
     ),
     Case(
         "hang in a hook",
@@ -163,6 +164,7 @@ CASES = [
         reason=rf"citychain_cities did not end in time: it began \S+ s ago and hangs at {PLACE}; "
         r"mend it there, raise plugins\.load_seconds, or disable the plugin",
         log="time.sleep(3600)",
+        load_seconds=2,
     ),
     Case(
         "disabled",
@@ -204,7 +206,7 @@ def installed(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Ins
     directory.mkdir()
     create_key(directory / "operator.key")
     (directory / "citychain.toml").write_text(
-        f"[plugins]\nload_seconds = {LOAD_SECONDS}\n"
+        f"[plugins]\nload_seconds = {case.load_seconds}\n"
         + ('disabled = ["broken"]\n' if case.disabled else "")
         + '[cities.town]\nstorage = "memory"\ndag = "tides"\n'
         '[cities.soundville]\nstorage = "memory"\n'

@@ -232,7 +232,7 @@ async def test_a_server_that_dies_at_any_write_of_a_commit_leaves_a_round_whole_
     ledger = Ledger(5, [ObjectWrite("a", 1, b"1")])
     there = 0
     for nth in count(1):
-        dying = await open_backend(uri, timeout_seconds=2)
+        dying = await open_backend(uri, timeout_seconds=5)
         city = await dying.city(ledger.genesis, b"", ledger.initial)
         batch = ledger.transactions(4)
         await city.append(batch, {})
@@ -327,7 +327,7 @@ async def test_a_write_concern_that_fails_is_told_and_the_call_made_again(
     separator = "&" if "?" in mongodb_uri else "?"
     uri = f"{mongodb_uri}{separator}appName={fail_point.application}"
     ledger = Ledger(8)
-    city = await (await open_backend(uri, timeout_seconds=5)).city(ledger.genesis, b"", ())
+    city = await (await open_backend(uri)).city(ledger.genesis, b"", ())
     batch = ledger.transactions(3)
     fail_point.write_concern_error(["insert"], WRITE_CONCERN_TIMEOUT)
     with pytest.raises(StorageError, match="MongoDB at "):

@@ -34,7 +34,7 @@ async def test_a_failing_storage_is_told(city_server: Any, signed_transactions: 
     ):
         transactions = await signed_transactions(city)
         with pytest.raises(CityUnavailable):
-            await city.submit(transactions, timeout=timedelta(seconds=1))
+            await city.submit(transactions, timeout=timedelta(seconds=5))
         assert failing.calls["append"] >= 1
 
 

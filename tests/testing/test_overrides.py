@@ -315,7 +315,7 @@ async def test_a_function_that_returns_no_part_is_told(
 
     async with (
         city_server(overrides={"tokyo": {"dag": function}}) as server,
-        server.client("tokyo", timeout=timedelta(seconds=1)) as city,
+        server.client("tokyo", timeout=timedelta(seconds=5)) as city,
     ):
         with pytest.raises(CityUnavailable):
             await city.info()
