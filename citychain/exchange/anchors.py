@@ -179,8 +179,10 @@ class Anchorer:
                 if (tx_id := await self._brought(city, stored)) is not None:
                     note = AnchorNote(parent.genesis.id, there, stored.size, tx_id)
                     await self._home.storage.keep({ANCHORED: anchor_bytes(note)})
-                else:
+                elif await city.latest_round() > LOOK_BACK:
                     self._sought = there
+                else:  # All rounds were looked at: one was not visible yet.
+                    raise _Refused("its parent has it, and does not show yet in which round")
         return True
 
     async def _brought(self, city: PeerCity, stored: StoredRound) -> bytes | None:
@@ -235,8 +237,11 @@ async def _latest_rounds(city: PeerCity) -> AsyncIterator[StoredRound]:
     """A city's latest rounds, the newest first."""
     end = await city.latest_round() + 1
     # What was read before may be newer than where it was said to stand.
-    while newer := await city.rounds(end, PAGE):
-        end = newer[-1].round + 1
+    for _ in range(LOOK_BACK // PAGE):
+        newer = await city.rounds(end, PAGE)
+        end += len(newer)
+        if len(newer) < PAGE:
+            break
     last = max(end - LOOK_BACK, 1)
     while end > last:
         first = max(end - PAGE, last)
