@@ -201,10 +201,16 @@ class _Thread:
         import ctypes
 
         self._left_behind = True
+        given_up, tell = ctypes.py_object(_GivenUp), ctypes.pythonapi.PyThreadState_SetAsyncExc
         # A loop would take its share of the interpreter from the server for ever.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_GivenUp)
-        )
+        tell(ctypes.c_ulong(self._thread.ident or 0), given_up)
+        # What is asleep does not hear it, and until it does every thread would stop at each call
+        # to see whether it is meant; one that is profiled, or traced, for ever in Python 3.11.
+        # Whoever hears it ends that, so this thread does. The other is told again as it awakes.
+        with suppress(_GivenUp):
+            tell(ctypes.c_ulong(threading.get_ident()), given_up)
+            while True:
+                pass
 
     def _run(self) -> None:
         with suppress(_GivenUp):  # It may come just after the end of what it was for.

@@ -134,6 +134,25 @@ def test_what_ends_too_late_does_nothing_more(
     assert ran == [""]
 
 
+def test_what_is_left_behind_asleep_stops_nobody_who_is_profiled(site: Site) -> None:
+    """Python 3.11 would go round in the first call for ever."""
+    # As above, of a name of its own: its import is never over.
+    site.install("broken-asleep", ASLEEP + "\nforever()\n", preamble="")
+    site.load(load_seconds=SHORT)
+
+    def nothing() -> None: ...
+
+    def profiled() -> None:
+        sys.setprofile(lambda *event: None)
+        nothing()
+        sys.setprofile(None)
+
+    thread = threading.Thread(target=profiled, daemon=True)
+    thread.start()
+    thread.join(LONG)
+    assert not thread.is_alive()
+
+
 def test_no_plugin_no_thread(site: Site) -> None:
     before = set(threading.enumerate())
     site.load()
