@@ -253,6 +253,7 @@ class Writing:
             if path.exists():
                 return
             # Somebody who opened the folder took it for one that was left.
+            self._path = self._file = None
             os.close(file)
 
     def write(self, part: bytes) -> None:
@@ -293,16 +294,18 @@ class Writing:
         )
 
     def close(self) -> None:
-        """Remove what is not finished."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path = None
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        if self._taken:
-            self._taken = False
+        """Remove what is not finished. Raises nothing: what a disk that fails does not let go is
+        removed when the folder is opened again."""
+        file, path, taken = self._file, self._path, self._taken
+        self._file, self._path, self._taken = None, None, False
+        if taken:
             self._folder.give_back(self._size)
+        if file is not None:
+            with suppress(OSError):
+                os.close(file)
+        if path is not None:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _name(key: FragmentKey) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -181,6 +182,26 @@ async def test_a_full_store_names_its_folder_and_the_option(tmp_path: Path) -> N
         with pytest.raises(StoreFull, match=f"{re.escape(str(tmp_path))} is full.*limit_mib"):
             await store.put(KEY, 2 << 20, one(bytes(2 << 20)))
     assert files(tmp_path) == set()
+
+
+async def test_a_disk_that_dies_while_it_is_written_to_costs_neither_room_nor_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_: object, **__: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async with opened(tmp_path, limit_mib=1) as store:
+        with monkeypatch.context() as dying:
+            dying.setattr(os, "write", dead)
+            dying.setattr(Path, "unlink", dead)
+            with pytest.raises(StoreUnavailable, match="Read-only file system"):
+                await store.put(KEY, 6, parts())
+        assert await store.space() == Space(0, 1 << 20)
+        [left] = (tmp_path / "new").iterdir()
+        held = {os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()}
+        assert str(left) not in held, "whoever opens the folder next can remove it"
+    async with opened(tmp_path):
+        assert files(tmp_path) == set()
 
 
 async def test_a_limit_counts_what_was_there(tmp_path: Path) -> None:
