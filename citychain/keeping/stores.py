@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from citychain.config import Settings
-from citychain.errors import ConfigurationError, StoreUnavailable
+from citychain.errors import ConfigurationError, StorageError
 from citychain.explain import explain, place
 from citychain.hooks.definitions import FOLDER, FragmentStoreDefinition
 from citychain.hooks.registry import Registry
@@ -43,7 +43,7 @@ class OpenStores:
     """All that are configured, by name, open or not."""
     stores: Mapping[str, FragmentStore]
     """Those that are open, by name."""
-    failed: Mapping[str, StoreUnavailable]
+    failed: Mapping[str, StorageError]
     """Why the others are not, by name."""
 
 
@@ -85,7 +85,7 @@ async def open_stores(
     """
     by_name = {plan.name: plan for plan in plans}
     stores: dict[str, FragmentStore] = {}
-    failed: dict[str, StoreUnavailable] = {}
+    failed: dict[str, StorageError] = {}
     async with AsyncExitStack() as stack:
         for name, plan in by_name.items():
             context = StorageContext(directory / name, compute, clock)
@@ -93,6 +93,6 @@ async def open_stores(
                 stores[name] = await stack.enter_async_context(
                     plan.definition.factory(plan.options, context)
                 )
-            except StoreUnavailable as error:
+            except StorageError as error:  # A full disk has no room for a folder either.
                 failed[name] = error
         yield OpenStores(by_name, stores, failed)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from citychain.config import Settings, load_settings
 from citychain.containers import CoreContainer, open_fragment_stores
-from citychain.errors import ConfigurationError, StoreUnavailable
+from citychain.errors import ConfigurationError, StoreFull, StoreUnavailable
 from citychain.fragments.directory import DirectoryOptions
 from citychain.keeping.stores import plan_stores
 from citychain.ports import FragmentKey
@@ -156,3 +158,21 @@ async def test_a_store_that_cannot_be_opened_keeps_nobody_from_the_others(
             assert there.failed == {}
             assert await there.stores["near"].read(KEY, 0, 3) == b"abc"
             assert await there.stores["far"].size(KEY) is None
+
+
+async def test_a_full_disk_keeps_nobody_from_the_others(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = core(write(f"data_dir = 'data'\n{TWO}"))
+    (tmp_path / "disk").mkdir()
+    mkdir = Path.mkdir
+
+    def full(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.is_relative_to(tmp_path / "disk"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    async with container.compute(), open_fragment_stores(container) as there:
+        assert there.stores.keys() == {"near"}
+        assert isinstance(there.failed["far"], StoreFull)
