@@ -164,7 +164,7 @@ class Folder:
             names = os.listdir(self.path / shard)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if NAME.fullmatch(name))
+        return sorted(name for name in names if _is_name(name, shard))
 
     def _counted(self) -> int:
         return sum(size for shard in self._shards() for size in self._sizes(shard))
@@ -172,7 +172,7 @@ class Folder:
     def _sizes(self, shard: str) -> Iterator[int]:
         with suppress(FileNotFoundError), os.scandir(self.path / shard) as entries:
             for entry in entries:
-                if NAME.fullmatch(entry.name):
+                if _is_name(entry.name, shard):
                     with suppress(FileNotFoundError):  # It was deleted meanwhile.
                         yield entry.stat().st_size
 
@@ -310,6 +310,11 @@ class Writing:
 
 def _name(key: FragmentKey) -> str:
     return f"{key.object_id.hex()}-{key.root.hex()}-{key.index:02x}"
+
+
+def _is_name(name: str, shard: str) -> bool:
+    """Whether it is that of a fragment which belongs there."""
+    return name.startswith(shard) and NAME.fullmatch(name) is not None
 
 
 def _key(name: str) -> FragmentKey:

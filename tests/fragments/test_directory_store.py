@@ -102,7 +102,8 @@ def test_a_path_is_relative_to_the_configuration(tmp_path: Path) -> None:
 
 
 async def test_what_else_is_in_the_folder_is_left_alone(tmp_path: Path) -> None:
-    for name in ("README", "lost+found/x", f"aba/{NAME}.bak", "aba/notes", f"xyz/{NAME}"):
+    elsewhere = ("README", "lost+found/x", f"xyz/{NAME}", f"000/{NAME}")
+    for name in (*elsewhere, f"aba/{NAME}.bak", "aba/notes"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"mine")
     before = files(tmp_path)
@@ -113,6 +114,18 @@ async def test_what_else_is_in_the_folder_is_left_alone(tmp_path: Path) -> None:
         assert list(await store.keys(None, 10)) == list(await store.find(KEY.object_id)) == [KEY]
         assert await store.space() == Space(3, 1 << 20)
     assert files(tmp_path) == before | {f"aba/{NAME}"}
+
+
+async def test_a_fragment_in_another_folder_than_its_own_hides_no_others(tmp_path: Path) -> None:
+    keys = [KEY._replace(object_id=bytes([first]) * 32) for first in (0x11, 0x22, 0x33)]
+    async with opened(tmp_path) as store:
+        for key in keys:
+            await store.put(key, 3, one(b"abc"))
+        (tmp_path / "000").mkdir()
+        (tmp_path / "000" / NAME).write_bytes(b"abc")
+        page = list(await store.keys(None, 1))
+        found = [*page, *await store.keys(page[-1], 10)]
+        assert found == keys
 
 
 # --- the disk
