@@ -8,9 +8,10 @@ chunk: any k good chunks restore a stripe, from whatever fragments.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
+from citychain.crypto.erasure import FRAGMENTS_MAX
 from citychain.errors import CitychainError, VerificationError
 from citychain.fragments.coding import (
     Found,
@@ -24,7 +25,7 @@ from citychain.fragments.layout import HASH_BYTES, Run
 from citychain.fragments.manifest import TAIL_BYTES_MAX, Manifest, merkle_root, take_tail
 from citychain.ports import Compute, FragmentKey, FragmentStore
 
-__all__ = ["Fault", "Group", "NotEnough", "Source", "find_groups"]
+__all__ = ["Fault", "Group", "NotEnough", "Source", "find_groups", "told"]
 
 READ_BYTES_MAX: Final = 4 << 20
 """Of leaf hashes, at a time."""
@@ -142,8 +143,8 @@ class Source:
     async def _asked(self, answer: Awaitable[T]) -> T:
         try:
             return await answer
-        except CitychainError as error:
-            raise _Lost(str(error)) from error
+        except Exception as error:
+            raise _Lost(told(error)) from error
 
     def _lose(self, why: _Lost) -> None:
         self.lost = True
@@ -180,7 +181,7 @@ class Group:
             if not asking:
                 self._not_enough(lacks, run.begin + stripe * layout.shape.stripe)
             asked.update(asking)
-            given = await asyncio.gather(*(it.chunks(self.manifest, run) for it in asking))
+            given = await _all(it.chunks(self.manifest, run) for it in asking)
             found += (piece for piece in given if piece is not None)
 
     async def holds(self, run: Run, data: bytes) -> bool:
@@ -197,7 +198,7 @@ class Group:
             if not asking:
                 self._not_enough(needed - len(known), run.begin)
             asked.update(asking)
-            await asyncio.gather(*(source.open(self.manifest) for source in asking))
+            await _all(source.open(self.manifest) for source in asking)
             known |= {it.key.index: it.hashes for it in asking if it.hashes is not None}
         _, hashes = await self._compute(encode_run, data, self.manifest.layout, run)
         return all(run_hashes(known[index], run) == hashes[index] for index in known)
@@ -233,13 +234,13 @@ async def find_groups(
 
     async def ask(name: str, store: FragmentStore) -> list[Source]:
         try:
-            keys = await store.find(object_id)
-        except CitychainError as error:
-            faults.append(Fault(name, None, str(error)))
+            keys = [key for key in await store.find(object_id) if _can_be(key, object_id)]
+        except Exception as error:
+            faults.append(Fault(name, None, told(error)))
             return []
-        return [Source(name, store, key, compute) for key in keys if key.object_id == object_id]
+        return [Source(name, store, key, compute) for key in keys]
 
-    found = await asyncio.gather(*(ask(name, store) for name, store in stores.items()))
+    found = await _all(ask(name, store) for name, store in stores.items())
     sources = [source for some in found for source in some]
     by_root: dict[bytes, list[Source]] = {}
     for source in sources:
@@ -252,6 +253,26 @@ async def find_groups(
                 break
     groups.sort(key=lambda group: group.indexes, reverse=True)
     return groups, sources, faults
+
+
+def told(error: Exception) -> str:
+    """What went wrong with a store: it may be anybody's, and raise anything."""
+    return str(error) if isinstance(error, CitychainError) else f"{type(error).__name__}: {error}"
+
+
+def _can_be(key: FragmentKey, object_id: bytes) -> bool:
+    return key.object_id == object_id and 0 <= key.index < FRAGMENTS_MAX
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What the calls give; none is under way any more when this ends."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _has_root(hashes: bytearray, root: bytes) -> bool:

@@ -20,7 +20,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn
 
-from citychain.errors import CitychainError, ConfigurationError, ObjectChanged, StorageError
+from citychain.errors import (
+    CitychainError,
+    ConfigurationError,
+    ObjectChanged,
+    StorageError,
+    StoreUnavailable,
+)
 from citychain.fragments.coding import encode_run
 from citychain.fragments.layout import HASH_BYTES, Layout, Run, Shape
 from citychain.fragments.manifest import Manifest, fragment_bytes, merkle_root, tail
@@ -148,8 +154,8 @@ class _Feed:
         """Whether it is there."""
         try:
             size = await self._store.size(self.key)
-        except CitychainError as error:
-            self.error, self.over = error, True
+        except Exception as error:
+            self.error, self.over = _of_store(error), True
             return
         self.over = size is not None
         if size not in (None, self._size):
@@ -163,8 +169,8 @@ class _Feed:
         """Have the store take it."""
         try:
             await self._store.put(self.key, self._size, self)
-        except CitychainError as error:
-            self.error = error
+        except Exception as error:
+            self.error = _of_store(error)
         finally:
             # Whoever waits to give another part must not wait for ever.
             self.over = True
@@ -192,6 +198,13 @@ class _Feed:
         if part is None:
             raise StopAsyncIteration
         return part
+
+
+def _of_store(error: Exception) -> CitychainError:
+    """A store may be anybody's, and raise anything."""
+    if isinstance(error, CitychainError):
+        return error
+    return StoreUnavailable(f"{type(error).__name__}: {error}")
 
 
 def _next(

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from citychain.fragments import layout
 from citychain.fragments.layout import Layout, Shape
 from citychain.fragments.manifest import Manifest, merkle_root, tail
 from citychain.fragments.restoring import restore_object
-from citychain.fragments.writing import survey_object
+from citychain.fragments.writing import survey_object, write_fragments
 from citychain.ports import FragmentKey
 
 CONTENT = noise(5 * SMALL + 77)
@@ -190,3 +190,71 @@ async def test_a_store_that_goes_away_meanwhile_is_replaced(
     for name in ("fading-0", "fading-1"):
         stores[name].answers = answers  # type: ignore[attr-defined]
     await restore(CONTENT, stores, tmp_path, compute)
+
+
+class Raising(Shelf):
+    """Raises what no store may, from one call on."""
+
+    raises = ""
+
+    async def find(self, object_id: bytes) -> Sequence[FragmentKey]:
+        if self.raises == "find":
+            raise KeyError("find")
+        return await super().find(object_id)
+
+    async def size(self, key: FragmentKey) -> int | None:
+        if self.raises == "size":
+            raise KeyError("size")
+        return await super().size(key)
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        if self.raises == "read":
+            raise KeyError("read")
+        return await super().read(key, offset, length)
+
+    async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
+        if self.raises == "put":
+            raise KeyError("put")
+        await super().put(key, size, parts)
+
+
+@pytest.mark.parametrize("call", ["find", "size", "read"])
+async def test_a_store_that_raises_anything_is_one_that_lacks_its_fragment(
+    call: str, tmp_path: Path, compute: Executor
+) -> None:
+    stores = {"raising": Raising(), **shelves(3)}
+    await store(CONTENT, SHAPE, stores.values(), compute)
+    stores["raising"].raises = call  # type: ignore[attr-defined]
+    restored = await restore(CONTENT, stores, tmp_path, compute)
+    assert (restored.faults[0].store, restored.faults[0].detail) == (
+        "raising",
+        f"KeyError: '{call}'",
+    )
+
+
+@pytest.mark.parametrize("call", ["size", "put"])
+async def test_a_store_that_raises_anything_stops_no_other_from_being_written(
+    call: str, compute: Executor
+) -> None:
+    raising = Raising()
+    raising.raises = call
+    source = io.BytesIO(CONTENT)
+    survey = await survey_object(source, SHAPE, compute)
+    places = dict(enumerate([raising, *shelves(3).values()]))
+    written = await write_fragments(source, survey, places, compute)
+    assert written.stored == [1, 2, 3]
+    assert str(written.failed[0]) == f"KeyError: '{call}'"
+
+
+class Odd(Shelf):
+    """Names what cannot be."""
+
+    async def find(self, object_id: bytes) -> Sequence[FragmentKey]:
+        keys = list(await super().find(object_id))
+        return [key._replace(index=index) for key in keys for index in (-1, -4, 255, 1 << 40)]
+
+
+async def test_an_index_that_cannot_be_is_left_alone(tmp_path: Path, compute: Executor) -> None:
+    stores = {"odd": Odd(), **shelves(3)}
+    await store(CONTENT, SHAPE, stores.values(), compute)
+    assert (await restore(CONTENT, stores, tmp_path, compute)).faults == []
