@@ -332,12 +332,15 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _make_durable(folder: Path) -> None:
-    """Make the folder, and its name and those of its new parents durable."""
+    """Make the folder, and its name and those of its new parents durable, one after the other."""
     known = next(path for path in (folder, *folder.parents) if path.exists())
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder, *folder.parents):
-        if path == known:
-            break
+    # A process may have made it and ended before its name was durable. Where it is older its parent
+    # is none of ours, and may refuse.
+    with suppress(OSError):
+        _sync_folder(known.parent)
+    new = [path for path in (folder, *folder.parents) if path.is_relative_to(known)]
+    for path in reversed(new[: new.index(known)]):
+        path.mkdir(exist_ok=True)
         _sync_folder(path.parent)
 
 

@@ -99,6 +99,8 @@ async def write_fragments(
     """Write fragments of an object, those named, each to its store, all at once.
 
     One that is there already is not written again: what was cut off is taken up by calling again.
+    Its store is asked to put it all the same, since who wrote it may have ended before it was
+    durable.
     A store that fails does not stop the others; a slow one slows them.
 
     Raises:
@@ -107,7 +109,7 @@ async def write_fragments(
     layout, keys = survey.manifest.layout, survey.manifest.fragment_keys()
     feeds = [_Feed(keys[index], store, survey) for index, store in stores.items()]
     await asyncio.gather(*(feed.look() for feed in feeds))
-    wanted = [feed for feed in feeds if not feed.over]
+    wanted = [feed for feed in feeds if feed.error is None]
     puts = [asyncio.create_task(feed.put()) for feed in wanted]
     try:
         await compute(source.seek, 0)
@@ -131,8 +133,8 @@ async def write_fragments(
         await asyncio.gather(*puts, return_exceptions=True)
     told(layout.size, layout.size)
     return Written(
-        stored=[feed.key.index for feed in wanted if feed.error is None],
-        present=[feed.key.index for feed in feeds if feed not in wanted and feed.error is None],
+        stored=[it.key.index for it in wanted if it.error is None and not it.present],
+        present=[it.key.index for it in wanted if it.error is None and it.present],
         failed={feed.key.index: feed.error for feed in feeds if feed.error is not None},
     )
 
@@ -143,6 +145,8 @@ class _Feed:
     def __init__(self, key: FragmentKey, store: FragmentStore, survey: Survey) -> None:
         self.key = key
         self.error: CitychainError | None = None
+        self.present = False
+        """It was there before."""
         self.over = False
         """Nothing is taken any more."""
         self._store = store
@@ -155,9 +159,9 @@ class _Feed:
         try:
             size = await self._store.size(self.key)
         except Exception as error:
-            self.error, self.over = _of_store(error), True
+            self.error = _of_store(error)
             return
-        self.over = size is not None
+        self.present = size is not None
         if size not in (None, self._size):
             # A put would leave it as it is.
             self.error = StorageError(

@@ -30,7 +30,7 @@ class Shelf(MemoryStore):
         self.reads: list[tuple[int, int, int]] = []
         """Index, offset and length of each."""
         self.puts: list[int] = []
-        """Indexes of fragments that were asked for."""
+        """Indexes of fragments whose parts were asked for."""
 
     @property
     def content(self) -> dict[FragmentKey, bytes]:
@@ -52,9 +52,9 @@ class Shelf(MemoryStore):
 
     async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
         self._answer()
-        self.puts.append(key.index)
 
         async def told() -> AsyncIterator[bytes]:
+            self.puts.append(key.index)
             async for part in parts:
                 self._answer()
                 yield part

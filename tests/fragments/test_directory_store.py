@@ -86,6 +86,33 @@ async def test_without_a_path_it_makes_the_folder_that_it_is_given(tmp_path: Pat
     assert files(folder) == {f"aba/{NAME}"}
 
 
+async def test_a_folder_that_it_makes_is_synced_from_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name before anything is made below it; and again, should who made it have been killed
+    in between."""
+    events: list[str] = []
+    fsync, mkdir = os.fsync, Path.mkdir
+
+    def synced(descriptor: int) -> None:
+        events.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def made(path: Path, *args: Any, **kwargs: Any) -> None:
+        events.append(f"make {path.name}")
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "mkdir", made)
+    above, top = tmp_path.parent.name, tmp_path.name
+    async with opened(None, tmp_path / "data/fragments"):
+        steps = ["make data", f"sync {top}", "make fragments", "sync data"]
+        assert events == [f"sync {above}", *steps, "make new"]
+    events.clear()
+    async with opened(None, tmp_path / "data/fragments"):
+        assert events == ["sync data", "make new"]
+
+
 async def test_a_given_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     """It may be on a disk that is not mounted: an empty one in its place would hide that."""
     folder = tmp_path / "disk/fragments"

@@ -181,6 +181,25 @@ async def test_a_fragment_that_is_there_is_not_written_again(compute: Executor) 
     assert [shelf.puts for shelf in stores.values()] == [[0], [1], [2], [3]]
 
 
+class NotSynced(Shelf):
+    """Has all, and cannot say that any of it survives."""
+
+    async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
+        raise StorageError("the disk does not sync")
+
+
+async def test_a_fragment_that_is_there_counts_once_its_store_has_made_it_durable(
+    compute: Executor,
+) -> None:
+    stores = [Shelf(), NotSynced()]
+    survey = await store(CONTENT, SHAPE, stores[:1] * 4, compute)
+    stores[1].content.update(stores[0].content)
+    places = {0: stores[0], 1: stores[1]}
+    written = await write_fragments(io.BytesIO(CONTENT), survey, places, compute)
+    assert (written.stored, written.present) == ([], [0])
+    assert str(written.failed[1]) == "the disk does not sync"
+
+
 async def test_a_fragment_of_a_wrong_size_is_told(compute: Executor) -> None:
     stores = shelves(4)
     await store(CONTENT, SHAPE, stores.values(), compute)
