@@ -17,18 +17,25 @@ __all__ = ["PartFile"]
 class PartFile:
     """Opened for one process alone, with what is there already. Every call blocks.
 
-    Calls may overlap: one that was cancelled may still be at work when the file is closed.
-    Every method raises `StorageError` where the file cannot be read or written.
+    Calls may overlap: one that was cancelled may still be at work when the file is closed, or
+    begin later; it does nothing then. Every method raises `StorageError` where the file cannot be
+    read or written.
     """
 
     def __init__(self, target: Path) -> None:
         self.path = target.with_name(target.name + ".part")
         self._target = target
         self._lock = threading.Lock()
-        self._is_open = False
+        self._is_open = self._is_over = False
+        self._file = -1
+
+    def open(self) -> None:
+        """Take it; nobody else can until it is closed."""
         with self._held():
-            if target.is_dir():
-                raise IsADirectoryError(None, f"{target} is a directory")
+            if self._is_over or self._is_open:
+                return
+            if self._target.is_dir():
+                raise IsADirectoryError(None, f"{self._target} is a directory")
             self._file = self._open()
             self._is_open = True
 
@@ -58,7 +65,7 @@ class PartFile:
                 return
             os.fsync(self._file)
             os.replace(self.path, self._target)
-            self._is_open = False
+            self._is_open, self._is_over = False, True
             os.close(self._file)
             directory = os.open(self._target.parent, os.O_RDONLY)
             try:
@@ -69,6 +76,7 @@ class PartFile:
     def close(self) -> None:
         """Let other processes have it; nothing is left of an empty one."""
         with self._held():
+            self._is_over = True
             if self._is_open:
                 self._is_open = False
                 if os.fstat(self._file).st_size == 0:

@@ -58,9 +58,10 @@ async def restore_object(
     groups, sources, faults = await find_groups(object_id, stores, compute)
     if not sources and not faults:
         raise NotFound("object", object_id.hex())
-    part = await compute(PartFile, target)
+    part = PartFile(target)
     reasons: list[str] = []
     try:
+        await compute(part.open)
         for group in groups:
             attempt = _Attempt(group, part, compute, told)
             name = f"manifest {group.manifest.root.hex()[:16]}"

@@ -6,9 +6,10 @@ import io
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shelves import SMALL, Shelf, noise, restore, shelves, store, store_lie
@@ -128,10 +129,40 @@ async def test_two_do_not_restore_into_one_file(tmp_path: Path, compute: Executo
     stores = shelves(4)
     await store(CONTENT, SHAPE, stores.values(), compute)
     other = PartFile(tmp_path / "restored")
+    other.open()
     with pytest.raises(StorageError, match="another process restores into it"):
         await restore_object(OBJECT_ID, stores, tmp_path / "restored", compute)
     other.close()
     await restore(CONTENT, stores, tmp_path, compute)
+
+
+async def test_whoever_is_cancelled_while_the_file_is_opened_holds_nobody_up(
+    tmp_path: Path, compute: Executor
+) -> None:
+    stores = shelves(4)
+    await store(CONTENT, SHAPE, stores.values(), compute)
+
+    async def cancelled(function: Callable[..., Any], *args: Any) -> Any:
+        """The thread goes on when nobody waits for it any more."""
+        result = await compute(function, *args)
+        if getattr(function, "__name__", "") == "open":
+            raise asyncio.CancelledError
+        return result
+
+    with pytest.raises(asyncio.CancelledError):
+        await restore_object(OBJECT_ID, stores, tmp_path / "restored", cancelled)
+    await restore(CONTENT, stores, tmp_path, compute)
+
+
+def test_a_file_that_is_closed_before_it_is_opened_stays_closed(tmp_path: Path) -> None:
+    late = PartFile(tmp_path / "restored")
+    late.close()
+    late.open()
+    late.write(0, b"abc")
+    assert [*tmp_path.iterdir()] == []
+    other = PartFile(tmp_path / "restored")
+    other.open()
+    other.close()
 
 
 @pytest.mark.parametrize("name", ["absent/restored", "folder", "link"])
