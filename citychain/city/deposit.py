@@ -30,6 +30,8 @@ __all__ = ["Deposit", "check_limits"]
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks whether there is room."""
+SIZES_PAGE: Final = 200
+"""Transactions that are read at a time to see how large they are."""
 
 
 def check_limits(limits: LimitsSettings) -> Limits:
@@ -66,16 +68,17 @@ class Deposit:
         self._clock = clock
         self._patience = patience.total_seconds()
         self._most = limits.pending_transactions
-        self._pending = 0
-        """How many wait in the storage, as far as is known."""
+        self._most_bytes = limits.pending_bytes
+        self._sizes: dict[bytes, int] = {}
+        """Of what waits in the storage, as far as is known."""
         self._round = 0
         """The latest when that was looked at."""
         self._standing = Standing(Watchers())
         self._pool = PendingPool(
             PoolLimits(
-                # `_check_room` counts those, and knows which of them are there already.
+                # `_check_room` counts them, and knows which of them are there already.
                 transactions=sys.maxsize,
-                bytes=limits.pending_bytes,
+                bytes=sys.maxsize,
                 author_transactions=sys.maxsize,
             ),
             shared=True,
@@ -120,40 +123,56 @@ class Deposit:
         """
         while True:
             try:
-                await self._check_room(list(transactions))
+                await self._check_room(transactions)
                 results = await self._intake.submit(list(transactions.values()))
             except Overloaded:
                 if not await self._is_relieved():
                     raise
             else:
-                self._pending += sum(
-                    isinstance(result, Received) and not result.duplicate for result in results
-                )
+                for (tx_id, envelope), result in zip(transactions.items(), results, strict=True):
+                    if isinstance(result, Received) and not result.duplicate:
+                        self._sizes[tx_id] = len(envelope)
                 return results
 
-    async def _check_room(self, tx_ids: Sequence[bytes]) -> None:
-        room = self._most - self._pending
-        if len(tx_ids) <= room:
+    async def _check_room(self, transactions: Mapping[bytes, bytes]) -> None:
+        if self._lacks(list(transactions.values())) is None:
             return
         # What is there already takes none.
+        tx_ids = list(transactions)
         sealed, stored = await asyncio.gather(self._storage.find(tx_ids), self._storage.raw(tx_ids))
-        if sum(tx_id not in sealed and tx_id not in stored for tx_id in tx_ids) > room:
-            raise Overloaded(
-                f"{self._pending} transactions wait to be sealed, and pending_transactions of "
-                f"[limits] is {self._most}",
-                timedelta(seconds=LOOK_SECONDS),
+        new = [
+            envelope
+            for tx_id, envelope in transactions.items()
+            if tx_id not in sealed and tx_id not in stored
+        ]
+        if new and (lacking := self._lacks(new)) is not None:
+            raise Overloaded(lacking, timedelta(seconds=LOOK_SECONDS))
+
+    def _lacks(self, envelopes: Sequence[bytes]) -> str | None:
+        """Why there is no room for so many; ``None`` where there is."""
+        waiting, size = len(self._sizes), sum(self._sizes.values())
+        if waiting + len(envelopes) > self._most:
+            return (
+                f"{waiting} transactions wait to be sealed, and pending_transactions of [limits] "
+                f"is {self._most}"
             )
+        if size + sum(map(len, envelopes)) > self._most_bytes:
+            return (
+                f"{waiting} transactions of {size / (1 << 20):.1f} MiB wait to be sealed, and "
+                f"pending_mib of [limits] is {self._most_bytes >> 20}"
+            )
+        return None
 
     async def _is_relieved(self) -> bool:
         """Wait until somebody seals a round, or makes room; ``False`` if nobody does."""
         if not self._shared:
             return False
-        round, pending = self._round, self._pending
+        round, waiting = self._round, len(self._sizes)
         end = self._clock.monotonic() + self._patience
         while True:
             await self._look()
             # What a round sealed may be on the list for a while yet: then no other round follows.
-            if self._round != round or self._pending < pending:
+            if self._round != round or len(self._sizes) < waiting:
                 return True
             if self._clock.monotonic() >= end:
                 return False
@@ -163,7 +182,11 @@ class Deposit:
         """What waits now, after which round."""
         self._round = (await self._storage.head()).round
         ids = await self._storage.pending_ids(self._most + 1)
-        self._pending = len(ids)
+        unknown = [tx_id for tx_id in ids if tx_id not in self._sizes]
+        self._sizes = {tx_id: self._sizes.get(tx_id, 0) for tx_id in ids}
+        for start in range(0, len(unknown), SIZES_PAGE):
+            found = await self._storage.raw(unknown[start : start + SIZES_PAGE])
+            self._sizes |= {tx_id: len(raw.envelope) for tx_id, raw in found.items()}
         self._pool.drop(self._pool.ids().difference(ids))
 
 

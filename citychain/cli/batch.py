@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from citychain.cli.options import Config
+from citychain.cli.options import Config, finite
 from citychain.cli.output import Json, answers, print_json, say
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def batch(
         typer.Option(
             min=0,
             max=1e6,
+            callback=finite,
             help="The present interval in seconds.",
             show_default="the shortest",
         ),
@@ -34,11 +35,22 @@ def batch(
     ] = False,
     rate: Annotated[
         float | None,
-        typer.Option(min=0, max=1e6, help="With --simulate: transactions that come each second."),
+        typer.Option(
+            min=0,
+            max=1e6,
+            callback=finite,
+            help="With --simulate: transactions that come each second.",
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0, max=1e6, help="With --simulate: for how long.", show_default="10"),
+        typer.Option(
+            min=0,
+            max=1e6,
+            callback=finite,
+            help="With --simulate: for how long.",
+            show_default="10",
+        ),
     ] = None,
     holding: Annotated[
         bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,19 @@ if TYPE_CHECKING:
     from citychain.client.city import CityClient
 
 __all__ = ["DEFAULT_POLICY", "DEFAULT_SERVER", "DEFAULT_TIMEOUT", "City", "Config", "Policy",
-           "Server", "Servers", "Spread", "Timeout", "TxId", "connect", "parse_id"]  # fmt: skip
+           "Server", "Servers", "Spread", "Timeout", "TxId", "connect", "finite",
+           "parse_id"]  # fmt: skip
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
 DEFAULT_TIMEOUT: Final = 10.0
+
+
+def finite(value: float | None) -> float | None:
+    """The callback of an option that is a number: ``nan`` is within any bounds, and is none."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a number")
+    return value
+
 
 Config = Annotated[
     Path | None,
@@ -65,7 +75,8 @@ Policy = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.1, help="Seconds to go on without an answer.")
+    float,
+    typer.Option("--timeout", min=0.1, callback=finite, help="Seconds to go on without an answer."),
 ]
 TxId = Annotated[str, typer.Argument(metavar="TX_ID", help="64 hexadecimal digits.")]
 

@@ -53,7 +53,7 @@ class Preparing:
     Args:
         genesis: The city's genesis id.
         keys: Has the signer's.
-        created_at_ms: When those were made that do not say so.
+        created_at_ms: When those were made that do not say so; ``None`` if they must.
         aside: Where to keep what is in order.
         told: Of each item that is not.
     """
@@ -65,7 +65,7 @@ class Preparing:
         limits: Limits,
         signer: SigningKey,
         keys: KeyCache,
-        created_at_ms: int,
+        created_at_ms: int | None,
         aside: BinaryIO,
         told: Told,
         compute: Compute,
@@ -153,8 +153,17 @@ class Preparing:
             writes=draft.writes,
             valid_for=draft.valid_for,
             nonce=before.to_bytes(8, "big"),
-            created_at_ms=draft.created_at_ms or self._created_at_ms,
+            created_at_ms=self._made_at(draft),
         )
+
+    def _made_at(self, draft: TimedDraft) -> int:
+        if (made := draft.created_at_ms or self._created_at_ms) is None:
+            raise InvalidRequest(
+                "created_at_ms",
+                "is missing, and what is no file has no time of its own, so repeated it would be "
+                "another transaction: give each object its time, or save a file",
+            )
+        return made
 
     def _keep(self, kept: Sequence[Kept]) -> None:
         for line, tx_id, envelope in kept:

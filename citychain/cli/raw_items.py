@@ -95,7 +95,8 @@ class _Document:
         """Where it is read now."""
         self._text = text
         self._at = 0
-        self._decoder = json.JSONDecoder()
+        # It is only to find where they end: Python reads no integer of more than 4,300 digits.
+        self._decoder = json.JSONDecoder(parse_int=str)
 
     def items(self) -> Iterator[Item]:
         """Its objects, and whatever else stands in their place.

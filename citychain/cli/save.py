@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, TextIO
 
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import DEFAULT_TIMEOUT, City, Config
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Config, finite
 from citychain.cli.output import Json, print_json, say, tell_transaction
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["save"]
 
 STANDARD_INPUT = "-"
+REPEAT = "repeat the command: what is there stays as it is"
 
 
 def save(
@@ -38,6 +38,7 @@ def save(
         typer.Option(
             "--timeout",
             min=0.1,
+            callback=finite,
             help="Seconds to wait for room while nothing is sealed, where servers share the "
             "storage.",
         ),
@@ -52,16 +53,16 @@ def save(
     storage is the one of the configuration; with MongoDB its address may come from `MONGODB_URI`.
 
     An object of the file is as a line of `citychain submit --jsonl`, and may have `created_at_ms`.
-    What has none was made when the file was last changed, or now if it comes through a pipe. An
-    object that is saved again, of the same time and by the same key, is the same transaction: what
-    was broken off is repeated as it was.
+    What has none was made when the file was last changed; what comes through a pipe must have one.
+    An object that is saved again, of the same time and by the same key, is the same transaction:
+    what was broken off is repeated as it was.
 
     The whole file is checked first. If something in it cannot be right, each such place is told,
     and nothing is stored.
 
     Exit codes: 0 all are stored, now or before; 1 the city refused some, the others are stored; 2
     nothing is stored, since something is wrong with the file; 3 there is no room for more before
-    some are sealed, or the storage cannot be had now.
+    some are sealed, or the storage cannot be had now, or what is stored cannot be told.
 
     Examples:
 
@@ -100,11 +101,20 @@ def save(
                     saved=saved,
                 )
             )
+            _tell(saved, json)
         except StorageError:
             if saved.storage:
-                say(f"{_in_words(saved)}; repeat the command: what is there stays as it is")
+                say(f"{_in_words(saved)}; {REPEAT}")
             raise
-    _tell(saved, json)
+        except OSError as error:
+            if not saved.storage:
+                raise
+            # Most likely nobody reads the answers any more; by now some of them are stored.
+            _give_up(sys.stdout)
+            with suppress(OSError):
+                say(f"{_in_words(saved)}, and then: {error.strerror or error}; {REPEAT}")
+            _give_up(sys.stderr)
+            raise typer.Exit(Exit.UNAVAILABLE) from None
     _end(saved)
 
 
@@ -112,15 +122,25 @@ def _opened(file: str) -> BinaryIO:
     return open(file, "rb")
 
 
-def _changed_at_ms(file: BinaryIO) -> int:
-    """When a file was last changed; for what is none, now."""
+def _changed_at_ms(file: BinaryIO) -> int | None:
+    """When a file was last changed; ``None`` for what is none: that has no time which a repetition
+    would find again."""
     try:
         status = os.fstat(file.fileno())
     except (OSError, ValueError):  # It is a stand-in's.
-        return time.time_ns() // 1_000_000
-    if not stat.S_ISREG(status.st_mode):
-        return time.time_ns() // 1_000_000
-    return max(status.st_mtime_ns // 1_000_000, 1)
+        return None
+    return max(status.st_mtime_ns // 1_000_000, 1) if stat.S_ISREG(status.st_mode) else None
+
+
+def _give_up(stream: TextIO | None) -> None:
+    """Lose what could not be written to it, which otherwise fails again when the process ends."""
+    if stream is None:  # It was closed from the beginning.
+        return
+    try:
+        stream.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere, suppress(OSError, ValueError):
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _tell(saved: Saved, json: bool) -> None:
@@ -143,7 +163,7 @@ def _tell(saved: Saved, json: bool) -> None:
     if saved.full:
         say(
             f"no room for the other {saved.unsaved}: {saved.full}. Let a server of {saved.city} "
-            "seal them, then repeat the command: what is there stays as it is"
+            f"seal them, then {REPEAT}"
         )
     if saved.refused:
         say("what was refused goes into a file of its own, mended")

@@ -31,7 +31,7 @@ from citychain.errors import (
 )
 from citychain.exchange.doorkeeper import Doorkeeper
 from citychain.genesis import Genesis
-from citychain.handler import CityHandler, Received
+from citychain.handler import CityHandler, Received, Refusal
 from citychain.moving.composing import open_home
 from citychain.moving.opening import Home, home_note
 
@@ -71,7 +71,7 @@ async def run_save(
     city: str,
     file: BinaryIO,
     name: str,
-    created_at_ms: int,
+    created_at_ms: int | None,
     signer: SigningKey,
     patience: timedelta,
     settings: Settings,
@@ -82,13 +82,14 @@ async def run_save(
 
     Args:
         name: The file's, for people.
-        created_at_ms: When those were made that do not say so.
+        created_at_ms: When those were made that do not say so; ``None`` if they must.
         patience: See `Deposit`.
         told: Of each transaction, once it is stored, or refused.
         saved: Is kept up to date.
 
     Raises:
-        ConfigurationError: the city has no genesis yet, or its storage keeps nothing.
+        ConfigurationError: the city has no genesis yet, or a peer of it cannot be had, or its
+            storage keeps nothing.
         DirectoryInUse: its server runs.
         StorageError: what was told of is stored; whether more is, is unknown.
     """
@@ -97,7 +98,10 @@ async def run_save(
         plan, genesis = _founded(core, city)
         saved.city = plan.slug
         core.keys().add_public_key(key_id(signer.public_key), signer.public_key)
-        with tempfile.TemporaryFile() as aside:
+        doorkeeper = await _doorkeeper(core, plan)
+        # Not where other files are kept for a while: there may be little room, or only memory.
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir) as aside:
             preparing = Preparing(
                 genesis=genesis.id,
                 limits=check_limits(plan.limits),
@@ -113,7 +117,7 @@ async def run_save(
             saved.faults, saved.unsaved = preparing.faults, preparing.kept
             if saved.unsaved and not saved.faults:
                 aside.seek(0)
-                await _store(core, plan, genesis, aside, patience, told, saved)
+                await _store(core, plan, genesis, doorkeeper, aside, patience, told, saved)
 
 
 def _founded(core: CoreContainer, city: str) -> tuple[CityPlan, Genesis]:
@@ -131,7 +135,8 @@ def _genesis_of(core: CoreContainer, plan: CityPlan) -> Genesis:
     except FileNotFoundError:
         raise ConfigurationError(
             f"city {plan.slug}: there is no genesis file {path}: a server makes it when it opens "
-            "the city for the first time"
+            "the city for the first time; from one that runs elsewhere it comes by citychain "
+            f"cities {plan.slug} --save-genesis {path} --server HOST:PORT"
         ) from None
 
 
@@ -139,6 +144,7 @@ async def _store(
     core: CoreContainer,
     plan: CityPlan,
     genesis: Genesis,
+    doorkeeper: Doorkeeper,
     aside: BinaryIO,
     patience: timedelta,
     told: Told,
@@ -155,7 +161,7 @@ async def _store(
         keys=core.keys(),
         compute=core.compute(),
         clock=core.clock(),
-        refuses=(await _doorkeeper(core, plan)).refuses,
+        refuses=doorkeeper.refuses,
         patience=patience,
     )
     count = min(TOGETHER, plan.limits.pending_transactions)
@@ -168,18 +174,25 @@ async def _store(
                 return
             if shared:
                 await _check_home(home, plan)
+            _count(results, saved)  # All of them, though one may not be told.
             for kept, result in zip(some.values(), results, strict=True):
-                saved.unsaved -= 1
                 record: dict[str, Any] = {"line": kept.line, "tx_id": kept.tx_id}
                 if isinstance(result, Received):
-                    saved.there += result.duplicate
-                    saved.new += not result.duplicate
                     record |= {"state": result.state.name, "duplicate": result.duplicate}
                 else:
-                    saved.refused += 1
                     record |= {"state": "REFUSED", "code": result.code}
                     record |= {"field": result.field or "", "detail": result.detail}
                 told(record)
+
+
+def _count(results: Sequence[Received | Refusal], saved: Saved) -> None:
+    for result in results:
+        saved.unsaved -= 1
+        if isinstance(result, Received):
+            saved.there += result.duplicate
+            saved.new += not result.duplicate
+        else:
+            saved.refused += 1
 
 
 async def _open(core: CoreContainer, plan: CityPlan, genesis: Genesis) -> Home:
@@ -229,14 +242,22 @@ class _Unopened:
 
 
 async def _doorkeeper(core: CoreContainer, plan: CityPlan) -> Doorkeeper:
-    """Who refuses what a server of the city would refuse."""
+    """Who refuses what a server of the city would refuse.
+
+    Raises:
+        ConfigurationError: a city that this one has to do with cannot be had; without it nobody
+            would see who pays to its account of escrow.
+    """
     doorkeeper = Doorkeeper(
         slug=plan.slug, sign=_signs_nothing, compute=core.compute(), clock=core.clock()
     )
     try:
         found = await find_neighbours(plan, core.settings(), _Unopened(core), core.compute())
-    except CitychainError:
-        return doorkeeper  # As at a server that does not know its peers yet.
+    except CitychainError as error:
+        raise ConfigurationError(
+            f"city {plan.slug}: nobody can tell yet which payments it refuses, since a city that "
+            f"it has to do with cannot be had: {error}"
+        ) from None
     doorkeeper.know(found.peers)
     return doorkeeper
 

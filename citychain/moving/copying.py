@@ -30,7 +30,7 @@ from citychain.types import (
     SubtreeHash,
 )
 
-__all__ = ["CityCopy"]
+__all__ = ["CityCopy", "copy_waiting"]
 
 NOTES_BYTES: Final = 4 << 20
 """Of notes that are kept in one call."""
@@ -123,12 +123,7 @@ class CityCopy:
     async def rest(self) -> None:
         """Copy what stands beside the rounds: notes, and transactions without a place."""
         await self._notes()
-        there = set(await self._target.pending_ids())
-        missing = [tx_id for tx_id in await self._source.pending_ids() if tx_id not in there]
-        for start in range(0, len(missing), TRANSACTIONS_PAGE):
-            page = missing[start : start + TRANSACTIONS_PAGE]
-            raw = await self._source.raw(page)
-            await self._append([raw[tx_id] for tx_id in page if tx_id in raw])
+        await copy_waiting(self._source, self._target)
 
     # --- rounds
 
@@ -215,6 +210,19 @@ class CityCopy:
                 batch = {}
         if batch:
             await self._target.keep(batch)
+
+
+async def copy_waiting(source: CityStorage, target: CityStorage) -> None:
+    """Copy transactions without a place, and their authors' keys; what is there stays as it is."""
+    there = set(await target.pending_ids())
+    missing = [tx_id for tx_id in await source.pending_ids() if tx_id not in there]
+    for start in range(0, len(missing), TRANSACTIONS_PAGE):
+        page = missing[start : start + TRANSACTIONS_PAGE]
+        raw = await source.raw(page)
+        transactions = [raw[tx_id] for tx_id in page if tx_id in raw]
+        if transactions:
+            authors = list({item.author for item in transactions})
+            await target.append(transactions, await source.keys(authors))
 
 
 def _decoded(rounds: Sequence[StoredRound]) -> list[RoundRecord]:

@@ -7,8 +7,9 @@ In order, with what a crash after each step leaves:
    A city that grows as fast as it is copied is slowed.
 3. The city is held: calls to it wait. The rest is copied, all that is left is compared.
 4. A note in the source says that the city moved.         It lives in the target: this decides.
-5. The target's note is taken away, the data directory remembers the target. Whoever opens the
-   source is led to the target, and does what is left of this.
+5. What was stored in the source by then (`citychain save` asks no server) is copied, the target's
+   note is taken away, the data directory remembers the target. Whoever opens the source is led to
+   the target, and does what is left of this. Who stores in the source later sees the note.
 6. The city is opened again; the calls go on.
 """
 
@@ -25,7 +26,7 @@ from typing import Final, Literal, NamedTuple
 from citychain.errors import MoveFailed, StorageError, VerificationError
 from citychain.genesis import Genesis
 from citychain.moving.comparing import Comparison
-from citychain.moving.copying import CityCopy
+from citychain.moving.copying import CityCopy, copy_waiting
 from citychain.moving.mark import HomeNote, home_bytes
 from citychain.moving.opening import home_note
 from citychain.notes import HOME
@@ -225,6 +226,7 @@ async def _decide(
             raise
     # It is decided: what fails from here on is done when the city is opened.
     try:
+        await copy_waiting(source.storage, target.storage)
         await target.storage.keep({HOME: b""})
         await remember(target.name)
     except Exception as error:

@@ -21,6 +21,7 @@ from citychain.errors import (
     VerificationError,
 )
 from citychain.hooks.definitions import StorageDefinition
+from citychain.moving.copying import copy_waiting
 from citychain.moving.home import forget_home, write_home
 from citychain.moving.mark import HomeNote, decode_home
 from citychain.notes import HOME
@@ -76,6 +77,7 @@ async def find_home(
         StorageError: a storage cannot be opened.
     """
     part, came = plan.storage, None
+    left: CityStorage | None = None
     for _ in range(MOVES_MAX):
         try:
             storage = await opened(part)
@@ -98,9 +100,11 @@ async def find_home(
                     f"--city {plan.slug} --to {part.name}`"
                 )
             # The move was decided, and what it had left to do was not done.
+            assert left is not None  # It is where the note was.
+            await copy_waiting(left, storage)
             await storage.keep({HOME: b""})
             break
-        came = note
+        came, left = note, storage
         try:
             part = await compute(named, note.other)
         except CitychainError as error:

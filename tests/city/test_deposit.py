@@ -72,14 +72,16 @@ def some(mark: str, count: int = ROOM) -> dict[bytes, bytes]:
     return {one.tx_id: one.envelope for one in signed}
 
 
-def deposit(storage: Storage, clock: FakeClock, compute: Executor, *, shared: bool) -> Deposit:
+def deposit(
+    storage: Storage, clock: FakeClock, compute: Executor, *, shared: bool, **limits: int
+) -> Deposit:
     keys = KeyCache()
     keys.add_public_key(key_id(KEY.public_key), KEY.public_key)
     return Deposit(
         genesis=GENESIS,
         storage=cast("Any", storage),
         shared=shared,
-        limits=LimitsSettings(pending_transactions=ROOM),
+        limits=LimitsSettings(pending_transactions=ROOM, **limits),
         keys=keys,
         compute=compute,
         clock=clock,
@@ -88,10 +90,12 @@ def deposit(storage: Storage, clock: FakeClock, compute: Executor, *, shared: bo
     )
 
 
-async def waiting(clock: FakeClock) -> None:
+async def waiting(clock: FakeClock, putting: asyncio.Task[Any]) -> None:
     """Whoever puts waits for the next look."""
-    while not clock.sleepers:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        while not clock.sleepers:
+            assert not putting.done()
+            await asyncio.sleep(0)
 
 
 async def test_it_waits_for_room_though_the_list_lags_behind_the_round() -> None:
@@ -100,11 +104,11 @@ async def test_it_waits_for_room_though_the_list_lags_behind_the_round() -> None
         first, second = some("a"), some("b")
         assert all(isinstance(it, Received) for it in await door.put(first))
         putting = asyncio.create_task(door.put(second))
-        await waiting(clock)
+        await waiting(clock, putting)
         storage.round = 1
         for _ in range(2):  # It sees the round, and that there is no room; then nothing new.
             await clock.advance(LOOK_SECONDS)
-            await waiting(clock)
+            await waiting(clock, putting)
         assert len(storage.stored) == ROOM
         storage.pending.clear()
         results = await clock.advance_until(putting)
@@ -135,3 +139,21 @@ async def test_alone_with_the_storage_it_does_not_wait() -> None:
             await door.put(some("b", 2))
         assert len(await door.put(some("c", 1))) == 1
         assert len(storage.pending) == ROOM
+
+
+async def test_what_others_stored_takes_room_of_the_bytes_too() -> None:
+    storage, clock = Storage(), FakeClock()
+    large = RawTransaction(b"l" * 32, b"a" * 32, bytes((1 << 20) - 100))
+    await storage.append([large], {})
+    async with Executor() as compute:
+        for shared in (False, True):
+            door = deposit(storage, clock, compute, shared=shared, pending_mib=1)
+            async with door:
+                with pytest.raises(Overloaded, match="and pending_mib"):
+                    await clock.advance_until(door.put(some("a", 1)))
+        assert list(storage.stored) == [large.tx_id]
+        async with deposit(storage, clock, compute, shared=True, pending_mib=1) as door:
+            putting = asyncio.create_task(door.put(some("a", 1)))
+            await waiting(clock, putting)
+            storage.pending.clear()
+            assert len(await clock.advance_until(putting)) == 1

@@ -153,6 +153,9 @@ def test_many_rounds_are_drawn_together(citychain: Any, tmp_path: Path) -> None:
         (["--holding"], "--simulate"),
         (["--seconds", "5"], "--simulate"),
         (["--simulate", "--rate", "-1"], "--rate"),
+        (["--simulate", "--rate", "nan"], "--rate"),
+        (["--simulate", "--seconds", "nan"], "--seconds"),
+        (["--current", "nan"], "--current"),
         (["--simulate", "--rate", "1e6", "--seconds", "1000"], "--seconds"),
     ],
 )

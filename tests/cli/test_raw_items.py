@@ -57,6 +57,11 @@ def test_each_names_the_line_at_which_it_begins(items: list[Any]) -> None:
             assert rest.startswith(item.text.decode().rstrip("\n"))
 
 
+def test_whether_a_number_can_be_had_is_for_whoever_reads_the_object() -> None:
+    text = '{"a": ' + "1" * 5_000 + "}"
+    assert read(f"[\n{text}]") == [Item(2, text.encode())]
+
+
 def test_a_wrong_line_is_a_line_like_any_other() -> None:
     assert read('{"data": }\nnonsense\n\n{"data": "c"}\n') == [
         Item(1, b'{"data": }\n'),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.conftest import COMMAND, environment
 
 from citychain.genesis import Genesis, escrow_account
 
@@ -158,9 +159,29 @@ def test_what_says_when_it_was_made_is_the_same_wherever_it_stands(
     assert counts(second) == (1, 2, 0, 0)
     assert ids(second)[0] == ids(first)[1]
     assert ids(second)[2] == ids(first)[0]
-    # Standard input has no time of its own.
-    third = save("-", input='{"data": "d"}')
-    assert counts(third) == (1, 0, 0, 0)
+
+
+def test_what_comes_through_a_pipe_must_say_when_it_was_made(
+    save: Callable[..., Any], process: Any, fresh: Path
+) -> None:
+    """Repeated it would be another transaction, and be paid twice."""
+    some = '{"data": "a", "created_at_ms": 5}\n{"data": "b"}\n'
+    for ran in (save("-", input=some), process(*SAVE, "-", "--json", cwd=fresh, input=some)):
+        assert (ran.code, counts(ran)) == (2, (0, 0, 1, 1))
+        assert (ran.records[0]["line"], ran.records[0]["field"]) == (2, "created_at_ms")
+        assert "save a file" in ran.records[0]["detail"]
+    every = some.replace('"b"', '"b", "created_at_ms": 5')
+    assert counts(save("-", input=every)) == (2, 0, 0, 0)
+    # A file that is redirected is a file, and has a time.
+    write(fresh / "deeds.jsonl", [{"data": "c"}])
+    for expected in ((1, 0, 0, 0), (0, 1, 0, 0)):
+        with (fresh / "deeds.jsonl").open() as file:
+            done = subprocess.run(
+                [*COMMAND, *SAVE, "-", "--json"], cwd=fresh, env=environment(), stdin=file,
+                capture_output=True, text=True,
+            )  # fmt: skip
+        last = json.loads(done.stdout.splitlines()[-1])
+        assert (last["new"], last["there"], last["refused"], last["unsaved"]) == expected
 
 
 def test_created_and_valid_count_from_the_time_that_is_given(
@@ -211,12 +232,20 @@ def test_nothing_is_stored_of_a_file_with_a_fault(
 
 
 def test_a_document_that_breaks_off_is_told(save: Callable[..., Any]) -> None:
-    ran = save("-", input='[\n {"data": "a"},\n {"data": 3},\n {"data":')
+    ran = save("-", input='[\n {"data": "a", "created_at_ms": 1},\n {"data": 3},\n {"data":')
     assert ran.code == 2
     [wrong, broken, _] = ran.records
     assert (wrong["line"], wrong["field"]) == (3, "data")
     assert (broken["file"], broken["line"], broken["field"]) == ("standard input", 4, "line")
     assert "invalid JSON" in broken["detail"]
+
+
+def test_a_number_without_end_is_told(save: Callable[..., Any]) -> None:
+    digits = "1" * 5_000
+    for text in (f'[\n{{"created_at_ms": {digits}}}]', f'\n{{"created_at_ms": {digits}}}\n'):
+        ran = save("-", input=text)
+        assert ran.code == 2
+        assert (ran.records[0]["line"], ran.records[0]["code"]) == (2, "MALFORMED")
 
 
 def test_an_empty_file_is_well(save: Callable[..., Any]) -> None:
@@ -253,6 +282,39 @@ def test_nobody_pays_to_an_account_of_escrow(
     assert (ran.code, ran.records[0]["code"]) == (1, "ESCROW_PAYEE")
 
 
+def test_without_a_peer_nothing_is_stored(save: Callable[..., Any], fresh: Path) -> None:
+    """Else what is paid to its account of escrow would be let in."""
+    append(fresh, "[cities.otsu]\n[peers.otsu]\n")
+    ran = save(lines=[{"data": "a"}])
+    assert (ran.code, ran.out) == (2, "")
+    assert "city otsu: there is no genesis file" in ran.message
+    assert "--save-genesis" in ran.message
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["full disk", "nobody reads"])
+def test_answers_that_cannot_be_told_do_not_hide_what_is_stored(
+    save: Callable[..., Any], fresh: Path, full: bool
+) -> None:
+    write(fresh / "deeds.jsonl", [{"data": "a"}, {"data": "b"}])
+    if full:
+        out = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reading, out = os.pipe()
+        os.close(reading)
+    try:
+        done = subprocess.run(
+            [*COMMAND, *SAVE, "deeds.jsonl", "--json"], cwd=fresh, env=environment(), stdout=out,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    finally:
+        os.close(out)
+    assert done.returncode == 3
+    [line] = done.stderr.splitlines()
+    assert "2 stored for hometown, 0 were there already" in line
+    assert "repeat the command" in line
+    assert counts(save("deeds.jsonl")) == (0, 2, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -261,6 +323,7 @@ def test_nobody_pays_to_an_account_of_escrow(
         (["-", "--city", "hometwon", "-k", "alice.key"], 1, "did you mean hometown?"),
         (["-", "--city", "other", "-k", "alice.key"], 2, "there is no genesis file"),
         (["-", *CITY, "-k", "alice.key", "--timeout", "0"], 2, "--timeout"),
+        (["-", *CITY, "-k", "alice.key", "--timeout", "nan"], 2, "--timeout"),
         ([*CITY, "-k", "alice.key"], 2, "FILE"),
     ],
 )
@@ -275,7 +338,7 @@ def test_wrong_usage_is_a_line(
 
 def test_a_storage_that_forgets_is_refused(save: Callable[..., Any], fresh: Path) -> None:
     choose_storage(fresh, "memory")
-    ran = save("-", input='{"data": "a"}')
+    ran = save(lines=[{"data": "a"}])
     assert (ran.code, ran.out) == (2, "")
     assert "keeps nothing" in ran.message
 

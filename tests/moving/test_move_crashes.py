@@ -6,7 +6,7 @@ import copy
 import functools
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from citychain.compute import Executor
 from citychain.config import Settings
 from citychain.containers import CoreContainer
 from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import SigningKey
 from citychain.errors import ConfigurationError, MoveFailed, VerificationError
 from citychain.genesis import Genesis
 from citychain.moving.comparing import Comparison
@@ -30,6 +31,7 @@ from citychain.moving.copying import CityCopy
 from citychain.moving.home import read_home, write_home
 from citychain.moving.moving import Place, move_city
 from citychain.moving.opening import Home, find_home
+from citychain.notes import HOME
 from citychain.ports import CityStorage
 from citychain.storage.memory import MemoryCity
 from citychain.testing.crashes import WRITES
@@ -254,6 +256,52 @@ async def test_a_move_that_dies_at_any_write(
         await same(world, filled, world.storages[other])
     assert homes == {source, target}
     assert {f"{target}.keep", f"{source}.keep", "remember"} <= set(life.writes)
+
+
+class Late:
+    """A storage in which somebody who asks no server stores one more before it is left."""
+
+    def __init__(self, real: CityStorage, late: SignedTransaction) -> None:
+        self._real = real
+        self._late = late
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def keep(self, notes: dict[str, bytes]) -> None:
+        if HOME in notes:
+            author = _author(self._late)
+            await self._real.append(
+                [RawTransaction(self._late.tx_id, author, self._late.envelope)],
+                {author: self._late.public_key},
+            )
+        await self._real.keep(notes)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_what_is_stored_until_the_city_is_gone_comes_along(
+    city: tuple[Genesis, MemoryCity, list[SignedTransaction]],
+    compute: Executor,
+    tmp_path: Path,
+    dies: bool,
+) -> None:
+    genesis, filled, _ = city
+    [late] = signed(genesis.id, SigningKey(b"late" * 8), 1, "late")
+    before = list(await filled.pending_ids())
+    at = 0
+    for number in range(1 + dies):
+        empty = MemoryCity(SystemClock(), genesis.file, genesis.initial_objects())
+        world = World(genesis, copy.deepcopy(filled), empty, tmp_path / str(number), compute)
+        world.storages["old"] = cast(MemoryCity, Late(world.storages["old"], late))
+        life = Life(at)
+        with pytest.raises(Died) if at else nullcontext():
+            await world.move("old", "new", life)
+        at = life.writes.index("old.keep") + 1
+    assert life.dead == dies
+    home = await world.home("old")
+    assert home.part.name == "new"
+    assert list(await home.storage.pending_ids()) == [*before, late.tx_id]
+    assert late.public_key in (await home.storage.keys([_author(late)])).values()
 
 
 async def test_a_damaged_source_is_found_out_before_the_copy_is_used(
