@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.conftest import run_process
 from moving.conftest import AUTHORS, STORAGES, TOKYO, receipts_of, signed
 
-from citychain.cli.app import run
 from citychain.cli.exits import Exit
 from citychain.client.keys import create_key, load_key
 from citychain.moving.home import home_file
@@ -44,7 +45,11 @@ def settings(place: Path) -> dict[str, Any]:
 
 
 async def called(*arguments: str | Path) -> int:
-    return await asyncio.to_thread(run, [str(argument) for argument in arguments])
+    """Run the command in a process of its own, and pass on what it says."""
+    ran = await asyncio.to_thread(run_process, *arguments, cwd=Path.cwd())
+    sys.stdout.write(ran.out)
+    sys.stderr.write(ran.err)
+    return ran.code
 
 
 async def test_a_move_through_a_server_one_without_and_forgetting(
