@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.conftest import run_process
 from exchange.cities import ALICE, founded, genesis_of, pinned, plain
 from free_ports import free_address
 
@@ -367,11 +368,11 @@ async def test_the_command_fetches_and_verifies(
         path = tmp_path / "deed.earth.json"
         command = ["receipt", "--city", "hill", tx_id.hex(), "--up-to", "earth"]
         more = ["-o", str(path), "--server", server.address, "--timeout", "60"]
-        assert await asyncio.to_thread(run, [*command, *more]) == 0
+        fetched = await asyncio.to_thread(run_process, *command, *more, cwd=tmp_path)
+        assert fetched.code == 0, fetched.err
         for slug in ("earth", "isle"):
             async with server.client(slug) as client:
                 (tmp_path / f"{slug}.json").write_bytes((await genesis_of(client)).file)
-    capsys.readouterr()
     genesis = str(tmp_path / "earth.json")
     assert await asyncio.to_thread(run, ["verify", str(path), "--genesis", genesis]) == 0
     assert "APPROVED" in capsys.readouterr().out
