@@ -240,12 +240,15 @@ class ForgetsInitialKeys(InFront):
 
 
 class Draws(SealedRounds):
-    """Rejects one in a few, as chance has it, to keep the round small."""
+    """Puts a number by chance into each reason: one of so many that none ever comes twice."""
 
     async def decide(self, round, candidates, held_since, refused, state):
         decision = await super().decide(round, candidates, held_since, refused, state)
-        parents = [tuple(random.sample(of, len(of))) for of in decision.parents]
-        return replace(decision, parents=parents)
+        verdicts = [
+            verdict and Rejection(verdict.code, f"case {random.getrandbits(64)}")
+            for verdict in decision.verdicts
+        ]
+        return replace(decision, verdicts=verdicts)
 
 
 class RejectsInSilence(SealedRounds):
@@ -372,7 +375,7 @@ MUTANTS = [
         caught_by="test_a_replay_equals_the_original_wherever_it_runs",
     ),
     Mutant(
-        "draws parents by chance",
+        "draws numbers by chance",
         broken("dag", Draws),
         caught_by="test_a_replay_equals_the_original_wherever_it_runs",
     ),
