@@ -18,7 +18,7 @@ from typing import Final
 from citychain.errors import NotFound, NotRestorable
 from citychain.fragments.layout import Run
 from citychain.fragments.part import PartFile
-from citychain.fragments.sources import Fault, Group, NotEnough, find_groups
+from citychain.fragments.sources import Fault, Group, NotEnough, find_sources, grouped
 from citychain.fragments.writing import Told
 from citychain.ports import Compute, FragmentStore
 
@@ -55,9 +55,10 @@ async def restore_object(
         NotRestorable: too few good chunks; what was restored stays in ``FILE.part``.
         StorageError: the file cannot be written, or another process restores into it.
     """
-    groups, sources, faults = await find_groups(object_id, stores, compute)
+    sources, faults = await find_sources(object_id, stores, compute)
     if not sources and not faults:
         raise NotFound("object", object_id.hex())
+    groups, _ = await grouped(sources, compute)
     part = PartFile(target)
     reasons: list[str] = []
     try:

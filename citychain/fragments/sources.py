@@ -22,13 +22,32 @@ from citychain.fragments.coding import (
     lacking,
 )
 from citychain.fragments.layout import HASH_BYTES, Run
-from citychain.fragments.manifest import TAIL_BYTES_MAX, Manifest, merkle_root, take_tail
+from citychain.fragments.manifest import (
+    TAIL_BYTES_MAX,
+    Manifest,
+    fragment_bytes,
+    merkle_root,
+    take_tail,
+)
 from citychain.ports import Compute, FragmentKey, FragmentStore
 
-__all__ = ["Fault", "Group", "NotEnough", "Source", "find_groups", "told"]
+__all__ = [
+    "Fault",
+    "Group",
+    "NotEnough",
+    "Source",
+    "all_of",
+    "find_sources",
+    "grouped",
+    "is_possible",
+    "run_hashes",
+    "told",
+]
 
 READ_BYTES_MAX: Final = 4 << 20
 """Of leaf hashes, at a time."""
+SPANS_TOLD: Final = 8
+"""Of wrong chunks, in a fault."""
 
 T = TypeVar("T")
 
@@ -63,14 +82,18 @@ class Source:
         self.hashes: bytes | None = None
         """Leaf hashes of its chunks, once they are known."""
         self._details: list[str] = []
+        self._wrong_spans: list[tuple[int, int]] = []
+        """First and last of wrong chunks in a row."""
         self._store = store
         self._compute = compute
 
     @property
     def faults(self) -> list[Fault]:
         """What was wrong with it so far."""
-        wrong = [f"{self.wrong} wrong chunks"] if self.wrong else []
-        return [Fault(self.name, self.key, detail) for detail in (*self._details, *wrong)]
+        wrong = [self._wrong_told()] if self.wrong else []
+        # What was asked for twice was told twice.
+        details = dict.fromkeys((*self._details, *wrong))
+        return [Fault(self.name, self.key, detail) for detail in details]
 
     async def manifest(self) -> Manifest | None:
         """The manifest that it ends with, if it is the one that the key names."""
@@ -89,6 +112,8 @@ class Source:
         if (manifest.object_id, manifest.root, index) != self.key:
             self._details.append("its manifest is not that of its key")
             return None
+        if size != (right := fragment_bytes(manifest.layout)):
+            self._details.append(f"it has {size} bytes, and {right} are right")
         return manifest
 
     async def open(self, manifest: Manifest) -> bool:
@@ -114,7 +139,7 @@ class Source:
         found = await self._compute(
             find_good, self.key.index, chunks, manifest.layout, run, expected
         )
-        self.wrong += found.good.count(False)
+        self._note(run.first, found.good)
         return found
 
     async def _hashes(self, manifest: Manifest) -> bytes:
@@ -146,6 +171,25 @@ class Source:
         except Exception as error:
             raise _Lost(told(error)) from error
 
+    def _note(self, first: int, good: Sequence[bool]) -> None:
+        """Remember which chunks in a row are wrong."""
+        self.wrong += good.count(False)
+        for chunk in (first + at for at, is_good in enumerate(good) if not is_good):
+            begin, last = self._wrong_spans.pop() if self._wrong_spans else (chunk, chunk)
+            if chunk - last > 1:
+                self._wrong_spans.append((begin, last))
+                begin = chunk
+            self._wrong_spans.append((begin, chunk))
+
+    def _wrong_told(self) -> str:
+        spans = [
+            f"{first}" if first == last else f"{first} to {last}"
+            for first, last in self._wrong_spans[:SPANS_TOLD]
+        ]
+        more = ["and others"] if len(self._wrong_spans) > SPANS_TOLD else []
+        counted = "1 wrong chunk" if self.wrong == 1 else f"{self.wrong} wrong chunks"
+        return f"{counted}: {', '.join([*spans, *more])}"
+
     def _lose(self, why: _Lost) -> None:
         self.lost = True
         self._details.append(str(why))
@@ -156,13 +200,15 @@ class Group:
 
     def __init__(self, manifest: Manifest, sources: Sequence[Source], compute: Compute) -> None:
         self.manifest = manifest
-        self._sources = [source for source in sources if source.key.index < len(manifest.roots)]
+        self.sources: Sequence[Source] = [
+            source for source in sources if source.key.index < len(manifest.roots)
+        ]
         self._compute = compute
 
     @property
     def indexes(self) -> int:
         """How many different fragments there are."""
-        return len({source.key.index for source in self._sources})
+        return len({source.key.index for source in self.sources})
 
     async def read(self, run: Run) -> bytes:
         """The data of a run.
@@ -181,7 +227,7 @@ class Group:
             if not asking:
                 self._not_enough(lacks, run.begin + stripe * layout.shape.stripe)
             asked.update(asking)
-            given = await _all(it.chunks(self.manifest, run) for it in asking)
+            given = await all_of(it.chunks(self.manifest, run) for it in asking)
             found += (piece for piece in given if piece is not None)
 
     async def holds(self, run: Run, data: bytes) -> bool:
@@ -198,7 +244,7 @@ class Group:
             if not asking:
                 self._not_enough(needed - len(known), run.begin)
             asked.update(asking)
-            await _all(source.open(self.manifest) for source in asking)
+            await all_of(source.open(self.manifest) for source in asking)
             known |= {it.key.index: it.hashes for it in asking if it.hashes is not None}
         _, hashes = await self._compute(encode_run, data, self.manifest.layout, run)
         return all(run_hashes(known[index], run) == hashes[index] for index in known)
@@ -206,7 +252,7 @@ class Group:
     def _next(self, asked: set[Source], have: set[int], number: int) -> list[Source]:
         """Whom to ask next: other fragments before copies of those that we have, data before
         parity, and whoever gave a wrong chunk last."""
-        able = [source for source in self._sources if not source.lost and source not in asked]
+        able = [source for source in self.sources if not source.lost and source not in asked]
         able.sort(key=lambda it: (it.key.index in have, it.wrong > 0, it.key.index))
         first: dict[int, Source] = {}
         for source in able:
@@ -225,34 +271,42 @@ def run_hashes(hashes: bytes, run: Run) -> bytes:
     return hashes[run.first * HASH_BYTES : (run.first + run.stripes) * HASH_BYTES]
 
 
-async def find_groups(
+async def find_sources(
     object_id: bytes, stores: Mapping[str, FragmentStore], compute: Compute
-) -> tuple[list[Group], list[Source], list[Fault]]:
-    """The groups of an object's fragments, those with most fragments first; all fragments that
-    stores named; and which stores did not answer."""
+) -> tuple[list[Source], list[Fault]]:
+    """All fragments of an object that stores name; and which stores did not answer."""
     faults: list[Fault] = []
 
     async def ask(name: str, store: FragmentStore) -> list[Source]:
         try:
-            keys = [key for key in await store.find(object_id) if _can_be(key, object_id)]
+            keys = [key for key in await store.find(object_id) if is_possible(key, object_id)]
         except Exception as error:
             faults.append(Fault(name, None, told(error)))
             return []
         return [Source(name, store, key, compute) for key in keys]
 
-    found = await _all(ask(name, store) for name, store in stores.items())
-    sources = [source for some in found for source in some]
+    found = await all_of(ask(name, store) for name, store in stores.items())
+    return [source for some in found for source in some], faults
+
+
+async def grouped(
+    sources: Sequence[Source], compute: Compute
+) -> tuple[list[Group], list[list[Source]]]:
+    """The fragments of one object in groups, those with most fragments first; and, by the root in
+    their keys, those of which none has a manifest."""
     by_root: dict[bytes, list[Source]] = {}
     for source in sources:
         by_root.setdefault(source.key.root, []).append(source)
-    groups = []
+    groups, unknown = [], []
     for same in by_root.values():
         for source in same:
             if (manifest := await source.manifest()) is not None:
                 groups.append(Group(manifest, same, compute))
                 break
+        else:
+            unknown.append(same)
     groups.sort(key=lambda group: group.indexes, reverse=True)
-    return groups, sources, faults
+    return groups, unknown
 
 
 def told(error: Exception) -> str:
@@ -260,11 +314,12 @@ def told(error: Exception) -> str:
     return str(error) if isinstance(error, CitychainError) else f"{type(error).__name__}: {error}"
 
 
-def _can_be(key: FragmentKey, object_id: bytes) -> bool:
+def is_possible(key: FragmentKey, object_id: bytes) -> bool:
+    """Whether it can be of a fragment of the object."""
     return key.object_id == object_id and 0 <= key.index < FRAGMENTS_MAX
 
 
-async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """What the calls give; none is under way any more when this ends."""
     tasks = [asyncio.create_task(call) for call in calls]
     try:

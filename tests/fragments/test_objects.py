@@ -224,7 +224,7 @@ async def test_whoever_gave_a_wrong_chunk_is_asked_last(tmp_path: Path, compute:
     restored = await restore(CONTENT, stores, tmp_path, compute)
     [fault] = restored.faults
     assert (fault.store, fault.key and fault.key.index) == ("shelf-0", 0)
-    assert fault.detail == "2 wrong chunks"
+    assert fault.detail == "2 wrong chunks: 0 to 1"
     assert runs_read(stores["shelf-0"], survey.manifest) == [0]
     assert runs_read(stores["shelf-2"], survey.manifest) == [0, 1, 2]
 

@@ -1,0 +1,98 @@
+"""Every object is found once, whatever the pages, and stores that fail are told."""
+
+from collections.abc import Sequence
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shelves import Shelf, shelves
+
+from citychain.compute import Executor
+from citychain.errors import StoreUnavailable
+from citychain.fragments import inventory
+from citychain.fragments.inventory import every_object
+from citychain.fragments.sources import Fault
+from citychain.ports import FragmentKey
+
+COMPUTE = Executor(1)
+
+keys = st.builds(
+    FragmentKey,
+    st.sampled_from([bytes([number]) * 32 for number in range(6)]),
+    st.sampled_from([bytes([number]) * 32 for number in range(2)]),
+    st.integers(0, 4),
+)
+
+
+async def listed(
+    stores: dict[str, Shelf],
+) -> tuple[list[list[tuple[str, FragmentKey]]], list[Fault]]:
+    faults: list[Fault] = []
+    found = [
+        [(source.name, source.key) for source in sources]
+        async for sources in every_object(stores, COMPUTE, faults.append)
+    ]
+    return found, faults
+
+
+@given(st.lists(st.sets(keys), max_size=4), st.integers(1, 5))
+async def test_every_fragment_comes_once_with_its_object(
+    held: list[set[FragmentKey]], page: int
+) -> None:
+    stores = shelves(len(held))
+    for shelf, some in zip(stores.values(), held, strict=True):
+        shelf.content.update(dict.fromkeys(some, b""))
+    with patch.object(inventory, "PAGE_KEYS", page):
+        found, faults = await listed(stores)
+    assert faults == []
+    objects = sorted({key.object_id for some in held for key in some})
+    assert [{key.object_id for _, key in some} for some in found] == [{it} for it in objects]
+    everything = [
+        (name, key) for name, some in zip(stores, held, strict=True) for key in sorted(some)
+    ]
+    assert sorted(it for some in found for it in some) == sorted(everything)
+
+
+class Failing(Shelf):
+    """Gives a page, and no other."""
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
+        if after is not None:
+            raise StoreUnavailable("it is switched off")
+        return await super().keys(after, limit)
+
+
+class Circling(Shelf):
+    """Begins again and again."""
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
+        return await super().keys(None, limit)
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail"),
+    [(Failing, "it is switched off"), (Circling, "it lists its fragments in a wrong order")],
+)
+async def test_a_store_that_cannot_be_listed_is_told_and_the_others_go_on(
+    kind: type[Shelf], detail: str
+) -> None:
+    stores = {"good": Shelf(), "bad": kind()}
+    held = [FragmentKey(bytes([number]) * 32, bytes(32), 0) for number in range(5)]
+    for shelf in stores.values():
+        shelf.content.update(dict.fromkeys(held, b""))
+    with patch.object(inventory, "PAGE_KEYS", 2):
+        found, faults = await listed(stores)
+    assert faults == [Fault("bad", None, detail)]
+    assert [key for some in found for name, key in some if name == "good"] == held
+    assert [key for some in found for name, key in some if name == "bad"] == held[:2]
+
+
+async def test_a_page_of_what_no_fragment_has_hides_nothing() -> None:
+    shelf = Shelf()
+    good = FragmentKey(bytes([1]) * 32, bytes(32), 0)
+    strange = [FragmentKey(bytes(32), bytes(32), index) for index in (-1, 255, 300)]
+    shelf.content.update(dict.fromkeys([*strange, good], b""))
+    with patch.object(inventory, "PAGE_KEYS", 2):
+        found, faults = await listed({"shelf": shelf})
+    assert (found, faults) == ([[("shelf", good)]], [])
