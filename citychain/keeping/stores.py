@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from citychain.config import Settings
 from citychain.errors import ConfigurationError, StorageError
 from citychain.explain import explain, place
+from citychain.fragments.placement import Place
 from citychain.hooks.definitions import FOLDER, FragmentStoreDefinition
 from citychain.hooks.registry import Registry
 from citychain.ports import Clock, Compute, FragmentStore, StorageContext
@@ -45,6 +46,12 @@ class OpenStores:
     """Those that are open, by name."""
     failed: Mapping[str, StorageError]
     """Why the others are not, by name."""
+
+    @property
+    def places(self) -> list[Place]:
+        """Those that are open, as placement has them."""
+        plans = (self.plans[name] for name in self.stores)
+        return [Place(plan.name, plan.weight, plan.domain) for plan in plans]
 
 
 def plan_stores(settings: Settings, registry: Registry) -> tuple[StorePlan, ...]:

@@ -13,6 +13,7 @@ from citychain.config import Settings, load_settings
 from citychain.containers import CoreContainer, open_fragment_stores
 from citychain.errors import ConfigurationError, StoreFull, StoreUnavailable
 from citychain.fragments.directory import DirectoryOptions
+from citychain.fragments.placement import Place
 from citychain.keeping.stores import plan_stores
 from citychain.ports import FragmentKey
 
@@ -148,6 +149,7 @@ async def test_a_store_that_cannot_be_opened_keeps_nobody_from_the_others(
         async with open_fragment_stores(container) as there:
             assert there.plans.keys() == {"near", "far"}
             assert there.stores.keys() == {"near"}
+            assert there.places == [Place("near", 1.0, "near")]
             assert isinstance(there.failed["far"], StoreUnavailable)
             assert str(tmp_path / "disk") in str(there.failed["far"])
             await there.stores["near"].put(KEY, 3, one())
@@ -156,6 +158,7 @@ async def test_a_store_that_cannot_be_opened_keeps_nobody_from_the_others(
         async with open_fragment_stores(container) as there:
             assert there.stores.keys() == {"near", "far"}
             assert there.failed == {}
+            assert Place("far", 2.5, "cellar") in there.places
             assert await there.stores["near"].read(KEY, 0, 3) == b"abc"
             assert await there.stores["far"].size(KEY) is None
 
