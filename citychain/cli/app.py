@@ -18,15 +18,18 @@ from citychain.cli import (
     dag,
     db,
     election,
+    fragments,
     init,
     keygen,
     move,
+    objects,
     peers,
     plugins,
     plugins_doctor,
     recover,
     representative,
     save,
+    scrub,
     serve,
     submit,
     transactions,
@@ -102,12 +105,16 @@ for command in (
     batch.batch,
     recover.recover,
     move.move,
+    objects.store,
+    objects.restore,
+    scrub.scrub,
     demo.demo,
     bench.bench,
 ):
     app.command(TWO_WORDS.get(command))(command)
 app.add_typer(election.election, name="election")
 app.add_typer(db.db, name="db")
+app.add_typer(fragments.fragments, name="fragments")
 app.add_typer(presence)
 
 

@@ -1,0 +1,208 @@
+"""What ``store``, ``restore``, ``scrub`` and ``fragments`` do, apart from telling it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from citychain.cli.output import say
+from citychain.config import load_settings
+from citychain.config_fragments import FragmentsSettings
+from citychain.containers import CoreContainer, open_fragment_stores
+from citychain.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    NotFound,
+    NotRestorable,
+    StoreUnavailable,
+)
+from citychain.fragments.checking import Checked, check_object
+from citychain.fragments.inventory import every_object
+from citychain.fragments.layout import Shape
+from citychain.fragments.restoring import Restored, restore_object
+from citychain.fragments.sources import Fault, Group, Source, find_sources, grouped, told
+from citychain.fragments.storing import Stored, store_object
+from citychain.keeping.stores import OpenStores
+from citychain.ports import Compute
+
+__all__ = ["Keeping", "open_keeping"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """The stores of a configuration that answer, and what can be done with them."""
+
+    opened: OpenStores
+    away: dict[str, str]
+    """By name, why others do not answer; more come when they stop."""
+    _settings: FragmentsSettings
+    _compute: Compute
+    _shown: bool
+    """Whether to show how far it is."""
+
+    async def store(self, file: Path) -> Stored:
+        """Store a file; see `store_object`."""
+        shape = Shape(self._settings.data, self._settings.parity, self._settings.chunk_bytes)
+        _be_plain(file)
+        with file.open("rb") as source, _progress(self._shown) as bar:
+            return await store_object(
+                source, shape, self.opened.stores, self.opened.places, self._compute, bar
+            )
+
+    async def restore(self, object_id: bytes, target: Path) -> Restored:
+        """Restore an object; see `restore_object`.
+
+        Raises:
+            InvalidRequest: the file's folder is not there.
+            StoreUnavailable: no store that answers has a fragment of it.
+        """
+        if not target.parent.is_dir():
+            raise InvalidRequest("--output", f"{target.parent} is no folder")
+        with _progress(self._shown) as bar:
+            try:
+                return await restore_object(
+                    object_id,
+                    self.opened.stores,
+                    target,
+                    self._compute,
+                    lambda done, of: bar("restoring", done, of),
+                )
+            except NotFound:
+                self._found_nothing(object_id)
+                raise
+            except NotRestorable as error:
+                if not self.away:
+                    raise
+                raise NotRestorable(object_id, f"{error.detail}; {self._who_is_away()}") from error
+
+    async def groups(
+        self, object_id: bytes | None
+    ) -> AsyncIterator[tuple[list[Group], list[list[Source]]]]:
+        """Of each object, or of one: its groups, and the fragments without a manifest."""
+        async for sources in self._sources(object_id):
+            yield await grouped(sources, self._compute)
+
+    async def check(self, object_ids: Sequence[bytes]) -> AsyncIterator[Checked]:
+        """Check these objects, or all."""
+        of, read = 0 if object_ids else await self._used(), 0
+        with _progress(self._shown) as bar:
+
+            def told(count: int) -> None:
+                nonlocal read
+                read += count
+                bar("checking", read, max(of, read))
+
+            for object_id in object_ids or (None,):
+                async for sources in self._sources(object_id):
+                    for checked in await check_object(sources, self._compute, told):
+                        yield checked
+
+    async def _used(self) -> int:
+        """Bytes of all fragments."""
+        used = 0
+        for name, store in self.opened.stores.items():
+            try:
+                used += (await store.space()).used
+            except Exception as error:
+                self._lose(Fault(name, None, told(error)))
+        return used
+
+    async def _sources(self, object_id: bytes | None) -> AsyncIterator[list[Source]]:
+        if object_id is None:
+            async for sources in every_object(self.opened.stores, self._compute, self._lose):
+                yield sources
+            return
+        sources, faults = await find_sources(object_id, self.opened.stores, self._compute)
+        for fault in faults:
+            self._lose(fault)
+        if not sources:
+            self._found_nothing(object_id)
+            raise NotFound("object", object_id.hex())
+        yield sources
+
+    def _lose(self, fault: Fault) -> None:
+        if fault.store not in self.away:
+            self.away[fault.store] = fault.detail
+            say(f"store {fault.store} does not answer: {fault.detail}")
+
+    def _found_nothing(self, object_id: bytes) -> None:
+        """Raises unless everybody was asked."""
+        if self.away:
+            raise StoreUnavailable(
+                f"no store that answers has a fragment of {object_id.hex()}; {self._who_is_away()}"
+            )
+
+    def _who_is_away(self) -> str:
+        return f"these do not answer: {', '.join(sorted(self.away))}"
+
+
+def _be_plain(file: Path) -> None:
+    if file.exists() and not file.is_file():
+        raise InvalidRequest("FILE", f"{file} is no plain file, which can be read twice")
+
+
+@asynccontextmanager
+async def open_keeping(config: Path | None, *, shown: bool) -> AsyncIterator[Keeping]:
+    """Open the stores of a configuration, and tell which cannot be opened.
+
+    Raises:
+        ConfigurationError: there are none, or one is wrong.
+        StoreUnavailable: none can be opened.
+    """
+    settings = load_settings(config)
+    if not settings.fragments.stores:
+        raise ConfigurationError(
+            "fragments.stores: there are none: give the configuration a table "
+            '[fragments.stores.NAME] with kind = "directory" for each place to keep fragments in'
+        )
+    core = CoreContainer(settings=settings)
+    async with core.compute(), open_fragment_stores(core) as opened:
+        away = {name: str(error) for name, error in opened.failed.items()}
+        for name, why in away.items():
+            say(f"store {name} does not answer: {why}")
+        if not opened.stores:
+            raise StoreUnavailable("no store of [fragments.stores] answers")
+        yield Keeping(opened, away, settings.fragments, core.compute(), shown)
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error, if that is a terminal; gives what moves it on, in bytes."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda phase, done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+    )
+    # What is printed meanwhile goes above the bar, but only where both are on the terminal.
+    both = sys.stdout.isatty()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=both
+    ) as bar:
+        task, last = bar.add_task("", total=None), ""
+
+        def told(phase: str, done: int, of: int) -> None:
+            nonlocal last
+            if phase != last:
+                bar.reset(task, description=phase)
+                last = phase
+            bar.update(task, completed=done, total=of)
+
+        yield told
