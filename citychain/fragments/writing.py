@@ -34,7 +34,7 @@ from citychain.ports import Compute, FragmentKey, FragmentStore
 
 __all__ = ["Survey", "Told", "Written", "survey_object", "write_fragments"]
 
-PARTS_WAITING: Final = 2
+PARTS_WAITING: Final = 1
 """Parts of a fragment that wait for its store, until the others wait for it."""
 
 Told = Callable[[int, int], None]
