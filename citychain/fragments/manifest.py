@@ -27,13 +27,21 @@ from citychain.fragments.layout import HASH_BYTES, Layout, Shape
 from citychain.layout import Reader
 from citychain.ports import FragmentKey
 
-__all__ = ["TAIL_BYTES_MAX", "Manifest", "fragment_bytes", "tail", "take_tail"]
+__all__ = [
+    "HEADER_BYTES",
+    "TAIL_BYTES_MAX",
+    "Manifest",
+    "fragment_bytes",
+    "tail",
+    "take_header",
+    "take_tail",
+]
 
 _MANIFEST: Final = b"citychain/manifest/v1\0"
 _FRAGMENT: Final = b"citychain/fragment/v1\0"
-_HEADER_BYTES: Final = len(_MANIFEST) + 1 + 1 + 4 + 8 + 32
+HEADER_BYTES: Final = len(_MANIFEST) + 1 + 1 + 4 + 8 + 32
 _FOOTER_BYTES: Final = 2 + 4 + len(_FRAGMENT)
-TAIL_BYTES_MAX: Final = _HEADER_BYTES + FRAGMENTS_MAX * HASH_BYTES + _FOOTER_BYTES
+TAIL_BYTES_MAX: Final = HEADER_BYTES + FRAGMENTS_MAX * HASH_BYTES + _FOOTER_BYTES
 """Of manifest and footer: the end of a fragment that has both, whatever its shape."""
 
 
@@ -82,6 +90,18 @@ def decode(data: bytes) -> Manifest:
         VerificationError: it is not in this layout.
     """
     reader = Reader(data, "manifest")
+    layout, object_id = take_header(reader)
+    roots = [reader.take(HASH_BYTES) for _ in range(layout.shape.fragments)]
+    reader.end()
+    return Manifest(layout, object_id, roots)
+
+
+def take_header(reader: Reader) -> tuple[Layout, bytes]:
+    """Layout and object id, from a header.
+
+    Raises:
+        VerificationError: it is none.
+    """
     if reader.take(len(_MANIFEST)) != _MANIFEST:
         raise VerificationError("manifest: not one, or of an unknown version")
     try:
@@ -89,15 +109,12 @@ def decode(data: bytes) -> Manifest:
         layout = Layout(shape, reader.integer(8))
     except ValueError as error:
         raise VerificationError(f"manifest: {error}") from None
-    object_id = reader.take(32)
-    roots = [reader.take(HASH_BYTES) for _ in range(shape.fragments)]
-    reader.end()
-    return Manifest(layout, object_id, roots)
+    return layout, reader.take(32)
 
 
 def fragment_bytes(layout: Layout) -> int:
     """Bytes of each fragment as it is stored."""
-    return layout.tail_at + _HEADER_BYTES + layout.shape.fragments * HASH_BYTES + _FOOTER_BYTES
+    return layout.tail_at + HEADER_BYTES + layout.shape.fragments * HASH_BYTES + _FOOTER_BYTES
 
 
 def tail(manifest: Manifest, index: int) -> bytes:
