@@ -18,24 +18,16 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final, NoReturn
+from typing import BinaryIO, NoReturn
 
-from citychain.errors import (
-    CitychainError,
-    ConfigurationError,
-    ObjectChanged,
-    StorageError,
-    StoreUnavailable,
-)
+from citychain.errors import CitychainError, ConfigurationError, ObjectChanged
 from citychain.fragments.coding import encode_run
+from citychain.fragments.feeding import Feed
 from citychain.fragments.layout import HASH_BYTES, Layout, Run, Shape
-from citychain.fragments.manifest import Manifest, fragment_bytes, merkle_root, tail
-from citychain.ports import Compute, FragmentKey, FragmentStore
+from citychain.fragments.manifest import Manifest, fragment_bytes, merkle_root
+from citychain.ports import Compute, FragmentStore
 
 __all__ = ["Survey", "Told", "Written", "survey_object", "write_fragments"]
-
-PARTS_WAITING: Final = 1
-"""Parts of a fragment that wait for its store, until the others wait for it."""
 
 Told = Callable[[int, int], None]
 """Told how many bytes of the object are done, and of how many."""
@@ -107,7 +99,8 @@ async def write_fragments(
         ObjectChanged: it is not what was surveyed; no fragment of it was stored.
     """
     layout, keys = survey.manifest.layout, survey.manifest.fragment_keys()
-    feeds = [_Feed(keys[index], store, survey) for index, store in stores.items()]
+    size = fragment_bytes(layout)
+    feeds = [Feed(keys[index], store, size) for index, store in stores.items()]
     await asyncio.gather(*(feed.look() for feed in feeds))
     wanted = [feed for feed in feeds if feed.error is None]
     puts = [asyncio.create_task(feed.put()) for feed in wanted]
@@ -125,7 +118,7 @@ async def write_fragments(
             if await compute(source.read, 1):
                 _changed("is longer now")
             for feed in wanted:
-                await feed.end()
+                await feed.end(survey.manifest, survey.leaf_hashes[feed.key.index])
         await asyncio.gather(*puts)
     finally:
         for put in puts:
@@ -137,78 +130,6 @@ async def write_fragments(
         present=[it.key.index for it in wanted if it.error is None and it.present],
         failed={feed.key.index: feed.error for feed in feeds if feed.error is not None},
     )
-
-
-class _Feed:
-    """The way of one fragment to its store: an iterator over its parts."""
-
-    def __init__(self, key: FragmentKey, store: FragmentStore, survey: Survey) -> None:
-        self.key = key
-        self.error: CitychainError | None = None
-        self.present = False
-        """It was there before."""
-        self.over = False
-        """Nothing is taken any more."""
-        self._store = store
-        self._survey = survey
-        self._size = fragment_bytes(survey.manifest.layout)
-        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAITING)
-
-    async def look(self) -> None:
-        """Whether it is there."""
-        try:
-            size = await self._store.size(self.key)
-        except Exception as error:
-            self.error = _of_store(error)
-            return
-        self.present = size is not None
-        if size not in (None, self._size):
-            # A put would leave it as it is.
-            self.error = StorageError(
-                f"fragment {self.key.index} is there with {size} bytes where {self._size} are "
-                "right: delete it, and store the object again"
-            )
-
-    async def put(self) -> None:
-        """Have the store take it."""
-        try:
-            await self._store.put(self.key, self._size, self)
-        except Exception as error:
-            self.error = _of_store(error)
-        finally:
-            # Whoever waits to give another part must not wait for ever.
-            self.over = True
-            while not self._parts.empty():
-                self._parts.get_nowait()
-
-    async def give(self, part: bytes | None) -> None:
-        """Hand on the next part; ``None`` after the last."""
-        if not self.over:
-            await self._parts.put(part)
-
-    async def end(self) -> None:
-        """Hand on what comes after the chunks."""
-        index = self.key.index
-        if hashes := self._survey.leaf_hashes[index]:
-            await self.give(hashes)
-        await self.give(tail(self._survey.manifest, index))
-        await self.give(None)
-
-    def __aiter__(self) -> _Feed:
-        return self
-
-    async def __anext__(self) -> bytes:
-        part = await self._parts.get()
-        if part is None:
-            raise StopAsyncIteration
-        return part
-
-
-def _of_store(error: Exception) -> CitychainError:
-    """A store may be anybody's, and raise anything."""
-    if isinstance(error, CitychainError):
-        return error
-    return StoreUnavailable(f"{type(error).__name__}: {error}")
 
 
 def _next(

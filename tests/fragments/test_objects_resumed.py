@@ -18,11 +18,12 @@ from citychain.compute import Executor
 from citychain.errors import NotRestorable, ObjectChanged, StorageError, StoreFull
 from citychain.fragments import layout
 from citychain.fragments.directory import DirectoryOptions, DirectoryStore
+from citychain.fragments.feeding import PARTS_WAITING
 from citychain.fragments.layout import Shape
 from citychain.fragments.manifest import fragment_bytes
 from citychain.fragments.part import PartFile
 from citychain.fragments.restoring import restore_object
-from citychain.fragments.writing import PARTS_WAITING, survey_object, write_fragments
+from citychain.fragments.writing import survey_object, write_fragments
 from citychain.ports import FragmentKey, StorageContext
 
 SHAPE = Shape(2, 2, SMALL)
