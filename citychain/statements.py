@@ -34,6 +34,7 @@ __all__ = [
     "Answer",
     "AnsweredChunk",
     "Holding",
+    "HoldingRules",
     "Retention",
     "Rewards",
     "Segment",
@@ -179,6 +180,19 @@ class Holding(Statement):
         ]
 
 
+class HoldingRules(Statement):
+    """How holders are asked for what they hold, from the next round on; by the operator."""
+
+    CONTENT_TYPE: ClassVar[str] = "application/vnd.citychain.holding-rules+json"
+
+    challenge_rounds: Positive = 3_600
+    """The checkpoint of every so many rounds asks."""
+    answer_rounds: Positive = 600
+    """An answer counts in so many rounds after it."""
+    receipts: Positive = 1
+    """Holders that a fragment wants."""
+
+
 class AnsweredChunk(_Part):
     """One chunk that was asked for."""
 
@@ -272,7 +286,7 @@ class Rewards(Statement):
 
 
 CONTENT_TYPES: Final[dict[str, type[Statement]]] = {
-    kind.CONTENT_TYPE: kind for kind in (Segment, Holding, Answer, Retention, Rewards)
+    kind.CONTENT_TYPE: kind for kind in (Segment, Holding, HoldingRules, Answer, Retention, Rewards)
 }
 
 

@@ -16,6 +16,7 @@ from citychain.statements import (
     Answer,
     AnsweredChunk,
     Holding,
+    HoldingRules,
     Retention,
     Rewards,
     Segment,
@@ -45,6 +46,7 @@ EXAMPLES: list[Statement] = [
         absent=500,
         budget=2**53 - 1,
     ),
+    HoldingRules(challenge_rounds=60, answer_rounds=10, receipts=2),
 ]
 
 
@@ -55,7 +57,7 @@ def test_what_is_written_is_read(statement: Statement) -> None:
 
 def test_each_kind_has_an_example_and_a_type_of_its_own() -> None:
     assert {type(each) for each in EXAMPLES} == set(statements.CONTENT_TYPES.values())
-    assert len(statements.CONTENT_TYPES) == 5
+    assert len(statements.CONTENT_TYPES) == 6
 
 
 def test_the_form_is_fixed() -> None:

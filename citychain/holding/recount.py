@@ -1,0 +1,268 @@
+"""The recount: who holds what of a city's archive, and what of it was proven.
+
+A fold over certified rounds, in order. Whoever has the rounds gets the same: nothing but what is in
+them counts, no clock, no store.
+
+* A segment counts if the operator announced it, and a proof of one of its chunks fits into a
+  transaction.
+* A holding receipt says of fragments of announced segments that its author has them, from the round
+  that seals it until a time. The last one that names a fragment counts: one whose time is over
+  takes it back.
+* Every so many rounds (`HoldingRules`) the checkpoint asks each holder for chunks of some of the
+  fragments of which it had receipts in the round before; those that failed last come first.
+* An answer counts in the rounds after that one, up to ``answer_rounds``. What is not proven by then
+  has failed; wrong, strange and repeated answers are nothing.
+* A fragment is proven of a holder with a receipt that did not fail when it was asked last.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias
+
+from citychain.errors import VerificationError
+from citychain.fragments.layout import Layout, Shape
+from citychain.fragments.proving import ChunkProof
+from citychain.holding import challenge
+from citychain.ports import FragmentKey
+from citychain.statements import Answer, AnsweredChunk, Holding, HoldingRules, Segment, decode
+
+__all__ = ["CHUNK_BYTES_MAX", "Challenge", "Receipt", "Recount", "StatedTransaction"]
+
+CHUNK_BYTES_MAX: Final = 32 << 10
+"""Of a segment of which fragments can be held: a proof must fit into a transaction, in base64."""
+
+StatedTransaction: TypeAlias = tuple[bytes, bytes, str, bytes]
+"""Of an approved `Data` transaction: id, author, content type, content."""
+
+
+class Receipt(NamedTuple):
+    """A fragment that a holder says to have."""
+
+    since: int
+    """The round that sealed it."""
+    until_ms: int
+
+
+@dataclass(slots=True)
+class Challenge:
+    """What one checkpoint asked of one holder."""
+
+    round: int
+    last_round: int
+    """In which an answer counts."""
+    asked: Mapping[FragmentKey, int]
+    """Which chunk, by fragment."""
+    answered: set[FragmentKey] = field(default_factory=set)
+    """Of those asked for."""
+
+
+@dataclass(slots=True)
+class _Holder:
+    """What is known of one key."""
+
+    receipts: dict[FragmentKey, Receipt] = field(default_factory=dict)
+    failed: set[FragmentKey] = field(default_factory=set)
+    """Not answered for when asked last; whether there still is a receipt or not."""
+    open: dict[int, Challenge] = field(default_factory=dict)
+    """By round."""
+    closed_in: list[int] = field(default_factory=list)
+    """Rounds in which challenges were over, in order, and what had been asked and answered..."""
+    asked: list[int] = field(default_factory=lambda: [0])
+    """...in all before each of them, and with the last."""
+    answered: list[int] = field(default_factory=lambda: [0])
+
+    def close(self, over: Challenge) -> None:
+        self.failed |= over.asked.keys() - over.answered
+        self.failed -= over.answered
+        self.closed_in.append(over.last_round)
+        self.asked.append(self.asked[-1] + len(over.asked))
+        self.answered.append(self.answered[-1] + len(over.answered))
+
+    def expire(self, time_ms: int) -> None:
+        over = [key for key, receipt in self.receipts.items() if receipt.until_ms <= time_ms]
+        for key in over:
+            del self.receipts[key]
+
+    def proven(self, time_ms: int) -> Iterator[FragmentKey]:
+        for key, receipt in self.receipts.items():
+            if receipt.until_ms > time_ms and key not in self.failed:
+                yield key
+
+
+class Recount:
+    """The state that rounds have left; `take` moves on to the next.
+
+    Args:
+        operator: Key id of the city's operator, by whom announcements and rules are.
+    """
+
+    def __init__(self, operator: bytes) -> None:
+        self._operator = operator
+        self.rules = HoldingRules()
+        """As they are for the next round."""
+        self.round = 0
+        """The last one that was taken."""
+        self.time_ms = 0
+        """Its time."""
+        self.segments: dict[bytes, Segment] = {}
+        """Those of which fragments can be held, by the root of their manifest."""
+        self._chunks: dict[FragmentKey, int] = {}
+        """Of each of their fragments."""
+        self._holders: dict[bytes, _Holder] = {}
+
+    def take(
+        self,
+        round: int,
+        time_ms: int,
+        checkpoint_hash: bytes,
+        transactions: Sequence[StatedTransaction],
+    ) -> None:
+        """Move on to after a certified round.
+
+        Args:
+            transactions: Approved ones, in order of seq; those that state nothing of this may be
+                left out.
+
+        Raises:
+            ValueError: it is not the next round.
+        """
+        if round != self.round + 1:
+            raise ValueError(f"round {round} does not follow round {self.round}")
+        if round % self.rules.challenge_rounds == 0:
+            self._ask(round, time_ms, checkpoint_hash)
+        for _, author, content_type, content in transactions:
+            try:
+                statement = decode(content_type, content)
+            except VerificationError:
+                continue
+            match statement:
+                case HoldingRules() if author == self._operator:
+                    self.rules = statement
+                case Segment() if author == self._operator:
+                    self._announce(statement)
+                case Holding():
+                    self._receive(round, time_ms, author, statement)
+                case Answer() if author in self._holders:
+                    self._judge(self._holders[author], statement)
+        for holder in self._holders.values():
+            for over in [it for it in holder.open.values() if it.last_round <= round]:
+                holder.close(holder.open.pop(over.round))
+        self.round, self.time_ms = round, time_ms
+
+    def _announce(self, segment: Segment) -> None:
+        if segment.chunk > CHUNK_BYTES_MAX:
+            return
+        try:
+            layout = Layout(Shape(segment.data, segment.parity, segment.chunk), segment.size)
+        except ValueError:
+            return
+        if layout.stripes:
+            root = bytes.fromhex(segment.root)
+            self.segments.setdefault(root, segment)
+            for key in self.segments[root].keys:
+                self._chunks.setdefault(key, layout.stripes)
+
+    def _receive(self, round: int, time_ms: int, author: bytes, holding: Holding) -> None:
+        known = [key for key in holding.keys if key in self._chunks]
+        if not known:
+            return
+        holder = self._holders.setdefault(author, _Holder())
+        for key in known:
+            if holding.until > time_ms:
+                holder.receipts[key] = Receipt(round, holding.until)
+            else:
+                holder.receipts.pop(key, None)
+
+    def _ask(self, round: int, time_ms: int, checkpoint_hash: bytes) -> None:
+        for key_id, holder in self._holders.items():
+            holder.expire(time_ms)
+            chunks = {key: self._chunks[key] for key in holder.receipts}
+            if asked := challenge.asked(checkpoint_hash, key_id, chunks, holder.failed):
+                last_round = round + self.rules.answer_rounds
+                holder.open[round] = Challenge(round, last_round, asked)
+
+    def _judge(self, holder: _Holder, answer: Answer) -> None:
+        challenge = holder.open.get(answer.challenge)
+        if challenge is None:
+            return
+        for given in answer.answers:
+            key = given.key
+            is_asked = challenge.asked.get(key) == given.chunk
+            if is_asked and key not in challenge.answered and _is_proof(given):
+                challenge.answered.add(key)
+
+    # --- what came of it
+
+    @property
+    def holders(self) -> list[bytes]:
+        """Key ids of all who ever had a receipt, sorted."""
+        return sorted(self._holders)
+
+    def receipts(self, holder: bytes, at_ms: int) -> dict[FragmentKey, Receipt]:
+        """The live receipts of a holder at a time."""
+        if (known := self._holders.get(holder)) is None:
+            return {}
+        return {key: it for key, it in known.receipts.items() if it.until_ms > at_ms}
+
+    def open(self, holder: bytes) -> list[Challenge]:
+        """Challenges of a holder in which an answer would still count."""
+        known = self._holders.get(holder)
+        return [] if known is None else list(known.open.values())
+
+    def failed(self, holder: bytes) -> set[FragmentKey]:
+        """What a holder did not answer for when it was asked last, though it has a receipt."""
+        known = self._holders.get(holder)
+        return set() if known is None else known.failed & known.receipts.keys()
+
+    def tally(self, holder: bytes, first: int, last: int) -> tuple[int, int]:
+        """How many chunks a holder was asked for, and answered, in the challenges that were over
+        in these rounds: those after which no answer counted any more.
+
+        Raises:
+            ValueError: the last one was not taken yet.
+        """
+        if last > self.round:
+            raise ValueError(f"round {last} was not taken yet: the last one is {self.round}")
+        if (known := self._holders.get(holder)) is None:
+            return 0, 0
+        begin, end = bisect_left(known.closed_in, first), bisect_right(known.closed_in, last)
+        if end <= begin:
+            return 0, 0
+        return known.asked[end] - known.asked[begin], known.answered[end] - known.answered[begin]
+
+    def availability(self, holder: bytes, first: int, last: int) -> Fraction | None:
+        """What part of the chunks of `tally` was answered; ``None`` if none was asked for.
+
+        It is the same whatever rounds were taken after the last one.
+
+        Raises:
+            ValueError: the last one was not taken yet.
+        """
+        asked, answered = self.tally(holder, first, last)
+        return Fraction(answered, asked) if asked else None
+
+    def proven(self, holder: bytes, at_ms: int) -> set[FragmentKey]:
+        """What a holder has live receipts of at a time, without what failed when asked last."""
+        known = self._holders.get(holder)
+        return set() if known is None else set(known.proven(at_ms))
+
+    def lacking(self, at_ms: int) -> dict[FragmentKey, int]:
+        """Fragments that fewer holders than the rules want are proven to have at a time, and how
+        many these are: what is to be put elsewhere as well."""
+        counts = Counter(key for holder in self._holders.values() for key in holder.proven(at_ms))
+        return {key: counts[key] for key in self._chunks if counts[key] < self.rules.receipts}
+
+
+def _is_proof(given: AnsweredChunk) -> bool:
+    key = given.key
+    try:
+        proof = ChunkProof.from_bytes(given.proof_bytes)
+        proof.verify(key.root, key.index, given.chunk)
+        return proof.object_id == key.object_id
+    except VerificationError:
+        return False
