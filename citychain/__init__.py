@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from citychain.types import Recovery as Recovery
     from citychain.types import Rejection as Rejection
     from citychain.types import Remittance as Remittance
+    from citychain.types import Reward as Reward
     from citychain.types import SealedNode as SealedNode
     from citychain.types import SealedRound as SealedRound
     from citychain.types import Seat as Seat
@@ -153,6 +154,7 @@ _MODULES: Final = {
         "Recovery",
         "Rejection",
         "Remittance",
+        "Reward",
         "SealedNode",
         "SealedRound",
         "Seat",

@@ -37,6 +37,7 @@ __all__ = [
     "Recovery",
     "Rejection",
     "Remittance",
+    "Reward",
     "SealedNode",
     "SealedRound",
     "Seat",
@@ -246,6 +247,17 @@ class Anchor(NamedTuple):
     checkpoint: bytes
     proof: bytes
     """Its certificate."""
+
+
+class Reward(NamedTuple):
+    """What a key is paid for an epoch, from the operator's balance; signed by the operator."""
+
+    epoch: int
+    asset: str
+    to: bytes
+    """Key id of the payee."""
+    amount: int
+    """In the asset's smallest unit, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from citychain.consensus import poh_pop
 from citychain.exchange import judge
 from citychain.genesis import balance_object, escrow_account
 from citychain.rpc._generated.citychain.v1 import transaction_pb2 as wire
-from citychain.types import Rejection, Seat
+from citychain.types import Rejection, Reward, Seat
 
 DOCS = Path(__file__).parents[1] / "docs" / "protocol.md"
 FORMATS = {
@@ -259,7 +259,9 @@ async def between_cities(new_city: NewCity) -> list[Rejection]:
         {"settlement": wire.Settlement(**told | {"amount": 2}, proof=b"p")},
         *({"settlement": wire.Settlement(**told, proof=b"p")} for _ in range(2)),
         *({"anchor": wire.Anchor(city=there, checkpoint=bytes(42), proof=b"p")} for _ in range(2)),
+        {"reward": wire.Reward(epoch=1, asset="coin", to=payee, amount=1)},
     ]
+    paid = here + (1).to_bytes(8, "big") + b"coin"
     one = (1).to_bytes(8, "big")
     sent = b"\1" + payer + there + payee + one + b"coin"
     escrow = balance_object("coin", escrow_account(there))
@@ -271,7 +273,11 @@ async def between_cities(new_city: NewCity) -> list[Rejection]:
         held_since=[0] * len(actions),
         refused={},
         dependencies={},
-        objects={f"$outbox/{here.hex()}": (1, sent), escrow: (1, one)},
+        objects={
+            f"$outbox/{here.hex()}": (1, sent),
+            f"$reward/{1:016x}/{payee.hex()}": (1, paid),
+            escrow: (1, one),
+        },
     )
     return [verdict for verdict in settled.verdicts if verdict]
 
@@ -279,8 +285,10 @@ async def between_cities(new_city: NewCity) -> list[Rejection]:
 async def unsettled(_: NewCity) -> list[Rejection]:
     async with Executor(2) as compute:
         town = Town("aomori", compute)
+        reward = town.sign(ANNA, Reward(1, "gold", bytes(32), 1))
+        verdicts = await town.close(reward)
         town.dag = Aloof(town.rounds.context())
-        verdicts = await town.close(town.peer(Town("beppu", compute)))
+        verdicts += await town.close(town.peer(Town("beppu", compute)))
         return [verdict for verdict in verdicts if verdict]
 
 

@@ -10,6 +10,7 @@ from citychain.types import (
     Presence,
     Recovery,
     Remittance,
+    Reward,
     Settlement,
     Stake,
 )
@@ -77,6 +78,7 @@ class Transaction:
         "delivery",
         "settlement",
         "anchor",
+        "reward",
     ]: ...
     @property
     def content_type(self) -> str | None: ...
@@ -104,6 +106,8 @@ class Transaction:
     def settlement(self) -> Settlement | None: ...
     @property
     def anchor(self) -> Anchor | None: ...
+    @property
+    def reward(self) -> Reward | None: ...
     @property
     def body(self) -> bytes: ...
     @property

@@ -369,7 +369,7 @@ def _record_bytes(transaction: Transaction) -> int:
         case "peer":
             # The file is most of it.
             own = PEER_BYTES + transaction.size
-        case "remittance":
+        case "remittance" | "reward":
             own = EXCHANGE_BYTES
         case "delivery" | "settlement" | "anchor":
             own = EXCHANGE_BYTES + shown_most(transaction)

@@ -19,7 +19,7 @@ from citychain.crypto import merkle
 from citychain.errors import ConsensusError
 from citychain.exchange import judge as exchange
 from citychain.ports import (
-    EXCHANGE_ACTIONS,
+    SETTLED_ACTIONS,
     Compute,
     ConsensusStep,
     DagHandler,
@@ -113,7 +113,7 @@ async def decide_round(
 def _sorted_out(
     transactions: Sequence[Transaction], judgement: Judgement, settled: frozenset[str]
 ) -> tuple[dict[int, Rejection], dict[int, Transaction]]:
-    """What is refused, and what is left to judge of that which other cities have a part in."""
+    """What is refused, and what is left to judge of that which any consensus lets pass."""
     refused = {}
     foreign = {}
     for index, transaction in enumerate(transactions):
@@ -122,7 +122,7 @@ def _sorted_out(
         if action in settled:
             if index not in judgement.refused:
                 foreign[index] = transaction
-        elif action in EXCHANGE_ACTIONS:
+        elif action in SETTLED_ACTIONS:
             reason = f"this city's rule knows no {action}"
             refused[index] = Rejection("UNSUPPORTED_ACTION", reason)
         elif action not in judgement.actions:

@@ -15,6 +15,7 @@ from citychain.types import (
     Peer,
     Recovery,
     Remittance,
+    Reward,
     Seat,
     Settlement,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "PeerDraft",
     "RecoveryDraft",
     "RemittanceDraft",
+    "RewardDraft",
     "SettlementDraft",
     "TransferDraft",
     "WithdrawalDraft",
@@ -199,3 +201,17 @@ class AnchorDraft(_Draft):
     def action(self) -> Anchor:
         """What it says."""
         return Anchor(**dict(self))
+
+
+class RewardDraft(_Draft):
+    """What a key is paid for an epoch."""
+
+    epoch: Annotated[int, Field(ge=0, lt=1 << 64)]
+    asset: str
+    amount: Amount
+    to: Id
+
+    @property
+    def action(self) -> Reward:
+        """What it says."""
+        return Reward(**dict(self))

@@ -21,6 +21,7 @@ from citychain.cli.action_drafts import (
     PeerDraft,
     RecoveryDraft,
     RemittanceDraft,
+    RewardDraft,
     SettlementDraft,
     TransferDraft,
     WithdrawalDraft,
@@ -49,6 +50,7 @@ ACTIONS: Final = (
     "delivery",
     "settlement",
     "anchor",
+    "reward",
 )
 OPTIONS: Final = {
     "data_base64": "--data",
@@ -123,6 +125,7 @@ class Draft(BaseModel):
     delivery: DeliveryDraft | None = None
     settlement: SettlementDraft | None = None
     anchor: AnchorDraft | None = None
+    reward: RewardDraft | None = None
     depends_on: list[Id] = []
     """Ids of transactions that must be approved first."""
     reads: dict[str, Version] = {}

@@ -39,7 +39,7 @@ def action_record(transaction: Transaction) -> dict[str, Any]:
             assert transaction.recovery is not None
             fields = transaction.recovery._asdict()
             fields["seats"] = [seat._asdict() for seat in fields["seats"]]
-        case "peer" | "remittance" | "delivery" | "settlement" | "anchor":
+        case "peer" | "remittance" | "delivery" | "settlement" | "anchor" | "reward":
             said = getattr(transaction, transaction.action)
             fields = said._asdict()
     return {transaction.action: fields}
@@ -113,6 +113,9 @@ def action_in_words(transaction: Transaction) -> dict[str, Any]:
     if (anchor := transaction.anchor) is not None:
         round = int.from_bytes(anchor.checkpoint[34:42], "big")
         return {"anchor": f"round {round}", "city": anchor.city}
+    if (reward := transaction.reward) is not None:
+        words = f"{reward.amount} {reward.asset} for epoch {reward.epoch}"
+        return {"reward": words, "to": reward.to}
     return action_record(transaction)
 
 

@@ -130,9 +130,9 @@ def submit(
     (`{"asset": "coin", "amount": 5, "to": "<key id>"}`), `candidacy` and `withdrawal`
     (`{"asset": "coin", "stake": 5}`), `presence`, `witness`, `equivocation`, `recovery`, `peer`,
     `remittance` (`{"asset": "coin", "amount": 5, "city": "<genesis id>", "to": "<key id>"}`),
-    `delivery`, `settlement` and `anchor`, and may have `content_type`, `depends_on` (a list of
-    ids), `reads` and `writes` (`{"<object>": <version>}`) and `valid_for`. A line that cannot be
-    read is refused like any other.
+    `delivery`, `settlement`, `anchor` and `reward`, and may have `content_type`, `depends_on` (a
+    list of ids), `reads` and `writes` (`{"<object>": <version>}`) and `valid_for`. A line that
+    cannot be read is refused like any other.
 
     An amount for a key in another city, named by the slug of a peer (see `citychain peers`) or by
     its genesis id, is in escrow once it is approved; `citychain get` tells what becomes of it.

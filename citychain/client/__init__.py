@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from citychain.types import Presence as Presence
     from citychain.types import Recovery as Recovery
     from citychain.types import Remittance as Remittance
+    from citychain.types import Reward as Reward
     from citychain.types import Settlement as Settlement
     from citychain.types import WitnessSignature as WitnessSignature
 
@@ -83,6 +84,7 @@ _MODULES: Final = {
         "Presence",
         "Recovery",
         "Remittance",
+        "Reward",
         "Settlement",
         "WitnessSignature",
     ),

@@ -1,7 +1,7 @@
 """What a transaction does: the actions, and how they stand on the wire.
 
 `citychain.types` has those that a city hands on as they are: `Presence`, `Equivocation`,
-`Recovery`, and those between cities.
+`Recovery`, `Reward`, and those between cities.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from citychain.types import (
     Presence,
     Recovery,
     Remittance,
+    Reward,
     Settlement,
 )
 
@@ -97,6 +98,7 @@ Action: TypeAlias = (
     | Delivery
     | Settlement
     | Anchor
+    | Reward
 )
 
 
@@ -145,6 +147,11 @@ def put_action(body: transaction_pb2.TransactionBody, action: Action) -> None:
             name = "anchor.checkpoint"
             body.anchor.checkpoint = _within(name, checkpoint, *CHECKPOINT_BYTES)
             body.anchor.proof = _given("anchor.proof", proof)
+        case Reward(epoch, asset, to, amount):
+            body.reward.epoch = _ranged("reward.epoch", epoch, 0, U64_MAX)
+            body.reward.asset = asset
+            body.reward.to = _sized("reward.to", to, ID_BYTES)
+            body.reward.amount = _ranged("reward.amount", amount, 1, U64_MAX)
 
 
 def _put_presence(message: transaction_pb2.Presence, presence: Presence) -> None:

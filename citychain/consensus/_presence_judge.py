@@ -43,6 +43,7 @@ FREE_ACTIONS: Final = frozenset(
         "delivery",
         "settlement",
         "anchor",
+        "reward",
     )
 )
 """Actions that ask no presence of their author: the way to one, proofs that anybody may bring,

@@ -13,7 +13,7 @@ from typing import ClassVar
 from citychain._native import settle
 from citychain._native.transactions import Transaction
 from citychain.errors import ConsensusError
-from citychain.ports import EXCHANGE_ACTIONS, CityContext, RoundContext, StateView
+from citychain.ports import SETTLED_ACTIONS, CityContext, RoundContext, StateView
 from citychain.types import Decision, Parent, Rejection, SealedNode
 
 __all__ = ["LedgerRules"]
@@ -26,7 +26,7 @@ class LedgerRules(ABC):
         city: The city it decides for.
     """
 
-    settles: ClassVar[frozenset[str]] = EXCHANGE_ACTIONS
+    settles: ClassVar[frozenset[str]] = SETTLED_ACTIONS
     """See `citychain.ports.settled_actions`. A subclass whose ``decide`` does not call the one
     here says otherwise."""
 

@@ -1,4 +1,5 @@
-"""What one city may take another's word for: judged in every round, by every consensus and rule.
+"""What one city may take another's word for, and who may pay rewards: judged in every round, by
+every consensus and rule.
 
 Pure: it depends on the transactions, and on which genesis files the ledger has pinned and which
 committees of these it knows. Of each transaction it says the same whatever else is in the round.
@@ -51,6 +52,8 @@ REJECTION_CODES: Final[Mapping[str, str]] = {
 }
 """What each code means that is given here."""
 
+NOT_TO_PAY: Final = "rewards are the operator's to pay"
+
 
 class Judged(NamedTuple):
     """What is made of the candidates of a round, each by its index."""
@@ -73,7 +76,7 @@ async def judge(
     state: StateView,
     compute: Compute,
 ) -> Judged:
-    """Judge those candidates of a round that are of `EXCHANGE_ACTIONS`.
+    """Judge those candidates of a round that are of `SETTLED_ACTIONS`.
 
     Args:
         genesis: Id of the city that decides the round.
@@ -132,6 +135,8 @@ def _judge_all(
         is_operator = transaction.author == operator
         if transaction.peer is not None:
             rejection = _judge_peer(transaction.peer.genesis_file, genesis, is_operator)
+        elif transaction.reward is not None:
+            rejection = None if is_operator else Rejection("NOT_OPERATOR", NOT_TO_PAY)
         elif (city := cities[index]) not in pinned:
             rejection = Rejection("UNKNOWN_CITY", f"no peer has the genesis {city.hex()}")
         elif transaction.remittance is not None:

@@ -43,7 +43,7 @@ from citychain.ports.context import (
     StateView,
     StorageContext,
 )
-from citychain.ports.dag import EXCHANGE_ACTIONS, DagHandler, settled_actions
+from citychain.ports.dag import EXCHANGE_ACTIONS, SETTLED_ACTIONS, DagHandler, settled_actions
 from citychain.ports.fragments import FragmentKey, FragmentStore, Space
 from citychain.ports.storage import (
     CityStorage,
@@ -56,6 +56,7 @@ from citychain.ports.storage import (
 
 __all__ = [
     "EXCHANGE_ACTIONS",
+    "SETTLED_ACTIONS",
     "CityContext",
     "CityStorage",
     "Clock",

@@ -10,16 +10,18 @@ if TYPE_CHECKING:
     from citychain.ports.context import RoundContext, StateView
     from citychain.types import Decision, Rejection
 
-__all__ = ["EXCHANGE_ACTIONS", "DagHandler", "settled_actions"]
+__all__ = ["EXCHANGE_ACTIONS", "SETTLED_ACTIONS", "DagHandler", "settled_actions"]
 
 EXCHANGE_ACTIONS: Final = frozenset(("peer", "remittance", "delivery", "settlement", "anchor"))
 """Actions that another city has a part in."""
+SETTLED_ACTIONS: Final = EXCHANGE_ACTIONS | {"reward"}
+"""Actions that mean nothing under a rule that does not settle them."""
 
 
 class DagHandler(Protocol):
     """Decides order, validity and parents of a city's transactions. Pure.
 
-    What is between cities it is only given if it says that it settles that: see
+    What is between cities, and rewards, it is only given if it says that it settles that: see
     `settled_actions`.
     """
 
@@ -47,11 +49,12 @@ class DagHandler(Protocol):
 
 
 def settled_actions(rule: DagHandler) -> frozenset[str]:
-    """Which of `EXCHANGE_ACTIONS` a rule settles, as docs/protocol.md, section 10, says.
+    """Which of `SETTLED_ACTIONS` a rule settles, as docs/protocol.md, section 10, says.
 
     They are in its attribute ``settles``. Without one it settles none, and transactions with
     such an action are refused before it sees them: it would approve that amounts leave for
-    another city, or come from there, and move nothing. `citychain.LedgerRules` settles all.
+    another city, come from there or are paid, and move nothing. `citychain.LedgerRules` settles
+    all.
     """
     settles = getattr(rule, "settles", None)
-    return settles & EXCHANGE_ACTIONS if isinstance(settles, frozenset) else frozenset()
+    return settles & SETTLED_ACTIONS if isinstance(settles, frozenset) else frozenset()

@@ -75,8 +75,8 @@ def check_action(name, action, rule):
         rule(re.fullmatch("[a-z0-9-]{1,32}", action["asset"]), "asset")
     if name == "data":
         require(len(action["contentType"].encode()) <= 64, "TOO_LARGE", "content_type")
-    elif name == "transfer":
-        rule(len(action["to"]) == 32 and action["amount"] >= 1, "transfer")
+    elif name in ("transfer", "reward"):
+        rule(len(action["to"]) == 32 and action["amount"] >= 1, name)
     elif name in ("candidacy", "withdrawal"):
         rule(1 <= action["stake"] < 1 << 63, "stake")
     elif name == "presence":

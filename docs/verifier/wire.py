@@ -32,7 +32,7 @@ MESSAGES = {
     "16 data Data?, 17 transfer Transfer?, 18 presence Presence?, 19 candidacy Candidacy?, "
     "20 withdrawal Candidacy?, 21 witness Witness?, 22 equivocation Equivocation?, "
     "23 recovery Recovery?, 24 peer Peer?, 25 remittance Remittance?, 26 delivery Delivery?, "
-    "27 settlement Settlement?, 28 anchor Anchor?",
+    "27 settlement Settlement?, 28 anchor Anchor?, 29 reward Reward?",
     "ObjectRead": "1 object string, 2 version uint64",
     "ObjectWrite": "1 object string, 2 expectedVersion uint64",
     "Data": "1 contentType string, 2 content bytes",
@@ -52,12 +52,14 @@ MESSAGES = {
     "Settlement": "1 txId bytes, 2 payer bytes, 3 city bytes, 4 asset string, 5 amount uint64, "
     "6 returned bool, 7 proof bytes",
     "Anchor": "1 city bytes, 2 checkpoint bytes, 3 proof bytes",
+    "Reward": "1 epoch uint64, 2 asset string, 3 to bytes, 4 amount uint64",
 }
 BETWEEN_CITIES = ("peer", "remittance", "delivery", "settlement", "anchor")
 # A handover has a recovery too, in another message; so it stands apart.
 ACTIONS = (
     *("data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation"),
     *BETWEEN_CITIES,
+    "reward",
 )
 ONE_OF = ({"publicKey", "keyId"}, {*ACTIONS, "recovery"})
 SCHEMAS = {

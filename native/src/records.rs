@@ -25,6 +25,7 @@ pub static PRESENCE: Record = Record::new("Presence");
 pub static RECOVERY: Record = Record::new("Recovery");
 pub static REJECTION: Record = Record::new("Rejection");
 pub static REMITTANCE: Record = Record::new("Remittance");
+pub static REWARD: Record = Record::new("Reward");
 pub static SEAT: Record = Record::new("Seat");
 pub static SETTLEMENT: Record = Record::new("Settlement");
 pub static STAKE: Record = Record::new("Stake");

@@ -62,13 +62,14 @@ pub struct Settlement {
 ///    held, or, `hold_rounds` after the round that first held it, DEPENDENCY_MISSING;
 /// 4. an object that it reads or writes is at another version than it names: CONFLICT;
 /// 5. what it is about stands otherwise: BAD_GENESIS, PEER_KNOWN or PEER_CHANGED of a peer,
-///    DELIVERED of a delivery, MISMATCH or SETTLED of a settlement, ANCHORED of an anchor;
+///    DELIVERED of a delivery, MISMATCH or SETTLED of a settlement, ANCHORED of an anchor,
+///    REWARDED of a reward;
 /// 6. its payer's balance is below the amount: OVERDRAFT; the payee's would pass 64 bits:
 ///    OVERFLOW;
 /// 7. approved: each object written is one version on and has the transaction's id for its value,
 ///    payer's and payee's balances are one version on each (two where they are the same).
 ///
-/// A transfer is paid by its author. A candidacy is paid by its author to the author's stake
+/// A transfer or a reward is paid by its author. A candidacy is paid by its author to the author's stake
 /// account, which is a balance like others with SHA-256("citychain/stake/v1\\0" || author) for the
 /// key id; a withdrawal is paid back from there. A remittance is paid by its author to the escrow
 /// account of the other city, likewise with SHA-256("citychain/escrow/v1\\0" || genesis id of that
@@ -80,7 +81,7 @@ pub struct Settlement {
 ///     dependencies: By id, transactions sealed in earlier rounds; unknown ones are absent.
 ///     objects: (version, value) by object id, as the round before left them; version 0 is the
 ///         same as absent. A balance is the object `$balance/<asset>/<key id in hex>`, 8 bytes,
-///         big-endian; those between cities are told in docs/protocol.md.
+///         big-endian; the ledger's others are told in docs/protocol.md.
 ///
 /// Raises:
 ///     ValueError: two candidates are the same transaction, lengths differ, an index is out of

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange.towns import AUTHORS, OPERATOR, Town, peered, town_genesis
+from exchange.towns import AUTHORS, OPERATOR, Town, id_of, peered, town_genesis
 from proven import Proven
 
 from citychain._native.transactions import Transaction
 from citychain.city import sealing
-from citychain.client.actions import Data
+from citychain.client.actions import Data, Transfer
 from citychain.compute import Executor
 from citychain.errors import InvalidReceipt, InvalidRound
 from citychain.exchange import peers, proof
 from citychain.exchange.judge import REJECTION_CODES, Judged, judge
 from citychain.receipt import Receipt, ReceiptVerifier
-from citychain.types import Delivery, Peer, Rejection
+from citychain.types import Delivery, Peer, Rejection, Reward
 
 ANNA, BEN, CARL = AUTHORS[:3]
 NAMES = ("aomori", "beppu", "chiba")
@@ -258,6 +258,20 @@ def flipped(data: bytes, at: int) -> bytes:
 
 
 # --- peers
+
+
+async def test_rewards_are_paid_by_the_operator_once(towns: list[Town]) -> None:
+    aomori = towns[0]
+    forged = aomori.sign(ANNA, Reward(3, "gold", id_of(ANNA), 5))
+    not_hers = Rejection("NOT_OPERATOR", "rewards are the operator's to pay")
+    assert await aomori.close(forged) == [not_hers]
+    paid = aomori.sign(OPERATOR, Reward(3, "gold", id_of(ANNA), 5))
+    more = aomori.sign(OPERATOR, Reward(3, "gold", id_of(ANNA), 6))
+    assert await aomori.codes(aomori.sign(ANNA, Transfer("gold", id_of(OPERATOR), 9))) == [""]
+    assert sorted(await aomori.codes(paid, more)) == ["", "REWARDED"]
+    assert await aomori.codes(paid_again := aomori.sign(OPERATOR, more.reward)) == ["REWARDED"]
+    assert paid_again.reward == more.reward
+    await aomori.replay()
 
 
 async def test_peers_are_cities_that_the_operator_names(

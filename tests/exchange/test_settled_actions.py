@@ -1,4 +1,4 @@
-"""What is between cities is for rules that settle it; others never approve it."""
+"""What is between cities, and rewards, is for rules that settle it; others never approve it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from citychain.dag.dependencies_only import DependenciesOnly
 from citychain.dag.random_tips import RandomTips
 from citychain.dag.sealed_rounds import SealedRounds
 from citychain.genesis import balance_object, escrow_account
-from citychain.ports import EXCHANGE_ACTIONS, settled_actions
-from citychain.types import Anchor, Delivery, Peer, Rejection, Settlement
+from citychain.ports import SETTLED_ACTIONS, settled_actions
+from citychain.types import Anchor, Delivery, Peer, Rejection, Reward, Settlement
 
 ANNA, BEN = AUTHORS[:2]
 
@@ -33,6 +33,7 @@ def told(other: bytes) -> list[Any]:
         Delivery(other, bytes(32), "gold", bytes(32), 1, b"proof"),
         Settlement(bytes(32), bytes(32), other, "gold", 1, False, b"proof"),
         Anchor(other, bytes(42), b"proof"),
+        Reward(1, "gold", bytes(32), 1),
     ]
 
 
@@ -46,7 +47,7 @@ async def test_a_rule_that_settles_none_is_given_none(compute: Executor) -> None
     assert await town.close(*new) == [
         Rejection("UNSUPPORTED_ACTION", f"this city's rule knows no {item.action}") for item in new
     ]
-    assert {item.action for item in new} == EXCHANGE_ACTIONS
+    assert {item.action for item in new} == SETTLED_ACTIONS
     assert town.rounds.played[-1].sealed.writes == []
     assert await town.codes(town.sign(ANNA, Transfer("gold", bytes(32), 5))) == [""]
 
@@ -71,4 +72,4 @@ def test_whoever_does_not_say_so_settles_nothing() -> None:
     assert settled_actions(mock) == frozenset()
     assert settled_actions(Some.__new__(Some)) == {"peer"}
     for rule in (SealedRounds, DependenciesOnly, RandomTips):
-        assert settled_actions(rule.__new__(rule)) == EXCHANGE_ACTIONS
+        assert settled_actions(rule.__new__(rule)) == SETTLED_ACTIONS

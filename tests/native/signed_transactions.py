@@ -18,6 +18,7 @@ from transaction_wire import (
     Presence,
     Recovery,
     Remittance,
+    Reward,
     Settlement,
     Transfer,
     Withdrawal,
@@ -114,6 +115,7 @@ ACTIONS: Final[dict[str, Callable[..., Action]]] = {
     "delivery": Delivery,
     "settlement": Settlement,
     "anchor": Anchor,
+    "reward": Reward,
 }
 
 
@@ -135,6 +137,7 @@ def as_body(decoded: Transaction) -> Body:
             "delivery",
             "settlement",
             "anchor",
+            "reward",
         )
         if getattr(decoded, name) is not None
     }

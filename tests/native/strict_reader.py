@@ -18,6 +18,7 @@ from transaction_wire import (
     Presence,
     Recovery,
     Remittance,
+    Reward,
     Settlement,
     Transfer,
     Withdrawal,
@@ -236,6 +237,12 @@ def anchor(message: bytes) -> Anchor:
     return Anchor(sized(fields[1], 32), given(fields[2], 42, 131_072), given(fields[3]))
 
 
+def reward(message: bytes) -> Reward:
+    fields = strict_fields(message, {1: int, 2: bytes, 3: bytes, 4: int}, ())
+    epoch, to = one(fields[1], 0), sized(fields[3], 32)
+    return Reward(epoch, asset(fields[2]), to, bounded(fields[4], 1, 2**64 - 1))
+
+
 ACTIONS: Final[dict[int, Callable[[bytes], Action]]] = {
     16: data,
     17: transfer,
@@ -250,6 +257,7 @@ ACTIONS: Final[dict[int, Callable[[bytes], Action]]] = {
     26: delivery,
     27: settlement,
     28: anchor,
+    29: reward,
 }
 
 

@@ -529,6 +529,7 @@ def test_each_rejection_code_is_explained() -> None:
         "SETTLED",
         "MISMATCH",
         "ANCHORED",
+        "REWARDED",
     }
     assert all(meaning.endswith(".") for meaning in REJECTION_CODES.values())
 

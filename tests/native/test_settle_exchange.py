@@ -1,4 +1,4 @@
-"""Settling what is between cities against a plain model, where everything collides."""
+"""Settling what is between cities, and rewards, against a model, where everything collides."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from transaction_wire import (
     Delivery,
     Peer,
     Remittance,
+    Reward,
     Settlement,
     Transfer,
     sha256,
@@ -103,6 +104,11 @@ class Round:
         return self.objects | {name: (at, value) for name, at, value in self.settle().writes}
 
 
+def reward_object(epoch: int, to: bytes) -> str:
+    return f"$reward/{u64(epoch).hex()}/{to.hex()}"
+
+
+EPOCHS = [0, 16, U64_MAX]
 AMOUNTS = st.sampled_from([1, 5, 5, 5, 20, U64_MAX - 9])
 IDS = st.sampled_from([*AUTHORS, *ESCROWS[:1]])
 OF_CITY = st.sampled_from(CITIES)
@@ -141,6 +147,10 @@ def rounds(draw: st.DrawFn) -> Round:
         network, city_name = NAMED[file]
         objects[f"$peer/{genesis_id(file).hex()}/0"] = (1, file[:16_384])
         objects[f"$peer-name/{network}/{city_name}"] = (1, genesis_id(file))
+    for epoch in EPOCHS:
+        if draw(st.booleans()):
+            value = PAST[1] + u64(draw(AMOUNTS)) + b"yen"
+            objects[reward_object(epoch, AUTHORS[0])] = (draw(st.integers(0, 1)), value)
     for asset in ASSETS:
         for owner in (*AUTHORS, *ESCROWS):
             amount = draw(st.sampled_from([0, 5, 20, 20, U64_MAX - 10]))
@@ -148,7 +158,7 @@ def rounds(draw: st.DrawFn) -> Round:
             objects[balance_object(asset, owner)] = (version, u64(amount))
 
     kinds = ["remittance", "delivery", "delivery", "settlement", "settlement"]
-    kinds += ["peer", "anchor", "transfer"]
+    kinds += ["peer", "anchor", "transfer", "reward", "reward"]
     for nonce in range(draw(st.integers(1, 8))):
         author = draw(st.sampled_from(AUTHORS))
         body = Body(author=author, nonce=u64(nonce))
@@ -175,6 +185,10 @@ def rounds(draw: st.DrawFn) -> Round:
             case "anchor":
                 checkpoint = anchored(draw(st.integers(0, 4)), draw(st.binary(max_size=2)))
                 body = replace(body, action=Anchor(draw(OF_CITY), checkpoint))
+            case "reward":
+                epoch = draw(st.sampled_from(EPOCHS))
+                due = Reward(epoch, draw(OF_ASSET), draw(IDS), draw(AMOUNTS))
+                body = replace(body, action=due)
             case _:
                 action_ = Transfer(draw(OF_ASSET), draw(IDS), draw(AMOUNTS))
                 body = replace(body, action=action_)
@@ -243,6 +257,15 @@ class Ledger:
                     raise Rejected("ANCHORED", f"round {round} ", f"round {last}")
                 digest = sha256(b"citychain/checkpoint/v1\0", checkpoint)
                 self.write(f"$anchor/{city.hex()}", u64(round) + digest)
+            case Reward(epoch, asset, to, amount):
+                name = reward_object(epoch, to)
+                paid = self.value(name)
+                if paid is not None:
+                    before = f"{int.from_bytes(paid[32:40], 'big')} {paid[40:].decode()}"
+                    raise Rejected("REWARDED", f"epoch {epoch} ", before, paid[:32].hex())
+                self.move(asset, body.author, -amount)
+                self.move(asset, to, amount)
+                self.write(name, body.tx_id + u64(amount) + asset.encode())
         for name, _ in body.writes:
             self.write(name, body.tx_id)
 

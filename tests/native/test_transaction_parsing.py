@@ -35,6 +35,7 @@ from transaction_wire import (
     Presence,
     Recovery,
     Remittance,
+    Reward,
     Settlement,
     Transfer,
     Withdrawal,
@@ -56,12 +57,13 @@ from citychain._native import transactions
 from citychain._native.transactions import Limits, Refusal, decode_batch
 from citychain.rpc._generated.citychain.v1 import transaction_pb2 as pb
 
-BETWEEN_CITIES = {
+AS_THEY_ARE = {
     "peer": Peer,
     "remittance": Remittance,
     "delivery": Delivery,
     "settlement": Settlement,
     "anchor": Anchor,
+    "reward": Reward,
 }
 
 # --- reading ----------------------------------------------------------------
@@ -139,8 +141,8 @@ def protobuf_action(message: pb.TransactionBody) -> Action:
             seats = tuple((seat.key_id, seat.stake) for seat in recovery.seats)
             return Recovery(recovery.from_round, recovery.previous, seats)
         case action:
-            assert action in BETWEEN_CITIES
-            kind = BETWEEN_CITIES[action]
+            assert action in AS_THEY_ARE
+            kind = AS_THEY_ARE[action]
             said = getattr(message, action)
             return kind(**{field.name: getattr(said, field.name) for field in fields(kind)})
 
@@ -199,7 +201,7 @@ def test_actions_are_named_tuples() -> None:
     votes = read(Equivocation(round=9)).equivocation
     assert isinstance(votes, types.Equivocation)
     assert (votes.round, votes.second_hash) == (9, b"\1" * 32)
-    for name, kind in BETWEEN_CITIES.items():
+    for name, kind in AS_THEY_ARE.items():
         said = getattr(read(kind()), name)
         assert isinstance(said, getattr(types, name.title()))
         assert said._asdict() == vars(kind())
@@ -371,6 +373,9 @@ BAD_ACTIONS: dict[str, dict[str, bytes]] = {
     "anchor.city": {"short": Anchor(city=bytes(31)).field()},
     "anchor.checkpoint": {"41": Anchor(checkpoint=bytes(41)).field()},
     "anchor.proof": {"empty": Anchor(proof=b"").field()},
+    "reward.asset": {"capital": Reward(asset="Yen").field()},
+    "reward.to": {"short": Reward(to=bytes(31)).field()},
+    "reward.amount": {"0": Reward(amount=0).field()},
     "recovery.seats[256]": {"257": Recovery(seats=tuple((k, 1) for k in KEYS[:257])).field()},
 }
 BOUNDS: dict[str, Action] = {
@@ -382,6 +387,7 @@ BOUNDS: dict[str, Action] = {
     "largest remittance": Remittance("y" * 32, amount=2**64 - 1),
     "longest refusal": Delivery(refusal_code="N" * 32, refusal_reason="é" * 127 + "e"),
     "largest settlement": Settlement(amount=2**64 - 1, returned=True),
+    "largest reward": Reward(2**64 - 1, "y" * 32, amount=2**64 - 1),
     "256 seats": Recovery(2**64 - 1, GENESIS, tuple((key, 2**63 - 1) for key in KEYS[:256])),
 }
 
@@ -434,7 +440,7 @@ def test_a_claim_has_up_to_16_witnesses() -> None:
 
 DATA = BODY.action.field()
 BAD_BODIES: dict[str, tuple[bytes, str]] = {
-    "unknown field": (BODY.encode() + integer(29, 1), "body"),
+    "unknown field": (BODY.encode() + integer(30, 1), "body"),
     "field 9, which was never in use": (BODY.encode() + chunk(9, b""), "body"),
     "field number zero": (BODY.encode() + b"\0\0", "body"),
     "tag cut off": (BODY.encode() + b"\x82", "body"),

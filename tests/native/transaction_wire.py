@@ -236,6 +236,18 @@ class Anchor:
         return chunk(28, chunk(1, self.city) + chunk(2, self.checkpoint) + chunk(3, self.proof))
 
 
+@dataclass(frozen=True)
+class Reward:
+    epoch: int = 0
+    asset: str = "yen"
+    to: bytes = bytes(32)
+    amount: int = 1
+
+    def field(self) -> bytes:
+        paid = chunk(2, self.asset) + chunk(3, self.to) + integer(4, self.amount)
+        return chunk(29, integer(1, self.epoch) + paid)
+
+
 Action: TypeAlias = (
     Data
     | Transfer
@@ -250,6 +262,7 @@ Action: TypeAlias = (
     | Delivery
     | Settlement
     | Anchor
+    | Reward
 )
 
 
@@ -353,6 +366,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.builds(Delivery, IDS, IDS, ASSETS, IDS, AMOUNTS, PROOFS, CODES, TEXT),
     st.builds(Settlement, IDS, IDS, IDS, ASSETS, AMOUNTS, st.booleans(), PROOFS),
     st.builds(Anchor, IDS, st.binary(min_size=42, max_size=60), PROOFS),
+    st.builds(Reward, U64, ASSETS, IDS, AMOUNTS),
 )
 
 

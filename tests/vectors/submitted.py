@@ -134,6 +134,9 @@ def _actions(genesis: bytes) -> dict[str, dict[str, Any]]:
             )
         },
         "anchor": {"anchor": pb.Anchor(city=digest("nara"), checkpoint=bytes(42), proof=b"proof")},
+        "reward": {
+            "reward": pb.Reward(epoch=U64_MAX, asset="coin", to=id_of("bob"), amount=U64_MAX)
+        },
     }
 
 
@@ -298,6 +301,9 @@ def _bad_bodies(genesis: bytes) -> list[tuple[str, str, str, dict[str, Any]]]:
         ("anchor", "a short city", of("anchor", city=bytes(31))),
         ("anchor", "41 bytes of a checkpoint", of("anchor", checkpoint=bytes(41))),
         ("anchor", "no proof", of("anchor", proof=b"")),
+        ("reward", "capitals", of("reward", asset="Coin")),
+        ("reward", "a short id", of("reward", to=bytes(31))),
+        ("reward", "nothing", of("reward", amount=0)),
     ]
     reads = [pb.ObjectRead(object=f"o{number}") for number in range(17)]
     too_large: list[tuple[str, str, dict[str, Any]]] = [

@@ -1,4 +1,4 @@
-"""What is between cities, as a plain model: docs/protocol.md, section 10, once more."""
+"""What is between cities, and rewards, as a plain model: section 10 of docs/protocol.md again."""
 
 from __future__ import annotations
 
@@ -58,6 +58,13 @@ def settle_between(transaction: Transaction, get: Get, put: Put, move: Move) -> 
             return "a later checkpoint is kept"
         digest = hashlib.sha256(b"citychain/checkpoint/v1\0" + anchor.checkpoint).digest()
         put(name, round + digest)
+    if (reward := transaction.reward) is not None:
+        name = f"$reward/{reward.epoch:016x}/{reward.to.hex()}"
+        if get(name) is not None:
+            return "the key was paid for the epoch"
+        put(name, transaction.tx_id + reward.amount.to_bytes(8) + reward.asset.encode())
+        against = move(balance_object(reward.asset, transaction.author), -reward.amount)
+        return against or move(balance_object(reward.asset, reward.to), reward.amount)
     return None
 
 

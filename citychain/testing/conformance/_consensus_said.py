@@ -26,7 +26,15 @@ CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
 OBJECT_BYTES_MAX: Final = 255
 VALUE_BYTES_MAX: Final = 16_384
-OF_RULES: Final = ("$balance/", "$peer/", "$peer-name/", "$outbox/", "$inbox/", "$anchor/")
+OF_RULES: Final = (
+    "$balance/",
+    "$peer/",
+    "$peer-name/",
+    "$outbox/",
+    "$inbox/",
+    "$anchor/",
+    "$reward/",
+)
 """How names of objects begin that the DAG rule writes."""
 
 

@@ -1,4 +1,4 @@
-"""DAG tests: what is between cities."""
+"""DAG tests: what is between cities, and rewards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from citychain.client.actions import Action
 from citychain.ports import settled_actions
 from citychain.testing.conformance._dag_city import DagCity
 from citychain.testing.conformance._rounds import ASSET, FUNDS, OPERATOR, id_of, new_genesis
-from citychain.types import Anchor, Delivery, Peer, Remittance, Settlement
+from citychain.types import Anchor, Delivery, Peer, Remittance, Reward, Settlement
 
 __all__ = ["CityTests"]
 
@@ -20,13 +20,13 @@ PROOF: Final = b"proof"
 
 
 class CityTests:
-    """Part of `DagSuite`. Skipped for a rule that settles nothing between cities."""
+    """Part of `DagSuite`. Skipped for a rule that settles none of it."""
 
     async def test_what_is_between_cities_is_settled(self, city: DagCity) -> None:
         async with city.rule() as rule:
             settled = settled_actions(rule)
         if not settled:
-            pytest.skip("the rule settles nothing between cities")
+            pytest.skip("the rule settles nothing between cities, and no rewards")
         if settled & {"delivery", "settlement"}:
             assert "anchor" in settled, (
                 "`settles` names deliveries or settlements and no anchors: other cities show "
@@ -57,6 +57,7 @@ class CityTests:
             Delivery(other.id, id, ASSET, payee, 5, PROOF, "NO", "it came before"),
             Delivery(third.id, id, ASSET, payee, 5, PROOF, "NO"),
             *(Anchor(other.id, checkpoint, PROOF) for checkpoint in checkpoints),
+            *(Reward(epoch, ASSET, payee, amount) for epoch, amount in ((1, 2), (1, 3), (2, 1))),
         ]
 
     def _answer(self, remittance: Transaction, returned: bool) -> Settlement:
@@ -68,5 +69,6 @@ class CityTests:
         )
 
     def _sign(self, city: DagCity, action: Action) -> Transaction:
-        key = city.part.authors[0] if isinstance(action, Remittance) else OPERATOR
+        pays = isinstance(action, (Remittance, Reward))
+        key = city.part.authors[0] if pays else OPERATOR
         return city.rounds.sign(key, action)

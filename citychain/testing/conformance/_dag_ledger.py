@@ -23,7 +23,15 @@ __all__ = ["LedgerModel", "Question", "place_of"]
 PARENTS_MAX: Final = 8
 CODE: Final = re.compile(r"[A-Z0-9_]{1,32}")
 REASON_BYTES_MAX: Final = 255
-SETTLED: Final = ("$balance/", "$peer/", "$peer-name/", "$outbox/", "$inbox/", "$anchor/")
+SETTLED: Final = (
+    "$balance/",
+    "$peer/",
+    "$peer-name/",
+    "$outbox/",
+    "$inbox/",
+    "$anchor/",
+    "$reward/",
+)
 """How names of objects begin that change by what is settled alone."""
 
 

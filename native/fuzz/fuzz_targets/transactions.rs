@@ -37,6 +37,7 @@ enum Kind {
     Delivery,
     Settlement,
     Anchor,
+    Reward,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -189,6 +190,12 @@ fn good_action(kind: Kind) -> Vec<Vec<u8>> {
             chunk(7, b"proof"),
         ],
         Kind::Anchor => vec![chunk(1, &hash), chunk(2, &[7; 42]), chunk(3, b"proof")],
+        Kind::Reward => vec![
+            integer(1, 1),
+            chunk(2, b"yen"),
+            chunk(3, &hash),
+            integer(4, 1),
+        ],
     }
 }
 
@@ -332,6 +339,15 @@ fn encode_action(action: &Action<'_>) -> Vec<u8> {
                 ];
                 (Kind::Anchor, fields)
             }
+            Action::Reward(reward) => (
+                Kind::Reward,
+                vec![
+                    integer(1, reward.epoch),
+                    chunk(2, reward.asset.as_bytes()),
+                    chunk(3, reward.to),
+                    integer(4, reward.amount),
+                ],
+            ),
         };
     chunk(16 + kind as u64, &fields.concat())
 }

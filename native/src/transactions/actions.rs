@@ -1,13 +1,13 @@
 //! Actions as the named tuples of `citychain.types`.
 
 use citychain_core::transactions::{
-    Anchor, Delivery, Equivocation, Presence, Recovery, Remittance, Settlement,
+    Anchor, Delivery, Equivocation, Presence, Recovery, Remittance, Reward, Settlement,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::records::{
-    ANCHOR, DELIVERY, EQUIVOCATION, PEER, PRESENCE, RECOVERY, REMITTANCE, SEAT, SETTLEMENT,
+    ANCHOR, DELIVERY, EQUIVOCATION, PEER, PRESENCE, RECOVERY, REMITTANCE, REWARD, SEAT, SETTLEMENT,
     WITNESS_SIGNATURE,
 };
 
@@ -110,4 +110,9 @@ pub fn anchor<'py>(py: Python<'py>, anchor: &Anchor<'_>) -> PyResult<Bound<'py, 
         PyBytes::new(py, anchor.proof),
     );
     ANCHOR.make(py, fields)
+}
+
+pub fn reward<'py>(py: Python<'py>, reward: &Reward<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let to = PyBytes::new(py, reward.to);
+    REWARD.make(py, (reward.epoch, reward.asset, to, reward.amount))
 }

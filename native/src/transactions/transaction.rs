@@ -232,6 +232,14 @@ impl Transaction {
     }
 
     #[getter]
+    fn reward<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.parsed().action {
+            Action::Reward(reward) => actions::reward(py, &reward).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[getter]
     fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.body_bytes())
     }

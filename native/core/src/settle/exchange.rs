@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::payment::Payment;
 use super::rejection::{Rejection, RejectionCode, Stop};
+use super::reward;
 use super::state::{State, balance_object, hex};
 use crate::Hash;
 use crate::transactions::{Action, Anchor, Body, Delivery, Remittance, Settlement};
@@ -69,6 +70,7 @@ pub fn objects(body: &Body<'_>) -> Vec<String> {
             vec![outbox_object(settlement.tx_id), escrow]
         }
         Action::Anchor(anchor) => vec![anchor_object(anchor.city)],
+        Action::Reward(reward) => vec![reward::reward_object(reward)],
         _ => Vec::new(),
     }
 }
@@ -81,9 +83,13 @@ pub fn act<'a>(state: &mut State<'a>, tx_id: &Hash, body: &Body<'a>) -> Result<(
         Action::Settlement(settlement) => settle(state, body, settlement),
         Action::Anchor(anchor) => keep(state, anchor),
         action => {
-            if let Some(payment) = Payment::of(body) {
-                state.pay(&payment)?;
+            let Some(payment) = Payment::of(body) else {
+                return Ok(());
+            };
+            if let Action::Reward(reward) = action {
+                return reward::pay(state, tx_id, reward, &payment);
             }
+            state.pay(&payment)?;
             if let Action::Remittance(remittance) = action {
                 send(state, tx_id, body.author, remittance);
             }

@@ -7,6 +7,7 @@
 mod exchange;
 mod payment;
 mod rejection;
+mod reward;
 mod state;
 
 use std::borrow::Cow;

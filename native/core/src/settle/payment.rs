@@ -15,12 +15,13 @@ pub struct Payment<'a> {
 }
 
 impl<'a> Payment<'a> {
-    /// A transfer, what goes into the author's stake or out of it, into the escrow of another city
+    /// A transfer, a reward, what goes into the author's stake or out of it, into the escrow of another city
     /// or back from there; other actions move nothing between two balances.
     pub fn of(body: &Body<'a>) -> Option<Self> {
         let author = *body.author;
         let (asset, from, to, amount) = match &body.action {
             Action::Transfer { asset, to, amount } => (*asset, author, **to, *amount),
+            Action::Reward(reward) => (reward.asset, author, *reward.to, reward.amount),
             Action::Candidacy(stake) => (stake.asset, author, stake_account(&author), stake.amount),
             Action::Withdrawal(stake) => {
                 (stake.asset, stake_account(&author), author, stake.amount)

@@ -19,10 +19,11 @@ pub enum RejectionCode {
     Settled,
     Mismatch,
     Anchored,
+    Rewarded,
 }
 
 impl RejectionCode {
-    pub const ALL: [RejectionCode; 13] = [
+    pub const ALL: [RejectionCode; 14] = [
         RejectionCode::Expired,
         RejectionCode::DependencyRejected,
         RejectionCode::DependencyMissing,
@@ -36,6 +37,7 @@ impl RejectionCode {
         RejectionCode::Settled,
         RejectionCode::Mismatch,
         RejectionCode::Anchored,
+        RejectionCode::Rewarded,
     ];
 
     pub fn name(self) -> &'static str {
@@ -53,6 +55,7 @@ impl RejectionCode {
             RejectionCode::Settled => "SETTLED",
             RejectionCode::Mismatch => "MISMATCH",
             RejectionCode::Anchored => "ANCHORED",
+            RejectionCode::Rewarded => "REWARDED",
         }
     }
 
@@ -76,6 +79,7 @@ impl RejectionCode {
             RejectionCode::Settled => "What became of the remittance is known here already.",
             RejectionCode::Mismatch => "This city sent no such remittance.",
             RejectionCode::Anchored => "The checkpoint is not later than the one that is kept.",
+            RejectionCode::Rewarded => "The key was paid for the epoch already.",
         }
     }
 }

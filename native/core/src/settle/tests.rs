@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::transactions::{Action, Anchor, Delivery, DeliveryRefusal, Remittance};
+use crate::transactions::{Action, Anchor, Delivery, DeliveryRefusal, Remittance, Reward};
 
 const HERE: Hash = [1; 32];
 const THERE: Hash = [2; 32];
@@ -196,4 +196,34 @@ fn a_checkpoint_is_kept_if_it_is_later() {
         panic!("there is one");
     };
     assert_eq!((*version, &value[..8]), (2, &[0, 0, 0, 0, 0, 0, 0, 2][..]));
+}
+
+#[test]
+fn a_key_is_paid_once_for_an_epoch() {
+    let reward = |epoch: u64, amount: u64| {
+        let to = &BEN;
+        let asset = "yen";
+        by(
+            &ANNA,
+            Action::Reward(Reward {
+                epoch,
+                asset,
+                to,
+                amount,
+            }),
+        )
+    };
+    let mut objects = funded(8);
+    let (rewarded, overdraft) = (RejectionCode::Rewarded, RejectionCode::Overdraft);
+    // One that is not paid leaves the epoch open.
+    let first = vec![reward(0, 9), reward(0, 5), reward(0, 1)];
+    let outcomes = [Some(overdraft), None, Some(rewarded)];
+    assert_eq!(play(&mut objects, first), outcomes);
+    // Of another epoch; whoever was paid is told so before what the payer has.
+    let later = vec![reward(0, 9), reward(16, 3)];
+    assert_eq!(play(&mut objects, later), [Some(rewarded), None]);
+    assert_eq!((balance(&objects, &ANNA), balance(&objects, &BEN)), (0, 8));
+    let name = format!("$reward/0000000000000010/{}", hex(&BEN));
+    let value = [&[1; 32][..], &3_u64.to_be_bytes(), b"yen"].concat();
+    assert_eq!(objects[&name], (1, value));
 }

@@ -17,7 +17,7 @@ mod wire;
 
 pub use body::{
     Action, Anchor, Body, Delivery, DeliveryRefusal, Equivocation, ObjectVersion, PEER_BYTES_MAX,
-    Presence, Recovery, Remittance, Seat, Settlement, Stake, WitnessSignature,
+    Presence, Recovery, Remittance, Reward, Seat, Settlement, Stake, WitnessSignature,
 };
 pub use check::{Checked, Rules, check, check_batch, decode, decode_batch};
 pub use envelope::{Envelope, Signer, StoredForm};

@@ -295,6 +295,16 @@ fn each_action_is_read_under_its_name() {
                 chunk(3, b"proof"),
             ],
         ),
+        (
+            29,
+            "reward",
+            vec![
+                integer(1, 4),
+                chunk(2, b"yen"),
+                chunk(3, &hash),
+                integer(4, 5),
+            ],
+        ),
     ];
     for (number, name, fields) in actions {
         let head = [
@@ -350,6 +360,10 @@ fn each_action_is_read_under_its_name() {
                 assert_eq!((settlement.city, settlement.returned), (&hash, true));
             }
             Action::Anchor(anchor) => assert_eq!(anchor.round(), 0x0102_0304_0506_0708),
+            Action::Reward(reward) => {
+                assert_eq!((reward.epoch, reward.asset), (4, "yen"));
+                assert_eq!((reward.to, reward.amount), (&hash, 5));
+            }
             Action::Data { .. } | Action::Transfer { .. } => {}
         }
     }

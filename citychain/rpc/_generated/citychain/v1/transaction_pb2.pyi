@@ -109,6 +109,7 @@ class TransactionBody(_message.Message):
     DELIVERY_FIELD_NUMBER: _builtins.int
     SETTLEMENT_FIELD_NUMBER: _builtins.int
     ANCHOR_FIELD_NUMBER: _builtins.int
+    REWARD_FIELD_NUMBER: _builtins.int
     genesis: _builtins.bytes
     """SHA-256 id of the city's genesis file, 32 bytes."""
     author: _builtins.bytes
@@ -157,6 +158,8 @@ class TransactionBody(_message.Message):
     def settlement(self) -> Global___Settlement: ...
     @_builtins.property
     def anchor(self) -> Global___Anchor: ...
+    @_builtins.property
+    def reward(self) -> Global___Reward: ...
     def __init__(
         self,
         *,
@@ -181,14 +184,15 @@ class TransactionBody(_message.Message):
         delivery: Global___Delivery | None = ...,
         settlement: Global___Settlement | None = ...,
         anchor: Global___Anchor | None = ...,
+        reward: Global___Reward | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "anchor", b"anchor", "candidacy", b"candidacy", "data", b"data", "delivery", b"delivery", "equivocation", b"equivocation", "peer", b"peer", "presence", b"presence", "recovery", b"recovery", "remittance", b"remittance", "settlement", b"settlement", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "anchor", b"anchor", "candidacy", b"candidacy", "data", b"data", "delivery", b"delivery", "equivocation", b"equivocation", "peer", b"peer", "presence", b"presence", "recovery", b"recovery", "remittance", b"remittance", "reward", b"reward", "settlement", b"settlement", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "anchor", b"anchor", "author", b"author", "candidacy", b"candidacy", "created_at_ms", b"created_at_ms", "data", b"data", "delivery", b"delivery", "depends_on", b"depends_on", "equivocation", b"equivocation", "genesis", b"genesis", "nonce", b"nonce", "peer", b"peer", "presence", b"presence", "reads", b"reads", "recovery", b"recovery", "remittance", b"remittance", "settlement", b"settlement", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms", "action", b"action", "anchor", b"anchor", "author", b"author", "candidacy", b"candidacy", "created_at_ms", b"created_at_ms", "data", b"data", "delivery", b"delivery", "depends_on", b"depends_on", "equivocation", b"equivocation", "genesis", b"genesis", "nonce", b"nonce", "peer", b"peer", "presence", b"presence", "reads", b"reads", "recovery", b"recovery", "remittance", b"remittance", "reward", b"reward", "settlement", b"settlement", "transfer", b"transfer", "valid_until_ms", b"valid_until_ms", "withdrawal", b"withdrawal", "witness", b"witness", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__valid_until_ms: _TypeAlias = _typing.Literal["valid_until_ms"]  # noqa: Y015
     _WhichOneofArgType__valid_until_ms: _TypeAlias = _typing.Literal["_valid_until_ms", b"_valid_until_ms"]  # noqa: Y015
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation", "recovery", "peer", "remittance", "delivery", "settlement", "anchor"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["data", "transfer", "presence", "candidacy", "withdrawal", "witness", "equivocation", "recovery", "peer", "remittance", "delivery", "settlement", "anchor", "reward"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__valid_until_ms) -> _WhichOneofReturnType__valid_until_ms | None: ...
@@ -721,3 +725,38 @@ class Anchor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Anchor: _TypeAlias = Anchor  # noqa: Y015
+
+@_typing.final
+class Reward(_message.Message):
+    """The city's operator pays a key for an epoch, from the operator's balance; once for each key and
+    epoch, whatever the asset.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    asset: _builtins.str
+    """As in Transfer."""
+    to: _builtins.bytes
+    """Key id of the payee, 32 bytes."""
+    amount: _builtins.int
+    """In the asset's smallest unit, at least 1."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        asset: _builtins.str = ...,
+        to: _builtins.bytes = ...,
+        amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "epoch", b"epoch", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reward: _TypeAlias = Reward  # noqa: Y015

@@ -5,6 +5,7 @@ use super::exchange::{
     Anchor, Delivery, Remittance, Settlement, anchor, delivery, peer, remittance, settlement,
 };
 use super::presence::{Presence, presence};
+use super::reward::{Reward, reward};
 use crate::Hash;
 use crate::signatures::PUBLIC_KEY_BYTES;
 use crate::transactions::limits::Limits;
@@ -63,6 +64,7 @@ pub enum Action<'a> {
     Delivery(Delivery<'a>),
     Settlement(Settlement<'a>),
     Anchor(Anchor<'a>),
+    Reward(Reward<'a>),
 }
 
 /// An amount that goes into the author's stake, or out of it.
@@ -93,7 +95,8 @@ impl<'a> Action<'a> {
             25 => remittance(bytes).map(Action::Remittance),
             26 => delivery(bytes).map(Action::Delivery),
             27 => settlement(bytes).map(Action::Settlement),
-            _ => anchor(bytes).map(Action::Anchor),
+            28 => anchor(bytes).map(Action::Anchor),
+            _ => reward(bytes).map(Action::Reward),
         };
         parsed.map_err(|refusal| refusal.within(name))
     }
@@ -114,6 +117,7 @@ impl<'a> Action<'a> {
             Action::Delivery(..) => "delivery",
             Action::Settlement(..) => "settlement",
             Action::Anchor(..) => "anchor",
+            Action::Reward(..) => "reward",
         }
     }
 }

@@ -6,6 +6,7 @@ mod exchange;
 mod keyed;
 mod objects;
 mod presence;
+mod reward;
 
 use super::limits::Limits;
 use super::refusal::Refusal;
@@ -18,6 +19,7 @@ pub use exchange::{Anchor, Delivery, DeliveryRefusal, PEER_BYTES_MAX, Remittance
 pub use objects::ObjectVersion;
 use objects::{OBJECT_READ, OBJECT_WRITE, object, push_object};
 pub use presence::{Presence, WitnessSignature};
+pub use reward::Reward;
 
 /// The most transactions that one may depend on.
 const DEPENDS_ON_MAX: usize = 4;
@@ -45,6 +47,7 @@ const BODY: &[Field] = &[
     Field(26, "delivery", Kind::Bytes, Occurs::Choice(16)),
     Field(27, "settlement", Kind::Bytes, Occurs::Choice(16)),
     Field(28, "anchor", Kind::Bytes, Occurs::Choice(16)),
+    Field(29, "reward", Kind::Bytes, Occurs::Choice(16)),
 ];
 
 /// A parsed body; every rule of the format holds for it.
