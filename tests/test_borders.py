@@ -47,6 +47,7 @@ DRIVERS: Final = {
     "apsw": ("storage", "fragments"),
     "pymongo": ("storage", "fragments"),
     "bson": ("storage", "fragments"),
+    "obstore": ("fragments",),
     "dependency_injector": ("containers",),
 }
 

@@ -33,6 +33,7 @@ PUBLIC: Final = {
         "citychain.consensus*",
         "citychain.fragments.directory",
         "citychain.fragments.memory",
+        "citychain.fragments.s3",
     ),
     "For tests": ("citychain.testing*",),
     "For applications": ("citychain.client*",),
