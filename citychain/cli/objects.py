@@ -137,8 +137,9 @@ def restore(
 ) -> None:
     """Restore a file from its fragments, byte for byte or not at all.
 
-    Until all of it is there and has the id, it is in `FILE.part`. A command that was broken off
-    goes on from there when it is repeated. A file of this name is replaced.
+    Until all of it is there and has the id, it is in `FILE.ROOT.part`, named by the fragments'
+    manifest. A command that was broken off goes on from there when it is repeated. A file of this
+    name is replaced.
 
     Exit codes: 0 it is restored; 1 no store has a fragment of it; 2 the id or a setting cannot be
     used; 3 too many fragments are lost or wrong, or too many stores do not answer.

@@ -112,6 +112,7 @@ class _Check:
         compute: Compute,
         told: Callable[[int], None],
     ) -> None:
+        self._group = group
         self._manifest = group.manifest
         self._sources = group.sources
         root = group.manifest.root
@@ -123,7 +124,7 @@ class _Check:
     async def run(self) -> Checked:
         manifest, layout = self._manifest, self._manifest.layout
         await all_of(source.manifest() for source in (*self._sources, *self._strays))
-        await all_of(source.open(manifest) for source in self._sources)
+        await all_of(self._open(index) for index in range(layout.shape.fragments))
         content, loss = _Content(), ""
         for run in layout.runs():
             given = await all_of(source.chunks(manifest, run) for source in self._sources)
@@ -142,6 +143,7 @@ class _Check:
         others = dict.fromkeys(content.others, OTHER_PART)
         if is_other:
             others = dict.fromkeys(self._sources, OTHER_CONTENT)
+        self._group.release()
         faults = [*self._faults(others)]
         wrong = {(fault.store, fault.key) for fault in faults}
         kept = {source.key.index for source in self._sources}
@@ -154,6 +156,13 @@ class _Check:
             faults,
             loss,
         )
+
+    async def _open(self, index: int) -> None:
+        """Get the leaf hashes of a fragment, from one store after the other."""
+        for source in self._sources:
+            if source.key.index == index:
+                await source.open(self._manifest)
+                self._group.share()
 
     def _faults(self, others: Mapping[Source, str]) -> Iterator[Fault]:
         for source in (*self._sources, *self._strays):

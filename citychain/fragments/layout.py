@@ -21,10 +21,12 @@ from typing import Final, NamedTuple
 
 from citychain.crypto.erasure import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FRAGMENTS_MAX
 
-__all__ = ["CHUNKS_MAX", "HASH_BYTES", "Layout", "Run", "Shape"]
+__all__ = ["CHUNKS_MAX", "CHUNKS_MAX_IN_ALL", "HASH_BYTES", "Layout", "Run", "Shape"]
 
 CHUNKS_MAX: Final = 1 << 21
 """Of one fragment. Their hashes are held in memory, by who stores and by who restores: 64 MiB."""
+CHUNKS_MAX_IN_ALL: Final = 1 << 23
+"""Of all fragments together: 256 MiB of hashes."""
 HASH_BYTES: Final = 32
 RUN_BYTES: Final = 8 << 20
 """Of all fragments together: what is coded, hashed and sent at a time."""
@@ -67,6 +69,11 @@ class Shape:
         """Bytes of an object in a whole stripe."""
         return self.data * self.chunk
 
+    @property
+    def stripes_max(self) -> int:
+        """Of an object; as many chunks has each fragment."""
+        return min(CHUNKS_MAX, CHUNKS_MAX_IN_ALL // self.fragments)
+
 
 class Run(NamedTuple):
     """Some stripes in a row whose chunks are of one length."""
@@ -95,9 +102,9 @@ class Layout:
     size: int
 
     def __post_init__(self) -> None:
-        if self.stripes > CHUNKS_MAX:
+        if self.stripes > (most := self.shape.stripes_max):
             raise ValueError(
-                f"an object of {self.size} bytes has more than {CHUNKS_MAX} stripes of "
+                f"an object of {self.size} bytes has more than {most} stripes of "
                 f"{self.shape.data} chunks of {self.shape.chunk} bytes: take larger chunks"
             )
 

@@ -1,17 +1,25 @@
-"""The file that an object is restored into: ``FILE.part`` until it is whole and right."""
+"""The file that an object is restored into, until it is whole and right.
+
+It is ``FILE.ROOT.part``, where ROOT is the first 16 digits of the manifest's root: what one
+manifest gives is not mixed with what another does, and neither is lost by trying both.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from citychain.errors import StorageError
 
 __all__ = ["PartFile"]
+
+ROOT_DIGITS: Final = 16
 
 
 class PartFile:
@@ -22,8 +30,8 @@ class PartFile:
     read or written.
     """
 
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(target.name + ".part")
+    def __init__(self, target: Path, root: bytes) -> None:
+        self.path = target.with_name(f"{target.name}.{root.hex()[:ROOT_DIGITS]}.part")
         self._target = target
         self._lock = threading.Lock()
         self._is_open = self._is_over = False
@@ -58,8 +66,24 @@ class PartFile:
                 written = os.pwrite(self._file, left, offset)
                 offset, left = offset + written, left[written:]
 
+    def room(self) -> int:
+        """Bytes that there is room for, with what was left of it; opened or not."""
+        try:
+            disk = os.statvfs(self._target.parent)
+            there = self.path.stat().st_size if self.path.exists() else 0
+        except OSError:
+            return 0
+        return there + disk.f_bavail * disk.f_frsize
+
+    def discard(self) -> bool:
+        """Remove what was left of it, unless somebody is at work on it; whether there was any."""
+        return _discard(self.path)
+
     def publish(self) -> None:
-        """Give the file its name, durably, and close it; one of this name is replaced."""
+        """Give the file its name, durably, and close it; one of this name is replaced.
+
+        What was left of other manifests is of no use any more, and goes.
+        """
         with self._held():
             if not self._is_open:
                 return
@@ -72,6 +96,10 @@ class PartFile:
                 os.fsync(directory)
             finally:
                 os.close(directory)
+            name = re.compile(rf"{re.escape(self._target.name)}\.[0-9a-f]{{{ROOT_DIGITS}}}\.part")
+            for entry in os.listdir(self._target.parent):
+                if name.fullmatch(entry):
+                    _discard(self._target.with_name(entry))
 
     def close(self) -> None:
         """Let other processes have it; nothing is left of an empty one."""
@@ -115,3 +143,15 @@ class PartFile:
                 yield
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror}") from error
+
+
+def _discard(path: Path) -> bool:
+    with suppress(OSError):  # It is not there, or somebody is at work on it.
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            return os.fstat(file).st_size > 0
+        finally:
+            os.close(file)
+    return False

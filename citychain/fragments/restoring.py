@@ -1,9 +1,10 @@
 """Restoring an object from the stores that have its fragments, whole and wrong ones.
 
-Fragments that name different manifests are different groups; each is tried. What is restored is
-written to ``FILE.part``, and gets its name once its hash is the object's id: wrong data is never
-shown. A restore that was cut off goes on where it was: what is there already is coded once more and
-held to the hashes that the fragments have.
+Fragments that name different manifests are different groups; each is tried, those that most stores
+have first. What is restored is written to ``FILE.ROOT.part``, one for each manifest, and gets its
+name once its hash is the object's id: wrong data is never shown. A restore that was cut off goes on
+where it was: what is there already is coded once more and held to the hashes that the fragments
+have.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from citychain.errors import NotFound, NotRestorable
+from citychain.errors import NotFound, NotRestorable, StorageError
 from citychain.fragments.layout import Run
 from citychain.fragments.part import PartFile
 from citychain.fragments.sources import Fault, Group, NotEnough, find_sources, grouped
@@ -52,36 +54,70 @@ async def restore_object(
 
     Raises:
         NotFound: all stores answered, and none has a fragment of it.
-        NotRestorable: too few good chunks; what was restored stays in ``FILE.part``.
+        NotRestorable: too few good chunks; what was restored stays in ``FILE.ROOT.part``.
         StorageError: the file cannot be written, or another process restores into it.
     """
     sources, faults = await find_sources(object_id, stores, compute)
     if not sources and not faults:
         raise NotFound("object", object_id.hex())
     groups, _ = await grouped(sources, compute)
-    part = PartFile(target)
+    parts = [(group, PartFile(target, group.manifest.root)) for group in groups]
+    # A claim of more than there is room for need not be tried before others.
+    parts = await compute(_those_that_fit_first, parts)
     reasons: list[str] = []
-    try:
-        await compute(part.open)
-        for group in groups:
-            attempt = _Attempt(group, part, compute, told)
-            name = f"manifest {group.manifest.root.hex()[:16]}"
-            try:
-                digest = await attempt.run()
-            except NotEnough as lack:
-                reasons.append(f"{name}: {lack}")
-                continue
+    failures: list[StorageError] = []
+    for group, part in parts:
+        manifest = group.manifest
+        attempt = _Attempt(group, part, compute, told)
+        others = [
+            other for rival, other in parts if other is not part and rival.stores <= group.stores
+        ]
+        try:
+            await compute(part.open)
+            digest = await _run(attempt, others, compute)
             if digest == object_id:
                 await compute(part.publish)
                 faults += (fault for source in sources for fault in source.faults)
-                size, root = group.manifest.layout.size, group.manifest.root
-                return Restored(size, root, attempt.resumed, faults)
-            reasons.append(f"{name}: it is of other content")
+                return Restored(manifest.layout.size, manifest.root, attempt.resumed, faults)
+            reasons.append(f"{_named(group)}: it is of other content")
             await compute(part.truncate, 0)
-        faults += (fault for source in sources for fault in source.faults)
-        raise NotRestorable(object_id, _explanation(reasons, faults))
-    finally:
-        await asyncio.shield(compute(part.close))
+        except NotEnough as lack:
+            reasons.append(f"{_named(group)}: {lack}")
+        except StorageError as error:
+            failures.append(error)
+            reasons.append(f"{_named(group)}: {error}")
+            if len(parts) > 1:  # What fills the disk may be a lie, and another needs the room.
+                with suppress(StorageError):
+                    await compute(part.truncate, attempt.resumed)
+        finally:
+            await asyncio.shield(compute(part.close))
+            group.release()
+    if failures and len(failures) == len(parts):
+        raise failures[0]
+    faults += (fault for source in sources for fault in source.faults)
+    raise NotRestorable(object_id, _explanation(reasons, faults))
+
+
+def _those_that_fit_first(parts: list[tuple[Group, PartFile]]) -> list[tuple[Group, PartFile]]:
+    def fits(item: tuple[Group, PartFile]) -> bool:
+        group, part = item
+        return group.manifest.layout.size <= part.room()
+
+    return sorted(parts, key=fits, reverse=True)
+
+
+async def _run(attempt: _Attempt, others: Sequence[PartFile], compute: Compute) -> bytes:
+    """The hash of what a group gives. Where the disk is full, what is left of others makes room."""
+    try:
+        return await attempt.run()
+    except StorageError:
+        if not await compute(_discard, others):
+            raise
+    return await attempt.run()
+
+
+def _discard(parts: Sequence[PartFile]) -> bool:
+    return sum(part.discard() for part in parts) > 0
 
 
 class _Attempt:
@@ -96,11 +132,12 @@ class _Attempt:
         self._digest = hashlib.sha256()
 
     async def run(self) -> bytes:
-        """Fill the part file; the hash of its content.
+        """Fill the part file; the hash of its content. May be called again.
 
         Raises:
             NotEnough: what was found is in the part file.
         """
+        self.resumed, self._digest = 0, hashlib.sha256()
         runs = self._group.manifest.layout.runs()
         missing = await self._resume(runs)
         await self._compute(self._part.truncate, self.resumed)
@@ -137,6 +174,10 @@ class _Attempt:
     def _take(self, run: Run, data: bytes) -> None:
         self._digest.update(data)
         self._part.write(run.begin, data)
+
+
+def _named(group: Group) -> str:
+    return f"manifest {group.manifest.root.hex()[:16]}"
 
 
 def _explanation(reasons: Sequence[str], faults: Sequence[Fault]) -> str:

@@ -8,6 +8,7 @@ chunk: any k good chunks restore a stripe, from whatever fragments.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -48,6 +49,13 @@ READ_BYTES_MAX: Final = 4 << 20
 """Of leaf hashes, at a time."""
 SPANS_TOLD: Final = 8
 """Of wrong chunks, in a fault."""
+DETAILS_TOLD: Final = 8
+"""Of one fragment."""
+FAILURES_MAX: Final = 4
+"""Reads in a row that fail, until a fragment is not asked for any more. One that fails may be of a
+sector that a disk cannot read."""
+ROOTS_MAX: Final = 32
+"""Manifests of one object that are asked of a store. A store may name any number of them."""
 
 T = TypeVar("T")
 
@@ -69,6 +77,10 @@ class _Lost(Exception):
     """A source gives nothing more."""
 
 
+class _Failed(Exception):
+    """A source did not give what it was asked for."""
+
+
 class Source:
     """One fragment in one store."""
 
@@ -80,7 +92,9 @@ class Source:
         self.wrong = 0
         """Chunks that it gave and that were not what they should be."""
         self.hashes: bytes | None = None
-        """Leaf hashes of its chunks, once they are known."""
+        """Leaf hashes of its chunks, while they are known."""
+        self.failures = 0
+        """Reads in a row that failed."""
         self._details: list[str] = []
         self._wrong_spans: list[tuple[int, int]] = []
         """First and last of wrong chunks in a row."""
@@ -91,9 +105,7 @@ class Source:
     def faults(self) -> list[Fault]:
         """What was wrong with it so far."""
         wrong = [self._wrong_told()] if self.wrong else []
-        # What was asked for twice was told twice.
-        details = dict.fromkeys((*self._details, *wrong))
-        return [Fault(self.name, self.key, detail) for detail in details]
+        return [Fault(self.name, self.key, detail) for detail in (*self._details, *wrong)]
 
     async def manifest(self) -> Manifest | None:
         """The manifest that it ends with, if it is the one that the key names."""
@@ -106,14 +118,14 @@ class Source:
         except _Lost as lost:
             self._lose(lost)
             return None
-        except VerificationError as error:
-            self._details.append(str(error))
+        except (_Failed, VerificationError) as error:
+            self._tell(str(error))
             return None
         if (manifest.object_id, manifest.root, index) != self.key:
-            self._details.append("its manifest is not that of its key")
+            self._tell("its manifest is not that of its key")
             return None
         if size != (right := fragment_bytes(manifest.layout)):
-            self._details.append(f"it has {size} bytes, and {right} are right")
+            self._tell(f"it has {size} bytes, and {right} are right")
         return manifest
 
     async def open(self, manifest: Manifest) -> bool:
@@ -121,19 +133,21 @@ class Source:
         if self.hashes is None and not self.lost:
             try:
                 self.hashes = await self._hashes(manifest)
-            except _Lost as lost:
+            except (_Lost, _Failed) as lost:
                 self._lose(lost)
         return not self.lost
 
     async def chunks(self, manifest: Manifest, run: Run) -> Found | None:
-        """Its chunks of a run, checked; ``None`` if it cannot be read from."""
+        """Its chunks of a run, checked; ``None`` if these cannot be read."""
         if not await self.open(manifest):
             return None
         assert self.hashes is not None
         try:
             chunks = await self._read(run.at, run.stripes * run.chunk)
-        except _Lost as lost:
-            self._lose(lost)
+        except _Failed as failed:
+            self._tell(str(failed))
+            if self.failures >= FAILURES_MAX:
+                self._lose(_Lost("it is not asked any more"))
             return None
         expected = run_hashes(self.hashes, run)
         found = await self._compute(
@@ -145,12 +159,15 @@ class Source:
     async def _hashes(self, manifest: Manifest) -> bytes:
         layout, root = manifest.layout, manifest.roots[self.key.index]
         hashes = bytearray()
-        for at in range(layout.hashes_at, layout.tail_at, READ_BYTES_MAX):
-            hashes += await self._read(at, min(READ_BYTES_MAX, layout.tail_at - at))
-        if await self._compute(_has_root, hashes, root):
-            return bytes(hashes)
+        try:
+            for at in range(layout.hashes_at, layout.tail_at, READ_BYTES_MAX):
+                hashes += await self._read(at, min(READ_BYTES_MAX, layout.tail_at - at))
+            if await self._compute(_has_root, hashes, root):
+                return bytes(hashes)
+            self._tell("its leaf hashes are wrong")
+        except _Failed as failed:
+            self._tell(str(failed))
         # The hashes may be damaged where the chunks are not.
-        self._details.append("its leaf hashes are wrong")
         hashes.clear()
         for run in layout.runs():
             chunks = await self._read(run.at, run.stripes * run.chunk)
@@ -162,14 +179,17 @@ class Source:
     async def _read(self, offset: int, length: int) -> bytes:
         data = await self._asked(self._store.read(self.key, offset, length))
         if len(data) != length:
-            raise _Lost(f"it gives {len(data)} bytes for {length}")
+            self.failures += 1
+            raise _Failed(f"it gives {len(data)} bytes for {length}")
+        self.failures = 0
         return data
 
     async def _asked(self, answer: Awaitable[T]) -> T:
         try:
             return await answer
         except Exception as error:
-            raise _Lost(told(error)) from error
+            self.failures += 1
+            raise _Failed(told(error)) from error
 
     def _note(self, first: int, good: Sequence[bool]) -> None:
         """Remember which chunks in a row are wrong."""
@@ -190,9 +210,18 @@ class Source:
         counted = "1 wrong chunk" if self.wrong == 1 else f"{self.wrong} wrong chunks"
         return f"{counted}: {', '.join([*spans, *more])}"
 
-    def _lose(self, why: _Lost) -> None:
+    def release(self) -> None:
+        """Forget the leaf hashes, which may be 64 MiB; `open` gets them once more."""
+        self.hashes = None
+
+    def _lose(self, why: Exception) -> None:
         self.lost = True
-        self._details.append(str(why))
+        self.release()
+        self._tell(str(why))
+
+    def _tell(self, detail: str) -> None:
+        if detail not in self._details and len(self._details) < DETAILS_TOLD:
+            self._details.append(detail)
 
 
 class Group:
@@ -209,6 +238,23 @@ class Group:
     def indexes(self) -> int:
         """How many different fragments there are."""
         return len({source.key.index for source in self.sources})
+
+    @property
+    def stores(self) -> int:
+        """How many stores name one of them."""
+        return len({source.name for source in self.sources})
+
+    def share(self) -> None:
+        """Hold the leaf hashes of each fragment once, however many stores gave them."""
+        known: dict[int, bytes] = {}
+        for source in self.sources:
+            if source.hashes is not None:
+                source.hashes = known.setdefault(source.key.index, source.hashes)
+
+    def release(self) -> None:
+        """Forget the leaf hashes of all."""
+        for source in self.sources:
+            source.release()
 
     async def read(self, run: Run) -> bytes:
         """The data of a run.
@@ -228,7 +274,8 @@ class Group:
                 self._not_enough(lacks, run.begin + stripe * layout.shape.stripe)
             asked.update(asking)
             given = await all_of(it.chunks(self.manifest, run) for it in asking)
-            found += (piece for piece in given if piece is not None)
+            self.share()
+            found += (piece for piece in given if piece is not None and any(piece.good))
 
     async def holds(self, run: Run, data: bytes) -> bool:
         """Whether this is the data of a run: k chunks made of it are what they should be.
@@ -245,15 +292,16 @@ class Group:
                 self._not_enough(needed - len(known), run.begin)
             asked.update(asking)
             await all_of(source.open(self.manifest) for source in asking)
+            self.share()
             known |= {it.key.index: it.hashes for it in asking if it.hashes is not None}
         _, hashes = await self._compute(encode_run, data, self.manifest.layout, run)
         return all(run_hashes(known[index], run) == hashes[index] for index in known)
 
     def _next(self, asked: set[Source], have: set[int], number: int) -> list[Source]:
         """Whom to ask next: other fragments before copies of those that we have, data before
-        parity, and whoever gave a wrong chunk last."""
+        parity, and whoever gave a wrong chunk, or lately nothing, last."""
         able = [source for source in self.sources if not source.lost and source not in asked]
-        able.sort(key=lambda it: (it.key.index in have, it.wrong > 0, it.key.index))
+        able.sort(key=lambda it: (it.key.index in have, it.wrong + it.failures > 0, it.key.index))
         first: dict[int, Source] = {}
         for source in able:
             first.setdefault(source.key.index, source)
@@ -277,23 +325,33 @@ async def find_sources(
     """All fragments of an object that stores name; and which stores did not answer."""
     faults: list[Fault] = []
 
-    async def ask(name: str, store: FragmentStore) -> list[Source]:
+    async def ask(name: str, store: FragmentStore) -> set[FragmentKey]:
         try:
-            keys = [key for key in await store.find(object_id) if is_possible(key, object_id)]
+            return {key for key in await store.find(object_id) if is_possible(key, object_id)}
         except Exception as error:
             faults.append(Fault(name, None, told(error)))
-            return []
-        return [Source(name, store, key, compute) for key in keys]
+            return set()
 
     found = await all_of(ask(name, store) for name, store in stores.items())
-    return [source for some in found for source in some], faults
+    named = Counter(root for keys in found for root in {key.root for key in keys})
+    sources: list[Source] = []
+    for (name, store), keys in zip(stores.items(), found, strict=True):
+        # Those that others name as well come first.
+        roots = sorted({key.root for key in keys}, key=lambda root: (-named[root], root))
+        if len(roots) > ROOTS_MAX:
+            detail = f"it names {len(roots)} manifests of the object; {ROOTS_MAX} are looked at"
+            faults.append(Fault(name, None, detail))
+        asked = set(roots[:ROOTS_MAX])
+        sources += (Source(name, store, key, compute) for key in sorted(keys) if key.root in asked)
+    return sources, faults
 
 
 async def grouped(
     sources: Sequence[Source], compute: Compute
 ) -> tuple[list[Group], list[list[Source]]]:
-    """The fragments of one object in groups, those with most fragments first; and, by the root in
-    their keys, those of which none has a manifest."""
+    """The fragments of one object in groups, and, by the root in their keys, those of which none
+    has a manifest. The groups that most stores have come first, since one store may name anything;
+    of these, those with most fragments."""
     by_root: dict[bytes, list[Source]] = {}
     for source in sources:
         by_root.setdefault(source.key.root, []).append(source)
@@ -305,7 +363,7 @@ async def grouped(
                 break
         else:
             unknown.append(same)
-    groups.sort(key=lambda group: group.indexes, reverse=True)
+    groups.sort(key=lambda group: (group.stores, group.indexes), reverse=True)
     return groups, unknown
 
 

@@ -122,6 +122,11 @@ async def restore(
     return restored
 
 
+def part_of(survey: Survey, folder: Path) -> Path:
+    """What `restore` fills until it is whole."""
+    return folder / f"restored.{survey.manifest.root.hex()[:16]}.part"
+
+
 def chunk_at(manifest: Manifest, stripe: int) -> tuple[int, int]:
     """Where a stripe's chunk begins in each fragment, and how many bytes it has."""
     layout = manifest.layout

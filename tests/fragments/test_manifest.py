@@ -36,7 +36,7 @@ def shapes(draw: st.DrawFn) -> Shape:
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     shape = draw(shapes())
-    layout = Layout(shape, draw(st.integers(0, CHUNKS_MAX * shape.stripe)))
+    layout = Layout(shape, draw(st.integers(0, shape.stripes_max * shape.stripe)))
     hashes = st.binary(min_size=32, max_size=32)
     some = draw(hashes)
     roots = [hashlib.sha256(some + bytes([index])).digest() for index in range(shape.fragments)]
@@ -180,6 +180,19 @@ async def test_an_object_of_too_many_chunks_is_refused_by_name_of_the_setting() 
     beyond = largest.header[:28] + (CHUNKS_MAX * SMALL + 1).to_bytes(8, "big") + bytes(96)
     with pytest.raises(VerificationError, match="larger chunks"):
         decode(beyond)
+
+
+@pytest.mark.parametrize(
+    ("data", "parity", "most"), [(2, 2, 1 << 21), (3, 2, 1_677_721), (128, 127, 32_896)]
+)
+def test_the_chunks_of_all_fragments_are_bounded_together(
+    data: int, parity: int, most: int
+) -> None:
+    """Their hashes are held in memory: 256 MiB, whatever a manifest says."""
+    shape = Shape(data, parity, SMALL)
+    assert Layout(shape, most * shape.stripe).stripes * shape.fragments <= 1 << 23
+    with pytest.raises(ValueError, match=f"more than {most} stripes"):
+        Layout(shape, most * shape.stripe + 1)
 
 
 async def test_a_manifest_is_a_function_of_content_and_shape() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ from shelves import SMALL, Shelf, noise, restore, shelves, store, store_lie
 
 from citychain.compute import Executor
 from citychain.crypto import erasure
-from citychain.errors import NotRestorable
+from citychain.errors import NotRestorable, StoreUnavailable
 from citychain.fragments import layout
+from citychain.fragments.checking import State, check_object
 from citychain.fragments.layout import Layout, Shape
 from citychain.fragments.manifest import Manifest, merkle_root, tail
 from citychain.fragments.restoring import restore_object
+from citychain.fragments.sources import FAILURES_MAX, find_sources
 from citychain.fragments.writing import survey_object, write_fragments
 from citychain.ports import FragmentKey
 
@@ -148,7 +151,12 @@ async def test_a_claim_of_any_size_costs_no_memory(tmp_path: Path, compute: Exec
     stores = shelves(4)
     for shelf, key in zip(stores.values(), manifest.fragment_keys(), strict=True):
         shelf.content[key] = tail(manifest, key.index)
-    assert "0 good chunks of the 2" in await refused(stores, tmp_path, compute)
+    tracemalloc.start()
+    try:
+        assert "0 good chunks of the 2" in await refused(stores, tmp_path, compute)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 class Liar(Shelf):
@@ -258,3 +266,60 @@ async def test_an_index_that_cannot_be_is_left_alone(tmp_path: Path, compute: Ex
     stores = {"odd": Odd(), **shelves(3)}
     await store(CONTENT, SHAPE, stores.values(), compute)
     assert (await restore(CONTENT, stores, tmp_path, compute)).faults == []
+
+
+class Scratched(Shelf):
+    """A disk with sectors that cannot be read: bytes of its fragments, from and to."""
+
+    sectors: Sequence[tuple[int, int]] = ()
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        if any(offset < end and begin < offset + length for begin, end in self.sectors):
+            raise StoreUnavailable("Input/output error")
+        return await super().read(key, offset, length)
+
+
+@pytest.mark.parametrize("part", [0, 1, 2, "hashes"])
+async def test_a_sector_that_cannot_be_read_loses_no_other(
+    part: int | str, tmp_path: Path, compute: Executor
+) -> None:
+    """Of two fragments one has such a sector; only if it is of a chunk a third is needed, which
+    has this chunk alone."""
+    disk = Scratched()
+    stores: dict[str, Shelf] = {"scratched": disk, **shelves(3)}
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
+    stores["shelf-0"].drop()
+    hashes_at = survey.manifest.layout.hashes_at
+    begin, end = hashes_at, hashes_at + 32
+    if isinstance(part, int):
+        begin, end = part * SMALL, min((part + 1) * SMALL, hashes_at)
+    disk.sectors = [(begin, end)]
+    key, content = stores["shelf-1"].only()
+    only = bytes(begin) + content[begin:end] + bytes(max(0, hashes_at - end))
+    stores["shelf-1"].content[key] = only[:hashes_at] + content[hashes_at:]
+    restored = await restore(CONTENT, stores, tmp_path, compute)
+    assert ("scratched", "Input/output error") in {(it.store, it.detail) for it in restored.faults}
+
+
+async def test_a_store_that_fails_again_and_again_is_not_asked_for_ever(
+    tmp_path: Path, compute: Executor
+) -> None:
+    """It gives manifest and hashes; of thirty chunks it is asked for a few."""
+    content = noise(30 * SHAPE.stripe)
+    disk = Scratched()
+    stores: dict[str, Shelf] = {"scratched": disk, **shelves(3)}
+    survey = await store(content, SHAPE, stores.values(), compute)
+    disk.sectors = [(0, survey.manifest.layout.hashes_at)]
+    tried: list[int] = []
+    read = disk.read
+
+    async def counted(key: FragmentKey, offset: int, length: int) -> bytes:
+        tried.append(length)
+        return await read(key, offset, length)
+
+    disk.read = counted  # type: ignore[method-assign]
+    sources, _ = await find_sources(hashlib.sha256(content).digest(), stores, compute)
+    [checked] = await check_object(sources, compute)
+    assert checked.state is State.DAMAGED
+    assert sorted(checked.good) == [1, 2, 3]
+    assert tried.count(SMALL) == FAILURES_MAX

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shelves import SMALL, Shelf, noise, restore, shelves, store, store_lie
+from shelves import SMALL, Shelf, noise, part_of, restore, shelves, store, store_lie
 
 from citychain.compute import Executor
 from citychain.errors import NotRestorable, ObjectChanged, StorageError, StoreFull
@@ -51,8 +51,8 @@ async def test_what_was_restored_before_is_not_read_again(
     tmp_path: Path, compute: Executor
 ) -> None:
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
-    (tmp_path / "restored.part").write_bytes(CONTENT[: 4 * STRIPE + 7])
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
+    part_of(survey, tmp_path).write_bytes(CONTENT[: 4 * STRIPE + 7])
     restored = await restore(CONTENT, stores, tmp_path, compute)
     assert restored.resumed == 4 * STRIPE
     runs = [offset for _, offset, length in stores["shelf-1"].reads if length == SMALL]
@@ -64,10 +64,10 @@ async def test_what_is_there_and_wrong_is_restored_again(
     wrong: int, tmp_path: Path, compute: Executor
 ) -> None:
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
     there = bytearray(CONTENT)
     there[wrong] ^= 1
-    (tmp_path / "restored.part").write_bytes(there)
+    part_of(survey, tmp_path).write_bytes(there)
     restored = await restore(CONTENT, stores, tmp_path, compute)
     assert restored.resumed == wrong // STRIPE * STRIPE
 
@@ -75,8 +75,8 @@ async def test_what_is_there_and_wrong_is_restored_again(
 @pytest.mark.parametrize("more", [b"", b"x", noise(50_000)])
 async def test_what_is_too_long_is_cut(more: bytes, tmp_path: Path, compute: Executor) -> None:
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
-    (tmp_path / "restored.part").write_bytes(CONTENT + more)
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
+    part_of(survey, tmp_path).write_bytes(CONTENT + more)
     restored = await restore(CONTENT, stores, tmp_path, compute)
     assert restored.resumed == len(CONTENT)
 
@@ -85,23 +85,23 @@ async def test_what_is_there_is_held_to_parity_where_data_is_lost(
     tmp_path: Path, compute: Executor
 ) -> None:
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
     stores["shelf-0"].drop()
     stores["shelf-1"].is_down = True
-    (tmp_path / "restored.part").write_bytes(CONTENT[: 2 * STRIPE] + bytes(STRIPE))
+    part_of(survey, tmp_path).write_bytes(CONTENT[: 2 * STRIPE] + bytes(STRIPE))
     restored = await restore(CONTENT, stores, tmp_path, compute)
     assert restored.resumed == 2 * STRIPE
 
 
 async def test_it_goes_on_when_a_store_is_back(tmp_path: Path, compute: Executor) -> None:
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
     for name in ("shelf-0", "shelf-1", "shelf-2"):
         stores[name].flip(5 * SMALL)
     with pytest.raises(NotRestorable, match=f"1 good chunks of the 2 .* byte {5 * STRIPE} needs"):
         await restore_object(OBJECT_ID, stores, tmp_path / "restored", compute)
-    assert [path.name for path in tmp_path.iterdir()] == ["restored.part"]
-    assert (tmp_path / "restored.part").read_bytes() == CONTENT[: 5 * STRIPE]
+    assert [*tmp_path.iterdir()] == [part_of(survey, tmp_path)]
+    assert part_of(survey, tmp_path).read_bytes() == CONTENT[: 5 * STRIPE]
     stores["shelf-0"].flip(5 * SMALL)
     restored = await restore(CONTENT, stores, tmp_path, compute)
     assert restored.resumed == 5 * STRIPE
@@ -110,26 +110,43 @@ async def test_it_goes_on_when_a_store_is_back(tmp_path: Path, compute: Executor
 async def test_what_a_lie_left_is_not_taken_for_the_truth(
     tmp_path: Path, compute: Executor
 ) -> None:
-    """Its beginning is that of the object: only that is kept."""
+    """And what the truth left is still there after the lie was tried."""
     stores = shelves(4)
-    lie = CONTENT[: 2 * STRIPE] + noise(3 * STRIPE, seed=2)
-    await store_lie(lie, OBJECT_ID, SHAPE, stores.values(), compute)
-    for name in ("shelf-0", "shelf-1", "shelf-2"):
-        stores[name].flip(4 * SMALL)
-    with pytest.raises(NotRestorable):
-        await restore_object(OBJECT_ID, stores, tmp_path / "restored", compute)
-    assert (tmp_path / "restored.part").read_bytes() == lie[: 4 * STRIPE]
-    for shelf in stores.values():
-        shelf.drop()
-    await store(CONTENT, SHAPE, stores.values(), compute)
+    lie = await store_lie(
+        CONTENT[: 2 * STRIPE] + noise(3 * STRIPE, seed=2),
+        OBJECT_ID,
+        SHAPE,
+        stores.values(),
+        compute,
+    )
+    truth = await store(CONTENT, SHAPE, [*stores.values()][1:], compute)
+    root = truth.manifest.root
+    spoilt = [(shelf, key) for shelf in stores.values() for key in shelf.content]
+    for shelf, key in spoilt:
+        if key.index < 3:
+            at = (4 if key.root == root else 3) * SMALL
+            content = bytearray(shelf.content[key])
+            content[at] ^= 1
+            shelf.content[key] = bytes(content)
+    for _ in range(2):
+        with pytest.raises(NotRestorable) as caught:
+            await restore_object(OBJECT_ID, stores, tmp_path / "restored", compute)
+        assert f"the 2 that the stripe at byte {3 * STRIPE} needs" in caught.value.detail
+        assert part_of(truth, tmp_path).read_bytes() == CONTENT[: 4 * STRIPE]
+        assert part_of(lie, tmp_path).stat().st_size == 3 * STRIPE
+    for shelf, key in spoilt:
+        if key.root == root and key.index < 3:
+            content = bytearray(shelf.content[key])
+            content[4 * SMALL] ^= 1
+            shelf.content[key] = bytes(content)
     restored = await restore(CONTENT, stores, tmp_path, compute)
-    assert restored.resumed == 2 * STRIPE
+    assert restored.resumed == 4 * STRIPE
 
 
 async def test_two_do_not_restore_into_one_file(tmp_path: Path, compute: Executor) -> None:
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
-    other = PartFile(tmp_path / "restored")
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
+    other = PartFile(tmp_path / "restored", survey.manifest.root)
     other.open()
     with pytest.raises(StorageError, match="another process restores into it"):
         await restore_object(OBJECT_ID, stores, tmp_path / "restored", compute)
@@ -156,12 +173,12 @@ async def test_whoever_is_cancelled_while_the_file_is_opened_holds_nobody_up(
 
 
 def test_a_file_that_is_closed_before_it_is_opened_stays_closed(tmp_path: Path) -> None:
-    late = PartFile(tmp_path / "restored")
+    late = PartFile(tmp_path / "restored", bytes(32))
     late.close()
     late.open()
     late.write(0, b"abc")
     assert [*tmp_path.iterdir()] == []
-    other = PartFile(tmp_path / "restored")
+    other = PartFile(tmp_path / "restored", bytes(32))
     other.open()
     other.close()
 
@@ -171,10 +188,11 @@ async def test_a_file_that_cannot_be_written_is_named(
     name: str, tmp_path: Path, compute: Executor
 ) -> None:
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
     (tmp_path / "folder").mkdir()
     (tmp_path / "elsewhere").write_bytes(b"kept")
-    (tmp_path / "link.part").symlink_to(tmp_path / "elsewhere")
+    link = part_of(survey, tmp_path).name.replace("restored", "link")
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match=name):
         await restore_object(OBJECT_ID, stores, tmp_path / name, compute)
     assert (tmp_path / "elsewhere").read_bytes() == b"kept"
@@ -481,4 +499,4 @@ async def test_a_process_that_is_killed_leaves_nothing_half_done(
         restored = await restore_object(OBJECT_ID, named, target, compute)
         assert target.read_bytes() == CONTENT
         assert restored.resumed == min(last * STRIPE, len(CONTENT))
-        assert not target.with_name("restored.part").exists()
+        assert [*tmp_path.glob("*.part")] == []
