@@ -50,7 +50,9 @@ from citychain.ports.storage import (
     PendingPage,
     StorageBackend,
     StoredRound,
+    SupportsRetention,
     SupportsServers,
+    can_prune,
     knows_servers,
 )
 
@@ -75,8 +77,10 @@ __all__ = [
     "StorageBackend",
     "StorageContext",
     "StoredRound",
+    "SupportsRetention",
     "SupportsServers",
     "SupportsVotes",
+    "can_prune",
     "knows_servers",
     "resumes",
     "settled_actions",

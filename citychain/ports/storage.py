@@ -25,7 +25,9 @@ __all__ = [
     "PendingPage",
     "StorageBackend",
     "StoredRound",
+    "SupportsRetention",
     "SupportsServers",
+    "can_prune",
     "knows_servers",
 ]
 
@@ -201,6 +203,47 @@ class CityStorage(StateView, Protocol):
     async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
         """Stored subtree hashes of a level (8, 16, ...), 32 bytes each, by index; those up to
         the first that is not stored."""
+
+
+@runtime_checkable
+class SupportsRetention(Protocol):
+    """A city's storage that can forget what old transactions say, once that is kept elsewhere.
+
+    Offered besides `CityStorage`. Of a transaction that was pruned all remains that the ledger says
+    of it: id, author, place, verdict, parents, node id and leaf, and the round with its record.
+    `CityStorage.raw` lacks it, all other reads answer as before, and it is not received again.
+    """
+
+    async def sizes(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, int]:
+        """How many bytes there are to forget of each sealed transaction, about; those of which
+        nothing is left are absent, as are those without a place."""
+
+    async def prune(self, tx_ids: Sequence[bytes]) -> None:
+        """Forget the raw bytes of sealed transactions, and what people can query of them.
+
+        Those without a place, and those that are pruned already, are left as they are. It goes
+        in steps, between which others write. When this returns it is durable; what was pruned
+        when it was cut short stays so, and a repetition prunes the rest.
+
+        Raises:
+            StorageError: some may be pruned.
+        """
+
+    async def reclaim(self) -> bool:
+        """Give some of the room that became free back to the file system, or to what is below.
+
+        A step that nobody waits for long: repeat it until it returns ``False``, with a pause.
+        It does nothing where room is given back by itself, or where that is for others to do.
+
+        Returns:
+            Whether there is more to give back.
+        """
+
+
+def can_prune(storage: CityStorage) -> SupportsRetention | None:
+    """The city's storage if it is a `SupportsRetention` too; it is asked, not inspected."""
+    offered = (getattr(storage, name, None) for name in ("sizes", "prune", "reclaim"))
+    return cast("SupportsRetention", storage) if all(map(callable, offered)) else None
 
 
 class StorageBackend(Protocol):

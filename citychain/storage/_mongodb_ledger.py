@@ -121,6 +121,11 @@ class Ledger:
             if self._in_doubt:
                 await self.catch_up()
 
+    async def finish(self) -> None:
+        """The same as `catch_up`, while no round is being committed here."""
+        async with self._turn:
+            await self.catch_up()
+
     async def catch_up(self) -> None:
         """Finish what others, or we, began: apply rounds that are committed and not applied."""
         with self._connection.errors():

@@ -36,10 +36,20 @@ class Checkpointer:
         self._pages = 0
         self._executor = ThreadPoolExecutor(1, "citychain-sqlite-checkpoint")
         self._copied = _done(0)
+        self._soon = False
         writer.set_wal_hook(self._note_pages)
+
+    def copy_soon(self) -> None:
+        """Begin a copy after the next commit, however short the log is: only a log that was copied
+        to its end lets the file become shorter."""
+        self._soon = True
 
     def after_commit(self) -> None:
         """Begin a copy, or end one, if it is time."""
+        if self._soon:
+            self._soon = False  # One that is under way may end before what was just written.
+            self._copied = self._executor.submit(_copy, self._copier)
+            return
         too_long = self._pages >= LONGEST_LOG * self._limit
         if self._pages < self._limit or not (self._copied.done() or too_long):
             return

@@ -30,6 +30,8 @@ from citychain.types import (
 )
 
 __all__ = [
+    "GONE",
+    "INDEX_MASK",
     "LOCATION_BITS",
     "PARENT",
     "PLACE_BITS",
@@ -61,6 +63,8 @@ PLACE_BITS: Final = 20
 """Bits of the seq in a place: a round has at most 2^20 transactions."""
 LOCATION_BITS: Final = 20
 """Bits of the index within its segment in a transaction's location."""
+INDEX_MASK: Final = (1 << LOCATION_BITS) - 1
+"""The index's bits."""
 SEGMENT_BITS: Final = 40
 """Bits of the segment's number in ``segments.id``; the city's stands above it."""
 PREFIX: Final = struct.Struct(">q")
@@ -69,6 +73,9 @@ PARENT: Final = struct.Struct(">q32s")
 """A parent in ``nodes.parents``: place, node id."""
 VOTE_HEADER: Final = struct.Struct(">32sI")
 """A vote in ``certificates.votes``: key id, length of the signature that follows."""
+
+GONE: Final = bytes(32)
+"""For the author of a transaction that retention took out of a segment; nobody's key id."""
 
 _SEGMENTS_A_STEP: Final = 32
 _SEGMENTS: Final = "SELECT " + ", ".join(
@@ -79,7 +86,6 @@ _SEGMENTS: Final = "SELECT " + ", ".join(
 """The columns of so many segments, NULL where one is missing."""
 
 _SEQ_MASK: Final = (1 << PLACE_BITS) - 1
-_INDEX_MASK: Final = (1 << LOCATION_BITS) - 1
 _SEGMENT_MASK: Final = (1 << SEGMENT_BITS) - 1
 _INT_MAX: Final = (1 << 63) - 1
 _ROUND_MAX: Final = _INT_MAX >> PLACE_BITS
@@ -201,7 +207,7 @@ def raw(connection: Connection, city: int, places: Iterable[int]) -> dict[bytes,
     indexes: dict[int, list[int]] = {}
     for location in places:
         id = city << SEGMENT_BITS | location >> LOCATION_BITS
-        indexes.setdefault(id, []).append(location & _INDEX_MASK)
+        indexes.setdefault(id, []).append(location & INDEX_MASK)
     segments = sorted(indexes)
     found: dict[bytes, RawTransaction] = {}
     for begin in range(0, len(segments), _SEGMENTS_A_STEP):
@@ -217,6 +223,8 @@ def raw(connection: Connection, city: int, places: Iterable[int]) -> dict[bytes,
             ends = (*struct.unpack(f">{len(packed_ends) // 4}I", packed_ends), 0)
             for i in indexes[segment]:
                 at = slice(32 * i, 32 * i + 32)
+                if authors[at] == GONE:
+                    continue
                 found[tx_ids[at]] = RawTransaction(
                     tx_ids[at], authors[at], envelopes[ends[i - 1] : ends[i]]
                 )

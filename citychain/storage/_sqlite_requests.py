@@ -176,6 +176,8 @@ class Group:
         self.names: dict[str, tuple[bytes, bytes]] = {}
         """Genesis id and genesis file by name, of what is registered."""
         self.sealed: set[tuple[int, bytes]] = set()
+        self.shortens = False
+        """Whether the file gets shorter, once the log is copied into it."""
         self._drafts: dict[int, Draft] = {}
         self._rows: dict[str, list[Row]] = {table: [] for table in _TABLES}
 

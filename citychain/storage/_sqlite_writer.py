@@ -202,6 +202,8 @@ class Writer:
             group.publish()
             self._next_city = group.next_city
             self._sweep = sweep
+            if group.shortens:
+                self._checkpointer.copy_soon()
 
     def _roll_back(self) -> None:
         try:

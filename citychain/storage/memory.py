@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from citychain.ports import Clock, StorageContext
     from citychain.types import Certificate, ObjectWrite, RawTransaction, SealedRound
 
-__all__ = ["MemoryBackend", "MemoryCity", "Names"]
+__all__ = ["MemoryBackend", "MemoryCity", "Names", "PrunableCity"]
 
 _CURSOR: Final = struct.Struct(">Q")
 """Arrival number of the last transaction of a page."""
@@ -81,7 +81,7 @@ class MemoryBackend:
         return self._cities[genesis]
 
     def _founded(self, genesis_file: bytes, initial: Sequence[ObjectWrite]) -> MemoryCity:
-        return MemoryCity(self._clock, genesis_file, initial)
+        return PrunableCity(self._clock, genesis_file, initial)
 
     async def forget(self, city: bytes, initial: Sequence[ObjectWrite]) -> None:
         """See `citychain.upkeep.SupportsForgetting.forget`."""
@@ -309,6 +309,29 @@ class MemoryCity:
                 break
             hashes += self._subtrees[level, index]
         return bytes(hashes)
+
+
+class PrunableCity(MemoryCity):
+    """A `MemoryCity` that is a `SupportsRetention` too.
+
+    Apart from it because others inherit that one and make its writes durable: they offer what they
+    keep, and no more.
+    """
+
+    async def sizes(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, int]:
+        """See `SupportsRetention.sizes`."""
+        there = (tx_id for tx_id in tx_ids if tx_id in self._sealed and tx_id in self._raw)
+        return {tx_id: len(self._raw[tx_id].envelope) for tx_id in there}
+
+    async def prune(self, tx_ids: Sequence[bytes]) -> None:
+        """See `SupportsRetention.prune`."""
+        for tx_id in tx_ids:
+            if tx_id in self._sealed:
+                self._raw.pop(tx_id, None)
+
+    async def reclaim(self) -> bool:
+        """See `SupportsRetention.reclaim`; there is nothing to give back."""
+        return False
 
 
 def _nodes(sealed: SealedRound) -> list[SealedNode]:

@@ -16,6 +16,7 @@ used. A call that failed may be made again, whatever became of it.
 `_mongodb_heads`          where the ledgers of all cities stand
 `_mongodb_certificates`   which rounds are certified
 `_mongodb_reads`          what is answered
+`_mongodb_retention`      what is forgotten of old transactions
 `_mongodb_notes`          notes beside the ledger
 `_mongodb_leases`         who leads a city, which servers are at work
 `_mongodb_changes`        hearing of what other servers write
@@ -45,6 +46,7 @@ from citychain.storage._mongodb_ledger import Ledger
 from citychain.storage._mongodb_notes import Notes
 from citychain.storage._mongodb_options import MongodbOptions
 from citychain.storage._mongodb_reads import Reads
+from citychain.storage._mongodb_retention import Retention
 from citychain.storage._mongodb_schema import SCHEMA_VERSION, ensure_schema, schema_version
 
 if TYPE_CHECKING:
@@ -229,6 +231,7 @@ class MongodbCity:
         self._leases = leases
         self._changes = changes
         self._notes = Notes(connection, genesis)
+        self._retention = Retention(connection, genesis, ledger, reads)
         self._acquiring = asyncio.Lock()
 
     # Intake
@@ -357,6 +360,21 @@ class MongodbCity:
     async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
         """See `CityStorage.subtree_hashes`."""
         return await self._run(self._reads.subtree_hashes(level, begin, end))
+
+    # Retention
+
+    async def sizes(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, int]:
+        """See `SupportsRetention.sizes`."""
+        return await self._run(self._retention.sizes(tx_ids))
+
+    async def prune(self, tx_ids: Sequence[bytes]) -> None:
+        """See `SupportsRetention.prune`."""
+        await self._run(self._retention.prune(tx_ids))
+
+    async def reclaim(self) -> bool:
+        """See `SupportsRetention.reclaim`: the database fills free room again; to give it back to
+        the file system (``compact``) is for those who run it."""
+        return False
 
 
 def _parsed(genesis_file: bytes) -> Genesis | None:

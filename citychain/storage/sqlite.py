@@ -28,6 +28,7 @@ from citychain.genesis import city_name
 from citychain.notes import not_known
 from citychain.ports import PendingPage, StoredRound
 from citychain.storage import _sqlite_reads as reads
+from citychain.storage import _sqlite_retention as retention
 from citychain.storage import _sqlite_upkeep as upkeep
 from citychain.storage._sqlite_checkpoint import Checkpointer
 from citychain.storage._sqlite_reads import LOCATION_BITS
@@ -328,6 +329,22 @@ class SqliteCity:
     async def subtree_hashes(self, level: int, begin: int, end: int) -> bytes:
         """See `CityStorage.subtree_hashes`."""
         return await self._read(reads.subtree_hashes, level, begin, end)
+
+    # Retention
+
+    async def sizes(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, int]:
+        """See `SupportsRetention.sizes`."""
+        return await self._read(retention.sizes, tx_ids)
+
+    async def prune(self, tx_ids: Sequence[bytes]) -> None:
+        """See `SupportsRetention.prune`."""
+        for segments in await self._read(retention.steps, tx_ids):
+            await self._writer.write(retention.Prune(self._state.city, segments))
+
+    async def reclaim(self) -> bool:
+        """See `SupportsRetention.reclaim`; the file is that of all cities."""
+        more: bool = await self._writer.write(retention.Reclaim())
+        return more
 
     async def _read(self, function: Callable[[apsw.Connection, int, *Ts], T], *args: *Ts) -> T:
         return await self._backend.read(function, self._state.city, *args)

@@ -19,7 +19,7 @@ from citychain.storage.memory import MemoryBackend, MemoryCity
 from citychain.testing.conformance import StorageSuite
 from citychain.types import ObjectState, SealedNode
 
-__all__ = ["MUTANTS", "Suite"]
+__all__ = ["MUTANTS", "Suite", "forgetting"]
 
 
 class Suite(StorageSuite):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import broken_journal
+import broken_retention
 import broken_storage
 import pytest
 from biting import Mutant, bite, each_of
@@ -18,3 +19,8 @@ def test_a_broken_storage_is_caught(pytester: pytest.Pytester, mutant: Mutant) -
 @each_of(broken_journal)
 def test_a_broken_durable_storage_is_caught(pytester: pytest.Pytester, mutant: Mutant) -> None:
     bite(pytester, broken_journal, mutant)
+
+
+@each_of(broken_retention)
+def test_a_broken_retention_is_caught(pytester: pytest.Pytester, mutant: Mutant) -> None:
+    bite(pytester, broken_retention, mutant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import apsw
 import pytest
@@ -133,6 +134,63 @@ class TestSqliteStorage(StorageSuite):
         connection.close()
         assert recent + moved == 2 * 40 * (20 + 19)
         assert 64 < recent < 512
+
+    async def test_a_file_becomes_shorter_while_it_is_open(
+        self, storage_context: StorageContext
+    ) -> None:
+        ledger = Ledger(1)
+        file = storage_context.directory / DATABASE_NAME
+        async with SqliteBackend(SqliteOptions(), storage_context) as backend:
+            city = await backend.city(ledger.genesis, b"", ())
+            for _ in range(2):
+                batch = ledger.transactions(40, 100_000)
+                await city.append(batch, {})
+                ledger.receive(batch)
+                sealed = ledger.round(batch)
+                await city.commit(sealed)
+                ledger.commit(sealed)
+            backend._writer._checkpointer.copy_soon()
+            await city.append([], {})
+            await _until(lambda: file.stat().st_size > 8_000_000)
+            gone = list(ledger.sealed)[:60]
+            await city.prune(gone)
+            ledger.prune(gone)
+            while await city.reclaim():
+                pass
+            await _until(lambda: file.stat().st_size < 4_000_000)
+            await ledger.check(city, sample=2)
+
+    async def test_a_database_of_an_earlier_release_fills_its_room_again(
+        self, storage_context: StorageContext
+    ) -> None:
+        ledger = Ledger(1)
+        file = storage_context.directory / DATABASE_NAME
+        storage_context.directory.mkdir(parents=True)
+        old = apsw.Connection(str(file))
+        old.execute("PRAGMA auto_vacuum = NONE; CREATE TABLE made_before (column)")
+        old.close()
+        sizes = []
+        for _ in range(3):
+            async with SqliteBackend(SqliteOptions(), storage_context) as backend:
+                city = await backend.city(ledger.genesis, b"", ())
+                batch = ledger.transactions(10, 100_000)
+                await city.append(batch, {})
+                ledger.receive(batch)
+                sealed = ledger.round(batch)
+                await city.commit(sealed)
+                ledger.commit(sealed)
+                await city.prune([t.tx_id for t in batch])
+                ledger.prune([t.tx_id for t in batch])
+                assert not await city.reclaim()
+                await ledger.check(city, sample=2)
+            sizes.append(file.stat().st_size)
+        assert 1_000_000 < sizes[-1] < sizes[0] + 300_000
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 def test_unknown_options_are_refused() -> None:

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 )
 
 from citychain.errors import LeaseLost, RoundTaken
+from citychain.ports import can_prune
 from citychain.testing.conformance._storage_session import TTL, Session
 from citychain.testing.conformance.ledger import Ledger
 from citychain.types import ObjectWrite
@@ -89,6 +90,18 @@ class StorageMachine(RuleBasedStateMachine):
     def keep(self, notes: dict[str, bytes]) -> None:
         self._runner.run(self.city.keep(notes))
         self.ledger.keep(notes)
+
+    @precondition(lambda self: bool(self.ledger.sealed) and can_prune(self.city) is not None)
+    @rule(data=st.data())
+    def prune(self, data: st.DataObject) -> None:
+        sealed = list(self.ledger.sealed)
+        chosen = data.draw(st.lists(st.integers(0, len(sealed) - 1), max_size=8))
+        gone = [sealed[number] for number in chosen]
+        retention = can_prune(self.city)
+        assert retention is not None
+        self._runner.run(retention.prune(gone))
+        self._runner.run(retention.reclaim())
+        self.ledger.prune(gone)
 
     @rule()
     def take_the_lease(self) -> None:

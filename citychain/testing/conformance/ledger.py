@@ -46,7 +46,7 @@ class Ledger:
     """One city: what is stored in it, in plain lists and dicts.
 
     Methods named as a noun make something and change nothing; `receive`,
-    `commit`, `certify` and `keep` tell the ledger what the backend has been told.
+    `commit`, `certify`, `keep` and `prune` tell the ledger what the backend has been told.
     """
 
     def __init__(self, seed: int, initial: Sequence[ObjectWrite] = ()) -> None:
@@ -57,6 +57,8 @@ class Ledger:
         self.keys: dict[bytes, bytes] = {}
         self.received: dict[bytes, RawTransaction] = {}
         """In order of arrival."""
+        self.pruned: set[bytes] = set()
+        """Ids of those of which nothing is left but what the ledger says."""
         self.rounds: list[StoredRound] = []
         self.nodes: list[list[SealedNode]] = []
         """By round."""
@@ -197,6 +199,10 @@ class Ledger:
         """Note notes."""
         self.notes.update(notes)
 
+    def prune(self, tx_ids: Iterable[bytes]) -> None:
+        """Note what was pruned; what has no place stays."""
+        self.pruned.update(tx_id for tx_id in tx_ids if tx_id in self.sealed)
+
     # What follows from it
 
     @property
@@ -262,8 +268,9 @@ class Ledger:
         _same("round_nodes() of no round", list(await city.round_nodes(last + 1)), [])
         hashes = {stored.round: stored.checkpoint_hash for stored in self.rounds}
         _same("checkpoint_hashes()", await city.checkpoint_hashes([*hashes, last + 1]), hashes)
-        raw = some(self.received)
-        asked = [*some(self.sealed), *raw, absent]
+        received = some(self.received)
+        raw = {tx_id: it for tx_id, it in received.items() if tx_id not in self.pruned}
+        asked = [*some(self.sealed), *received, absent]
         sealed = {tx_id: self.sealed[tx_id] for tx_id in asked if tx_id in self.sealed}
         _same("find()", await city.find(asked), sealed)
         by_id = some({node.ref.node_id: node for node in linked})
@@ -275,7 +282,7 @@ class Ledger:
         objects = some(self.objects)
         _same("objects()", await city.objects([*objects, absent.hex()]), objects)
         _same("keys()", await city.keys([*self.keys, absent]), self.keys)
-        _same("raw()", await city.raw([*raw, absent]), raw)
+        _same("raw()", await city.raw([*received, absent]), raw)
         waiting = await pending(city, limit=len(self.received) // 3 + 1)
         _same("pending(), page by page,", waiting, self.pending)
         notes = await city.notes("")

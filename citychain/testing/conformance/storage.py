@@ -39,6 +39,7 @@ from citychain.testing.conformance._storage_loops import LoopTests
 from citychain.testing.conformance._storage_machine import StorageMachine
 from citychain.testing.conformance._storage_names import NameTests
 from citychain.testing.conformance._storage_notes import NoteTests
+from citychain.testing.conformance._storage_retention import RetentionTests
 from citychain.testing.conformance._storage_rounds import RoundTests
 from citychain.testing.conformance._storage_servers import ServersTests
 from citychain.testing.conformance._storage_session import Factory, Session
@@ -57,6 +58,7 @@ class StorageSuite(
     NameTests,
     ViewTests,
     WholeTests,
+    RetentionTests,
     InterruptedTests,
     LoopTests,
     SharedTests,
