@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
@@ -197,6 +197,11 @@ class Recount:
                 challenge.answered.add(key)
 
     # --- what came of it
+
+    @property
+    def fragments(self) -> Collection[FragmentKey]:
+        """All that can be held."""
+        return self._chunks.keys()
 
     @property
     def holders(self) -> list[bytes]:

@@ -1,0 +1,50 @@
+"""What a holder tells of its work."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from citychain.ports import FragmentKey
+
+__all__ = ["Answered", "Claimed", "Deed", "Refused", "TakenBack", "Unproven"]
+
+
+class Claimed(NamedTuple):
+    """Receipts were submitted for so many fragments."""
+
+    fragments: int
+    until_ms: int
+
+
+class TakenBack(NamedTuple):
+    """Receipts for so many fragments were taken back: they are not there any more, or wrong."""
+
+    fragments: int
+
+
+class Answered(NamedTuple):
+    """Chunks that the challenge of a round asked for were submitted."""
+
+    round: int
+    chunks: int
+
+
+class Unproven(NamedTuple):
+    """A chunk that was asked for cannot be proven now."""
+
+    round: int
+    key: FragmentKey
+    chunk: int
+    detail: str
+    lost: bool
+    """Whether the fragment is gone or wrong; else a store does not answer."""
+
+
+class Refused(NamedTuple):
+    """The city did not take what was submitted; it is tried again."""
+
+    code: str
+    detail: str
+
+
+Deed: TypeAlias = Claimed | TakenBack | Answered | Unproven | Refused

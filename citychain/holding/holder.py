@@ -1,0 +1,356 @@
+"""A holder: says which fragments of a city's archive it has, and proves it when it is asked.
+
+It follows the city, counts as everybody does (`citychain.holding.recount`), and looks into its
+stores. It keeps nothing of its own: what it has said and answered is in the city's rounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from citychain import record
+from citychain._native.transactions import decode_batch
+from citychain.city.retry import pause_seconds
+from citychain.client.city import CityClient
+from citychain.client.transactions import SignedTransaction, sign_transaction
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import SigningKey
+from citychain.errors import CitychainError, VerificationError
+from citychain.genesis import Genesis
+from citychain.handler import Received
+from citychain.holding.deeds import Answered, Claimed, Deed, Refused, TakenBack, Unproven
+from citychain.holding.reading import stated
+from citychain.holding.recount import Receipt, Recount
+from citychain.holding.shelves import Found, NotProven, find_held, prove_held
+from citychain.ports import Clock, Compute, FragmentKey, FragmentStore, StoredRound
+from citychain.statements import (
+    ANSWERS_MAX,
+    FRAGMENTS_MAX,
+    Answer,
+    AnsweredChunk,
+    Holding,
+    Statement,
+)
+from citychain.types import State
+
+__all__ = ["Holder"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CONTENT_BYTES_MAX: Final = 63 << 10
+"""Of an answer: a transaction has little more."""
+LOOK_SECONDS: Final = 600.0
+"""How often all stores are looked into. What is announced meanwhile is looked for at once."""
+AGAIN_SECONDS: Final = 5.0
+"""After which what could not be submitted or proven is tried again."""
+NOT_YET: Final = (0, float("-inf"), True)
+"""When nothing was looked for, nor said."""
+PAST: Final = 1
+"""A time that is over: what is held until then is taken back."""
+
+
+@dataclass
+class _UnderWay:
+    """What was submitted and is in no round yet."""
+
+    claims: dict[bytes, Collection[FragmentKey]] = field(default_factory=dict)
+    """By transaction id."""
+    answers: dict[bytes, tuple[int, Collection[FragmentKey]]] = field(default_factory=dict)
+
+    def seen(self, tx_ids: Sequence[bytes]) -> None:
+        for tx_id in tx_ids:
+            self.claims.pop(tx_id, None)
+            self.answers.pop(tx_id, None)
+
+    @property
+    def tx_ids(self) -> list[bytes]:
+        return [*self.claims, *self.answers]
+
+    @property
+    def claimed(self) -> set[FragmentKey]:
+        return {key for keys in self.claims.values() for key in keys}
+
+    def answered(self, round: int) -> set[FragmentKey]:
+        return {key for of, keys in self.answers.values() if of == round for key in keys}
+
+
+class Holder:
+    """Holds for one city with one key.
+
+    Args:
+        stores: By name.
+        term: How long a receipt is for. It is renewed when a third of that is left.
+        told: Of what was done.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        key: SigningKey,
+        client: CityClient,
+        stores: Mapping[str, FragmentStore],
+        compute: Compute,
+        clock: Clock,
+        term: timedelta,
+        told: Callable[[Deed], None],
+    ) -> None:
+        self._genesis = genesis
+        self._key = key
+        self.key_id = key_id(key.public_key)
+        """Id of its key."""
+        self._client = client
+        self._stores = stores
+        self._compute = compute
+        self._clock = clock
+        self._term_ms = term // timedelta(milliseconds=1)
+        self._told = told
+        self.recount = Recount(genesis.operator_id)
+        """As far as the city's rounds were followed."""
+        self._under_way = _UnderWay()
+        self._lost: dict[FragmentKey, int] = {}
+        """Fragments of which a chunk could not be proven, and which chunk."""
+        self._unproven: set[Unproven] = set()
+        """What was told of challenges that are open."""
+        self._found: Found | None = None
+        """At the last look, of which it is known how many segments there were, and when it was."""
+        self._looked = (0, float("-inf"))
+        self._claimed = NOT_YET
+        """Likewise, and whether that was all: rounds come faster than there is anything to say."""
+        self._news = asyncio.Event()
+        self._counting = asyncio.Lock()
+        """Held while the recount is changed, in a thread, or read."""
+
+    async def run(self) -> None:
+        """Follow the city and do what is due, until cancelled."""
+        head = await self._patiently(self._head)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._patiently(self._follow))
+            while True:
+                self._news.clear()
+                pause = LOOK_SECONDS
+                if self.recount.round >= head:
+                    try:
+                        pause = LOOK_SECONDS if await self._act() else AGAIN_SECONDS
+                    except (CitychainError, TimeoutError) as error:
+                        logger.warning("%s: %s; trying again", self._genesis.city, error)
+                        pause = AGAIN_SECONDS
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+
+    async def once(self, timeout: timedelta) -> bool:
+        """Do what is due now, wait until it is in the ledger, and return whether that was all.
+
+        Raises:
+            TimeoutError: the city does not approve it in time.
+        """
+        self._found, self._claimed = None, NOT_YET
+        head = await self._head()
+        if head > self.recount.round:
+            await self._follow(head)
+        is_all = await self._act()
+        if tx_ids := self._under_way.tx_ids:
+            events = await self._client.wait(tx_ids, timeout=timeout)
+            is_all &= all(event.state == State.APPROVED for event in events.values())
+        return is_all
+
+    # --- following
+
+    async def _head(self) -> int:
+        return (await self._client.info()).head.certified_round
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        failures = 0
+        while True:
+            before = self.recount.round
+            try:
+                return await work()
+            except (CitychainError, TimeoutError) as error:
+                logger.warning("%s: %s; trying again", self._genesis.city, error)
+            failures = 1 if self.recount.round > before else failures + 1
+            await self._clock.sleep(pause_seconds(failures))
+
+    async def _follow(self, last: int | None = None) -> None:
+        """Take certified rounds as they come; up to the last one, if that is given."""
+        async with aclosing(
+            self._client.follow_transactions(self.recount.round + 1, sealed=False)
+        ) as rounds:
+            async for followed in rounds:
+                async with self._counting:
+                    tx_ids = await self._compute(
+                        _take, self.recount, followed.stored, followed.envelopes
+                    )
+                self._under_way.seen(tx_ids)
+                self._news.set()
+                if followed.stored.round == last:
+                    return
+
+    # --- acting
+
+    async def _act(self) -> bool:
+        """Do what is due; whether nothing is left."""
+        is_all = await self._answer()
+        number, when, was_all = self._claimed
+        fragments, now = len(self.recount.fragments), self._clock.monotonic()
+        if fragments > number or now >= when + AGAIN_SECONDS:
+            was_all = await self._claim()
+            self._claimed = (fragments, now, was_all)
+        return is_all and was_all
+
+    async def _answer(self) -> bool:
+        async with self._counting:
+            challenges = {
+                challenge.round: {
+                    key: chunk
+                    for key, chunk in challenge.asked.items()
+                    if key not in challenge.answered
+                }
+                for challenge in self.recount.open(self.key_id)
+            }
+        self._unproven = {it for it in self._unproven if it.round in challenges}
+        is_all = True
+        for round, asked in challenges.items():
+            under_way = self._under_way.answered(round)
+            proven: list[AnsweredChunk] = []
+            for key, chunk in asked.items():
+                if key in under_way:
+                    continue
+                try:
+                    proof = await prove_held(key, chunk, self._stores, self._compute)
+                except NotProven as error:
+                    is_all = False
+                    unproven = Unproven(round, key, chunk, str(error), error.lost)
+                    if unproven not in self._unproven:
+                        self._told(unproven)
+                        self._unproven.add(unproven)
+                    if error.lost and key not in self._lost:
+                        self._lost[key] = chunk
+                        self._claimed = NOT_YET
+                else:
+                    proven.append(AnsweredChunk.of(key, chunk, proof.to_bytes()))
+            for answers in _packed(round, proven):
+                tx_id = await self._submit(Answer(challenge=round, answers=answers))
+                is_all &= tx_id is not None
+                if tx_id is not None:
+                    self._under_way.answers[tx_id] = (round, {it.key for it in answers})
+                    self._told(Answered(round, len(answers)))
+        return is_all
+
+    async def _claim(self) -> bool:
+        found = await self._look()
+        async with self._counting:
+            now = self._clock.time_ms()
+            held = self.recount.receipts(self.key_id, now)
+        here = found.stores.keys() - self._lost.keys()
+        under_way = self._under_way.claimed
+        gone = {key for key in held if key in self._lost or not (found.away or key in here)}
+        due = _due(here, held, now, self._term_ms) - under_way
+        is_all = not found.away
+        for keys in _parts(gone - under_way):
+            if is_taken := await self._state(keys, PAST):
+                self._told(TakenBack(len(keys)))
+            is_all &= is_taken
+        for keys in _parts(due):
+            until_ms = now + self._term_ms
+            if is_taken := await self._state(keys, until_ms):
+                self._told(Claimed(len(keys), until_ms))
+            is_all &= is_taken
+        return is_all
+
+    async def _look(self) -> Found:
+        """What the stores have, as it was a while ago if nothing was announced since."""
+        async with self._counting:
+            announced = {*self.recount.fragments}
+        number, when = self._looked
+        now, found = self._clock.monotonic(), self._found
+        pause = AGAIN_SECONDS if found is not None and found.away else LOOK_SECONDS
+        if found is None or len(announced) > number or now >= when + pause:
+            for key, chunk in [*self._lost.items()]:
+                try:
+                    await prove_held(key, chunk, self._stores, self._compute)
+                except NotProven:
+                    continue
+                del self._lost[key]
+            found = await find_held(announced, self._stores, self._compute)
+            self._found, self._looked = found, (len(announced), self._clock.monotonic())
+        return found
+
+    async def _state(self, keys: list[FragmentKey], until_ms: int) -> bool:
+        tx_id = await self._submit(Holding.of(until_ms, keys))
+        if tx_id is not None:
+            self._under_way.claims[tx_id] = keys
+        return tx_id is not None
+
+    async def _submit(self, statement: Statement) -> bytes | None:
+        """The transaction's id, if the city took it."""
+        signed: SignedTransaction = await self._compute(
+            sign_transaction,
+            self._key,
+            genesis=self._genesis.id,
+            data=statement.encode(),
+            content_type=statement.CONTENT_TYPE,
+        )
+        [result] = await self._client.submit([signed])
+        if isinstance(result, Received):
+            return signed.tx_id
+        self._told(Refused(result.code, result.detail))
+        return None
+
+
+def _due(
+    here: Set[FragmentKey], held: Mapping[FragmentKey, Receipt], now_ms: int, term_ms: int
+) -> Set[FragmentKey]:
+    """Fragments that want a receipt: those without; and once one has less than a third of its term
+    left, all with less than two thirds, so that receipts do not come in ever smaller parts."""
+    left = {key: held[key].until_ms - now_ms for key in here & held.keys()}
+    due = here - left.keys()
+    if left and 3 * min(left.values()) < term_ms:
+        due |= {key for key, ms in left.items() if 3 * ms < 2 * term_ms}
+    return due
+
+
+def _take(recount: Recount, stored: StoredRound, envelopes: Sequence[bytes]) -> Sequence[bytes]:
+    """Recount a round; the ids of the transactions that it seals."""
+    decided = record.decode(stored.record)
+    try:
+        sealed = decode_batch(envelopes[: len(decided.tx_ids)])
+        statements = stated(sealed, decided.verdicts)
+        recount.take(stored.round, decided.time_ms, stored.checkpoint_hash, statements)
+    except ValueError as error:
+        raise VerificationError(f"round {stored.round}, as the server gives it: {error}") from None
+    return decided.tx_ids
+
+
+def _packed(round: int, chunks: Sequence[AnsweredChunk]) -> Iterator[tuple[AnsweredChunk, ...]]:
+    """As many at a time as fit into a transaction."""
+    pack: tuple[AnsweredChunk, ...] = ()
+    for chunk in chunks:
+        larger = (*pack, chunk)
+        is_full = len(pack) == ANSWERS_MAX
+        if pack and (is_full or _bytes_of(round, larger) > CONTENT_BYTES_MAX):
+            yield pack
+            larger = (chunk,)
+        pack = larger
+    if pack:
+        yield pack
+
+
+def _bytes_of(round: int, answers: tuple[AnsweredChunk, ...]) -> int:
+    return len(Answer(challenge=round, answers=answers).encode())
+
+
+def _parts(keys: Collection[FragmentKey]) -> Iterator[list[FragmentKey]]:
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), FRAGMENTS_MAX):
+        yield ordered[start : start + FRAGMENTS_MAX]

@@ -1,0 +1,273 @@
+"""A holder with a real server: what it says, answers, takes back and renews."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from citychain.client.city import CityClient
+from citychain.client.transactions import sign_transaction
+from citychain.clock import SystemClock
+from citychain.compute import Executor
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import SigningKey
+from citychain.errors import StoreUnavailable
+from citychain.fragments.layout import Shape
+from citychain.fragments.memory import MemoryStore
+from citychain.fragments.writing import survey_object, write_fragments
+from citychain.genesis import Genesis
+from citychain.holding.deeds import Answered, Claimed, Deed, TakenBack, Unproven
+from citychain.holding.holder import Holder
+from citychain.ports import FragmentKey
+from citychain.statements import HoldingRules, Segment, Statement
+
+OPERATOR, KEY = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32)
+EVERY, WITHIN = 12, 8
+RULES = HoldingRules(challenge_rounds=EVERY, answer_rounds=WITHIN, receipts=1)
+TERM = timedelta(days=3)
+PATIENCE = timedelta(seconds=120)
+CHUNK = 16 << 10
+CONTENT = bytes(range(256)) * 640
+"""Five whole stripes: all chunks are of one size, whichever are asked for."""
+
+
+class Shelf(MemoryStore):
+    """A store that can be switched off, and whose fragments can be looked at."""
+
+    is_down = False
+
+    @property
+    def content(self) -> dict[FragmentKey, bytes]:
+        return self._fragments
+
+    async def size(self, key: FragmentKey) -> int | None:
+        self._answer()
+        return await super().size(key)
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> Any:
+        self._answer()
+        return await super().keys(after, limit)
+
+    def _answer(self) -> None:
+        if self.is_down:
+            raise StoreUnavailable("it is switched off")
+
+
+@dataclass
+class Place:
+    """A city with a segment, and a holder of it."""
+
+    client: CityClient
+    genesis: Genesis
+    stores: Mapping[str, Shelf]
+    segment: Segment
+    compute: Executor
+    told: list[Deed] = field(default_factory=list)
+
+    def holder(self, term: timedelta = TERM) -> Holder:
+        """A new one, which knows nothing: as after a restart."""
+        return Holder(
+            genesis=self.genesis,
+            key=KEY,
+            client=self.client,
+            stores=self.stores,
+            compute=self.compute,
+            clock=SystemClock(),
+            term=term,
+            told=self.told.append,
+        )
+
+    async def state(self, *statements: Statement) -> None:
+        """By the operator, each approved before the next."""
+        for each in statements:
+            await self.submit(each.encode(), each.CONTENT_TYPE)
+
+    async def submit(self, data: bytes, content_type: str = "") -> None:
+        signed = sign_transaction(
+            OPERATOR, genesis=self.genesis.id, data=data, content_type=content_type
+        )
+        await self.client.submit([signed], timeout=PATIENCE)
+        await self.client.wait([signed.tx_id], timeout=PATIENCE)
+
+    async def round(self) -> int:
+        return (await self.client.info()).head.certified_round
+
+    async def seal_until(self, last: int) -> None:
+        """Rounds of other people's up to this one."""
+        while await self.round() < last:
+            await self.submit(b"%d" % await self.round())
+
+    async def challenge(self) -> int:
+        """Go on to the next round whose checkpoint asks; returns it."""
+        due = (await self.round() // EVERY + 1) * EVERY
+        await self.seal_until(due)
+        assert await self.round() == due, "more was sealed than this test submits"
+        return due
+
+
+@pytest.fixture
+async def place(city_server: Any) -> AsyncIterator[Place]:
+    async with (
+        Executor(2) as compute,
+        city_server(["tokyo"], operator=OPERATOR) as server,
+        server.client("tokyo", timeout=PATIENCE) as client,
+    ):
+        stores = {"cellar": Shelf(), "attic": Shelf()}
+        source, shape = io.BytesIO(CONTENT), Shape(2, 1, CHUNK)
+        survey = await survey_object(source, shape, compute)
+        places = {0: stores["cellar"], 1: stores["attic"], 2: stores["attic"]}
+        await write_fragments(source, survey, places, compute)
+        segment = Segment(
+            first=1,
+            last=9,
+            object=survey.manifest.object_id.hex(),
+            root=survey.manifest.root.hex(),
+            data=2,
+            parity=1,
+            chunk=CHUNK,
+            size=len(CONTENT),
+        )
+        genesis = Genesis.from_bytes((await client.info()).genesis_file)
+        there = Place(client, genesis, stores, segment, compute)
+        await there.state(RULES, segment)
+        yield there
+
+
+async def test_it_says_what_it_has_once_and_answers_once(place: Place) -> None:
+    assert await place.holder().once(PATIENCE)
+    [claimed] = place.told
+    assert isinstance(claimed, Claimed)
+    assert claimed.fragments == 3
+    challenge = await place.challenge()
+    assert await place.holder().once(PATIENCE)
+    # Two chunks of 16 KiB fit into a transaction.
+    assert place.told[1:] == [Answered(challenge, 2), Answered(challenge, 1)]
+    last = place.holder()
+    assert await last.once(PATIENCE)
+    assert len(place.told) == 3, "all was said and answered"
+    await place.seal_until(challenge + WITHIN)
+    await last.once(PATIENCE)
+    assert last.recount.availability(last.key_id, 1, last.recount.round) == 1
+    assert last.recount.proven(last.key_id, claimed.until_ms - 1) == {*place.segment.keys}
+    assert last.key_id == key_id(KEY.public_key)
+
+
+async def test_what_is_gone_is_not_proven_and_taken_back(place: Place) -> None:
+    await place.holder().once(PATIENCE)
+    challenge = await place.challenge()
+    gone = place.segment.keys[0]
+    [name] = [name for name, shelf in place.stores.items() if gone in shelf.content]
+    kept = place.stores[name].content.pop(gone)
+    holder = place.holder()
+    assert not await holder.once(PATIENCE)
+    [_, unproven, answered, taken] = place.told
+    assert isinstance(unproven, Unproven)
+    assert (unproven.round, unproven.key, unproven.lost) == (challenge, gone, True)
+    assert f"store {name}: there is no fragment 0" in unproven.detail
+    assert (answered, taken) == (Answered(challenge, 2), TakenBack(1))
+    await place.seal_until(challenge + WITHIN)
+    await holder.once(PATIENCE)
+    recount = holder.recount
+    assert recount.availability(holder.key_id, 1, recount.round) == Fraction(2, 3)
+    assert recount.lacking(0) == {gone: 0}
+    # It is there again: said anew, and proven when it is asked for.
+    place.stores[name].content[gone] = kept
+    again = place.holder()
+    assert await again.once(PATIENCE)
+    assert isinstance(place.told[-1], Claimed)
+    assert place.told[-1].fragments == 1
+    challenge = await place.challenge()
+    await again.once(PATIENCE)
+    await place.seal_until(challenge + WITHIN)
+    await again.once(PATIENCE)
+    assert again.recount.lacking(0) == {}
+
+
+async def test_a_wrong_byte_is_found_when_it_is_asked_for(place: Place) -> None:
+    await place.holder().once(PATIENCE)
+    challenge = await place.challenge()
+    for shelf in place.stores.values():
+        for key, content in shelf.content.items():
+            shelf.content[key] = bytes(len(content) - 200) + content[-200:]
+    holder = place.holder()
+    assert not await holder.once(PATIENCE)
+    unproven = [it for it in place.told if isinstance(it, Unproven)]
+    assert {it.key for it in unproven} == {*place.segment.keys}
+    assert all(it.lost and it.round == challenge for it in unproven)
+    assert place.told[-1] == TakenBack(3)
+
+
+async def test_a_store_that_is_away_has_lost_nothing(place: Place) -> None:
+    await place.holder().once(PATIENCE)
+    challenge = await place.challenge()
+    place.stores["attic"].is_down = True
+    holder = place.holder()
+    assert not await holder.once(PATIENCE)
+    unproven = [it for it in place.told if isinstance(it, Unproven)]
+    assert {it.key.index for it in unproven} == {1, 2}
+    assert not any(it.lost for it in unproven)
+    assert not any(isinstance(it, TakenBack) for it in place.told)
+    assert Answered(challenge, 1) in place.told
+    place.stores["attic"].is_down = False
+    assert await holder.once(PATIENCE)
+    assert place.told[-1] == Answered(challenge, 2)
+
+
+async def test_what_is_not_announced_is_nobodys(place: Place) -> None:
+    """Neither a file of one's own, nor a segment that somebody else announces."""
+    await place.holder().once(PATIENCE)
+    stranger = Segment(**(place.segment.model_dump() | {"root": "ab" * 32}))
+    for key in stranger.keys:
+        place.stores["attic"].content[key] = b"whatever"
+    signed = sign_transaction(
+        KEY,
+        genesis=place.genesis.id,
+        data=stranger.encode(),
+        content_type=Segment.CONTENT_TYPE,
+    )
+    await place.client.submit([signed])
+    await place.client.wait([signed.tx_id], timeout=PATIENCE)
+    assert await place.holder().once(PATIENCE)
+    assert len(place.told) == 1
+
+
+async def test_receipts_are_renewed_before_they_are_over(place: Place) -> None:
+    """Those of a term that is a third of the new one, or less."""
+    await place.holder(TERM).once(PATIENCE)
+    assert await place.holder(3 * TERM - timedelta(hours=1)).once(PATIENCE)
+    assert len(place.told) == 1, "more than a third of the new term is left"
+    assert await place.holder(3 * TERM + timedelta(hours=1)).once(PATIENCE)
+    assert isinstance(place.told[-1], Claimed)
+    assert place.told[-1].fragments == 3
+
+
+async def test_it_goes_on_until_it_is_told_to_stop(place: Place) -> None:
+    """By the city's rounds alone: it says what it has, and answers as it is asked."""
+    news: asyncio.Queue[Deed] = asyncio.Queue()
+    holder = place.holder()
+    holder._told = news.put_nowait
+    async with running(holder):
+        assert isinstance(await news.get(), Claimed)
+        while not news.qsize():
+            await place.submit(b"%d" % await place.round())
+        answered = [await news.get(), await news.get()]
+        assert [it.chunks for it in answered if isinstance(it, Answered)] == [2, 1]
+
+
+@asynccontextmanager
+async def running(holder: Holder) -> AsyncIterator[None]:
+    work = asyncio.create_task(holder.run())
+    try:
+        yield
+        assert not work.done()
+    finally:
+        work.cancel()
+        await asyncio.wait({work})
