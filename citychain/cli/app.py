@@ -19,6 +19,8 @@ from citychain.cli import (
     db,
     election,
     fragments,
+    hold,
+    holdings,
     init,
     keygen,
     move,
@@ -108,6 +110,8 @@ for command in (
     objects.store,
     objects.restore,
     scrub.scrub,
+    hold.hold,
+    holdings.holdings,
     demo.demo,
     bench.bench,
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeAlias
 
 from citychain.acknowledgement import Promise, verify
 from citychain.city.founding import genesis_path
@@ -20,7 +21,10 @@ from citychain.genesis import Genesis
 from citychain.moving.composing import open_home
 from citychain.promise import PromiseCheck, PromiseVerdict
 
-__all__ = ["run_audit"]
+__all__ = ["Seen", "run_audit"]
+
+Seen: TypeAlias = Callable[[PublishedRound, bool], None]
+"""Told of a round that holds, and whether it and all before are certified."""
 
 
 async def run_audit(
@@ -33,12 +37,14 @@ async def run_audit(
     timeout: float,
     settings: Settings,
     progress: bool,
+    watch: Callable[[Genesis], Seen] | None = None,
 ) -> tuple[AuditResult, PromiseVerdict | None]:
     """Audit a city, and a promise if there is one.
 
     Args:
         given: The genesis that the city must have.
         servers: Where to ask, or ``None`` to read the storage that the settings name.
+        watch: Gives for the city what is told of each round that holds, as `Audit` does.
 
     Raises:
         InvalidRound: the first thing that does not hold.
@@ -56,6 +62,7 @@ async def run_audit(
         if promise is not None:
             verify(genesis, promise)
             check = PromiseCheck(promise)
+        told = None if watch is None else watch(genesis)
         sealed, _ = await source.last_round()
         if first > max(sealed, 1):
             detail = f"is {first}, and the city's last round is {sealed}"
@@ -67,6 +74,8 @@ async def run_audit(
                     advance()
                     if check is not None:
                         check.see(published.stored, published.record, certified)
+                    if told is not None:
+                        told(published, certified)
 
                 audit = Audit(
                     replay=replay,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from citychain.cli.exits import Exit, failure
 from citychain.cli.options import DEFAULT_POLICY, City, Config, Policy, Server, Servers
 from citychain.cli.output import Json, log_to_standard_error, print_json, say
+from citychain.cli.running import answer, until_told
 
 if TYPE_CHECKING:
     from citychain.crypto.signatures import SigningKey
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from citychain.ports import CommitteeStatus
 
 __all__ = ["representative"]
-
-T = TypeVar("T")
 
 TIMEOUT_SECONDS: Final = 10.0
 """After which it says that no server answers, and goes on trying."""
@@ -73,7 +70,7 @@ def representative(
 
     log_to_standard_error(debug=context.obj.debug)
     asyncio.run(
-        _until_told(
+        until_told(
             _represent(
                 city=city,
                 key=load_key(key),
@@ -85,19 +82,6 @@ def representative(
             )
         )
     )
-
-
-async def _until_told(work: Coroutine[None, None, None]) -> None:
-    """Run this until it ends, or a signal ends it, which is no failure."""
-    import asyncio
-    import signal
-
-    task = asyncio.create_task(work)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()
 
 
 async def _represent(
@@ -119,9 +103,9 @@ async def _represent(
     async with core.compute() as compute, connect(servers, city, TIMEOUT_SECONDS) as client:
         own = key_id(key.public_key)
         followed = await compute(_followed, state_dir, genesis_file, own)
-        info = await _answer(client.info, servers)
+        info = await answer(client.info, servers)
         genesis = await compute(_keep, state_dir, followed, info.genesis_file, own)
-        status = await _answer(client.committee, servers)
+        status = await answer(client.committee, servers)
         async with open_representative(
             core,
             genesis=genesis,
@@ -132,26 +116,6 @@ async def _represent(
         ) as running:
             _tell_start(genesis, own, status, json)
             await running.run()
-
-
-async def _answer(ask: Callable[[], Awaitable[T]], servers: Servers) -> T:
-    """What a server says, which may be away for now: representatives start before it, too."""
-    import asyncio
-
-    from citychain.city.retry import pause_seconds
-    from citychain.errors import CitychainError
-
-    failures = 0
-    while True:
-        try:
-            return await ask()
-        except (CitychainError, TimeoutError) as error:
-            code, message = failure(error)
-            if code is not Exit.UNAVAILABLE:
-                raise
-            say(f"waiting for {servers}: {message}")
-        failures += 1
-        await asyncio.sleep(pause_seconds(failures))
 
 
 def _followed(state_dir: Path, genesis_file: Path | None, key_id: bytes) -> Genesis | None:

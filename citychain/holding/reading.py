@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from citychain._native.transactions import Transaction
-from citychain.holding.recount import StatedTransaction
+from citychain.city.replay import PublishedRound
+from citychain.holding.recount import Recount, StatedTransaction
 from citychain.statements import CONTENT_TYPES
 from citychain.types import Verdict
 
-__all__ = ["stated"]
+__all__ = ["recounting", "stated"]
 
 
 def stated(
@@ -26,3 +27,15 @@ def stated(
         for it, verdict in zip(transactions, verdicts, strict=False)
         if verdict is None and it.content_type in CONTENT_TYPES and it.content is not None
     ]
+
+
+def recounting(recount: Recount) -> Callable[[PublishedRound, bool], None]:
+    """What an audit tells of each round: those that are certified are taken."""
+
+    def seen(published: PublishedRound, certified: bool) -> None:
+        if certified:
+            decided, stored = published.record, published.stored
+            statements = stated(published.transactions, decided.verdicts)
+            recount.take(decided.round, decided.time_ms, stored.checkpoint_hash, statements)
+
+    return seen

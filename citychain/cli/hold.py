@@ -1,0 +1,160 @@
+"""``citychain hold``: says what it has of a city's archive, and proves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from citychain.cli.exits import Exit
+from citychain.cli.options import DEFAULT_POLICY, City, Config, Policy, Server, Servers
+from citychain.cli.output import Json, log_to_standard_error, print_json, say
+from citychain.cli.running import answer, until_told
+
+if TYPE_CHECKING:
+    from citychain.holding.deeds import Deed
+    from citychain.holding.holder import Holder
+
+__all__ = ["hold"]
+
+TIMEOUT_SECONDS: Final = 30.0
+"""After which it says that no server answers."""
+
+
+def hold(
+    context: typer.Context,
+    city: City,
+    key: Annotated[Path, typer.Option(help="File of the holder's key.", dir_okay=False)],
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Do what is due now, wait until it is approved, and end."),
+    ] = False,
+    days: Annotated[
+        float, typer.Option(min=0.01, max=365, help="How long a receipt is for.")
+    ] = 7.0,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Hold what a city's archive is kept in: say which fragments are here, and prove it.
+
+    The fragments of the city's announced segments that are in the stores of `[fragments.stores]`
+    get a receipt, signed by the key and put into the city's ledger; it is renewed in time, and
+    taken back when a fragment is gone. When a checkpoint asks for chunks, they are sent with what
+    proves them. Anybody counts that: see `citychain holdings`.
+
+    While the server does not answer it waits. It runs until it is told to stop: SIGTERM or SIGINT
+    end it with exit code 0. It keeps nothing; start it again any time, or by a timer with --once.
+
+    Exit codes of --once: 0 all is said and proven; 1 a fragment that was asked for is gone or
+    wrong; 3 a store or the city does not answer, or the city took no more for now.
+
+    Examples:
+
+        citychain hold --city kanazawa --key holder.key
+        citychain hold --city kanazawa --key holder.key --once
+    """
+    import asyncio
+    from datetime import timedelta
+
+    from citychain.client.keys import load_key
+    from citychain.holding.deeds import Unproven
+
+    log_to_standard_error(debug=context.obj.debug)
+    signer, servers = load_key(key), Servers(server, policy)
+    lost, is_all = False, True
+
+    def told(deed: Deed) -> None:
+        nonlocal lost
+        lost |= isinstance(deed, Unproven) and deed.lost
+        _tell(deed, json)
+
+    async def work() -> None:
+        from citychain.cli.keeping import open_keeping
+        from citychain.cli.options import connect
+        from citychain.config import load_settings
+        from citychain.containers import CoreContainer
+        from citychain.genesis import Genesis
+        from citychain.holding.holder import Holder
+
+        nonlocal is_all
+        core = CoreContainer(settings=load_settings(config))
+        async with (
+            core.compute() as compute,
+            open_keeping(config, shown=False) as keeping,
+            connect(servers, city, TIMEOUT_SECONDS) as client,
+        ):
+            info = await (client.info() if once else answer(client.info, servers))
+            holder = Holder(
+                genesis=Genesis.from_bytes(info.genesis_file),
+                key=signer,
+                client=client,
+                stores=keeping.opened.stores,
+                compute=compute,
+                clock=core.clock(),
+                term=timedelta(days=days),
+                told=told,
+            )
+            _tell_start(holder, info.listing.slug, json)
+            if once:
+                is_all = await holder.once(timedelta(seconds=TIMEOUT_SECONDS))
+                is_all &= not keeping.away
+            else:
+                await holder.run()
+
+    asyncio.run(until_told(work()))
+    if once and lost:
+        raise typer.Exit(Exit.NO)
+    if once and not is_all:
+        raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def _tell_start(holder: Holder, city: str, json: bool) -> None:
+    if json:
+        print_json({"holding": city, "key_id": holder.key_id})
+    else:
+        say(f"{holder.key_id.hex()} holds for {city}")
+
+
+def _tell(deed: Deed, json: bool) -> None:
+    from citychain.holding.deeds import Answered, Claimed, Refused, TakenBack, Unproven
+
+    record: dict[str, Any]
+    match deed:
+        case Claimed(fragments, until_ms):
+            record = {"receipts": fragments, "until_ms": until_ms}
+            text = f"HOLDS       {fragments} fragments until {_moment(until_ms)}"
+        case TakenBack(fragments):
+            record = {"taken_back": fragments}
+            text = f"TAKEN BACK  {fragments} fragments, which are gone or wrong"
+        case Answered(round, chunks):
+            record = {"challenge": round, "answered": chunks}
+            text = f"ANSWERED    round {round}: {chunks} chunks"
+        case Unproven(round, key, chunk, detail, lost):
+            record = {
+                "challenge": round,
+                "object": key.object_id,
+                "index": key.index,
+                "chunk": chunk,
+                "lost": lost,
+                "detail": detail,
+            }
+            text = (
+                f"NOT PROVEN  round {round}: chunk {chunk} of fragment {key.index} of "
+                f"{key.object_id.hex()}: {detail}"
+            )
+        case Refused(code, detail):
+            record = {"refused": code, "detail": detail}
+            text = f"REFUSED     {code}: {detail}"
+    if json:
+        print_json(record)
+    else:
+        print(text, flush=True)
+
+
+def _moment(time_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,174 @@
+"""``citychain holdings``: who holds a city's archive, counted by anybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from citychain.cli.exits import Exit
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT,
+    City,
+    Config,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+)
+from citychain.cli.output import Json, print_json
+
+if TYPE_CHECKING:
+    from citychain.cli.auditing import Seen
+    from citychain.genesis import Genesis
+    from citychain.holding.recount import Recount
+
+__all__ = ["holdings"]
+
+
+def holdings(
+    city: City,
+    genesis: Annotated[
+        Path | None,
+        typer.Option(
+            help="The city's genesis file. Without it the source is asked for it, and believed.",
+            dir_okay=False,
+        ),
+    ] = None,
+    first_round: Annotated[
+        int,
+        typer.Option(min=1, help="Count the challenges that were over from this round on."),
+    ] = 1,
+    last_round: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Count those that were over up to this round.",
+            show_default="the last certified one",
+        ),
+    ] = None,
+    storage: Annotated[
+        bool,
+        typer.Option(
+            "--storage", help="Read the city's storage, which no server may have open, instead."
+        ),
+    ] = False,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Count who holds what of a city's archive, and who proved it when a checkpoint asked.
+
+    All of the city is checked first, as by `citychain audit`; nobody is believed, neither the
+    holders nor the server. Of each holder: fragments with a live receipt, chunks asked for and
+    answered, and their ratio, the availability. Then the fragments that have fewer holders than
+    the city wants, of those whose last challenge did not fail.
+
+    Exit codes: 0 every fragment has its holders; 1 some have not, or the city does not hold; 2 a
+    file or a round cannot be used.
+
+    Examples:
+
+        citychain holdings --city kanazawa
+        citychain holdings --city kanazawa --first-round 1001 --last-round 2000 --json
+    """
+    import asyncio
+
+    from citychain.cli.auditing import run_audit
+    from citychain.clock import SystemClock
+    from citychain.config import load_settings
+    from citychain.errors import InvalidRequest
+    from citychain.genesis import Genesis
+    from citychain.holding.reading import recounting
+    from citychain.holding.recount import Recount
+
+    pinned = None if genesis is None else Genesis.from_bytes(genesis.read_bytes())
+    recounts: list[Recount] = []
+
+    def watch(found: Genesis) -> Seen:
+        recounts.append(Recount(found.operator_id))
+        return recounting(recounts[0])
+
+    asyncio.run(
+        run_audit(
+            city=city,
+            given=pinned,
+            first=1,
+            promise=None,
+            servers=None if storage else Servers(server, policy),
+            timeout=timeout,
+            settings=load_settings(config),
+            progress=not json,
+            watch=watch,
+        )
+    )
+    [recount] = recounts
+    last = recount.round if last_round is None else last_round
+    if last > recount.round:
+        detail = f"is {last}, and the city's last certified round is {recount.round}"
+        raise InvalidRequest("--last-round", detail)
+    now_ms = SystemClock().time_ms()
+    _tell(recount, first_round, last, now_ms, json)
+    if recount.lacking(now_ms):
+        raise typer.Exit(Exit.NO)
+
+
+def _tell(recount: Recount, first: int, last: int, now_ms: int, json: bool) -> None:
+    holders = [_holder(recount, key_id, first, last, now_ms) for key_id in recount.holders]
+    lacking: list[dict[str, Any]] = [
+        {
+            "object": key.object_id,
+            "root": key.root,
+            "index": key.index,
+            "holders": count,
+            "wanted": recount.rules.receipts,
+        }
+        for key, count in sorted(recount.lacking(now_ms).items())
+    ]
+    total = {
+        "round": recount.round,
+        "first_round": first,
+        "last_round": last,
+        "at_ms": now_ms,
+        "holders": len(holders),
+        "segments": len(recount.segments),
+        "fragments": len(recount.fragments),
+        "lacking": len(lacking),
+    }
+    if json:
+        for record in (*holders, *lacking, total):
+            print_json(record)
+        return
+    for it in holders:
+        part = "-" if it["availability"] is None else f"{it['answered'] / it['asked']:.1%}"
+        print(
+            f"HOLDER   {it['holder'].hex()}  {it['receipts']:,} fragments, {it['failed']:,} of "
+            f"them failed  answered {it['answered']:,} of {it['asked']:,}  {part}"
+        )
+    for it in lacking:
+        print(
+            f"LACKING  {it['object'].hex()}  fragment {it['index']}: {it['holders']} of "
+            f"{it['wanted']} holders"
+        )
+    print(
+        f"COUNTED  rounds {first} to {last}: {len(holders):,} holders; {total['fragments']:,} "
+        f"fragments of {total['segments']:,} segments, {len(lacking):,} of them lack holders"
+    )
+
+
+def _holder(recount: Recount, key_id: bytes, first: int, last: int, now_ms: int) -> dict[str, Any]:
+    receipts = recount.receipts(key_id, now_ms)
+    asked, answered = recount.tally(key_id, first, last)
+    availability = recount.availability(key_id, first, last)
+    return {
+        "holder": key_id,
+        "receipts": len(receipts),
+        "failed": len(recount.failed(key_id) & receipts.keys()),
+        "asked": asked,
+        "answered": answered,
+        "availability": None if availability is None else str(availability),
+    }

@@ -1,0 +1,188 @@
+"""``citychain hold`` and ``holdings``, in processes."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from citychain.statements import HoldingRules, Segment
+
+EVERY, WITHIN = 10, 6
+CONFIG = """
+operator_key = "operator.key"
+[pacer]
+min_seconds = 0.01
+max_seconds = 0.05
+[fragments]
+chunk_kib = 16
+[fragments.stores.attic]
+kind = "directory"
+path = "attic"
+[fragments.stores.cellar]
+kind = "directory"
+path = "cellar"
+[cities.nara]
+num_hashes = 10
+"""
+HOLD = ("hold", "--city", "nara", "--key", "holder.key", "--json")
+HOLDINGS = ("holdings", "--city", "nara", "--json")
+
+
+class Nara:
+    """A server's city with an announced segment, and two stores that have it."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        [listed] = server.run("fragments", "ls", "--json").records
+        shape = {name: listed[name] for name in ("object", "root", "size", "data", "parity")}
+        segment = Segment(first=1, last=9, chunk=listed["chunk"], **shape)
+        rules = HoldingRules(challenge_rounds=EVERY, answer_rounds=WITHIN, receipts=1)
+        for statement in (rules, segment):
+            self.submit(statement.encode().decode(), statement.CONTENT_TYPE)
+
+    def submit(self, data: str, content_type: str = "text/plain") -> int:
+        """By the operator; the round in which it was approved."""
+        sent = self.server.run(
+            *("submit", "--city", "nara", "--key", "operator.key", "--data", data),
+            *("--content-type", content_type, "--wait", "approved", "--json"),
+        )
+        assert sent.code == 0, sent.err
+        round: int = sent.record["round"]
+        return round
+
+    def seal_until(self, modulo: int) -> int:
+        """Rounds up to one that is this, modulo the rounds between challenges."""
+        while (round := self.submit("something")) % EVERY != modulo:
+            pass
+        return round
+
+
+@pytest.fixture
+def nara(start_server: Callable[..., Any], citychain: Any, tmp_path: Path) -> Nara:
+    for name in ("operator", "holder"):
+        assert citychain("keygen", f"{name}.key", cwd=tmp_path).code == 0
+    (tmp_path / "citychain.toml").write_text(CONFIG)
+    for name in ("attic", "cellar"):
+        (tmp_path / name).mkdir()
+    # Ten whole stripes: three chunks never fit into one transaction.
+    (tmp_path / "segment").write_bytes(random.Random(3).randbytes(20 * (16 << 10)))
+    stored = citychain("store", "segment", cwd=tmp_path)
+    assert stored.code == 0, stored.err
+    return Nara(start_server(tmp_path))
+
+
+def fragment_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 10_000]
+
+
+def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None:
+    server = nara.server
+    before = server.run(*HOLDINGS)
+    assert before.code == 1
+    assert [it["holders"] for it in before.records[:-1]] == [0, 0, 0, 0]
+
+    held = server.run_process(*HOLD, "--once")
+    assert held.code == 0, held.err
+    start, said = held.records
+    holder = start["key_id"]
+    assert (start["holding"], said["receipts"]) == ("nara", 4)
+
+    challenge = nara.seal_until(0)
+    asked = server.run_process(*HOLD, "--once")
+    assert asked.code == 0, asked.err
+    assert asked.records[1:] == [
+        {"challenge": challenge, "answered": 2},
+        {"challenge": challenge, "answered": 1},
+    ]
+    nara.seal_until(WITHIN)
+    counted = server.run_process(*HOLDINGS)
+    assert counted.code == 0, counted.err
+    [mine, total] = counted.records
+    assert mine == {
+        "holder": holder,
+        "receipts": 4,
+        "failed": 0,
+        "asked": 3,
+        "answered": 3,
+        "availability": "1",
+    }
+    assert {name: total[name] for name in ("segments", "fragments", "lacking", "holders")} == {
+        "segments": 1,
+        "fragments": 4,
+        "lacking": 0,
+        "holders": 1,
+    }
+
+    for store in ("attic", "cellar"):
+        for path in fragment_files(server.directory / store):
+            path.unlink()
+    challenge = nara.seal_until(0)
+    gone = server.run_process(*HOLD, "--once")
+    assert gone.code == 1, gone.err
+    assert [it.get("lost") for it in gone.records[1:]] == [True, True, True, None]
+    assert gone.records[-1] == {"taken_back": 4}
+    last = nara.seal_until(WITHIN)
+    rounds = ("--first-round", str(challenge), "--last-round", str(last))
+    counted = server.run(*HOLDINGS, *rounds)
+    assert counted.code == 1
+    [mine, *lacking, total] = counted.records
+    assert (mine["receipts"], mine["availability"], total["lacking"]) == (0, "0", 4)
+    assert [it["index"] for it in lacking] == [0, 1, 2, 3]
+
+    people = server.run("holdings", "--city", "nara")
+    lines = people.out.splitlines()
+    assert lines[0] == (f"HOLDER   {holder}  0 fragments, 0 of them failed  answered 3 of 6  50.0%")
+    assert lines[1].startswith("LACKING  ")
+    assert lines[1].endswith("  fragment 0: 0 of 1 holders")
+    assert lines[-1].endswith("1 holders; 4 fragments of 1 segments, 4 of them lack holders")
+
+    late = server.run(*HOLDINGS, "--last-round", "100000")
+    assert late.code == 2
+    assert "--last-round: is 100000, and the city's last certified round is" in late.err
+
+
+def test_it_answers_until_it_is_told_to_stop_and_goes_on_after_a_kill(nara: Nara) -> None:
+    first = nara.server.start(*HOLD)
+    assert "holding" in said(first)
+    assert said(first)["receipts"] == 4
+    first.kill()
+    first.communicate()
+    nara.submit("what came before this is approved as well")
+    second = nara.server.start(*HOLD)
+    assert "holding" in said(second)
+    challenge = nara.seal_until(0)
+    # Nothing was claimed anew: what comes next are the answers.
+    assert [said(second), said(second)] == [
+        {"challenge": challenge, "answered": 2},
+        {"challenge": challenge, "answered": 1},
+    ]
+    second.send_signal(signal.SIGTERM)
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, out) == (0, ""), err
+    assert "Traceback" not in err
+
+
+def said(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The next thing that it says."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "it ended"
+    record: dict[str, Any] = json.loads(line)
+    return record
+
+
+def test_without_stores_or_city_it_says_what_is_wrong(nara: Nara) -> None:
+    (nara.server.directory / "bare.toml").write_text("")
+    bare = nara.server.run(*HOLD, "--config", "bare.toml")
+    assert bare.code == 2
+    assert bare.err.splitlines()[-1].startswith("citychain: fragments.stores: there are none")
+    other = nara.server.run("hold", "--city", "uji", "--key", "holder.key")
+    assert other.code == 1
+    assert other.err.splitlines()[-1].startswith("citychain: no city 'uji'")
