@@ -44,6 +44,8 @@ PUBLIC: Final = {
         "citychain.record",
         "citychain.presence",
         "citychain.region",
+        "citychain.holding.challenge",
+        "citychain.holding.recount",
         "citychain.crypto*",
     ),
     "For operators": ("citychain.config",),

@@ -49,6 +49,8 @@ COMMANDS = (
     "election",
     "fragments",
     "get",
+    "hold",
+    "holdings",
     "init",
     "keygen",
     "plugins",
