@@ -45,6 +45,7 @@ from pydantic_settings import (
 
 from citychain.city.names import normalise
 from citychain.client.keys import load_public_key
+from citychain.config_archive import ArchiveSettings
 from citychain.config_files import read_cities, read_file
 from citychain.config_fragments import FragmentsSettings
 from citychain.config_tables import PartName, Table
@@ -316,6 +317,8 @@ class CitySettings(Table):
     """What is absent here is as in ``[pacer]``."""
     limits: LimitsSettings | None = None
     """What is absent here is as in ``[limits]``."""
+    archive: ArchiveSettings | None = None
+    """What is absent here is as in ``[archive]``."""
 
     def over(self, city: CityDefinition) -> CityDefinition:
         """A city's definition with this table over it.
@@ -358,6 +361,7 @@ class Settings(BaseSettings):
     crypto: CryptoSettings = CryptoSettings()
     exchange: ExchangeSettings = ExchangeSettings()
     fragments: FragmentsSettings = FragmentsSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
     peers: dict[Slug, PeerSettings] = Field(default_factory=dict)
@@ -384,13 +388,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _complete_cities(cls, values: Any) -> Any:
-        """Fill a city's pacer and limits tables from the general ones."""
+        """Fill a city's tables of pacer, limits and archive from the general ones."""
         if not isinstance(values, dict) or not isinstance(values.get("cities"), dict):
             return values
         cities = {}
         for slug, city in values["cities"].items():
             if isinstance(city, dict):
-                for table in ("pacer", "limits"):
+                for table in ("pacer", "limits", "archive"):
                     general = values.get(table)
                     if isinstance(general, dict) and isinstance(city.get(table), dict):
                         city = {**city, table: {**general, **city[table]}}

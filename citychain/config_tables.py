@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["PartName", "Table"]
+__all__ = ["Duration", "PartName", "Table", "duration_text"]
+
+UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+DAYS_MAX: Final = 36_500
 
 PartName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or not (match := re.fullmatch(r"([0-9]{1,9})([smhd])", value)):
+        raise ValueError("write it as a number of s, m, h or d, such as 90s, 15m, 1h or 180d")
+    duration = timedelta(**{UNITS[match[2]]: int(match[1])})
+    if not timedelta() < duration <= timedelta(days=DAYS_MAX):
+        raise ValueError(f"must be more than nothing, and at most {DAYS_MAX}d")
+    return duration
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""Such as ``1h`` or ``180d``."""
+
+
+def duration_text(duration: timedelta) -> str:
+    """A duration as settings have it, in the largest unit that gives a whole number."""
+    seconds = round(duration.total_seconds())
+    for unit, name in reversed(UNITS.items()):
+        one = round(timedelta(**{name: 1}).total_seconds())
+        if seconds and seconds % one == 0:
+            return f"{seconds // one}{unit}"
+    return f"{seconds}s"
 
 
 class Table(BaseModel):

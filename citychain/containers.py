@@ -24,6 +24,7 @@ import citychain.dag.builtin
 import citychain.fragments.builtin
 import citychain.storage.builtin
 from citychain._native.transactions import Limits
+from citychain.archive.composing import Archiving, city_archiving
 from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.door import Doors
@@ -216,6 +217,7 @@ class CityContainer(containers.DeclarativeContainer):
         compute=core.compute,
         clock=clock,
     )
+    archive: providers.Object[Archiving | None] = providers.Object(None)
     handler = providers.Singleton(
         City,
         slug=plan.provided.slug,
@@ -247,6 +249,7 @@ class CityContainer(containers.DeclarativeContainer):
         lease=core.lease,
         on_sealed=core.events.provided.sealed,
         on_approved=core.events.provided.approved,
+        archive=archive,
     )
 
 
@@ -355,6 +358,8 @@ async def _open_cities(
         await stack.enter_async_context(core.events())
         await stack.enter_async_context(core.engines())
         await stack.enter_async_context(core.spreading())
+        if core.settings().fragments.stores:
+            opener.stores = await stack.enter_async_context(open_fragment_stores(core))
         directory = CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
         opener.cities = SpreadCities(directory, core.settings().network, compute)
         opener.directory = directory
@@ -509,6 +514,8 @@ class _Opener:
         self._replaced = read_overrides(overrides)
         self.directory: CityDirectory
         """Where cities of this server find each other."""
+        self.stores: OpenStores | None = None
+        """Where its cities are archived."""
 
     async def backend(self, part: Part[StorageDefinition]) -> StorageBackend:
         """The open storage engine of a city; a shared one's cities are spread from then on."""
@@ -566,6 +573,8 @@ class _Opener:
                 open_replay(core, genesis, container.state(), storage.keys)
             )
             container.replay.override(providers.Object(replay))
+        archiving = city_archiving(core, container, self.stores)
+        container.archive.override(providers.Object(archiving))
         await compute(keep_genesis, core.settings().data_dir, plan, genesis)
         handler = await stack.enter_async_context(container.handler())
         handler = replaced("handler", handler)

@@ -31,6 +31,14 @@ order of round::
     anchored                parent's genesis id 32 | round 8 | log size 8 | id of the approved
                             transaction there 32
     anchoring               likewise, of the latest that was submitted
+    archive/last            round 8 | object id 32: the last round that an announced segment has,
+                            and that segment
+    archive/next            round 8: the last one of the segment that is being archived; once its
+                            fragments are stored, behind it the announcement's transaction id 32
+                            | `citychain.statements.Segment`: length 4 | envelope; empty if there
+                            is none
+    segment/<round>         transaction id 32 | `citychain.statements.Segment`: the approved
+                            announcement of the segment that ends with this round
     home                    `citychain.moving.mark`: whether this storage is where the city lives
 """
 
@@ -50,6 +58,8 @@ __all__ = [
     "ACCUSED",
     "ANCHORED",
     "ANCHORING",
+    "ARCHIVE_LAST",
+    "ARCHIVE_NEXT",
     "CONFLICT",
     "COURIER",
     "HANDOVER",
@@ -61,12 +71,19 @@ __all__ = [
     "RELAYED_OBJECTIONS",
     "RELAYED_VOTES",
     "RELAYED_VOTES_MAX",
+    "SEGMENT",
     "AnchorNote",
+    "ArchivedNote",
+    "ArchivingNote",
     "RecoveryNote",
     "anchor_bytes",
+    "archived_bytes",
+    "archiving_bytes",
     "conflict_bytes",
     "courier_bytes",
     "decode_anchor",
+    "decode_archived",
+    "decode_archiving",
     "decode_conflict",
     "decode_courier",
     "decode_late_votes",
@@ -98,6 +115,9 @@ ACCUSED: Final = "accused/"
 COURIER: Final = "courier"
 ANCHORED: Final = "anchored"
 ANCHORING: Final = "anchoring"
+ARCHIVE_LAST: Final = "archive/last"
+ARCHIVE_NEXT: Final = "archive/next"
+SEGMENT: Final = "segment/"
 RELAYED_VOTES: Final = "relayed-votes/"
 RELAYED_OBJECTIONS: Final = "relayed-objections/"
 
@@ -131,6 +151,26 @@ class AnchorNote(NamedTuple):
     """Of the log after the round."""
     tx_id: bytes
     """The parent's transaction with it."""
+
+
+class ArchivedNote(NamedTuple):
+    """How far a city is archived."""
+
+    round: int
+    """The last round that an announced segment has; 0 before the first."""
+    object_id: bytes
+    """That segment; 32 zero bytes before the first."""
+
+
+class ArchivingNote(NamedTuple):
+    """A segment that is being archived."""
+
+    round: int
+    """Its last round."""
+    tx_id: bytes = b""
+    """Of its announcement; empty until its fragments are stored, as the next two."""
+    content: bytes = b""
+    envelope: bytes = b""
 
 
 def digest(note: bytes) -> bytes:
@@ -355,3 +395,49 @@ def decode_anchor(note: bytes) -> AnchorNote:
     decoded = AnchorNote(reader.take(32), reader.integer(8), reader.integer(8), reader.take(32))
     reader.end()
     return decoded
+
+
+def archived_bytes(note: ArchivedNote) -> bytes:
+    """See the layout above."""
+    return note.round.to_bytes(8, "big") + note.object_id
+
+
+def decode_archived(note: bytes) -> ArchivedNote:
+    """What `archived_bytes` makes; round 0 of an empty note.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    if not note:
+        return ArchivedNote(0, bytes(32))
+    reader = Reader(note, "archive note")
+    decoded = ArchivedNote(reader.integer(8), reader.take(32))
+    reader.end()
+    return decoded
+
+
+def archiving_bytes(note: ArchivingNote) -> bytes:
+    """See the layout above."""
+    begin = note.round.to_bytes(8, "big")
+    if not note.envelope:
+        return begin
+    return b"".join(
+        (begin, note.tx_id, len(note.content).to_bytes(4, "big"), note.content, note.envelope)
+    )
+
+
+def decode_archiving(note: bytes) -> ArchivingNote | None:
+    """What `archiving_bytes` makes; ``None`` of an empty note.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    if not note:
+        return None
+    reader = Reader(note, "archive note")
+    round = reader.integer(8)
+    if not reader.left:
+        return ArchivingNote(round)
+    return ArchivingNote(
+        round, reader.take(32), reader.take(reader.integer(4)), reader.take(reader.left)
+    )

@@ -76,6 +76,8 @@ class LeadingParts:
     """What the city does with others while this server leads it."""
     on_sealed: Callable[[str, SealedRound], None]
     on_approved: Callable[[str, StoredRound], None]
+    archive: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Archives the city while this server leads it."""
 
     @property
     def resume(self) -> Callable[[], Awaitable[None]] | None:
@@ -169,6 +171,8 @@ class Leading:
                 if parts.accuser is not None:
                     group.create_task(self._accuse(parts.accuser()))
                 group.create_task(parts.exchange())
+                if parts.archive is not None:
+                    group.create_task(parts.archive())
         except* _Stopped:
             pass
         finally:

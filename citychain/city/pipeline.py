@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from citychain._native.transactions import Limits
 from citychain.city.accuser import Accuser
@@ -80,6 +80,7 @@ class City:
         lease: For how long a lease holds that is not renewed.
         on_sealed: Told of each committed round; must not block.
         on_approved: Told of each approved round; must not block.
+        archive: Archives it while this server leads it.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class City:
         lease: timedelta,
         on_sealed: Callable[[str, SealedRound], None],
         on_approved: Callable[[str, StoredRound], None],
+        archive: Callable[[City], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._slug = slug
         self._genesis = genesis
@@ -170,6 +172,7 @@ class City:
             exchange=lambda: exchange.lead(self),
             on_sealed=on_sealed,
             on_approved=on_approved,
+            archive=None if archive is None else lambda: archive(self),
         )
         self._intake = Intake(
             genesis=genesis.id,
@@ -405,6 +408,10 @@ class City:
     async def head(self) -> Head:
         """See `CityHandler.head`."""
         return self._standing.head
+
+    def progress(self) -> asyncio.Future[None]:
+        """See `Watchers.progress`."""
+        return self._watchers.progress()
 
     # --- transactions
 

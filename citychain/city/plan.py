@@ -20,6 +20,7 @@ from citychain.config import (
     PacerSettings,
     Settings,
 )
+from citychain.config_archive import ArchiveSettings
 from citychain.errors import ConfigurationError, NotFound
 from citychain.explain import explain, place
 from citychain.genesis import Representative
@@ -101,6 +102,7 @@ class CityPlan:
     open: Opening
     pacer: PacerSettings
     limits: LimitsSettings
+    archive: ArchiveSettings
 
 
 def define_city(slug: str, settings: Settings, registry: Registry) -> tuple[CityDefinition, str]:
@@ -159,6 +161,7 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         open=table.open or settings.server.open,
         pacer=table.pacer or settings.pacer,
         limits=table.limits or settings.limits,
+        archive=table.archive or settings.archive,
     )
 
 

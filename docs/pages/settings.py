@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
@@ -24,7 +25,9 @@ from citychain.config import (
     Settings,
     StorageSettings,
 )
+from citychain.config_archive import ArchiveSettings
 from citychain.config_fragments import FragmentsSettings, FragmentStoreSettings
+from citychain.config_tables import duration_text
 from citychain.consensus.builtin import citychain_consensus_steps
 from citychain.dag.builtin import citychain_dag_handlers
 from citychain.fragments.builtin import citychain_fragment_stores
@@ -46,6 +49,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "exchange": ExchangeSettings,
     "fragments": FragmentsSettings,
     "fragments.stores.NAME": FragmentStoreSettings,
+    "archive": ArchiveSettings,
     "peers.SLUG": PeerSettings,
     "storage.NAME": StorageSettings,
     "cities.SLUG": CitySettings,
@@ -154,6 +158,8 @@ def _is_table(annotation: Any) -> bool:
 def _default(value: Any, required: bool) -> str:
     if required or value is PydanticUndefined:
         return "none: it must be given"
+    if isinstance(value, timedelta):
+        return code(json.dumps(duration_text(value)))
     if value is None or value in ({}, ()):
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -182,8 +188,12 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str) 
         return f"{_unit(name)}{_bounds(schema)}"
     if kind == "array":
         return "list"
+    if kind == "boolean":
+        return "`true` or `false`"
     if kind == "object":
         return "table"
+    if schema.get("format") == "duration":
+        return "duration, such as `90s`, `15m`, `1h` or `180d`"
     return {"path": "path", None: "anything"}.get(schema.get("format", ""), "text")
 
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import pkgutil
 import re
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pydantic import BaseModel
 import citychain
 from citychain import client, errors, testing
 from citychain.config import Settings, load_settings
+from citychain.config_tables import duration_text
 from citychain.hooks import specs
 from citychain.rpc.status import ERRORS
 
@@ -128,7 +130,9 @@ def test_every_variable_sets_its_setting_and_every_default_is_one() -> None:
             for key in path:
                 assert key in type(found).model_fields
                 found = getattr(found, key)
-            assert str(found) == told or (not told and not found), variable
+            shown = duration_text(found) if isinstance(found, timedelta) else str(found)
+            shown = shown.lower() if isinstance(found, bool) else shown
+            assert shown == told or (not told and not found), variable
 
 
 @pytest.mark.parametrize("part", settings_pages.parts())
