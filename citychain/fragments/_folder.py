@@ -20,7 +20,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +59,7 @@ class Folder:
         """Folders of `FOLDER` whose names are known to be on the disk."""
 
     def open(self) -> None:
-        """Find what is there; remove what others left half written.
+        """See that it is there; remove what others left half written.
 
         Raises:
             StoreUnavailable: the folder must be there, and is not.
@@ -74,6 +74,9 @@ class Folder:
         for left in self.new.iterdir():
             with suppress(OSError):  # It is in use, or the disk is read-only.
                 _remove_unlocked(left)
+
+    def count(self) -> None:
+        """Find how much is used, where there is a limit."""
         if self.limit is not None:
             self._used = self._counted()
 
@@ -198,16 +201,17 @@ class Folder:
             self._used -= size
 
     def adopt(self, file: Path, key: FragmentKey) -> bool:
-        """Give a file that is on the disk its place, durably; whether there was none before."""
+        """Give a file that is on the disk its place; whether there was none before.
+
+        When this returns others see it; `make_durable` is still to be called.
+        """
         place = self.place(key)
-        shard = place.parent
-        shard.mkdir(exist_ok=True)
-        with self._lock:
-            is_new = not place.exists()
-            if is_new:
-                file.rename(place)
-        self.make_durable(shard)
-        return is_new
+        place.parent.mkdir(exist_ok=True)
+        with self._lock, _locked(place.parent):
+            if place.exists():
+                return False
+            file.rename(place)
+            return True
 
     def make_durable(self, shard: Path) -> None:
         """Let the names in a folder, and its own, survive a power cut."""
@@ -282,8 +286,10 @@ class Writing:
             raise self._of_another_size()
         os.fsync(self._file)
         if self._folder.adopt(self._path, self._key):
+            # From here on it is there and counted, even if it cannot be made durable now.
             self._taken = False
             self._path = None
+        self._folder.make_durable(self._folder.place(self._key).parent)
         self.close()
 
     def _of_another_size(self) -> StorageError:
@@ -342,6 +348,19 @@ def _make_durable(folder: Path) -> None:
     for path in reversed(new[: new.index(known)]):
         path.mkdir(exist_ok=True)
         _sync_folder(path.parent)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """No other process gives a fragment its place in a folder meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # A file system without locks is used by one process, or counts a fragment twice at worst.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ there is no half of one, whenever the power goes. `citychain.fragments._folder` 
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from citychain.errors import StorageError, StoreFull, StoreUnavailable
 from citychain.fragments._folder import Folder, Writing
+from citychain.fragments._settled import settled
+from citychain.fragments._threads import Threads
+from citychain.fragments.patience import ANSWER_SECONDS, within
 from citychain.hooks.definitions import FOLDER
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+READS_AT_ONCE: Final = 4
 
 
 class DirectoryOptions(BaseModel):
@@ -53,6 +56,7 @@ class DirectoryStore:
 
     def __init__(self, options: DirectoryOptions, context: StorageContext) -> None:
         self._compute = context.compute
+        self._threads = Threads("citychain-fragments", READS_AT_ONCE)
         self._folder = Folder(
             options.path or context.directory,
             make=options.path is None,
@@ -60,23 +64,28 @@ class DirectoryStore:
         )
 
     async def __aenter__(self) -> DirectoryStore:
-        await self._call(self._folder.open)
+        try:
+            await within(ANSWER_SECONDS, self._call(self._folder.open))
+            await self._call(self._folder.count)  # It takes as long as there are fragments.
+        except BaseException:
+            self._threads.close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        return None
+        self._threads.close()
 
     async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
         """See `FragmentStore.put`."""
         writing = Writing(self._folder, key, size)
         try:
-            if await self._call(writing.begin):
+            if await self._settled(writing.begin):
                 async for part in parts:
-                    await self._call(writing.write, part)
-                await self._call(writing.finish)
+                    await self._settled(writing.write, part)
+                await self._settled(writing.finish)
         except BaseException:
             try:
-                await self._call(writing.close)
+                await self._settled(writing.close)
             finally:
                 writing.close()  # Where no thread could be had.
             raise
@@ -99,13 +108,25 @@ class DirectoryStore:
 
     async def delete(self, key: FragmentKey) -> bool:
         """See `FragmentStore.delete`."""
-        return await self._call(self._folder.delete, key)
+        return await self._settled(self._folder.delete, key)
 
     async def space(self) -> Space:
         """See `FragmentStore.space`."""
         return await self._call(self._folder.space)
 
     async def _call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call a function that only reads, in a thread of the store's own; whoever is cancelled
+        does not wait for its end, which a disk that hangs puts off for ever.
+
+        Raises:
+            StoreUnavailable: the operating system refuses.
+        """
+        try:
+            return await self._threads(function, *args)
+        except OSError as error:
+            raise self._told(error) from error
+
+    async def _settled(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call a function in a thread; whoever is cancelled waits for its end, so that nothing is
         done to a file behind the back of who closes it.
 
@@ -113,12 +134,8 @@ class DirectoryStore:
             StoreFull: the disk is.
             StoreUnavailable: the operating system refuses otherwise.
         """
-        task = asyncio.ensure_future(self._compute(function, *args))
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await _ended(task)
-            raise
+            return await settled(self._compute(function, *args))
         except OSError as error:
             raise self._told(error) from error
 
@@ -127,14 +144,3 @@ class DirectoryStore:
         if error.errno in FULL:
             return StoreFull(f"{what}; make room, or lower limit_mib to what there is")
         return StoreUnavailable(f"{what}; see that the disk is mounted and can be written to")
-
-
-async def _ended(task: asyncio.Future[T]) -> None:
-    """Wait, however often who waits is cancelled."""
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            continue
-    if not task.cancelled():
-        task.exception()  # Nobody else asks for it.

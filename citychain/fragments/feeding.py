@@ -7,6 +7,7 @@ from typing import Final
 
 from citychain.errors import CitychainError, StorageError, StoreUnavailable
 from citychain.fragments.manifest import Manifest, tail
+from citychain.fragments.patience import Patient
 from citychain.ports import FragmentKey, FragmentStore
 
 __all__ = ["Feed"]
@@ -37,7 +38,7 @@ class Feed:
     async def look(self) -> None:
         """Whether it is there."""
         try:
-            size = await self._store.size(self.key)
+            size = await Patient(self._store).size(self.key)
         except Exception as error:
             self.error = _of_store(error)
             return

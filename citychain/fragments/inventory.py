@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import pairwise
 from typing import Final
 
+from citychain.fragments.patience import Patient, Readable
 from citychain.fragments.sources import Fault, Source, all_of, is_possible, told
 from citychain.ports import Compute, FragmentKey, FragmentStore
 
@@ -24,7 +25,7 @@ async def every_object(
     Args:
         failed: Told of a store that cannot be listed any more: from there on nothing of it comes.
     """
-    listings = [_Listing(name, store, failed) for name, store in stores.items()]
+    listings = [_Listing(name, Patient(store), failed) for name, store in stores.items()]
     while True:
         await all_of(listing.fill() for listing in listings)
         heads = [listing.keys[0].object_id for listing in listings if listing.keys]
@@ -41,7 +42,7 @@ async def every_object(
 class _Listing:
     """The keys of one store, a page at a time."""
 
-    def __init__(self, name: str, store: FragmentStore, failed: Callable[[Fault], None]) -> None:
+    def __init__(self, name: str, store: Readable, failed: Callable[[Fault], None]) -> None:
         self.name = name
         self.store = store
         self.keys: deque[FragmentKey] = deque()

@@ -30,6 +30,7 @@ from citychain.fragments.manifest import (
     merkle_root,
     take_tail,
 )
+from citychain.fragments.patience import Patient, Readable
 from citychain.ports import Compute, FragmentKey, FragmentStore
 
 __all__ = [
@@ -84,7 +85,7 @@ class _Failed(Exception):
 class Source:
     """One fragment in one store."""
 
-    def __init__(self, name: str, store: FragmentStore, key: FragmentKey, compute: Compute) -> None:
+    def __init__(self, name: str, store: Readable, key: FragmentKey, compute: Compute) -> None:
         self.name = name
         self.key = key
         self.lost = False
@@ -322,20 +323,24 @@ def run_hashes(hashes: bytes, run: Run) -> bytes:
 async def find_sources(
     object_id: bytes, stores: Mapping[str, FragmentStore], compute: Compute
 ) -> tuple[list[Source], list[Fault]]:
-    """All fragments of an object that stores name; and which stores did not answer."""
-    faults: list[Fault] = []
+    """All fragments of an object that stores name; and which stores did not answer.
 
-    async def ask(name: str, store: FragmentStore) -> set[FragmentKey]:
+    One that does not answer in time, now or later, is not asked any more.
+    """
+    faults: list[Fault] = []
+    patient = {name: Patient(store) for name, store in stores.items()}
+
+    async def ask(name: str, store: Readable) -> set[FragmentKey]:
         try:
             return {key for key in await store.find(object_id) if is_possible(key, object_id)}
         except Exception as error:
             faults.append(Fault(name, None, told(error)))
             return set()
 
-    found = await all_of(ask(name, store) for name, store in stores.items())
+    found = await all_of(ask(name, store) for name, store in patient.items())
     named = Counter(root for keys in found for root in {key.root for key in keys})
     sources: list[Source] = []
-    for (name, store), keys in zip(stores.items(), found, strict=True):
+    for (name, store), keys in zip(patient.items(), found, strict=True):
         # Those that others name as well come first.
         roots = sorted({key.root for key in keys}, key=lambda root: (-named[root], root))
         if len(roots) > ROOTS_MAX:

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal, NamedTuple
 from citychain.errors import CitychainError
 from citychain.fragments.layout import Shape
 from citychain.fragments.manifest import Manifest
+from citychain.fragments.patience import Patient
 from citychain.fragments.placement import Place, placed
 from citychain.fragments.sources import all_of
 from citychain.fragments.writing import survey_object, write_fragments
@@ -110,7 +111,7 @@ async def _there(
 
     async def ask(name: str, store: FragmentStore) -> list[tuple[int, str]]:
         try:
-            keys = await store.find(manifest.object_id)
+            keys = await Patient(store).find(manifest.object_id)
         except Exception:
             return []  # If it is to get one, it is heard of again.
         return [(key.index, name) for key in keys if key.root == root]

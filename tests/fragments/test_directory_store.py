@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import re
+import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +31,7 @@ NAME = f"{'ab' * 32}-{'0c' * 32}-0a"
 class TestDirectoryStore(FragmentStoreSuite):
     @pytest.fixture
     def definition(self) -> FragmentStoreDefinition:
-        [directory] = citychain_fragment_stores()
+        directory, *_ = citychain_fragment_stores()
         return directory
 
     @pytest.fixture
@@ -309,3 +311,49 @@ async def test_a_put_that_is_cancelled_leaves_no_file(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await put
         assert files(tmp_path) == set()
+
+
+async def test_no_other_process_gives_a_fragment_its_place_between_look_and_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    exists = Path.exists
+
+    def looked(path: Path) -> bool:
+        found = exists(path)
+        if path.name == NAME and path.parent.exists():
+            shard = os.open(path.parent, os.O_RDONLY)
+            try:
+                fcntl.flock(shard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                seen.append(False)
+            except BlockingIOError:
+                seen.append(True)
+            finally:
+                os.close(shard)
+        return found
+
+    async with opened(tmp_path) as store:
+        monkeypatch.setattr(Path, "exists", looked)
+        await store.put(KEY, 3, one(b"abc"))
+    assert seen == [True]
+
+
+async def test_a_fragment_that_has_its_name_is_counted_if_that_cannot_be_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def dying(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(file)
+
+    async with opened(tmp_path, limit_mib=1) as store:
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", dying)
+            with pytest.raises(StoreUnavailable, match="Input/output error"):
+                await store.put(KEY, 3, one(b"abc"))
+        assert await store.space() == Space(3, 1 << 20)
+        assert await store.read(KEY, 0, 3) == b"abc"
+        assert await store.delete(KEY)
+        assert await store.space() == Space(0, 1 << 20)
