@@ -76,7 +76,8 @@ def placed(
     """The name of a store for each of ``count`` fragments, by index.
 
     Args:
-        there: By index, the stores that have the fragment already. As many as can stay, stay.
+        there: By index, the stores that have the fragment already. As many as can stay, stay; of
+            those that cannot all, the ones that come first.
     """
     seats = [store.name for store in chosen(object_id, stores, count)]
     seated = _stay(seats, count, there or {})
@@ -98,6 +99,7 @@ def _stay(seats: Sequence[str], count: int, there: Mapping[int, Collection[str]]
                     return True
         return False
 
-    for index in range(count):
-        seat(index, set())
+    for index in there:
+        if index < count:
+            seat(index, set())
     return {index: number for number, index in holder.items()}

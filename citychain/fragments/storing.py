@@ -84,7 +84,7 @@ async def store_object(
     survey = await survey_object(source, shape, compute, partial(told, "reading"))
     manifest = survey.manifest
     left = {place.name: place for place in places if place.weight > 0}
-    there = await _there(manifest, stores)
+    there: Mapping[int, Collection[str]] = await _there(manifest, stores)
     written: dict[int, str] = {}
     present: dict[int, str] = {}
     refusals: list[Refusal] = []
@@ -95,7 +95,9 @@ async def store_object(
         done = await write_fragments(source, survey, some, compute, partial(told, "writing"))
         written |= {index: names[index] for index in done.stored}
         present |= {index: names[index] for index in done.present}
-        there |= {index: [names[index]] for index in (*done.stored, *done.present)}
+        # What has its place keeps it, before what is still to get one.
+        settled = {index: [names[index]] for index in (*done.stored, *done.present)}
+        there = {**settled, **{index: there[index] for index in there if index not in settled}}
         for index, error in sorted(done.failed.items()):
             refusals.append(Refusal(index, names[index], error))
             left.pop(names[index], None)

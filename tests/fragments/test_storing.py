@@ -194,6 +194,20 @@ async def test_whatever_fails_all_is_stored_while_a_store_is_left(
                 await restore(CONTENT, stores, Path(folder), compute)
 
 
+async def test_what_has_its_place_is_not_joined_by_what_lost_its_own(compute: Executor) -> None:
+    """Fragment 0 is in two stores, of which one fails and the other is fragment 1's."""
+    stores: dict[str, Shelf] = {**shelves(4), "tiring": Tiring()}
+    whole = await store(CONTENT, SHAPE, [shelf := Shelf()] * 4, compute)
+    zero, one, *_ = whole.manifest.fragment_keys()
+    stores["shelf-0"].content.update({key: shelf.content[key] for key in (zero, one)})
+    stores["tiring"].content[zero] = shelf.content[zero]
+    liked = ("shelf-0", "tiring")
+    where = [Place(name, 1e6 if name in liked else 1.0, name) for name in stores]
+    result = await store_object(io.BytesIO(CONTENT), SHAPE, stores, where, compute)
+    assert [refusal.store for refusal in result.refusals] == ["tiring"]
+    assert sorted(result.stores.values()) == [f"shelf-{number}" for number in range(4)]
+
+
 async def test_progress_of_each_phase_grows_to_the_size(compute: Executor) -> None:
     stores = shelves(4)
     seen: list[tuple[str, int, int]] = []
