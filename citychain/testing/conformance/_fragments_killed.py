@@ -34,19 +34,21 @@ PART: Final = 4_096
 LINES: Final = 60
 """What a process says before it is killed, at most."""
 AT_ONCE: Final = 4
-MOST: Final = 2_000
-"""More than are put until the last process is killed."""
+PUTS: Final = 600
+"""By one process, at most; some more than it is waited for."""
 
 
 async def _put_until_killed(stores: Factory, place: Path) -> None:
     parent = os.getppid()
     with place.open("ab", buffering=0) as said:  # One write a line: a kill leaves whole ones.
         async with stores() as store:
-            numbers = count()
+            numbers, left = count(), iter(range(PUTS))
 
             async def work() -> None:
                 for number in _until(numbers, parent):
                     if await store.size(key(number)) is None:
+                        if next(left, None) is None:
+                            return
                         await put(store, key(number), content(number, SIZE), size=PART)
                         said.write(b"%d\n" % number)
 
@@ -58,14 +60,22 @@ async def _put_until_killed(stores: Factory, place: Path) -> None:
 def _until(numbers: Iterator[int], parent: int) -> Iterator[int]:
     """Numbers, as long as somebody waits for what comes of it."""
     for number in numbers:
-        if number >= MOST or os.getppid() != parent:
+        if os.getppid() != parent:
             return
         yield number
 
 
+def _numbers(known: set[int]) -> dict[FragmentKey, int]:
+    """The numbers of what there can be after the next kill, by key."""
+    return {key(number): number for number in range(len(known) + PUTS + AT_ONCE)}
+
+
 async def _judge(store: FragmentStore, said: set[int], known: set[int]) -> set[int]:
-    """Look at the store after a kill; the numbers of what is there."""
-    numbers = {key(number): number for number in range(MOST)}
+    """Look at the store after a kill; the numbers of what is there.
+
+    What was known are all numbers up to some one; each process goes on from there.
+    """
+    numbers = _numbers(known)
     listed: list[FragmentKey] = []
     while page := await store.keys(listed[-1] if listed else None, 100):
         listed += page
