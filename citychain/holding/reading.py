@@ -1,16 +1,17 @@
-"""What of a round is recounted: its approved transactions that state something."""
+"""Between a city's rounds and the recount, and between the recount and the stores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from citychain._native.transactions import Transaction
 from citychain.city.replay import PublishedRound
 from citychain.holding.recount import Recount, StatedTransaction
+from citychain.ports import FragmentKey
 from citychain.statements import CONTENT_TYPES
 from citychain.types import Verdict
 
-__all__ = ["recounting", "stated"]
+__all__ = ["recounting", "stated", "unproven"]
 
 
 def stated(
@@ -39,3 +40,16 @@ def recounting(recount: Recount) -> Callable[[PublishedRound, bool], None]:
             recount.take(decided.round, decided.time_ms, stored.checkpoint_hash, statements)
 
     return seen
+
+
+def unproven(
+    recount: Recount, holders: Mapping[str, bytes], at_ms: int
+) -> frozenset[tuple[str, FragmentKey]]:
+    """What is to be put elsewhere, since its holder is not proven to have it any more.
+
+    Args:
+        holders: By the name of a store, the key that proves what is in it.
+    """
+    return frozenset(
+        (store, key) for store, holder in holders.items() for key in recount.lapsed(holder, at_ms)
+    )

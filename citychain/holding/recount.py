@@ -66,6 +66,7 @@ class _Holder:
     """What is known of one key."""
 
     receipts: dict[FragmentKey, Receipt] = field(default_factory=dict)
+    """The last one of each fragment, also if its time is over."""
     failed: set[FragmentKey] = field(default_factory=set)
     """Not answered for when asked last; whether there still is a receipt or not."""
     open: dict[int, Challenge] = field(default_factory=dict)
@@ -83,15 +84,11 @@ class _Holder:
         self.asked.append(self.asked[-1] + len(over.asked))
         self.answered.append(self.answered[-1] + len(over.answered))
 
-    def expire(self, time_ms: int) -> None:
-        over = [key for key, receipt in self.receipts.items() if receipt.until_ms <= time_ms]
-        for key in over:
-            del self.receipts[key]
+    def live(self, time_ms: int) -> dict[FragmentKey, Receipt]:
+        return {key: it for key, it in self.receipts.items() if it.until_ms > time_ms}
 
     def proven(self, time_ms: int) -> Iterator[FragmentKey]:
-        for key, receipt in self.receipts.items():
-            if receipt.until_ms > time_ms and key not in self.failed:
-                yield key
+        return (key for key in self.live(time_ms) if key not in self.failed)
 
 
 class Recount:
@@ -146,7 +143,7 @@ class Recount:
                 case Segment() if author == self._operator:
                     self._announce(statement)
                 case Holding():
-                    self._receive(round, time_ms, author, statement)
+                    self._receive(round, author, statement)
                 case Answer() if author in self._holders:
                     self._judge(self._holders[author], statement)
         for holder in self._holders.values():
@@ -167,21 +164,16 @@ class Recount:
             for key in self.segments[root].keys:
                 self._chunks.setdefault(key, layout.stripes)
 
-    def _receive(self, round: int, time_ms: int, author: bytes, holding: Holding) -> None:
+    def _receive(self, round: int, author: bytes, holding: Holding) -> None:
         known = [key for key in holding.keys if key in self._chunks]
         if not known:
             return
         holder = self._holders.setdefault(author, _Holder())
-        for key in known:
-            if holding.until > time_ms:
-                holder.receipts[key] = Receipt(round, holding.until)
-            else:
-                holder.receipts.pop(key, None)
+        holder.receipts |= dict.fromkeys(known, Receipt(round, holding.until))
 
     def _ask(self, round: int, time_ms: int, checkpoint_hash: bytes) -> None:
         for key_id, holder in self._holders.items():
-            holder.expire(time_ms)
-            chunks = {key: self._chunks[key] for key in holder.receipts}
+            chunks = {key: self._chunks[key] for key in holder.live(time_ms)}
             if asked := challenge.asked(checkpoint_hash, key_id, chunks, holder.failed):
                 last_round = round + self.rules.answer_rounds
                 holder.open[round] = Challenge(round, last_round, asked)
@@ -210,9 +202,8 @@ class Recount:
 
     def receipts(self, holder: bytes, at_ms: int) -> dict[FragmentKey, Receipt]:
         """The live receipts of a holder at a time."""
-        if (known := self._holders.get(holder)) is None:
-            return {}
-        return {key: it for key, it in known.receipts.items() if it.until_ms > at_ms}
+        known = self._holders.get(holder)
+        return {} if known is None else known.live(at_ms)
 
     def open(self, holder: bytes) -> list[Challenge]:
         """Challenges of a holder in which an answer would still count."""
@@ -220,9 +211,9 @@ class Recount:
         return [] if known is None else list(known.open.values())
 
     def failed(self, holder: bytes) -> set[FragmentKey]:
-        """What a holder did not answer for when it was asked last, though it has a receipt."""
+        """What a holder did not answer for when it was asked last; it may have taken it back."""
         known = self._holders.get(holder)
-        return set() if known is None else known.failed & known.receipts.keys()
+        return set() if known is None else {*known.failed}
 
     def tally(self, holder: bytes, first: int, last: int) -> tuple[int, int]:
         """How many chunks a holder was asked for, and answered, in the challenges that were over
@@ -255,6 +246,12 @@ class Recount:
         """What a holder has live receipts of at a time, without what failed when asked last."""
         known = self._holders.get(holder)
         return set() if known is None else set(known.proven(at_ms))
+
+    def lapsed(self, holder: bytes, at_ms: int) -> set[FragmentKey]:
+        """What a holder once had receipts of, and is not proven to have at a time: their time is
+        over, they were taken back, or it failed when it was asked last."""
+        known = self._holders.get(holder)
+        return set() if known is None else {*known.receipts}.difference(known.proven(at_ms))
 
     def lacking(self, at_ms: int) -> dict[FragmentKey, int]:
         """Fragments that fewer holders than the rules want are proven to have at a time, and how

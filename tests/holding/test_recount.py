@@ -18,6 +18,7 @@ from deeds import (
     stated,
 )
 
+from citychain.holding.reading import unproven
 from citychain.holding.recount import Receipt, Recount
 from citychain.ports import FragmentKey
 from citychain.statements import Answer, AnsweredChunk, Holding, HoldingRules, Segment
@@ -209,7 +210,7 @@ def test_a_receipt_lives_until_its_time_and_the_last_one_counts() -> None:
     assert live(ALICE, 29_999) == {one: Receipt(3, 30_000), other: Receipt(2, 60_000)}
     assert [*live(ALICE, 30_000)] == [other]
     city.hold(ALICE, [other], until=1)
-    assert [*live(ALICE, 0)] == [one]
+    assert [*live(ALICE, 1)] == [one]
     assert city.recount.lacking(29_999).keys() == {*city.keys} - {one}
     assert city.recount.lacking(30_000).keys() == {*city.keys}
 
@@ -230,9 +231,11 @@ def test_who_has_no_live_receipt_is_asked_for_nothing() -> None:
 def test_who_takes_back_what_it_was_asked_for_has_failed_all_the_same(city: City) -> None:
     city.hold(ALICE, city.keys, until=1)
     assert outcome(city) == 0
-    assert city.recount.failed(ALICE) == set()
+    assert city.recount.receipts(ALICE, 0) == dict.fromkeys(city.keys, Receipt(6, 1))
+    assert city.recount.receipts(ALICE, 1) == {}
     city.hold(ALICE, city.keys)
     assert len(city.recount.failed(ALICE)) == 3, "a new receipt proves nothing"
+    assert len(city.recount.proven(ALICE, 0)) == len(city.keys) - 3
 
 
 def test_what_failed_is_asked_for_first_and_can_be_proven_again(city: City) -> None:
@@ -253,6 +256,24 @@ def test_a_fragment_wants_as_many_holders_as_the_rules_say(city: City) -> None:
     assert city.recount.lacking(0) == {}, "rules are the operator's"
     city.seal(stated(OPERATOR, two))
     assert city.recount.lacking(0) == dict.fromkeys(city.keys[2:], 1)
+
+
+def test_what_is_over_taken_back_or_failed_is_to_be_put_elsewhere(city: City) -> None:
+    one, other, *_ = city.keys
+    city.hold(BOB, [one, other], until=20 * SECOND)
+    city.hold(BOB, [one], until=1)
+    city.seal_until(8)
+    failed = city.recount.failed(ALICE)
+    assert len(failed) == 3
+    holders = {"attic": ALICE, "barn": BOB, "cellar": holder("nobody")}
+
+    def told(time: int) -> set[tuple[str, FragmentKey]]:
+        return {*unproven(city.recount, holders, time)}
+
+    alices = {("attic", key) for key in failed}
+    assert told(9 * SECOND) == alices | {("barn", one)}
+    assert told(20 * SECOND) == alices | {("barn", one), ("barn", other)}
+    assert told(DAY) == {("attic", key) for key in city.keys} | {("barn", one), ("barn", other)}
 
 
 # --- rounds
