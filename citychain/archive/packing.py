@@ -17,6 +17,7 @@ from citychain.errors import InvalidRound
 from citychain.moving.pages import RoundPages
 from citychain.moving.reading import GivenRounds, read_page, rebuilt
 from citychain.ports import CityStorage, Compute
+from citychain.statements import Holding
 from citychain.statements import Segment as Announcement
 from citychain.types import RawTransaction, SealedRound
 
@@ -51,8 +52,8 @@ class OpenSegment:
         self.bytes = 0
         """Of its rounds so far."""
         self.since_ms: int | None = None
-        """Time of its first round that has anything but announcements of segments; those alone
-        are no reason for another one."""
+        """Time of its first round that has anything but announcements of segments and receipts of
+        those who hold them; these alone are no reason for another one."""
 
     @classmethod
     async def begin(
@@ -131,8 +132,10 @@ class OpenSegment:
         self.last = rounds[-1].round
 
     def _is_worth_it(self, sealed: SealedRound) -> bool:
+        # Who holds a segment says so: a segment of that would be held in its turn, for ever.
         return any(
-            item.content_type != Announcement.CONTENT_TYPE or item.author != self._operator
+            item.content_type != Holding.CONTENT_TYPE
+            and (item.content_type != Announcement.CONTENT_TYPE or item.author != self._operator)
             for item in sealed.transactions
         )
 

@@ -34,6 +34,7 @@ from citychain.fragments.checking import check_object
 from citychain.fragments.inventory import every_object
 from citychain.fragments.memory import MemoryStore
 from citychain.ports import FragmentStore
+from citychain.statements import Holding
 from citychain.statements import Segment as Announcement
 from citychain.testing.server import CityServerFactory
 from citychain.types import State
@@ -53,10 +54,14 @@ async def announcements(city: City) -> list[Announcement]:
     return found
 
 
-async def write(city: City, text: str) -> None:
+async def write(city: City, text: str, content_type: str = "") -> None:
     """One more transaction, approved."""
     signed = sign_transaction(
-        OPERATOR, genesis=city.genesis.id, data=text.encode(), with_public_key=True
+        OPERATOR,
+        genesis=city.genesis.id,
+        data=text.encode(),
+        content_type=content_type,
+        with_public_key=True,
     )
     await city.submit([signed.envelope])
     async with asyncio.timeout(60):
@@ -112,6 +117,15 @@ async def test_an_announcement_alone_makes_no_segment(
         await archived_up_to(one, city, (await city.head()).certified_round)
         head = await city.head()
         assert (await last_note(city)).round < head.certified_round  # The announcement's own round.
+        for _ in range(5):
+            await asyncio.sleep(0.002)
+            await one.look()
+        assert (await city.head()).round == head.round
+        # Nor does what its holders say of the segment.
+        [announced_one] = await announcements(city)
+        holding = Holding.of(1 << 50, announced_one.keys)
+        await write(city, holding.encode().decode(), holding.CONTENT_TYPE)
+        head = await city.head()
         for _ in range(5):
             await asyncio.sleep(0.002)
             await one.look()

@@ -20,6 +20,8 @@ operator_key = "operator.key"
 [pacer]
 min_seconds = 0.01
 max_seconds = 0.05
+[archive]
+enabled = false
 [fragments]
 chunk_kib = 16
 [fragments.stores.attic]
@@ -65,17 +67,23 @@ class Nara:
 
 
 @pytest.fixture
-def nara(start_server: Callable[..., Any], citychain: Any, tmp_path: Path) -> Nara:
+def place(citychain: Any, tmp_path: Path) -> Path:
+    """A folder with a configuration, its keys and its stores."""
     for name in ("operator", "holder"):
         assert citychain("keygen", f"{name}.key", cwd=tmp_path).code == 0
     (tmp_path / "citychain.toml").write_text(CONFIG)
     for name in ("attic", "cellar"):
         (tmp_path / name).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def nara(start_server: Callable[..., Any], citychain: Any, place: Path) -> Nara:
     # Ten whole stripes: three chunks never fit into one transaction.
-    (tmp_path / "segment").write_bytes(random.Random(3).randbytes(20 * (16 << 10)))
-    stored = citychain("store", "segment", cwd=tmp_path)
+    (place / "segment").write_bytes(random.Random(3).randbytes(20 * (16 << 10)))
+    stored = citychain("store", "segment", cwd=place)
     assert stored.code == 0, stored.err
-    return Nara(start_server(tmp_path))
+    return Nara(start_server(place))
 
 
 def fragment_files(folder: Path) -> list[Path]:
@@ -176,6 +184,28 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert line, "it ended"
     record: dict[str, Any] = json.loads(line)
     return record
+
+
+def test_what_the_archive_announces_is_held(start_server: Callable[..., Any], place: Path) -> None:
+    """As soon as it is announced, by a holder that was there before."""
+    archived = CONFIG.replace("enabled = false", 'every = "1s"')
+    (place / "citychain.toml").write_text(archived)
+    server = start_server(place)
+    holder = server.start(*HOLD)
+    assert "holding" in said(holder)
+    sent = server.run("submit", "--city", "nara", "--key", "operator.key", "--data", "deed")
+    assert sent.code == 0, sent.err
+    assert said(holder)["receipts"] == 4
+    holder.send_signal(signal.SIGTERM)
+    _, err = holder.communicate(timeout=60)
+    assert holder.returncode == 0, err
+    wait = ("--wait", "approved", "--timeout", "60")  # What came before it is approved as well.
+    sent = server.run("submit", "--city", "nara", "--key", "operator.key", "--data", "x", *wait)
+    assert sent.code == 0, sent.err
+    counted = server.run(*HOLDINGS)
+    [mine, *_] = counted.records
+    assert mine["receipts"] >= 4
+    assert (mine["asked"], mine["availability"]) == (0, None)
 
 
 def test_without_stores_or_city_it_says_what_is_wrong(nara: Nara) -> None:
