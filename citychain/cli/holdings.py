@@ -21,8 +21,6 @@ from citychain.cli.options import (
 from citychain.cli.output import Json, print_json
 
 if TYPE_CHECKING:
-    from citychain.cli.auditing import Seen
-    from citychain.genesis import Genesis
     from citychain.holding.recount import Recount
 
 __all__ = ["holdings"]
@@ -78,35 +76,23 @@ def holdings(
     """
     import asyncio
 
-    from citychain.cli.auditing import run_audit
+    from citychain.cli.recounts import recount_city
     from citychain.clock import SystemClock
     from citychain.config import load_settings
     from citychain.errors import InvalidRequest
     from citychain.genesis import Genesis
-    from citychain.holding.reading import recounting
-    from citychain.holding.recount import Recount
 
     pinned = None if genesis is None else Genesis.from_bytes(genesis.read_bytes())
-    recounts: list[Recount] = []
-
-    def watch(found: Genesis) -> Seen:
-        recounts.append(Recount(found.operator_id))
-        return recounting(recounts[0])
-
-    asyncio.run(
-        run_audit(
+    recount = asyncio.run(
+        recount_city(
             city=city,
             given=pinned,
-            first=1,
-            promise=None,
             servers=None if storage else Servers(server, policy),
             timeout=timeout,
             settings=load_settings(config),
             progress=not json,
-            watch=watch,
         )
     )
-    [recount] = recounts
     last = recount.round if last_round is None else last_round
     if last > recount.round:
         detail = f"is {last}, and the city's last certified round is {recount.round}"
