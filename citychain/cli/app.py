@@ -30,6 +30,7 @@ from citychain.cli import (
     plugins_doctor,
     recover,
     representative,
+    reward_distribute,
     save,
     scrub,
     serve,
@@ -112,6 +113,7 @@ for command in (
     scrub.scrub,
     hold.hold,
     holdings.holdings,
+    reward_distribute.reward_distribute,
     demo.demo,
     bench.bench,
 ):

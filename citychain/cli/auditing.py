@@ -37,14 +37,15 @@ async def run_audit(
     timeout: float,
     settings: Settings,
     progress: bool,
-    watch: Callable[[Genesis], Seen] | None = None,
+    watch: Callable[[Genesis, CommitteeChain], Seen] | None = None,
 ) -> tuple[AuditResult, PromiseVerdict | None]:
     """Audit a city, and a promise if there is one.
 
     Args:
         given: The genesis that the city must have.
         servers: Where to ask, or ``None`` to read the storage that the settings name.
-        watch: Gives for the city what is told of each round that holds, as `Audit` does.
+        watch: Gives for the city, and the committees that the audit finds, what is told of each
+            round that holds, as `Audit` does.
 
     Raises:
         InvalidRound: the first thing that does not hold.
@@ -62,7 +63,8 @@ async def run_audit(
         if promise is not None:
             verify(genesis, promise)
             check = PromiseCheck(promise)
-        told = None if watch is None else watch(genesis)
+        chain = CommitteeChain(genesis)
+        told = None if watch is None else watch(genesis, chain)
         sealed, _ = await source.last_round()
         if first > max(sealed, 1):
             detail = f"is {first}, and the city's last round is {sealed}"
@@ -80,7 +82,7 @@ async def run_audit(
                 audit = Audit(
                     replay=replay,
                     state=state,
-                    chain=CommitteeChain(genesis),
+                    chain=chain,
                     source=source,
                     compute=core.compute(),
                     seen=seen,

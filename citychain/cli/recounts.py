@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from citychain.cli.auditing import Seen, run_audit
 from citychain.cli.options import Servers
+from citychain.committee import CommitteeChain
 from citychain.config import Settings
 from citychain.genesis import Genesis
 from citychain.holding.reading import recounting
@@ -28,7 +29,7 @@ async def recount_city(
     """
     recounts: list[Recount] = []
 
-    def watch(genesis: Genesis) -> Seen:
+    def watch(genesis: Genesis, _: CommitteeChain) -> Seen:
         recounts.append(Recount(genesis.operator_id))
         return recounting(recounts[0])
 

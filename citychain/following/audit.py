@@ -88,7 +88,8 @@ class Audit:
         reading: deque[asyncio.Task[PublishedRound]] = deque()
         try:
             async with aclosing(self._source.rounds(1)) as rounds:
-                while (given := await self._next(rounds)) is not None:
+                # A server says nothing of a city without rounds until it has one.
+                while last and (given := await self._next(rounds)) is not None:
                     stored, envelopes = given
                     if stored.round > last:
                         break
