@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from dependency_injector import containers, providers
 
+import citychain.client.builtin
 import citychain.consensus.builtin
 import citychain.dag.builtin
 import citychain.fragments.builtin
@@ -98,6 +99,7 @@ BUILTIN: Final = (
     citychain.dag.builtin,
     citychain.consensus.builtin,
     citychain.fragments.builtin,
+    citychain.client.builtin,
 )
 
 
@@ -129,10 +131,7 @@ class CoreContainer(containers.DeclarativeContainer):
         public=settings.provided.crypto.public_keys,
     )
     engines = providers.Singleton(
-        StorageEngines,
-        directory=settings.provided.data_dir,
-        compute=compute,
-        clock=clock,
+        StorageEngines, directory=settings.provided.data_dir, compute=compute, clock=clock
     )
     lease = providers.Factory(timedelta, seconds=settings.provided.cluster.lease_seconds)
     spreading = providers.Singleton(Spreading, server=server_name, lease=lease, clock=clock)

@@ -23,6 +23,7 @@
     │   ├── StoreFull              a fragment store has no room
     │   ├── StoreUnavailable       a fragment store does not answer
     │   ├── FragmentMissing        a fragment store has no such fragment
+    │   ├── NotOwned               a fragment is another owner's
     │   └── NotRestorable          the stores have too few good chunks of an object
     ├── ObjectChanged              a file was written to while it was stored
     ├── MoveFailed                 a city was not moved: it lives where it lived
@@ -62,6 +63,7 @@ __all__ = [
     "NameTaken",
     "NotFound",
     "NotLeading",
+    "NotOwned",
     "NotRestorable",
     "NotSupported",
     "ObjectChanged",
@@ -238,6 +240,10 @@ class StoreUnavailable(StorageError):
 
 class FragmentMissing(StorageError):
     """Raised when a store has no such fragment, or not so much of it."""
+
+
+class NotOwned(StorageError):
+    """Raised where a fragment is another owner's: only who stored it may delete it."""
 
 
 class NotRestorable(StorageError):

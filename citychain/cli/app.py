@@ -34,6 +34,7 @@ from citychain.cli import (
     save,
     scrub,
     serve,
+    storage_server,
     submit,
     transactions,
     verify,
@@ -114,6 +115,7 @@ for command in (
     hold.hold,
     holdings.holdings,
     reward_distribute.reward_distribute,
+    storage_server.storage_server,
     demo.demo,
     bench.bench,
 ):

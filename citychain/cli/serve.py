@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citychain.cli.exits import Exit
 from citychain.cli.options import Config
-from citychain.cli.output import Json, log_to_standard_error, print_json, say
+from citychain.cli.output import Json, log_to_standard_error
+from citychain.cli.serving import serve_until_stopped
 
 if TYPE_CHECKING:
     from citychain.config import Settings
@@ -64,32 +62,12 @@ def serve(
 
 
 async def _serve(settings: Settings, ready_file: Path | None, *, json: bool) -> None:
-    import asyncio
-
     from citychain.containers import open_server
 
-    stop = asyncio.Event()
-
-    def told_to_stop() -> None:
-        if stop.is_set():
-            # What is acknowledged is durable: there is nothing to save.
-            os._exit(Exit.INTERRUPTED)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
-    async with open_server(settings) as server:
-        if ready_file is not None:
-            _write_whole(ready_file, f"{server.address}\n")
-        if json:
-            print_json({"address": server.address})
-        say(f"citychain answers on {server.address}")
-        await stop.wait()
-        say("stopping: what was accepted is finished first; another signal ends it at once")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that nobody sees half-written."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    await serve_until_stopped(
+        open_server(settings),
+        answers="citychain",
+        stopping="what was accepted is finished first",
+        ready_file=ready_file,
+        json=json,
+    )

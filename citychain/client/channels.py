@@ -25,6 +25,7 @@ EVERY_CITY: Final = "*"
 
 MESSAGE_BYTES_MAX: Final = 64 << 20
 KEEPALIVE: Final = timedelta(seconds=4)
+CONNECT: Final = timedelta(seconds=1)
 
 _HOST: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 """A name, in any script."""
@@ -53,6 +54,7 @@ class ChannelFactory:
             over all that answer.
         keepalive: After so long without a word, while a call waits, a server is asked
             whether it is there; it has as long again to answer.
+        connect: How long an attempt to connect may take.
 
     Raises:
         ConfigurationError: the endpoints are not such a list, or the policy is none.
@@ -64,6 +66,7 @@ class ChannelFactory:
         policy: Balancing = "pick_first",
         *,
         keepalive: timedelta = KEEPALIVE,
+        connect: timedelta = CONNECT,
         max_message_bytes: int = MESSAGE_BYTES_MAX,
     ) -> None:
         routes = endpoints if isinstance(endpoints, Mapping) else {EVERY_CITY: endpoints}
@@ -84,8 +87,8 @@ class ChannelFactory:
             # Or pings are rationed on a stream that has had nothing to tell for a while.
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            # As long, too, an attempt to connect has.
-            ("grpc.min_reconnect_backoff_ms", 1_000),
+            # As long an attempt to connect has.
+            ("grpc.min_reconnect_backoff_ms", connect // timedelta(milliseconds=1)),
             ("grpc.max_reconnect_backoff_ms", 5_000),
             # A name is asked for again as soon as no address of it answers, not after 30 s.
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),
@@ -105,7 +108,7 @@ class ChannelFactory:
             )
         return found
 
-    def channel(self, city: str = EVERY_CITY) -> grpc.aio.Channel:
+    def channel(self, city: str = EVERY_CITY, *, repeat: bool = True) -> grpc.aio.Channel:
         """A new channel, not connected yet; an async context manager.
 
         Channels of one process to the same servers share connections. Small calls that a
@@ -114,13 +117,14 @@ class ChannelFactory:
 
         Args:
             city: Any name of the city, or its genesis id, as its route has it.
+            repeat: Whether the channel repeats calls; else that belongs to who makes them.
 
         Raises:
             ConfigurationError: there is no route to this city.
         """
         targets = self.targets(city)
         if len(targets) == 1:
-            return self._channel(targets[0], repeat=True)
+            return self._channel(targets[0], repeat=repeat)
         # What one of them refuses, another may answer: repeating belongs to who sees them all.
         channels = [self._channel(target, repeat=False) for target in targets]
         return SpreadChannel(channels, in_turn=self._policy == "round_robin")

@@ -20,6 +20,14 @@ __all__ = ["translated"]
 _M = TypeVar("_M", bound=Message)
 _Code = grpc.StatusCode
 
+_OF_STORES: Final[dict[str, type[errors.StorageError]]] = {
+    "STORE_FULL": errors.StoreFull,
+    "STORE_UNAVAILABLE": errors.StoreUnavailable,
+    "FRAGMENT_MISSING": errors.FragmentMissing,
+    "NOT_OWNED": errors.NotOwned,
+}
+"""What a storage server tells."""
+
 _UNREACHED: Final = re.compile(
     r"last error: .*?\bipv[46]:(?P<address>\S+): (?P<cause>.*)", re.DOTALL
 )
@@ -94,6 +102,8 @@ def _ours(details: _Details) -> Exception:
         return errors.NotLeading(details.info.metadata.get("city", ""), retry_after)
     if reason == "SERVER_STOPPING":
         return errors.ServerUnavailable(details.message)
+    if reason in _OF_STORES:
+        return _OF_STORES[reason](details.message)
     if reason == "STORAGE_FAILED":
         return errors.StorageError(details.message)
     if reason == "MOVE_FAILED":

@@ -143,10 +143,10 @@ class Folder:
             with self._lock:
                 size = place.stat().st_size
                 place.unlink()
-                self._used -= size
         except FileNotFoundError:
             self._be_there()
             return False
+        self.give_back(size)
         return True
 
     def space(self) -> Space:

@@ -12,11 +12,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from citychain.errors import ConfigurationError
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
 from citychain.rpc.directory import CityDirectory, CityMoves, PluginRecord
 from citychain.rpc.draining import Drain
 from citychain.rpc.interceptors import StatusInterceptor
+from citychain.rpc.listening import address_of, bind, channel_options
 from citychain.rpc.services.admin import AdminService
 from citychain.rpc.services.cities import CityService
 from citychain.rpc.services.dag import DagService
@@ -79,8 +79,7 @@ class CoreServer:
     @property
     def address(self) -> str:
         """Where it listens, once entered: host and port."""
-        host = self._options.listen.rpartition(":")[0]
-        return f"{host}:{self.port}"
+        return address_of(self._options.listen, self.port)
 
     async def __aenter__(self) -> Self:
         """Listen and serve.
@@ -91,18 +90,11 @@ class CoreServer:
         self._drain = Drain()
         self._server = grpc.aio.server(
             interceptors=(StatusInterceptor(), *self._interceptors),
-            options=_channel_options(self._options),
+            options=channel_options(self._options.max_message_bytes),
             maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )
         self._add_services()
-        try:
-            self.port = self._server.add_insecure_port(self._options.listen)
-        except RuntimeError as error:
-            await self._server.stop(None)
-            raise ConfigurationError(
-                f"cannot listen on {self._options.listen}: it is in use or no address of this "
-                "machine; choose another address, or port 0 for a free one"
-            ) from error
+        self.port = await bind(self._server, self._options.listen)
         await self._server.start()
         logger.info("listening on %s", self.address)
         return self
@@ -130,19 +122,3 @@ class CoreServer:
         )
         health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection((*SERVICES, health, reflection.SERVICE_NAME), server)
-
-
-def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", options.max_message_bytes),
-        ("grpc.max_send_message_length", options.max_message_bytes),
-        # Or a second server on the same port would start, and get some of the calls.
-        ("grpc.so_reuseport", 0),
-        # Dead clients are noticed, and clients may ask whether we are, also between calls.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-        # A follower that waits for rounds pings more often than data comes; that is no abuse.
-        ("grpc.http2.max_ping_strikes", 0),
-    ]

@@ -61,6 +61,7 @@ INTERNAL: Final = {
     "citychain.dag.builtin": "registers what others define",
     "citychain.consensus.builtin": "registers what others define",
     "citychain.consensus.votes": "the votes of poh-pop",
+    "citychain.client.builtin": "registers what others define",
     "citychain.client.errors": "from statuses to errors",
     "citychain.client.files": "writes files",
     "citychain.client.retries": "repeats calls",

@@ -11,6 +11,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from citychain.client import builtin as client_parts
 from citychain.config import (
     ENVIRONMENT_PREFIX,
     CitySettings,
@@ -96,6 +97,7 @@ def parts() -> dict[str, type[BaseModel]]:
         *citychain_dag_handlers(),
         *citychain_consensus_steps(),
         *citychain_fragment_stores(),
+        *client_parts.citychain_fragment_stores(),
     )
     return {it.name: it.options for it in offered if it.options.model_fields}
 

@@ -1,0 +1,68 @@
+"""How commands that serve tell that they do, and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from citychain.cli.exits import Exit
+from citychain.cli.output import print_json, say
+
+__all__ = ["serve_until_stopped"]
+
+
+class Serving(Protocol):
+    """A server that answers."""
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+
+
+async def serve_until_stopped(
+    server: AbstractAsyncContextManager[Serving],
+    *,
+    answers: str,
+    stopping: str,
+    ready_file: Path | None,
+    json: bool,
+) -> None:
+    """Serve until a signal comes; a second one ends the process at once.
+
+    Args:
+        server: Entered for so long.
+        answers: Who it is that answers, for people.
+        stopping: What is still done then, for people.
+        ready_file: Is given the address once the server answers.
+        json: Whether the address is printed, too.
+    """
+    import asyncio
+
+    stop = asyncio.Event()
+
+    def told_to_stop() -> None:
+        if stop.is_set():
+            # What is acknowledged is durable: there is nothing to save.
+            os._exit(Exit.INTERRUPTED)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
+    async with server as serving:
+        if ready_file is not None:
+            _write_whole(ready_file, f"{serving.address}\n")
+        if json:
+            print_json({"address": serving.address})
+        say(f"{answers} answers on {serving.address}")
+        await stop.wait()
+        say(f"stopping: {stopping}; another signal ends it at once")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that nobody sees half-written."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(path)

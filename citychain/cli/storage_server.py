@@ -1,0 +1,97 @@
+"""``citychain storage-server``: a folder of fragments that others reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from citychain.cli.output import Json, log_to_standard_error
+from citychain.cli.serving import serve_until_stopped
+
+if TYPE_CHECKING:
+    from citychain.rpc.storage_server import StorageServerOptions
+
+__all__ = ["storage_server"]
+
+
+def storage_server(
+    context: typer.Context,
+    directory: Annotated[
+        Path,
+        typer.Option(
+            "--dir", help="The folder of the fragments, which must be there.", file_okay=False
+        ),
+    ],
+    listen: Annotated[
+        str, typer.Option(help="host:port; port 0 takes a free one.")
+    ] = "127.0.0.1:50061",
+    exposed: Annotated[
+        bool,
+        typer.Option(
+            "--exposed",
+            help="Listen where other machines reach it, too. Nothing is encrypted: only in a "
+            "network that you trust.",
+        ),
+    ] = False,
+    limit_mib: Annotated[
+        int | None, typer.Option(min=1, help="Most that all fragments may take.")
+    ] = None,
+    owner_limit_mib: Annotated[
+        int | None, typer.Option(min=1, help="Most that the fragments of each owner may take.")
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file to write the address to once the server answers.", dir_okay=False
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Keep fragments for others, until it is told to stop.
+
+    Who has a `[fragments.stores.NAME]` with `kind = "remote"` and this server's address stores
+    here. Anybody may read; only who stored a fragment may delete it. A full disk, or what is beyond
+    a limit, is told to who stores, and nothing is left half-written, however this or a client ends.
+
+    SIGTERM or SIGINT: calls under way may finish, for ten seconds at most. A second signal ends the
+    server at once. Nothing acknowledged is lost either way.
+
+    Examples:
+
+        citychain storage-server --dir /mnt/cellar/fragments
+        citychain storage-server --dir /mnt/cellar/fragments --limit-mib 500000 --json
+    """
+    import asyncio
+
+    from citychain.rpc.storage_server import StorageServerOptions
+
+    options = StorageServerOptions(listen=listen, exposed=exposed)
+    options.check()
+    log_to_standard_error(debug=context.obj.debug)
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    limits = (limit_mib, owner_limit_mib)
+    asyncio.run(_serve(directory, options, limits, ready_file, json=json))
+
+
+async def _serve(
+    directory: Path,
+    options: StorageServerOptions,
+    limits_mib: tuple[int | None, int | None],
+    ready_file: Path | None,
+    *,
+    json: bool,
+) -> None:
+    from citychain.keeping.serving import open_storage_server
+
+    limit, owner_limit = (None if mib is None else mib << 20 for mib in limits_mib)
+    server = open_storage_server(directory, options, limit=limit, owner_limit=owner_limit)
+    await serve_until_stopped(
+        server,
+        answers="citychain storage-server",
+        stopping="calls under way may finish first",
+        ready_file=ready_file,
+        json=json,
+    )

@@ -1,0 +1,338 @@
+"""Fragments of several owners in one folder: what a storage server keeps.
+
+::
+
+    FOLDER/lock                 locked by the one process that uses the folder
+    FOLDER/owners/<64 digits>/  fragments of one owner, as `citychain.fragments._folder` has them
+
+The digits are the owner's id, lower-case hexadecimal. Everybody's fragments are read as those of
+one store. Two owners may have put the same key: the server knows nothing of what the bytes mean, so
+neither may stand in for the other, and each has a copy of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from citychain.errors import (
+    DirectoryInUse,
+    FragmentMissing,
+    NotOwned,
+    StorageError,
+    StoreFull,
+    StoreUnavailable,
+    VerificationError,
+)
+from citychain.fragments._folder import Folder
+from citychain.fragments._threads import Threads
+from citychain.fragments.directory import FULL, DirectoryStore
+from citychain.fragments.proving import ChunkProof, prove
+from citychain.ports import Compute, FragmentKey, Space
+
+__all__ = ["OWNER_ID_BYTES", "OwnedFragments"]
+
+logger = logging.getLogger(__name__)
+
+OWNER_ID_BYTES: Final = 32
+OWNERS_MAX: Final = 1_000
+"""Each is asked for what is read."""
+READS_AT_ONCE: Final = 8
+"""Of all owners."""
+UNLIMITED: Final = 1 << 62
+_OWNER: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class OwnedFragments:
+    """What all owners have stored below a folder, which must be there.
+
+    Enter it before use. Messages of what it raises are for those who ask from elsewhere: they tell
+    nothing of the folder; the log does.
+
+    Args:
+        limit: Bytes that the fragments of all owners may take in all.
+        owner_limit: Bytes that those of each owner may take.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        compute: Compute,
+        *,
+        limit: int | None = None,
+        owner_limit: int | None = None,
+    ) -> None:
+        self._folder = folder
+        self._owners = folder / "owners"
+        self._compute = compute
+        self._threads = Threads("citychain-owned", READS_AT_ONCE)
+        self._owner_limit = owner_limit
+        self._budget = _Budget(limit)
+        self._shelves: dict[bytes, _Shelf] = {}
+        self._making = threading.Lock()
+        self._lock: int | None = None
+
+    async def __aenter__(self) -> Self:
+        """Find what is there; remove what was left half written.
+
+        Raises:
+            StoreUnavailable: the folder is not there.
+            DirectoryInUse: another process has it open.
+            OSError: it cannot be used otherwise.
+        """
+        await self._compute(self._open)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Let another process open the folder."""
+        self._threads.close()
+        self._close()
+
+    def _open(self) -> None:
+        if not self._folder.is_dir():
+            raise StoreUnavailable(
+                f"{self._folder} is no folder: mount its disk, or make the folder if it is new"
+            )
+        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DirectoryInUse(str(self._folder), "unknown", "stop it first") from None
+            self._owners.mkdir(exist_ok=True)
+            _sync(self._folder)
+            for path in sorted(self._owners.iterdir()):
+                if _OWNER.fullmatch(path.name):
+                    self._add(path)
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _add(self, path: Path) -> _Shelf:
+        folder = _OwnersFolder(path, self._budget, self._owner_limit)
+        folder.open()
+        folder.count()
+        shelf = _Shelf(folder, self._compute, self._threads)
+        self._shelves[bytes.fromhex(path.name)] = shelf
+        return shelf
+
+    # One owner's
+
+    async def shelf(self, owner: bytes, size: int) -> DirectoryStore:
+        """Where an owner may put a fragment of so many bytes; made if there is none yet.
+
+        Raises:
+            StoreFull: there is no room for it, or for no more owners.
+            StoreUnavailable: the disk cannot be used.
+        """
+        if (shelf := self._shelves.get(owner)) is None:
+            self._budget.take(size)  # Who gets nothing in makes no folder either.
+            self._budget.give_back(size)
+            try:
+                shelf = await self._compute(self._made, owner)
+            except OSError as error:
+                raise _told(self._owners, error) from error
+        return shelf
+
+    def _made(self, owner: bytes) -> _Shelf:
+        with self._making:
+            if (shelf := self._shelves.get(owner)) is not None:
+                return shelf
+            if len(self._shelves) >= OWNERS_MAX:
+                raise StoreFull(f"the storage server has {OWNERS_MAX} owners, and takes no more")
+            path = self._owners / owner.hex()
+            # Where the disk is gone there is no such parent, and it is not made.
+            path.mkdir(exist_ok=True)
+            _sync(self._owners)
+            return self._add(path)
+
+    async def delete(self, owner: bytes, key: FragmentKey) -> bool:
+        """Remove an owner's fragment; whether it was there.
+
+        Raises:
+            NotOwned: others have it, and this owner has not.
+            StoreUnavailable: the disk cannot be used.
+        """
+        shelf = self._shelves.get(owner)
+        if shelf is not None and await shelf.delete(key):
+            return True
+        if await self.size(key) is not None:
+            raise NotOwned("another owner stored the fragment: only its owner may delete it")
+        return False
+
+    # Everybody's; see `FragmentStore`. An owner's own come first.
+
+    async def read(
+        self, key: FragmentKey, offset: int, length: int, owner: bytes | None = None
+    ) -> bytes:
+        """See `FragmentStore.read`."""
+        await self._be_there()
+        for shelf in self._asked(owner):
+            try:
+                return await shelf.read(key, offset, length)
+            except FragmentMissing:
+                continue
+        raise _missing(key, f" with {length} bytes at {offset}")
+
+    async def size(self, key: FragmentKey, owner: bytes | None = None) -> int | None:
+        """See `FragmentStore.size`."""
+        await self._be_there()
+        for shelf in self._asked(owner):
+            if (size := await shelf.size(key)) is not None:
+                return size
+        return None
+
+    async def prove(self, key: FragmentKey, chunk: int, owner: bytes | None = None) -> ChunkProof:
+        """See `citychain.fragments.proving.prove`: of a copy that is whole, if there is one."""
+        await self._be_there()
+        wrong: VerificationError | None = None
+        for shelf in self._asked(owner):
+            try:
+                return await prove(shelf, key, chunk, self._compute)
+            except FragmentMissing:
+                continue
+            except VerificationError as error:
+                wrong = error
+        raise wrong or _missing(key)
+
+    async def find(self, object_id: bytes) -> Sequence[FragmentKey]:
+        """See `FragmentStore.find`."""
+        await self._be_there()
+        found = [await shelf.find(object_id) for shelf in self._asked(None)]
+        return sorted({key for some in found for key in some})
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
+        """See `FragmentStore.keys`."""
+        await self._be_there()
+        found = [await shelf.keys(after, limit) for shelf in self._asked(None)]
+        return sorted({key for some in found for key in some})[:limit]
+
+    async def space(self, owner: bytes | None = None) -> Space:
+        """How much all owners use, and how much that may be as far as one of them is concerned."""
+        await self._be_there()
+        used, limits = self._budget.used, [self._budget.limit]
+        if owner is not None and self._owner_limit is not None:
+            shelf = self._shelves.get(owner)
+            own = 0 if shelf is None else (await shelf.space()).used
+            limits.append(used + max(0, self._owner_limit - own))
+        return Space(used, min((limit for limit in limits if limit is not None), default=None))
+
+    def _asked(self, owner: bytes | None) -> Iterator[_Shelf]:
+        first = None if owner is None else self._shelves.get(owner)
+        if first is not None:
+            yield first
+        yield from (shelf for shelf in list(self._shelves.values()) if shelf is not first)
+
+    async def _be_there(self) -> None:
+        """Where nobody has a shelf yet, a disk that is gone looks like an empty one."""
+        if not self._shelves:
+            try:
+                await self._compute(os.stat, self._owners)
+            except OSError as error:
+                raise _told(self._owners, error) from error
+
+
+class _Budget:
+    """Bytes of all owners together. Used by threads."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.used = 0
+        self._lock = threading.Lock()
+
+    def add(self, size: int) -> None:
+        """Count what is there."""
+        with self._lock:
+            self.used += size
+
+    def take(self, size: int) -> None:
+        """Count what is to be written.
+
+        Raises:
+            StoreFull: it does not fit.
+        """
+        with self._lock:
+            if self.limit is not None and self.used + size > self.limit:
+                raise StoreFull(
+                    f"the storage server is full: a fragment needs {size} bytes, and {self.used} "
+                    f"of {self.limit} are used"
+                )
+            self.used += size
+
+    def give_back(self, size: int) -> None:
+        """Do not count it any more."""
+        with self._lock:
+            self.used -= size
+
+
+class _OwnersFolder(Folder):
+    """The folder of one owner, which counts for all as well."""
+
+    def __init__(self, path: Path, budget: _Budget, limit: int | None) -> None:
+        # With a limit it counts what is there.
+        super().__init__(path, make=False, limit=UNLIMITED if limit is None else limit)
+        self._budget = budget
+
+    def count(self) -> None:
+        super().count()
+        self._budget.add(self._used)
+
+    def take(self, size: int) -> None:
+        self._budget.take(size)
+        try:
+            super().take(size)
+        except StoreFull:
+            self._budget.give_back(size)
+            raise StoreFull(
+                f"the owner's share is full: a fragment needs {size} bytes, and {self._used} of "
+                f"{self.limit} are used; delete something"
+            ) from None
+
+    def give_back(self, size: int) -> None:
+        super().give_back(size)
+        self._budget.give_back(size)
+
+
+class _Shelf(DirectoryStore):
+    """The store of one owner."""
+
+    def __init__(self, folder: Folder, compute: Compute, threads: Threads) -> None:
+        self._folder = folder
+        self._compute = compute
+        self._threads = threads
+
+    def _told(self, error: OSError) -> StorageError:
+        return _told(self._folder.path, error)
+
+
+def _missing(key: FragmentKey, what: str = "") -> FragmentMissing:
+    return FragmentMissing(f"there is no fragment {key.index} of {key.object_id.hex()}{what}")
+
+
+def _told(path: Path, error: OSError) -> StorageError:
+    if error.errno in FULL:
+        logger.warning("%s: the disk is full", path)
+        return StoreFull("the disk of the storage server is full")
+    logger.error("%s cannot be used: %s", path, error)
+    return StoreUnavailable(
+        "the storage server cannot use its disk: its operator finds the reason in its log"
+    )
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

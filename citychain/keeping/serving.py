@@ -1,0 +1,41 @@
+"""The storage server, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from citychain.compute import Executor
+from citychain.errors import ConfigurationError, StoreUnavailable
+from citychain.fragments.owned import OwnedFragments
+from citychain.rpc.storage_server import StorageServer, StorageServerOptions
+
+__all__ = ["open_storage_server"]
+
+
+@asynccontextmanager
+async def open_storage_server(
+    directory: Path, options: StorageServerOptions, *, limit: int | None, owner_limit: int | None
+) -> AsyncIterator[StorageServer]:
+    """A storage server over a folder, which must be there.
+
+    Args:
+        limit: Bytes that the fragments of all owners may take in all.
+        owner_limit: Bytes that those of each owner may take.
+
+    Raises:
+        ConfigurationError: there is no such folder, or the address cannot be used.
+        DirectoryInUse: another storage server has the folder open.
+    """
+    async with Executor() as compute:
+        fragments = OwnedFragments(directory, compute, limit=limit, owner_limit=owner_limit)
+        try:
+            await fragments.__aenter__()
+        except StoreUnavailable as error:
+            raise ConfigurationError(f"--dir: {error}") from None
+        try:
+            async with StorageServer(fragments, options) as server:
+                yield server
+        finally:
+            await fragments.__aexit__()

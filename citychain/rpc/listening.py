@@ -1,0 +1,51 @@
+"""How gRPC servers listen: the options of their channels, and their port."""
+
+from __future__ import annotations
+
+import grpc
+
+from citychain.errors import ConfigurationError
+
+__all__ = ["address_of", "bind", "channel_options"]
+
+
+def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """Options of a server.
+
+    Args:
+        max_message_bytes: Of a request or response.
+    """
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # Or a second server on the same port would start, and get some of the calls.
+        ("grpc.so_reuseport", 0),
+        # Dead clients are noticed, and clients may ask whether we are, also between calls.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # A follower that waits for rounds pings more often than data comes; that is no abuse.
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
+
+
+async def bind(server: grpc.aio.Server, listen: str) -> int:
+    """Take an address; returns its port. The server is stopped if it cannot be had.
+
+    Raises:
+        ConfigurationError: the address cannot be used.
+    """
+    try:
+        return server.add_insecure_port(listen)
+    except RuntimeError as error:
+        await server.stop(None)
+        raise ConfigurationError(
+            f"cannot listen on {listen}: it is in use or no address of this machine; choose "
+            "another address, or port 0 for a free one"
+        ) from error
+
+
+def address_of(listen: str, port: int) -> str:
+    """Host and port, where ``listen`` may have said port 0."""
+    return f"{listen.rpartition(':')[0]}:{port}"
