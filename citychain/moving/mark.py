@@ -5,18 +5,21 @@ It is, where there is no such note or an empty one. Integers big-endian::
     state 1 | id of the move 16 | round 8 | checkpoint hash 32 | name of the other storage, UTF-8
 
 State 1: the city moved away to the other storage; the round is the last that it had then. State 2:
-it is being copied to here from the other storage; round and hash are 0. The note is the storage's
-own, and not copied.
+it is being copied to here from the other storage, or, where that has no name, rebuilt here from its
+archive; round and hash are 0. The note is the storage's own, and not copied.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from citychain.errors import VerificationError
 from citychain.layout import Reader
 
-__all__ = ["HomeNote", "decode_home", "home_bytes"]
+__all__ = ["REBUILDING", "HomeNote", "decode_home", "home_bytes"]
+
+REBUILDING: Final = ""
+"""Where it comes from, while it is rebuilt from its archive."""
 
 
 class HomeNote(NamedTuple):

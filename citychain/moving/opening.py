@@ -23,7 +23,7 @@ from citychain.errors import (
 from citychain.hooks.definitions import StorageDefinition
 from citychain.moving.copying import copy_waiting
 from citychain.moving.home import forget_home, write_home
-from citychain.moving.mark import HomeNote, decode_home
+from citychain.moving.mark import REBUILDING, HomeNote, decode_home
 from citychain.notes import HOME
 from citychain.ports import CityStorage, Compute
 
@@ -93,6 +93,11 @@ async def find_home(
         if note is None:
             break
         if not note.moved:
+            if note.other == REBUILDING:
+                raise ConfigurationError(
+                    f"city {plan.slug}: storage {part.name} has an unfinished rebuild of it: "
+                    f"finish it with `citychain rebuild --city {plan.slug}`"
+                )
             if came is None or came.move != note.move:
                 raise ConfigurationError(
                     f"city {plan.slug}: storage {part.name} has an unfinished copy of it; it lives "

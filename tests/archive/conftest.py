@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from following.test_representative import KEYS, RICH, claim, settle
+from following.test_representative import KEYS, RICH, claim, entangled, settle
 
 from citychain import notes
 from citychain.archive.archiver import Archive, Archiver
@@ -88,6 +88,19 @@ async def hold(client: CityClient) -> None:
     await client.wait([other.tx_id])
     await client.submit([awaited])
     await client.wait([awaited.tx_id, waiting.tx_id])
+
+
+async def more(city: City, seed: int) -> None:
+    """More rounds, approved."""
+    sent = entangled(city.genesis.id, seed)
+    await city.submit([one.with_public_key() for one in sent])
+    tx_ids = [one.tx_id for one in sent]
+    async with asyncio.timeout(60):
+        while {it.state for it in (await city.status(tx_ids)).values()} - {
+            State.APPROVED,
+            State.REJECTED,
+        }:
+            await asyncio.wait({asyncio.shield(city.progress())}, timeout=0.05)
 
 
 def stores(count: int = 4) -> dict[str, FragmentStore]:

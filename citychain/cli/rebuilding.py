@@ -1,0 +1,130 @@
+"""What ``citychain rebuild`` does, apart from telling it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from citychain.archive.rebuilding import Rebuilding, Rebuilt, Told
+from citychain.city.founding import genesis_path, keep_genesis
+from citychain.city.plan import CityPlan, Part
+from citychain.cli.output import say
+from citychain.config import Settings
+from citychain.containers import CoreContainer, open_fragment_stores
+from citychain.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    NameTaken,
+    NotFound,
+    StoreUnavailable,
+)
+from citychain.genesis import Genesis
+from citychain.hooks.definitions import StorageDefinition
+from citychain.moving.home import forget_home, write_home
+from citychain.ports import CityStorage
+
+__all__ = ["run_rebuild"]
+
+
+async def run_rebuild(
+    *,
+    city: str,
+    genesis: Genesis,
+    to: str | None,
+    incomplete: bool,
+    settings: Settings,
+    shown: bool,
+) -> tuple[Rebuilt, str]:
+    """Rebuild a city from the fragment stores; what there is, and the storage that has it.
+
+    Args:
+        to: Name of the storage; ``None`` for the city's own.
+        incomplete: Let it live there also if rounds are lost.
+        shown: Show how far it is.
+
+    Raises:
+        InvalidRequest: the storage has the city already.
+        NotFound: no store has a segment of it.
+        StoreUnavailable: no store answers.
+    """
+    if not settings.fragments.stores:
+        raise ConfigurationError(
+            "fragments.stores: there are none: give the configuration a table "
+            "[fragments.stores.NAME] for each place that has fragments of the archive"
+        )
+    core = CoreContainer(settings=settings)
+    async with core.compute(), core.engines(), open_fragment_stores(core) as opened:
+        compute = core.compute()
+        for name, error in opened.failed.items():
+            say(f"store {name} does not answer: {error}")
+        if not opened.stores:
+            raise StoreUnavailable("no store of [fragments.stores] answers")
+        plan = await compute(_plan, core, city, genesis)
+        part = plan.storage if to is None else core.catalogue().storage(plan.slug, to)
+        if not part.definition.durable:
+            raise InvalidRequest(
+                "--to", f"backend {part.definition.name} keeps nothing when this command ends"
+            )
+        with _progress(shown) as told:
+            result = await Rebuilding(
+                genesis,
+                opened.stores,
+                await _target(core, genesis, part),
+                folder=settings.data_dir / "archive",
+                compute=compute,
+                told=told,
+            ).run(incomplete=incomplete)
+        if not result.lost or incomplete:
+            await compute(keep_genesis, settings.data_dir, plan, genesis)
+            if part.name == plan.configured_storage:
+                await compute(forget_home, settings.data_dir, plan.slug)
+            else:
+                await compute(write_home, settings.data_dir, plan.slug, part.name)
+        return result, part.name
+
+
+def _plan(core: CoreContainer, city: str, genesis: Genesis) -> CityPlan:
+    found = core.catalogue().find(city)
+    if found is None:
+        raise NotFound("city", city, core.catalogue().suggestions(city))
+    plan = core.catalogue().plan(found.slug)
+    if (genesis.network, genesis.city) != (core.settings().network, plan.slug):
+        raise ConfigurationError(
+            f"--genesis: it is of city {genesis.city} of network {genesis.network}, not of "
+            f"{plan.slug} of network {core.settings().network}"
+        )
+    path = genesis_path(core.settings().data_dir, plan)
+    if path.exists() and path.read_bytes() != genesis.file:
+        raise ConfigurationError(
+            f"{path}: it is another genesis file than the one given; remove it if the city that "
+            "began with it is not wanted any more"
+        )
+    return plan
+
+
+async def _target(
+    core: CoreContainer, genesis: Genesis, part: Part[StorageDefinition]
+) -> CityStorage:
+    backend = await core.engines().backend(part)
+    try:
+        return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+    except NameTaken:
+        raise ConfigurationError(
+            f"storage {part.name} has another city {genesis.city} of network {genesis.network}, "
+            "with another genesis: rebuild into another storage"
+        ) from None
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Told]:
+    """A bar on standard error; gives what moves it on."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        task = bar.add_task("rebuilding rounds", total=None)
+
+        def told(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=max(done, of))
+
+        yield told

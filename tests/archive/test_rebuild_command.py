@@ -1,0 +1,171 @@
+"""A server is killed, its storage and two of four stores are gone: `citychain rebuild`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cli.conftest import Ran, run_here, run_process
+from e2e.test_kill import serving
+from free_ports import free_address
+from history import History
+
+from citychain._native.transactions import decode_batch
+from citychain.cli.exits import Exit
+from citychain.client.channels import ChannelFactory
+from citychain.client.city import CityClient
+from citychain.client.keys import create_key
+from citychain.client.transactions import SignedTransaction, sign_transaction
+from citychain.crypto.signatures import SigningKey
+from citychain.statements import Segment as Announcement
+
+AUTHORS = [SigningKey(bytes([number]) * 32) for number in range(1, 4)]
+CONFIG = """\
+operator_key = "operator.key"
+data_dir = "data"
+[plugins]
+allow = []
+[pacer]
+min_seconds = 0.01
+max_seconds = 0.05
+[archive]
+every = "1s"
+[cities.tokyo]
+storage = "sqlite"
+num_hashes = 10
+""" + "".join(
+    f"""
+[fragments.stores.disk-{number}]
+kind = "directory"
+path = "disk-{number}"
+"""
+    for number in range(4)
+)
+
+
+def signed(genesis: bytes, count: int, mark: str) -> list[SignedTransaction]:
+    return [
+        sign_transaction(key, genesis=genesis, data=f"{mark} {n}".encode(), with_public_key=True)
+        for n in range(count)
+        for key in AUTHORS
+    ]
+
+
+async def called(place: Path, *arguments: str | Path) -> Ran:
+    config = ("--config", place / "citychain.toml")
+    return await asyncio.to_thread(run_process, *arguments, *config, cwd=place)
+
+
+async def announcements(client: CityClient) -> list[Announcement]:
+    found = []
+    async for stored, envelopes, _ in client.follow_transactions(1):
+        for item in decode_batch(envelopes):
+            if item.content_type == Announcement.CONTENT_TYPE:
+                assert item.content is not None
+                found.append(Announcement.from_bytes(item.content))
+        if stored.round == (await client.info()).head.certified_round:
+            return found
+    raise AssertionError("the city gives no more rounds")
+
+
+async def archived(client: CityClient, sent: list[SignedTransaction]) -> list[Announcement]:
+    """Wait until all of these are in announced segments; the segments."""
+    await client.wait([one.tx_id for one in sent], timeout=timedelta(seconds=60))
+    receipts = await client.receipts([one.tx_id for one in sent])
+    last = max(receipt.round for receipt in receipts.values())
+    async with asyncio.timeout(120):
+        while True:
+            there = await announcements(client)
+            if there and there[-1].last >= last:
+                return there
+            await asyncio.sleep(0.2)
+
+
+async def test_a_city_outlives_its_storage_and_two_of_four_stores(tmp_path: Path) -> None:
+    create_key(tmp_path / "operator.key")
+    (tmp_path / "citychain.toml").write_text(CONFIG)
+    for number in range(4):
+        (tmp_path / f"disk-{number}").mkdir()
+    address = free_address()
+    async with serving(tmp_path, address) as process:
+        address = (tmp_path / "ready").read_text().strip()
+        async with CityClient("tokyo", ChannelFactory([address])) as client:
+            info = await client.info()
+            sent = signed(info.genesis, 20, "a")
+            await client.submit(sent)
+            await archived(client, sent)
+            second = signed(info.genesis, 20, "b")
+            await client.submit(second)
+            segments = await archived(client, second)
+            rounds = {stored.round: stored for stored in await client.rounds(1, 10_000)}
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    (tmp_path / "tokyo.json").write_bytes(info.genesis_file)
+    shutil.rmtree(tmp_path / "data")
+    for number in (0, 2):
+        shutil.rmtree(tmp_path / f"disk-{number}")
+
+    rebuild = ("rebuild", "--city", "tokyo", "--genesis", tmp_path / "tokyo.json")
+    ran = await called(tmp_path, *rebuild, "--json")
+    assert ran.code == Exit.OK, ran.err
+    record: dict[str, Any] = json.loads(ran.out)
+    assert record["complete"]
+    last = record["round"]
+    assert last >= segments[-1].last
+    assert record["checkpoint_hash"] == rounds[last].checkpoint_hash.hex()
+    assert record["segments"] >= len(segments)
+    audit = ("audit", "--city", "tokyo", "--storage", "--genesis", tmp_path / "tokyo.json")
+    ran = await called(tmp_path, *audit, "--json")
+    assert ran.code == Exit.OK, ran.out + ran.err
+    told = json.loads(ran.out)
+    assert (told["rounds"], told["certified_round"]) == (last, last)
+    assert told["checkpoint_hash"] == record["checkpoint_hash"]
+    assert told["transactions"] >= len(sent) + len(second)
+    again = await called(tmp_path, *rebuild)
+    assert again.code == Exit.UNUSABLE
+    assert "has this city already" in again.err
+
+    # The city goes on, and so does its archive: no segment is made twice, and none is left out.
+    for number in (0, 2):
+        (tmp_path / f"disk-{number}").mkdir()
+    async with (
+        serving(tmp_path, address) as process,
+        CityClient("tokyo", ChannelFactory([(tmp_path / "ready").read_text().strip()])) as client,
+    ):
+        assert (await client.info()).head.round >= last
+        receipts = await client.receipts([one.tx_id for one in (*sent, *second)])
+        assert len(receipts) == len(sent) + len(second)
+        third = signed(info.genesis, 5, "c")
+        await client.submit(third)
+        there = await archived(client, third)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    after = 0
+    for announcement in there:
+        assert announcement.first == after + 1
+        after = announcement.last
+    assert there[: len(segments) - 1] == segments[:-1]
+
+
+def test_what_cannot_be_rebuilt_is_said(tmp_path: Path) -> None:
+    create_key(tmp_path / "operator.key")
+    (tmp_path / "citychain.toml").write_text(CONFIG)
+    genesis = tmp_path / "tokyo.json"
+    genesis.write_text("{}")
+    rebuild = ("rebuild", "--city", "tokyo", "--genesis", genesis, "--config", "citychain.toml")
+    ran = run_here(*rebuild, cwd=tmp_path)
+    assert ran.code == Exit.UNUSABLE
+    genesis.write_bytes(History({1: 1}, city="kyoto").genesis.file)
+    ran = run_here(*rebuild, cwd=tmp_path)
+    assert ran.code == Exit.UNAVAILABLE
+    assert "no store of [fragments.stores] answers" in ran.err
+    (tmp_path / "disk-0").mkdir()
+    ran = run_here(*rebuild, cwd=tmp_path)
+    assert ran.code == Exit.UNUSABLE
+    assert "it is of city kyoto of network test, not of tokyo of network local" in ran.err
+    assert "Traceback" not in ran.err
