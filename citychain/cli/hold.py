@@ -142,8 +142,8 @@ def _tell(deed: Deed, json: bool) -> None:
                 "detail": detail,
             }
             text = (
-                f"NOT PROVEN  round {round}: chunk {chunk} of fragment {key.index} of "
-                f"{key.object_id.hex()}: {detail}"
+                f"NOT PROVEN  {f'round {round}: ' if round else ''}chunk {chunk} of fragment "
+                f"{key.index} of {key.object_id.hex()}: {detail}"
             )
         case Refused(code, detail):
             record = {"refused": code, "detail": detail}

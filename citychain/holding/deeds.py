@@ -30,9 +30,10 @@ class Answered(NamedTuple):
 
 
 class Unproven(NamedTuple):
-    """A chunk that was asked for cannot be proven now."""
+    """A chunk cannot be proven now."""
 
     round: int
+    """Of the challenge that asks for it; 0 where it was tried before the fragment is signed for."""
     key: FragmentKey
     chunk: int
     detail: str

@@ -256,17 +256,33 @@ class Holder:
         under_way = self._under_way.claimed
         gone = {key for key in held if key in self._lost or not (found.away or key in here)}
         due = _due(here, held, now, self._term_ms) - under_way
-        is_all = not found.away
+        is_all = not found.away and found.stores.keys().isdisjoint(self._lost)
         for keys in _parts(gone - under_way):
             if is_taken := await self._state(keys, PAST):
                 self._told(TakenBack(len(keys)))
             is_all &= is_taken
         for keys in _parts(due):
-            until_ms = now + self._term_ms
-            if is_taken := await self._state(keys, until_ms):
-                self._told(Claimed(len(keys), until_ms))
-            is_all &= is_taken
+            good = [key for key in keys if key in held or await self._is_there(key)]
+            is_all &= len(good) == len(keys)
+            until_ms = self._clock.time_ms() + self._term_ms
+            if good:
+                if is_taken := await self._state(good, until_ms):
+                    self._told(Claimed(len(good), until_ms))
+                is_all &= is_taken
+            # There may be many of them, and a challenge does not wait.
+            is_all &= await self._answer()
         return is_all
+
+    async def _is_there(self, key: FragmentKey) -> bool:
+        """Whether a chunk of a fragment can be proven, before it is signed for the first time."""
+        try:
+            await prove_held(key, 0, self._stores, self._compute)
+        except NotProven as error:
+            if error.lost:
+                self._lost[key] = 0
+            self._told(Unproven(0, key, 0, str(error), error.lost))
+            return False
+        return True
 
     async def _look(self) -> Found:
         """What the stores have, as it was a while ago if nothing was announced since."""

@@ -205,6 +205,24 @@ async def test_a_wrong_byte_is_found_when_it_is_asked_for(place: Place) -> None:
     assert place.told[-1] == TakenBack(3)
 
 
+async def test_what_is_wrong_from_the_beginning_is_not_signed_for(place: Place) -> None:
+    wrong = place.segment.keys[1]
+    [shelf] = [shelf for shelf in place.stores.values() if wrong in shelf.content]
+    right = shelf.content[wrong]
+    shelf.content[wrong] = b"x" + right[1:]
+    holder = place.holder()
+    assert not await holder.once(PATIENCE)
+    [unproven, claimed] = place.told
+    assert isinstance(unproven, Unproven)
+    assert isinstance(claimed, Claimed)
+    assert (unproven.round, unproven.key, unproven.lost) == (0, wrong, True)
+    assert claimed.fragments == 2
+    assert not await holder.once(PATIENCE)
+    shelf.content[wrong] = right
+    assert await holder.once(PATIENCE)
+    assert place.told[-1] == Claimed(1, place.told[-1].until_ms)  # type: ignore[union-attr]
+
+
 async def test_a_store_that_is_away_has_lost_nothing(place: Place) -> None:
     await place.holder().once(PATIENCE)
     challenge = await place.challenge()
