@@ -13,6 +13,7 @@ from citychain.cli.output import Json, log_to_standard_error, print_json, say
 from citychain.cli.running import answer, until_told
 
 if TYPE_CHECKING:
+    from citychain.genesis import Genesis
     from citychain.holding.deeds import Deed
     from citychain.holding.holder import Holder
 
@@ -33,6 +34,14 @@ def hold(
     days: Annotated[
         float, typer.Option(min=0.01, max=365, help="How long a receipt is for.")
     ] = 7.0,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keeps here how far the city was followed; the next start goes on from there. One "
+            "key and city, one file.",
+            dir_okay=False,
+        ),
+    ] = None,
     server: Server = None,
     policy: Policy = DEFAULT_POLICY,
     config: Config = None,
@@ -46,7 +55,8 @@ def hold(
     proves them. Anybody counts that: see `citychain holdings`.
 
     While the server does not answer it waits. It runs until it is told to stop: SIGTERM or SIGINT
-    end it with exit code 0. It keeps nothing; start it again any time, or by a timer with --once.
+    end it with exit code 0. Start it again any time, or by a timer with --once: what it said is in
+    the ledger. Of a city with many rounds, let it keep with --state how far it is.
 
     Exit codes of --once: 0 all is said and proven; 1 a fragment that was asked for is gone or
     wrong; 3 a store or the city does not answer, or the city took no more for now.
@@ -54,7 +64,7 @@ def hold(
     Examples:
 
         citychain hold --city kanazawa --key holder.key
-        citychain hold --city kanazawa --key holder.key --once
+        citychain hold --city kanazawa --key holder.key --once --state holder.state
     """
     import asyncio
     from datetime import timedelta
@@ -76,6 +86,7 @@ def hold(
         from citychain.cli.options import connect
         from citychain.config import load_settings
         from citychain.containers import CoreContainer
+        from citychain.crypto.keys import key_id
         from citychain.genesis import Genesis
         from citychain.holding.holder import Holder
 
@@ -87,8 +98,9 @@ def hold(
             connect(servers, city, TIMEOUT_SECONDS) as client,
         ):
             info = await (client.info() if once else answer(client.info, servers))
+            genesis, own = Genesis.from_bytes(info.genesis_file), key_id(signer.public_key)
             holder = Holder(
-                genesis=Genesis.from_bytes(info.genesis_file),
+                genesis=genesis,
                 key=signer,
                 client=client,
                 stores=keeping.opened.stores,
@@ -96,6 +108,7 @@ def hold(
                 clock=core.clock(),
                 term=timedelta(days=days),
                 told=told,
+                **await compute(_kept, state, genesis, own),
             )
             _tell_start(holder, info.listing.slug, json)
             if once:
@@ -109,6 +122,20 @@ def hold(
         raise typer.Exit(Exit.NO)
     if once and not is_all:
         raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def _kept(state: Path | None, genesis: Genesis, holder: bytes) -> dict[str, Any]:
+    """What a holder is given of the file with its state."""
+    from functools import partial
+
+    from citychain.holding.kept import load_recount, save_recount
+
+    if state is None:
+        return {}
+    return {
+        "recount": load_recount(state, genesis.id, genesis.operator_id, holder),
+        "keep": partial(save_recount, state, genesis.id, holder),
+    }
 
 
 def _tell_start(holder: Holder, city: str, json: bool) -> None:

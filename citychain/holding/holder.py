@@ -1,14 +1,14 @@
 """A holder: says which fragments of a city's archive it has, and proves it when it is asked.
 
 It follows the city, counts as everybody does (`citychain.holding.recount`), and looks into its
-stores. It keeps nothing of its own: what it has said and answered is in the city's rounds.
+stores. There is nothing that it must keep: what it has said and answered is in the city's rounds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,17 +21,16 @@ from citychain.client.city import CityClient
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import CitychainError, VerificationError
+from citychain.errors import CitychainError, ConfigurationError, VerificationError
 from citychain.genesis import Genesis
 from citychain.handler import Received
 from citychain.holding.deeds import Answered, Claimed, Deed, Refused, TakenBack, Unproven
+from citychain.holding.parcels import due_receipts, packed, parts
 from citychain.holding.reading import stated
-from citychain.holding.recount import Receipt, Recount
+from citychain.holding.recount import Recount
 from citychain.holding.shelves import Found, NotProven, find_held, prove_held
 from citychain.ports import Clock, Compute, FragmentKey, FragmentStore, StoredRound
 from citychain.statements import (
-    ANSWERS_MAX,
-    FRAGMENTS_MAX,
     Answer,
     AnsweredChunk,
     Holding,
@@ -45,10 +44,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CONTENT_BYTES_MAX: Final = 63 << 10
-"""Of an answer: a transaction has little more."""
 LOOK_SECONDS: Final = 600.0
 """How often all stores are looked into. What is announced meanwhile is looked for at once."""
+KEEP_SECONDS: Final = 60.0
+"""How often the recount is kept."""
 AGAIN_SECONDS: Final = 5.0
 """After which what could not be submitted or proven is tried again."""
 NOT_YET: Final = (0, float("-inf"), True)
@@ -88,6 +87,8 @@ class Holder:
     Args:
         stores: By name.
         term: How long a receipt is for. It is renewed when a third of that is left.
+        recount: As far as the city was followed before; at its beginning if it was not.
+        keep: Keeps that for the next time; it blocks, and is called now and then.
         told: Of what was done.
     """
 
@@ -102,6 +103,8 @@ class Holder:
         clock: Clock,
         term: timedelta,
         told: Callable[[Deed], None],
+        recount: Recount | None = None,
+        keep: Callable[[Recount], None] = lambda recount: None,
     ) -> None:
         self._genesis = genesis
         self._key = key
@@ -113,8 +116,11 @@ class Holder:
         self._clock = clock
         self._term_ms = term // timedelta(milliseconds=1)
         self._told = told
-        self.recount = Recount(genesis.operator_id)
+        self.recount = recount or Recount(genesis.operator_id, only=self.key_id)
         """As far as the city's rounds were followed."""
+        self._keep = keep
+        self._kept = (self.recount.round, clock.monotonic())
+        """Up to which round it was kept, and when."""
         self._under_way = _UnderWay()
         self._lost: dict[FragmentKey, int] = {}
         """Fragments of which a chunk could not be proven, and which chunk."""
@@ -131,12 +137,13 @@ class Holder:
 
     async def run(self) -> None:
         """Follow the city and do what is due, until cancelled."""
-        head = await self._patiently(self._head)
+        head = await self._patiently(self._begin)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._patiently(self._follow))
             while True:
                 self._news.clear()
                 pause = LOOK_SECONDS
+                await self._keep_sometimes()
                 if self.recount.round >= head:
                     try:
                         pause = LOOK_SECONDS if await self._act() else AGAIN_SECONDS
@@ -156,19 +163,44 @@ class Holder:
             TimeoutError: the city does not approve it in time.
         """
         self._found, self._claimed = None, NOT_YET
-        head = await self._head()
+        head = await self._begin()
         if head > self.recount.round:
             await self._follow(head)
         is_all = await self._act()
         if tx_ids := self._under_way.tx_ids:
             events = await self._client.wait(tx_ids, timeout=timeout)
             is_all &= all(event.state == State.APPROVED for event in events.values())
+        await self._keep_now()
         return is_all
 
     # --- following
 
-    async def _head(self) -> int:
-        return (await self._client.info()).head.certified_round
+    async def _begin(self) -> int:
+        """The last certified round.
+
+        Raises:
+            ConfigurationError: the city's rounds are not those that were followed before.
+        """
+        head = (await self._client.info()).head.certified_round
+        known = self.recount.round
+        if known:
+            there = (await self._client.checkpoint(known)).checkpoint_hash if known <= head else b""
+            if there != self.recount.checkpoint_hash:
+                raise ConfigurationError(
+                    f"round {known} is not the one that was followed: the state is of another "
+                    "history of the city; remove its file"
+                )
+        return head
+
+    async def _keep_sometimes(self) -> None:
+        round, when = self._kept
+        if self.recount.round > round and self._clock.monotonic() >= when + KEEP_SECONDS:
+            await self._keep_now()
+
+    async def _keep_now(self) -> None:
+        async with self._counting:
+            await self._compute(self._keep, self.recount)
+            self._kept = (self.recount.round, self._clock.monotonic())
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         failures = 0
@@ -176,6 +208,8 @@ class Holder:
             before = self.recount.round
             try:
                 return await work()
+            except ConfigurationError:
+                raise
             except (CitychainError, TimeoutError) as error:
                 logger.warning("%s: %s; trying again", self._genesis.city, error)
             failures = 1 if self.recount.round > before else failures + 1
@@ -239,7 +273,7 @@ class Holder:
                         self._claimed = NOT_YET
                 else:
                     proven.append(AnsweredChunk.of(key, chunk, proof.to_bytes()))
-            for answers in _packed(round, proven):
+            for answers in packed(round, proven):
                 tx_id = await self._submit(Answer(challenge=round, answers=answers))
                 is_all &= tx_id is not None
                 if tx_id is not None:
@@ -255,13 +289,13 @@ class Holder:
         here = found.stores.keys() - self._lost.keys()
         under_way = self._under_way.claimed
         gone = {key for key in held if key in self._lost or not (found.away or key in here)}
-        due = _due(here, held, now, self._term_ms) - under_way
+        due = due_receipts(here, held, now, self._term_ms) - under_way
         is_all = not found.away and found.stores.keys().isdisjoint(self._lost)
-        for keys in _parts(gone - under_way):
+        for keys in parts(gone - under_way):
             if is_taken := await self._state(keys, PAST):
                 self._told(TakenBack(len(keys)))
             is_all &= is_taken
-        for keys in _parts(due):
+        for keys in parts(due):
             good = [key for key in keys if key in held or await self._is_there(key)]
             is_all &= len(good) == len(keys)
             until_ms = self._clock.time_ms() + self._term_ms
@@ -324,18 +358,6 @@ class Holder:
         return None
 
 
-def _due(
-    here: Set[FragmentKey], held: Mapping[FragmentKey, Receipt], now_ms: int, term_ms: int
-) -> Set[FragmentKey]:
-    """Fragments that want a receipt: those without; and once one has less than a third of its term
-    left, all with less than two thirds, so that receipts do not come in ever smaller parts."""
-    left = {key: held[key].until_ms - now_ms for key in here & held.keys()}
-    due = here - left.keys()
-    if left and 3 * min(left.values()) < term_ms:
-        due |= {key for key, ms in left.items() if 3 * ms < 2 * term_ms}
-    return due
-
-
 def _take(recount: Recount, stored: StoredRound, envelopes: Sequence[bytes]) -> Sequence[bytes]:
     """Recount a round; the ids of the transactions that it seals."""
     decided = record.decode(stored.record)
@@ -346,27 +368,3 @@ def _take(recount: Recount, stored: StoredRound, envelopes: Sequence[bytes]) -> 
     except ValueError as error:
         raise VerificationError(f"round {stored.round}, as the server gives it: {error}") from None
     return decided.tx_ids
-
-
-def _packed(round: int, chunks: Sequence[AnsweredChunk]) -> Iterator[tuple[AnsweredChunk, ...]]:
-    """As many at a time as fit into a transaction."""
-    pack: tuple[AnsweredChunk, ...] = ()
-    for chunk in chunks:
-        larger = (*pack, chunk)
-        is_full = len(pack) == ANSWERS_MAX
-        if pack and (is_full or _bytes_of(round, larger) > CONTENT_BYTES_MAX):
-            yield pack
-            larger = (chunk,)
-        pack = larger
-    if pack:
-        yield pack
-
-
-def _bytes_of(round: int, answers: tuple[AnsweredChunk, ...]) -> int:
-    return len(Answer(challenge=round, answers=answers).encode())
-
-
-def _parts(keys: Collection[FragmentKey]) -> Iterator[list[FragmentKey]]:
-    ordered = sorted(keys)
-    for start in range(0, len(ordered), FRAGMENTS_MAX):
-        yield ordered[start : start + FRAGMENTS_MAX]

@@ -31,7 +31,14 @@ from citychain.holding import challenge
 from citychain.ports import FragmentKey
 from citychain.statements import Answer, AnsweredChunk, Holding, HoldingRules, Segment, decode
 
-__all__ = ["CHUNK_BYTES_MAX", "Challenge", "Receipt", "Recount", "StatedTransaction"]
+__all__ = [
+    "CHUNK_BYTES_MAX",
+    "Challenge",
+    "HolderState",
+    "Receipt",
+    "Recount",
+    "StatedTransaction",
+]
 
 CHUNK_BYTES_MAX: Final = 32 << 10
 """Of a segment of which fragments can be held: a proof must fit into a transaction, in base64."""
@@ -62,7 +69,7 @@ class Challenge:
 
 
 @dataclass(slots=True)
-class _Holder:
+class HolderState:
     """What is known of one key."""
 
     receipts: dict[FragmentKey, Receipt] = field(default_factory=dict)
@@ -78,6 +85,7 @@ class _Holder:
     answered: list[int] = field(default_factory=lambda: [0])
 
     def close(self, over: Challenge) -> None:
+        """A challenge is over."""
         self.failed |= over.asked.keys() - over.answered
         self.failed -= over.answered
         self.closed_in.append(over.last_round)
@@ -85,9 +93,11 @@ class _Holder:
         self.answered.append(self.answered[-1] + len(over.answered))
 
     def live(self, time_ms: int) -> dict[FragmentKey, Receipt]:
+        """Receipts that live at a time."""
         return {key: it for key, it in self.receipts.items() if it.until_ms > time_ms}
 
     def proven(self, time_ms: int) -> Iterator[FragmentKey]:
+        """Those of which the last challenge did not fail."""
         return (key for key in self.live(time_ms) if key not in self.failed)
 
 
@@ -96,21 +106,26 @@ class Recount:
 
     Args:
         operator: Key id of the city's operator, by whom announcements and rules are.
+        only: The one holder that counts; without it all do.
     """
 
-    def __init__(self, operator: bytes) -> None:
+    def __init__(self, operator: bytes, only: bytes | None = None) -> None:
         self._operator = operator
+        self._only = only
         self.rules = HoldingRules()
         """As they are for the next round."""
         self.round = 0
         """The last one that was taken."""
         self.time_ms = 0
-        """Its time."""
+        """Its time..."""
+        self.checkpoint_hash = b""
+        """...and its checkpoint's hash."""
         self.segments: dict[bytes, Segment] = {}
         """Those of which fragments can be held, by the root of their manifest."""
         self._chunks: dict[FragmentKey, int] = {}
         """Of each of their fragments."""
-        self._holders: dict[bytes, _Holder] = {}
+        self.states: dict[bytes, HolderState] = {}
+        """Of all who ever had a receipt, by key id."""
 
     def take(
         self,
@@ -141,17 +156,18 @@ class Recount:
                 case HoldingRules() if author == self._operator:
                     self.rules = statement
                 case Segment() if author == self._operator:
-                    self._announce(statement)
-                case Holding():
+                    self.announce(statement)
+                case Holding() if self._only in (None, author):
                     self._receive(round, author, statement)
-                case Answer() if author in self._holders:
-                    self._judge(self._holders[author], statement)
-        for holder in self._holders.values():
+                case Answer() if author in self.states:
+                    self._judge(self.states[author], statement)
+        for holder in self.states.values():
             for over in [it for it in holder.open.values() if it.last_round <= round]:
                 holder.close(holder.open.pop(over.round))
-        self.round, self.time_ms = round, time_ms
+        self.round, self.time_ms, self.checkpoint_hash = round, time_ms, checkpoint_hash
 
-    def _announce(self, segment: Segment) -> None:
+    def announce(self, segment: Segment) -> None:
+        """Count a segment that the operator announced, if fragments of it can be held."""
         if segment.chunk > CHUNK_BYTES_MAX:
             return
         try:
@@ -168,17 +184,17 @@ class Recount:
         known = [key for key in holding.keys if key in self._chunks]
         if not known:
             return
-        holder = self._holders.setdefault(author, _Holder())
+        holder = self.states.setdefault(author, HolderState())
         holder.receipts |= dict.fromkeys(known, Receipt(round, holding.until))
 
     def _ask(self, round: int, time_ms: int, checkpoint_hash: bytes) -> None:
-        for key_id, holder in self._holders.items():
+        for key_id, holder in self.states.items():
             chunks = {key: self._chunks[key] for key in holder.live(time_ms)}
             if asked := challenge.asked(checkpoint_hash, key_id, chunks, holder.failed):
                 last_round = round + self.rules.answer_rounds
                 holder.open[round] = Challenge(round, last_round, asked)
 
-    def _judge(self, holder: _Holder, answer: Answer) -> None:
+    def _judge(self, holder: HolderState, answer: Answer) -> None:
         challenge = holder.open.get(answer.challenge)
         if challenge is None:
             return
@@ -198,21 +214,21 @@ class Recount:
     @property
     def holders(self) -> list[bytes]:
         """Key ids of all who ever had a receipt, sorted."""
-        return sorted(self._holders)
+        return sorted(self.states)
 
     def receipts(self, holder: bytes, at_ms: int) -> dict[FragmentKey, Receipt]:
         """The live receipts of a holder at a time."""
-        known = self._holders.get(holder)
+        known = self.states.get(holder)
         return {} if known is None else known.live(at_ms)
 
     def open(self, holder: bytes) -> list[Challenge]:
         """Challenges of a holder in which an answer would still count."""
-        known = self._holders.get(holder)
+        known = self.states.get(holder)
         return [] if known is None else list(known.open.values())
 
     def failed(self, holder: bytes) -> set[FragmentKey]:
         """What a holder did not answer for when it was asked last; it may have taken it back."""
-        known = self._holders.get(holder)
+        known = self.states.get(holder)
         return set() if known is None else {*known.failed}
 
     def tally(self, holder: bytes, first: int, last: int) -> tuple[int, int]:
@@ -224,7 +240,7 @@ class Recount:
         """
         if last > self.round:
             raise ValueError(f"round {last} was not taken yet: the last one is {self.round}")
-        if (known := self._holders.get(holder)) is None:
+        if (known := self.states.get(holder)) is None:
             return 0, 0
         begin, end = bisect_left(known.closed_in, first), bisect_right(known.closed_in, last)
         if end <= begin:
@@ -244,19 +260,19 @@ class Recount:
 
     def proven(self, holder: bytes, at_ms: int) -> set[FragmentKey]:
         """What a holder has live receipts of at a time, without what failed when asked last."""
-        known = self._holders.get(holder)
+        known = self.states.get(holder)
         return set() if known is None else set(known.proven(at_ms))
 
     def lapsed(self, holder: bytes, at_ms: int) -> set[FragmentKey]:
         """What a holder once had receipts of, and is not proven to have at a time: their time is
         over, they were taken back, or it failed when it was asked last."""
-        known = self._holders.get(holder)
+        known = self.states.get(holder)
         return set() if known is None else {*known.receipts}.difference(known.proven(at_ms))
 
     def lacking(self, at_ms: int) -> dict[FragmentKey, int]:
         """Fragments that fewer holders than the rules want are proven to have at a time, and how
         many these are: what is to be put elsewhere as well."""
-        counts = Counter(key for holder in self._holders.values() for key in holder.proven(at_ms))
+        counts = Counter(key for holder in self.states.values() for key in holder.proven(at_ms))
         return {key: counts[key] for key in self._chunks if counts[key] < self.rules.receipts}
 
 

@@ -103,7 +103,7 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
     assert (start["holding"], said["receipts"]) == ("nara", 4)
 
     challenge = nara.seal_until(0)
-    asked = server.run_process(*HOLD, "--once")
+    asked = server.run_process(*HOLD, "--once", "--state", "holder.state")
     assert asked.code == 0, asked.err
     assert asked.records[1:] == [
         {"challenge": challenge, "answered": 2},
@@ -132,7 +132,8 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
         for path in fragment_files(server.directory / store):
             path.unlink()
     challenge = nara.seal_until(0)
-    gone = server.run_process(*HOLD, "--once")
+    assert (server.directory / "holder.state").exists()
+    gone = server.run_process(*HOLD, "--once", "--state", "holder.state")
     assert gone.code == 1, gone.err
     assert [it.get("lost") for it in gone.records[1:]] == [True, True, True, None]
     assert gone.records[-1] == {"taken_back": 4}
@@ -151,6 +152,11 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
     assert lines[1].endswith("  fragment 0: 0 of 1 holders")
     assert lines[-1].endswith("1 holders; 4 fragments of 1 segments, 4 of them lack holders")
 
+    other = server.run(
+        *("hold", "--city", "nara", "--key", "operator.key", "--once"), "--state", "holder.state"
+    )
+    assert other.code == 2
+    assert "holder.state: is of another key or another city" in other.err.splitlines()[-1]
     late = server.run(*HOLDINGS, "--last-round", "100000")
     assert late.code == 2
     assert "--last-round: is 100000, and the city's last certified round is" in late.err

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +21,15 @@ from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
-from citychain.errors import StoreUnavailable
+from citychain.errors import ConfigurationError, StoreUnavailable
 from citychain.fragments.layout import Shape
 from citychain.fragments.memory import MemoryStore
 from citychain.fragments.writing import survey_object, write_fragments
 from citychain.genesis import Genesis
 from citychain.holding.deeds import Answered, Claimed, Deed, TakenBack, Unproven
 from citychain.holding.holder import Holder
+from citychain.holding.kept import load_recount, save_recount
+from citychain.holding.recount import Recount
 from citychain.ports import FragmentKey
 from citychain.statements import HoldingRules, Segment, Statement
 
@@ -72,8 +76,8 @@ class Place:
     compute: Executor
     told: list[Deed] = field(default_factory=list)
 
-    def holder(self, term: timedelta = TERM) -> Holder:
-        """A new one, which knows nothing: as after a restart."""
+    def holder(self, term: timedelta = TERM, **kept: Any) -> Holder:
+        """A new one, which knows nothing but what was kept: as after a restart."""
         return Holder(
             genesis=self.genesis,
             key=KEY,
@@ -83,6 +87,7 @@ class Place:
             clock=SystemClock(),
             term=term,
             told=self.told.append,
+            **kept,
         )
 
     async def state(self, *statements: Statement) -> None:
@@ -265,6 +270,42 @@ async def test_receipts_are_renewed_before_they_are_over(place: Place) -> None:
     assert await place.holder(3 * TERM + timedelta(hours=1)).once(PATIENCE)
     assert isinstance(place.told[-1], Claimed)
     assert place.told[-1].fragments == 3
+
+
+async def test_it_goes_on_from_where_it_was(place: Place, tmp_path: Path) -> None:
+    file, own = tmp_path / "state", key_id(KEY.public_key)
+
+    def again() -> Holder:
+        known = load_recount(file, place.genesis.id, place.genesis.operator_id, own)
+        return place.holder(recount=known, keep=partial(save_recount, file, place.genesis.id, own))
+
+    await again().once(PATIENCE)
+    challenge = await place.challenge()
+    holder = again()
+    known = holder.recount.round
+    assert challenge > known > 0
+    assert await holder.once(PATIENCE)
+    assert place.told[1:] == [Answered(challenge, 2), Answered(challenge, 1)]
+    await place.seal_until(challenge + WITHIN)
+    holder, fresh = again(), place.holder()
+    assert holder.recount.round >= challenge
+    for each in (holder, fresh):
+        await each.once(PATIENCE)
+        assert each.recount.availability(own, 1, challenge + WITHIN) == 1
+    assert len(place.told) == 3
+
+
+async def test_a_state_of_another_history_is_refused(place: Place) -> None:
+    """The server went back to an old copy, say."""
+    await place.holder().once(PATIENCE)
+    for round in (1, 1 << 40):
+        recount = Recount(place.genesis.operator_id)
+        recount.round, recount.checkpoint_hash = round, b"x" * 32
+        holder = place.holder(recount=recount)
+        with pytest.raises(ConfigurationError, match="is not the one that was followed"):
+            await holder.once(PATIENCE)
+        with pytest.raises(ConfigurationError, match="remove its file"):
+            await holder.run()
 
 
 async def test_it_goes_on_until_it_is_told_to_stop(place: Place) -> None:

@@ -24,6 +24,8 @@ class History:
         self.chance = chance
         self.recount = Recount(OPERATOR)
         self.rounds: list[Round] = []
+        self.taken: list[list[StatedTransaction]] = []
+        """Transactions of each round."""
         self.archive = [archived(0), archived(1), archived(2, data=1, parity=0)]
         self.answered: list[tuple[Deed, StatedTransaction]] = []
         """Answers of before, to be given again."""
@@ -36,7 +38,8 @@ class History:
             deeds.insert(0, self.rule(OPERATOR))
         time_ms, digest = number * SECOND, checkpoint_hash(number + chance.randrange(1 << 40))
         self.rounds.append(Round(time_ms, digest, [deed for deed, _ in deeds]))
-        self.recount.take(number, time_ms, digest, [transaction for _, transaction in deeds])
+        self.taken.append([transaction for _, transaction in deeds])
+        self.recount.take(number, time_ms, digest, self.taken[-1])
 
     def deed(self) -> tuple[Deed, StatedTransaction]:
         who = self.chance.choice(WHO)
