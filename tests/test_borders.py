@@ -48,6 +48,7 @@ DRIVERS: Final = {
     "pymongo": ("storage", "fragments"),
     "bson": ("storage", "fragments"),
     "obstore": ("fragments",),
+    "httpx": ("fragments",),
     "dependency_injector": ("containers",),
 }
 

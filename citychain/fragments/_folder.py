@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -25,14 +24,12 @@ from pathlib import Path
 from typing import Final
 
 from citychain.errors import FragmentMissing, StorageError, StoreFull, StoreUnavailable
+from citychain.fragments._names import SHARD, SHARD_DIGITS, is_name, key_of, name_of
 from citychain.ports import FragmentKey, Space
 
 __all__ = ["Folder", "Writing"]
 
 NEW: Final = "new"
-SHARD_DIGITS: Final = 3
-SHARD: Final = re.compile(r"[0-9a-f]{3}")
-NAME: Final = re.compile(r"([0-9a-f]{64})-([0-9a-f]{64})-([0-9a-f]{2})")
 
 
 class Folder:
@@ -84,7 +81,7 @@ class Folder:
 
     def place(self, key: FragmentKey) -> Path:
         """The file of a fragment."""
-        name = _name(key)
+        name = name_of(key)
         return self.path / name[:SHARD_DIGITS] / name
 
     def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
@@ -93,7 +90,7 @@ class Folder:
             file = os.open(self.place(key), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             self._be_there()
-            raise FragmentMissing(f"{self.path} has no fragment {_name(key)}") from None
+            raise FragmentMissing(f"{self.path} has no fragment {name_of(key)}") from None
         try:
             parts = []
             end = offset + length
@@ -122,11 +119,11 @@ class Folder:
         prefix = object_id.hex()
         names = self._names(prefix[:SHARD_DIGITS])
         self._be_there()
-        return [_key(name) for name in names if name.startswith(prefix)]
+        return [key_of(name) for name in names if name.startswith(prefix)]
 
     def keys(self, after: FragmentKey | None, limit: int) -> list[FragmentKey]:
         """See `FragmentStore.keys`."""
-        last = "" if after is None else _name(after)
+        last = "" if after is None else name_of(after)
         found: list[str] = []
         for shard in self._shards():
             if shard >= last[:SHARD_DIGITS]:
@@ -134,7 +131,7 @@ class Folder:
                 if len(found) >= limit:
                     break
         self._be_there()
-        return [_key(name) for name in found[:limit]]
+        return [key_of(name) for name in found[:limit]]
 
     def delete(self, key: FragmentKey) -> bool:
         """See `FragmentStore.delete`. A power cut may bring it back."""
@@ -167,7 +164,7 @@ class Folder:
             names = os.listdir(self.path / shard)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if _is_name(name, shard))
+        return sorted(name for name in names if is_name(name, shard))
 
     def _counted(self) -> int:
         return sum(size for shard in self._shards() for size in self._sizes(shard))
@@ -175,7 +172,7 @@ class Folder:
     def _sizes(self, shard: str) -> Iterator[int]:
         with suppress(FileNotFoundError), os.scandir(self.path / shard) as entries:
             for entry in entries:
-                if _is_name(entry.name, shard):
+                if is_name(entry.name, shard):
                     with suppress(FileNotFoundError):  # It was deleted meanwhile.
                         yield entry.stat().st_size
 
@@ -312,20 +309,6 @@ class Writing:
         if path is not None:
             with suppress(OSError):
                 path.unlink()
-
-
-def _name(key: FragmentKey) -> str:
-    return f"{key.object_id.hex()}-{key.root.hex()}-{key.index:02x}"
-
-
-def _is_name(name: str, shard: str) -> bool:
-    """Whether it is that of a fragment which belongs there."""
-    return name.startswith(shard) and NAME.fullmatch(name) is not None
-
-
-def _key(name: str) -> FragmentKey:
-    object_id, root, index = name.split("-")
-    return FragmentKey(bytes.fromhex(object_id), bytes.fromhex(root), int(index, 16))
 
 
 def _remove_unlocked(path: Path) -> None:

@@ -27,6 +27,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
 from citychain.errors import FragmentMissing, StorageError, StoreFull, StoreUnavailable
+from citychain.fragments._parts import exactly
 from citychain.fragments._room import Claim, Room
 from citychain.fragments._s3_options import S3Options
 from citychain.fragments._settled import settled
@@ -89,7 +90,7 @@ class S3Store:
         with self._room.claim(size) as claim:
             if size <= PIECE:
                 content = bytearray()
-                async for part in _exactly(size, parts, self._where):
+                async for part in exactly(size, parts, self._where):
                     content += part
                 await settled(self._create(name, content, claim))
             else:
@@ -122,7 +123,7 @@ class S3Store:
                 claim.keep()
 
         try:
-            async for part in _exactly(size, parts, self._where):
+            async for part in exactly(size, parts, self._where):
                 with self._errors():
                     await settled(writer.write(part))
             await settled(join())
@@ -271,23 +272,6 @@ class S3Store:
             f"{what}; see that endpoint and bucket are right, and that the key may list, read, "
             "write and delete there"
         )
-
-
-async def _exactly(size: int, parts: AsyncIterator[bytes], where: str) -> AsyncIterator[bytes]:
-    """The parts.
-
-    Raises:
-        StorageError: they have another size.
-    """
-    came = 0
-    async for part in parts:
-        came += len(part)
-        if came > size:
-            break
-        yield part
-    if came != size:
-        more = " or more" if came > size else ""
-        raise StorageError(f"{where}: a fragment of {size} bytes came with {came}{more}")
 
 
 async def _abort(writer: obstore.AsyncWritableFile, error: BaseException) -> None:

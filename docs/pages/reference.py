@@ -32,6 +32,7 @@ PUBLIC: Final = {
         "citychain.dag*",
         "citychain.consensus*",
         "citychain.fragments.directory",
+        "citychain.fragments.ipfs",
         "citychain.fragments.memory",
         "citychain.fragments.s3",
     ),

@@ -202,8 +202,8 @@ def test_our_own_are_clean(distribution: str) -> None:
         (finding.code, finding.what.split()[0])
         for finding in examine(distribution, PluginsSettings())
     ]
-    # Nothing says where a MongoDB, a bucket or a storage server is, so these are not tried.
-    needed = [("options-needed", name) for name in ("mongodb", "s3", "remote")]
+    # Nothing says where a MongoDB, a bucket, a node or a storage server is: these are not tried.
+    needed = [("options-needed", name) for name in ("mongodb", "s3", "ipfs", "remote")]
     assert found == (needed if distribution == "citychain" else [])
 
 

@@ -119,7 +119,7 @@ def test_a_wrong_setting_is_told(write: Write, text: str, told: str) -> None:
         (
             "[fragments.stores.a]\n\nkind = 'directry'",
             ":3: fragments.stores.a.kind: no fragment store 'directry'; "
-            "known: directory, remote, s3; did",
+            "known: directory, ipfs, remote, s3; did",
         ),
         (
             "[fragments.stores.a]\nkind = 'directory'\nlimit_mb = 5",

@@ -1,0 +1,104 @@
+"""The store among the files of an IPFS node, without one: what is told, and its options."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from free_ports import free_address
+from pydantic import ValidationError
+
+from citychain.clock import SystemClock
+from citychain.compute import Executor
+from citychain.errors import StorageError, StoreFull, StoreUnavailable
+from citychain.fragments._ipfs_options import IpfsOptions
+from citychain.fragments.builtin import citychain_fragment_stores
+from citychain.hooks.definitions import FOLDER
+from citychain.ports import StorageContext
+
+pytest.importorskip("httpx", reason="httpx is not installed: pip install 'citychain[ipfs]'")
+
+[IPFS] = [it for it in citychain_fragment_stores() if it.name == "ipfs"]
+ENDPOINT = "http://127.0.0.1:5001"
+
+
+async def failure(endpoint: str) -> StorageError:
+    """What opening a store says."""
+    async with Executor(1) as compute:
+        context = StorageContext(Path("/nowhere"), compute, SystemClock())
+        with pytest.raises(StorageError) as told:
+            async with IPFS.factory(IpfsOptions(endpoint=endpoint), context):
+                pass
+    return told.value
+
+
+async def test_a_node_that_is_away_is_unavailable() -> None:
+    told = await failure(f"http://{free_address()}")
+    assert isinstance(told, StoreUnavailable)
+    assert "see that the node is running" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("answer", "raised", "says"),
+    [
+        (b'{"Message": "write /repo: no space left on device"}', StoreFull, "make room"),
+        (b'{"Message": "something broke"}', StoreUnavailable, "something broke"),
+        (b"<html>", StoreUnavailable, "it answers with status 500; see that"),
+        (b"[]", StoreUnavailable, "it answers with status 500; see that"),
+    ],
+)
+async def test_what_a_node_refuses_is_told(
+    answer: bytes, raised: type[StorageError], says: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 500 Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(answer) + answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        told = await failure(f"http://127.0.0.1:{port}")
+    assert type(told) is raised
+    assert says in str(told)
+
+
+def test_without_its_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ipfs", "_ipfs_node"):
+        monkeypatch.delitem(sys.modules, f"citychain.fragments.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    context = StorageContext(Path("/nowhere"), Executor(1), SystemClock())
+    with pytest.raises(StoreUnavailable, match=r"pip install 'citychain\[ipfs\]'"):
+        IPFS.factory(IpfsOptions(endpoint=ENDPOINT), context)
+
+
+def test_a_token_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hidden\n")
+    given = {"endpoint": ENDPOINT, "token_file": "token"}
+    options = IpfsOptions.model_validate(given, context={FOLDER: tmp_path})
+    assert options.bearer() == "hidden"
+    assert IpfsOptions(endpoint=ENDPOINT).bearer() is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"token": "hidden", "token_file": "x"}, "has both token and token_file"),
+        ({"token_file": "/nowhere/token"}, "token_file /nowhere/token cannot be read"),
+        ({"endpoint": "/ip4/127.0.0.1/tcp/5001"}, "endpoint"),
+        ({"endpoint": "https://me:hidden@example.org"}, "endpoint"),
+        ({"path": "city"}, "path"),
+        ({"path": "/"}, "path"),
+        ({"path": "/a/../b"}, "path"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(wrong: Mapping[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says) as refused:
+        IpfsOptions.model_validate({"endpoint": ENDPOINT, **wrong})
+    assert "hidden" not in str(refused.value)
