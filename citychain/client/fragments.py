@@ -301,7 +301,9 @@ class RemoteStore:
 
     def _ours(self, error: grpc.aio.AioRpcError) -> StorageError:
         ours, _ = translated(error)
-        message = f"{self._options.endpoint}: {ours}"
+        message, endpoint = str(ours), self._options.endpoint
+        if endpoint not in message:
+            message = f"{endpoint}: {message}"
         if isinstance(ours, _ANSWERS):
             return type(ours)(message)
         return StoreUnavailable(message)

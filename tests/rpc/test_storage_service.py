@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from citychain.errors import ConfigurationError
+from citychain.fragments.owned import OwnedFragments
 from citychain.keeping.serving import open_storage_server
 from citychain.rpc._generated.citychain.v1 import storage_pb2 as pb
 from citychain.rpc._generated.citychain.v1 import storage_pb2_grpc
@@ -108,6 +109,35 @@ async def test_a_large_read_comes_in_small_messages(stub: Any) -> None:
     parts = await fetched(stub, offset=0, length=2 * MIB)
     assert b"".join(parts) == content * 2
     assert max(map(len, parts)) == storage.FETCH_BYTES
+
+
+async def test_who_reads_slowly_fills_no_memory(
+    server: StorageServer, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is read from the disk than fits on the way, which is short here."""
+    read, reads = OwnedFragments.read, 0
+
+    async def counted(*args: Any) -> bytes:
+        nonlocal reads
+        reads += 1
+        return await read(*args)
+
+    monkeypatch.setattr(OwnedFragments, "read", counted)
+    parts = [Step(part=bytes(MIB))] * 3
+    assert await stored(stub, start(3 * MIB), *parts, Step(commit=True))
+    short = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(server.address, options=short) as channel:
+        slow: Any = storage_pb2_grpc.StorageServiceStub(channel)
+        call = slow.FetchFragment(pb.FetchFragmentRequest(key=KEY, offset=0, length=3 * MIB))
+        while not reads:
+            await asyncio.sleep(0.01)
+        for _ in range(50):
+            await stub.HasFragment(pb.HasFragmentRequest(key=KEY))
+        assert reads < 12
+        received = 0
+        async for message in call:
+            received += len(message.part)
+        assert (received, reads) == (3 * MIB, 12)
 
 
 @pytest.mark.parametrize(
