@@ -64,7 +64,8 @@ def holdings(
     All of the city is checked first, as by `citychain audit`; nobody is believed, neither the
     holders nor the server. Of each holder: fragments with a live receipt, chunks asked for and
     answered, and their ratio, the availability. Then the fragments that have fewer holders than
-    the city wants, of those whose last challenge did not fail.
+    the city wants: one that failed when it was asked for last is not counted, nor is anything of a
+    holder that is silent, which answered nothing in its last challenge.
 
     Exit codes: 0 every fragment has its holders; 1 some have not, or the city does not hold; 2 a
     file or a round cannot be used.
@@ -134,6 +135,7 @@ def _tell(recount: Recount, first: int, last: int, now_ms: int, json: bool) -> N
         print(
             f"HOLDER   {it['holder'].hex()}  {it['receipts']:,} fragments, {it['failed']:,} of "
             f"them failed  answered {it['answered']:,} of {it['asked']:,}  {part}"
+            f"{'  silent' if it['silent'] else ''}"
         )
     for it in lacking:
         print(
@@ -153,6 +155,7 @@ def _holder(recount: Recount, key_id: bytes, first: int, last: int, now_ms: int)
     return {
         "holder": key_id,
         "receipts": len(receipts),
+        "silent": recount.is_silent(key_id),
         "failed": len(recount.failed(key_id) & receipts.keys()),
         "asked": asked,
         "answered": answered,

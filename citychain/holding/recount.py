@@ -12,7 +12,9 @@ them counts, no clock, no store.
   fragments of which it had receipts in the round before; those that failed last come first.
 * An answer counts in the rounds after that one, up to ``answer_rounds``. What is not proven by then
   has failed; wrong, strange and repeated answers are nothing.
-* A fragment is proven of a holder with a receipt that did not fail when it was asked last.
+* A fragment is proven of a holder with a receipt, if it did not fail when it was asked for last.
+  Of a holder that is silent, which proved nothing at all in its last challenge, none is: it may
+  be gone with all that it had.
 """
 
 from __future__ import annotations
@@ -96,9 +98,15 @@ class HolderState:
         """Receipts that live at a time."""
         return {key: it for key, it in self.receipts.items() if it.until_ms > time_ms}
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was answered in the last challenge that was over."""
+        return len(self.answered) > 1 and self.answered[-1] == self.answered[-2]
+
     def proven(self, time_ms: int) -> Iterator[FragmentKey]:
-        """Those of which the last challenge did not fail."""
-        return (key for key in self.live(time_ms) if key not in self.failed)
+        """Fragments with a live receipt that count as proven."""
+        if not self.is_silent:
+            yield from (key for key in self.live(time_ms) if key not in self.failed)
 
 
 class Recount:
@@ -231,6 +239,11 @@ class Recount:
         known = self.states.get(holder)
         return set() if known is None else {*known.failed}
 
+    def is_silent(self, holder: bytes) -> bool:
+        """Whether a holder answered nothing in its last challenge that was over."""
+        known = self.states.get(holder)
+        return known is not None and known.is_silent
+
     def tally(self, holder: bytes, first: int, last: int) -> tuple[int, int]:
         """How many chunks a holder was asked for, and answered, in the challenges that were over
         in these rounds: those after which no answer counted any more.
@@ -259,13 +272,14 @@ class Recount:
         return Fraction(answered, asked) if asked else None
 
     def proven(self, holder: bytes, at_ms: int) -> set[FragmentKey]:
-        """What a holder has live receipts of at a time, without what failed when asked last."""
+        """What a holder has live receipts of at a time, without what failed when asked last;
+        nothing if it answered nothing then."""
         known = self.states.get(holder)
         return set() if known is None else set(known.proven(at_ms))
 
     def lapsed(self, holder: bytes, at_ms: int) -> set[FragmentKey]:
         """What a holder once had receipts of, and is not proven to have at a time: their time is
-        over, they were taken back, or it failed when it was asked last."""
+        over, they were taken back, it failed when it was asked last, or the holder is silent."""
         known = self.states.get(holder)
         return set() if known is None else {*known.receipts}.difference(known.proven(at_ms))
 

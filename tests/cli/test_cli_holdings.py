@@ -116,6 +116,7 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
     assert mine == {
         "holder": holder,
         "receipts": 4,
+        "silent": False,
         "failed": 0,
         "asked": 3,
         "answered": 3,
@@ -147,7 +148,9 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
 
     people = server.run("holdings", "--city", "nara")
     lines = people.out.splitlines()
-    assert lines[0] == (f"HOLDER   {holder}  0 fragments, 0 of them failed  answered 3 of 6  50.0%")
+    assert lines[0] == (
+        f"HOLDER   {holder}  0 fragments, 0 of them failed  answered 3 of 6  50.0%  silent"
+    )
     assert lines[1].startswith("LACKING  ")
     assert lines[1].endswith("  fragment 0: 0 of 1 holders")
     assert lines[-1].endswith("1 holders; 4 fragments of 1 segments, 4 of them lack holders")
