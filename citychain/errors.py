@@ -249,8 +249,10 @@ class NotOwned(StorageError):
 class NotRestorable(StorageError):
     """Raised when too few good chunks of an object are found; what was restored of it is kept."""
 
-    def __init__(self, object_id: bytes, detail: str) -> None:
+    def __init__(self, object_id: bytes, detail: str, *, is_lost: bool = False) -> None:
         super().__init__(f"object {object_id.hex()} cannot be restored: {detail}")
+        self.is_lost = is_lost
+        """Whether every store answered: to try again is no use."""
         self.object_id = object_id
         self.detail = detail
         """What was found where."""

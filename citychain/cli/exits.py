@@ -39,7 +39,9 @@ def failure(error: BaseException) -> tuple[Exit, str]:
             return Exit.UNUSABLE, str(error)
         case errors.RequestError(reason="OVERLOADED" | "AUTHOR_QUOTA"):
             return Exit.UNAVAILABLE, str(error)
-        case errors.RequestError() | errors.VerificationError():
+        case (
+            errors.RequestError() | errors.VerificationError() | errors.NotRestorable(is_lost=True)
+        ):
             return Exit.NO, str(error)
         case errors.CitychainError():
             return Exit.UNAVAILABLE, str(error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from citychain.cli.output import say
 from citychain.config import load_settings
@@ -30,6 +32,9 @@ from citychain.keeping.stores import OpenStores
 from citychain.ports import Compute
 
 __all__ = ["Keeping", "open_keeping"]
+
+M_ARENA_MAX: Final = -8
+"""Of malloc.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,7 @@ async def open_keeping(config: Path | None, *, shown: bool) -> AsyncIterator[Kee
             "fragments.stores: there are none: give the configuration a table "
             '[fragments.stores.NAME] with kind = "directory" for each place to keep fragments in'
         )
+    _share_one_heap()
     core = CoreContainer(settings=settings)
     async with core.compute(), open_fragment_stores(core) as opened:
         away = {name: str(error) for name, error in opened.failed.items()}
@@ -169,6 +175,13 @@ async def open_keeping(config: Path | None, *, shown: bool) -> AsyncIterator[Kee
         if not opened.stores:
             raise StoreUnavailable("no store of [fragments.stores] answers")
         yield Keeping(opened, away, settings.fragments, core.compute(), shown)
+
+
+def _share_one_heap() -> None:
+    """Have all threads share the memory that is free. glibc gives each a heap of its own, and each
+    keeps the megabytes of a run that it once coded: 70 MiB more, for nothing."""
+    with suppress(AttributeError, OSError):  # Another C library.
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 @contextmanager

@@ -33,8 +33,8 @@ def store(
 
     The id is the SHA-256 of the content. `data` of `[fragments]` fragments restore it, `parity`
     more are made besides. What a store does not take, since it is full or does not answer, goes to
-    the next one. What is there already is not written again: a command that was broken off is
-    repeated as it was.
+    the next one. What is there already is read; if it is right it is not written again, and if it
+    is wrong it is replaced. A command that was broken off is repeated as it was.
 
     Exit codes: 0 all fragments are stored; 1 fewer, which restore the file, but less may be lost;
     2 the file or a setting cannot be used; 3 too few to restore it, or the file was written to
@@ -91,7 +91,7 @@ def _fields(stored: Stored) -> dict[str, Any]:
 
 def _state(stored: Stored, index: int) -> str:
     if index in stored.written:
-        return "written"
+        return "replaced" if index in stored.replaced else "written"
     return "present" if index in stored.present else "missing"
 
 
@@ -141,8 +141,8 @@ def restore(
     manifest. A command that was broken off goes on from there when it is repeated. A file of this
     name is replaced.
 
-    Exit codes: 0 it is restored; 1 no store has a fragment of it; 2 the id or a setting cannot be
-    used; 3 too many fragments are lost or wrong, or too many stores do not answer.
+    Exit codes: 0 it is restored; 1 all stores answered, and have no fragment of it, or too many are
+    lost or wrong; 2 the id or a setting cannot be used; 3 too many stores do not answer now.
 
     Examples:
 

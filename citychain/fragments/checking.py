@@ -19,7 +19,7 @@ from citychain.fragments.manifest import Manifest
 from citychain.fragments.sources import Fault, Group, Source, all_of, grouped, run_hashes
 from citychain.ports import Compute
 
-__all__ = ["Checked", "State", "check_object"]
+__all__ = ["Checked", "State", "check_object", "look_through"]
 
 OTHER_PART: Final = "it holds together, and is not what the code makes of the object"
 OTHER_CONTENT: Final = "it holds together with others, and is of another object"
@@ -78,6 +78,24 @@ async def check_object(
         loss = "no fragment has its manifest"
         checked.append(Checked(key.object_id, key.root, None, (), (), faults, loss))
     return checked
+
+
+async def look_through(
+    sources: Sequence[Source], manifest: Manifest, told: Callable[[int, int], None]
+) -> None:
+    """Read every byte of fragments of one manifest: `Source.faults` has what is wrong.
+
+    Args:
+        told: Of how many bytes of the object this was done, and of how many.
+    """
+    if not sources:
+        return
+    await all_of(source.manifest() for source in sources)
+    for run in manifest.layout.runs():
+        await all_of(source.chunks(manifest, run) for source in sources)
+        told(run.begin + run.length, manifest.layout.size)
+    for source in sources:
+        source.release()
 
 
 @dataclass(slots=True)

@@ -29,31 +29,46 @@ class Feed:
         """Why its store has not taken it: `StoreFull`, `StoreUnavailable`."""
         self.present = False
         """It was there before."""
+        self.replaced = False
+        """It was there, and was wrong."""
+        self.odd = False
+        """It was there with a wrong size; who looked has the error of it."""
         self.over = False
         """Nothing is taken any more."""
-        self._store = store
+        self.store = store
         self._size = size
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAITING)
 
     async def look(self) -> None:
         """Whether it is there."""
         try:
-            size = await Patient(self._store).size(self.key)
+            size = await Patient(self.store).size(self.key)
         except Exception as error:
             self.error = _of_store(error)
             return
         self.present = size is not None
-        if size not in (None, self._size):
+        self.odd = size not in (None, self._size)
+        if self.odd:
             # A put would leave it as it is.
             self.error = StorageError(
                 f"fragment {self.key.index} is there with {size} bytes where {self._size} are "
                 "right: delete it, and store the object again"
             )
 
+    async def replace(self) -> None:
+        """Delete what is there, so that it can be put anew."""
+        try:
+            await self.store.delete(self.key)
+        except Exception as error:
+            self.error = _of_store(error)
+        else:
+            self.error = None
+            self.present, self.replaced = False, True
+
     async def put(self) -> None:
         """Have the store take it."""
         try:
-            await self._store.put(self.key, self._size, self)
+            await self.store.put(self.key, self._size, self)
         except Exception as error:
             self.error = _of_store(error)
         finally:

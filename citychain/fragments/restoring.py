@@ -94,8 +94,9 @@ async def restore_object(
             group.release()
     if failures and len(failures) == len(parts):
         raise failures[0]
+    is_lost = not (faults or failures or any(source.unanswered for source in sources))
     faults += (fault for source in sources for fault in source.faults)
-    raise NotRestorable(object_id, _explanation(reasons, faults))
+    raise NotRestorable(object_id, _explanation(reasons, faults), is_lost=is_lost)
 
 
 def _those_that_fit_first(parts: list[tuple[Group, PartFile]]) -> list[tuple[Group, PartFile]]:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from citychain.crypto.erasure import FRAGMENTS_MAX
-from citychain.errors import CitychainError, VerificationError
+from citychain.errors import CitychainError, FragmentMissing, VerificationError
 from citychain.fragments.coding import (
     Found,
     decode_run,
@@ -94,6 +94,8 @@ class Source:
         """Chunks that it gave and that were not what they should be."""
         self.hashes: bytes | None = None
         """Leaf hashes of its chunks, while they are known."""
+        self.unanswered = ""
+        """Why a call was not answered, if one was not: what is wrong then may be right later."""
         self.failures = 0
         """Reads in a row that failed."""
         self._details: list[str] = []
@@ -190,6 +192,8 @@ class Source:
             return await answer
         except Exception as error:
             self.failures += 1
+            if not isinstance(error, FragmentMissing):
+                self.unanswered = told(error)
             raise _Failed(told(error)) from error
 
     def _note(self, first: int, good: Sequence[bool]) -> None:

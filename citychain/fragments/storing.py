@@ -18,7 +18,7 @@ from citychain.ports import Compute, FragmentStore
 
 __all__ = ["Phase", "Refusal", "Stored", "store_object"]
 
-Phase = Literal["reading", "writing"]
+Phase = Literal["reading", "checking", "writing"]
 
 
 class Refusal(NamedTuple):
@@ -38,7 +38,9 @@ class Stored:
     written: Mapping[int, str]
     """By index, the store of each that was written."""
     present: Mapping[int, str]
-    """Of each that was there already."""
+    """Of each that was there already, and is right."""
+    replaced: Collection[int]
+    """Indexes of those that were written since what their store had was wrong."""
     refusals: Sequence[Refusal]
     """In the order of the attempts."""
 
@@ -69,8 +71,8 @@ async def store_object(
     """Store an object over the stores that there are.
 
     Those that fail are left out, and what they did not take goes where placement puts it among the
-    others, until no store is left. What is there already is not written again, so a call that was
-    cut off is completed by the same one.
+    others, until no store is left. What is there already is read, and not written again unless it
+    is wrong, so a call that was cut off is completed by the same one.
 
     Args:
         stores: By name; ``places`` are of these.
@@ -87,12 +89,16 @@ async def store_object(
     there: Mapping[int, Collection[str]] = await _there(manifest, stores)
     written: dict[int, str] = {}
     present: dict[int, str] = {}
+    replaced: list[int] = []
     refusals: list[Refusal] = []
     missing = list(range(shape.fragments))
     while missing and left:
         names = placed(manifest.object_id, left.values(), shape.fragments, there)
         some = {index: stores[names[index]] for index in missing}
-        done = await write_fragments(source, survey, some, compute, partial(told, "writing"))
+        done = await write_fragments(
+            source, survey, some, compute, partial(told, "writing"), partial(told, "checking")
+        )
+        replaced += done.replaced
         written |= {index: names[index] for index in done.stored}
         present |= {index: names[index] for index in done.present}
         # What has its place keeps it, before what is still to get one.
@@ -102,7 +108,7 @@ async def store_object(
             refusals.append(Refusal(index, names[index], error))
             left.pop(names[index], None)
         missing = sorted(done.failed)
-    return Stored(manifest, written, present, refusals)
+    return Stored(manifest, written, present, replaced, refusals)
 
 
 async def _there(

@@ -20,11 +20,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
-from citychain.errors import CitychainError, ConfigurationError, ObjectChanged
+from citychain.errors import (
+    CitychainError,
+    ConfigurationError,
+    ObjectChanged,
+    StoreUnavailable,
+)
+from citychain.fragments.checking import look_through
 from citychain.fragments.coding import encode_run
 from citychain.fragments.feeding import Feed
 from citychain.fragments.layout import HASH_BYTES, Layout, Run, Shape
 from citychain.fragments.manifest import Manifest, fragment_bytes, merkle_root
+from citychain.fragments.patience import Patient
+from citychain.fragments.sources import Source, all_of
 from citychain.ports import Compute, FragmentStore
 
 __all__ = ["Survey", "Told", "Written", "survey_object", "write_fragments"]
@@ -49,7 +57,9 @@ class Written:
     stored: Sequence[int]
     """Indexes of those that were written."""
     present: Sequence[int]
-    """Of those that were there already."""
+    """Of those that were there already, and are right."""
+    replaced: Sequence[int]
+    """Of those that were written since what was there was wrong; they are among ``stored``."""
     failed: Mapping[int, CitychainError]
     """Of those that their store did not take, and why: `StoreFull`, `StoreUnavailable`."""
 
@@ -87,13 +97,17 @@ async def write_fragments(
     stores: Mapping[int, FragmentStore],
     compute: Compute,
     told: Told = lambda done, of: None,
+    checking: Told = lambda done, of: None,
 ) -> Written:
     """Write fragments of an object, those named, each to its store, all at once.
 
-    One that is there already is not written again: what was cut off is taken up by calling again.
-    Its store is asked to put it all the same, since who wrote it may have ended before it was
-    durable.
+    One that is there already is read, and not written again if it is right: what was cut off is
+    taken up by calling again. Its store is asked to put it all the same, since who wrote it may
+    have ended before it was durable. One that is wrong is deleted first.
     A store that fails does not stop the others; a slow one slows them.
+
+    Args:
+        checking: Told of what is read before anything is written.
 
     Raises:
         ObjectChanged: it is not what was surveyed; no fragment of it was stored.
@@ -102,6 +116,7 @@ async def write_fragments(
     size = fragment_bytes(layout)
     feeds = [Feed(keys[index], store, size) for index, store in stores.items()]
     await asyncio.gather(*(feed.look() for feed in feeds))
+    await _be_right(feeds, survey.manifest, compute, checking)
     wanted = [feed for feed in feeds if feed.error is None]
     puts = [asyncio.create_task(feed.put()) for feed in wanted]
     try:
@@ -128,8 +143,24 @@ async def write_fragments(
     return Written(
         stored=[it.key.index for it in wanted if it.error is None and not it.present],
         present=[it.key.index for it in wanted if it.error is None and it.present],
+        replaced=[it.key.index for it in wanted if it.error is None and it.replaced],
         failed={feed.key.index: feed.error for feed in feeds if feed.error is not None},
     )
+
+
+async def _be_right(
+    feeds: Sequence[Feed], manifest: Manifest, compute: Compute, told: Told
+) -> None:
+    """Read fragments that are there; what is wrong is to be put anew."""
+    await all_of(feed.replace() for feed in feeds if feed.odd)
+    feeds = [feed for feed in feeds if feed.present and feed.error is None]
+    sources = [Source("", Patient(feed.store), feed.key, compute) for feed in feeds]
+    await look_through(sources, manifest, told)
+    for feed, source in zip(feeds, sources, strict=True):
+        if source.unanswered:
+            feed.error = StoreUnavailable(source.unanswered)
+        elif source.faults:
+            await feed.replace()
 
 
 def _next(

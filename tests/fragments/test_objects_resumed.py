@@ -15,7 +15,7 @@ import pytest
 from shelves import SMALL, Shelf, noise, part_of, restore, shelves, store, store_lie
 
 from citychain.compute import Executor
-from citychain.errors import NotRestorable, ObjectChanged, StorageError, StoreFull
+from citychain.errors import NotRestorable, ObjectChanged, StorageError, StoreFull, StoreUnavailable
 from citychain.fragments import layout
 from citychain.fragments.directory import DirectoryOptions, DirectoryStore
 from citychain.fragments.feeding import PARTS_WAITING
@@ -250,16 +250,68 @@ async def test_a_fragment_that_is_there_counts_once_its_store_has_made_it_durabl
     assert str(written.failed[1]) == "the disk does not sync"
 
 
-async def test_a_fragment_of_a_wrong_size_is_told(compute: Executor) -> None:
+def shorter(content: bytes) -> bytes:
+    return content[:-1]
+
+
+def flipped(at: int) -> Callable[[bytes], bytes]:
+    def flip(content: bytes) -> bytes:
+        spoilt = bytearray(content)
+        spoilt[at] ^= 1
+        return bytes(spoilt)
+
+    return flip
+
+
+@pytest.mark.parametrize(
+    "spoil", [shorter, flipped(0), flipped(5 * SMALL), flipped(9 * SMALL + 60), flipped(-1)]
+)
+async def test_a_fragment_that_is_there_and_wrong_is_replaced(
+    spoil: Callable[[bytes], bytes], compute: Executor
+) -> None:
+    """A chunk, a leaf hash, the manifest or the length."""
     stores = shelves(4)
-    await store(CONTENT, SHAPE, stores.values(), compute)
+    survey = await store(CONTENT, SHAPE, stores.values(), compute)
     key, content = stores["shelf-2"].only()
-    stores["shelf-2"].content[key] = content[:-1]
-    source = io.BytesIO(CONTENT)
-    survey = await survey_object(source, SHAPE, compute)
-    written = await write_fragments(source, survey, dict(enumerate(stores.values())), compute)
-    assert written.present == [0, 1, 3]
-    assert "delete it" in str(written.failed[2])
+    stores["shelf-2"].content[key] = spoil(content)
+    every, source = dict(enumerate(stores.values())), io.BytesIO(CONTENT)
+    seen: list[tuple[int, int]] = []
+    written = await write_fragments(
+        source, survey, every, compute, checking=lambda *told: seen.append(told)
+    )
+    assert (written.stored, written.present, written.replaced) == ([2], [0, 1, 3], [2])
+    assert stores["shelf-2"].only() == (key, content)
+    assert seen == [(min(i * STRIPE, len(CONTENT)), len(CONTENT)) for i in range(1, 11)]
+    again = await write_fragments(source, survey, every, compute)
+    assert (again.stored, again.present, again.replaced) == ([], [0, 1, 2, 3], [])
+
+
+class Unread(Shelf):
+    """Says what it has, and gives none of it now."""
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        raise StoreUnavailable("it has no time")
+
+
+class Keeping(Shelf):
+    """Deletes nothing."""
+
+    async def delete(self, key: FragmentKey) -> bool:
+        raise StorageError("another's")
+
+
+async def test_what_cannot_be_read_or_replaced_is_left_and_told(compute: Executor) -> None:
+    stores = [Shelf(), Unread(), Keeping(), Shelf()]
+    survey = await store(CONTENT, SHAPE, stores, compute)
+    stores[2].flip(7)
+    before = [dict(shelf.content) for shelf in stores]
+    written = await write_fragments(io.BytesIO(CONTENT), survey, dict(enumerate(stores)), compute)
+    assert (written.stored, written.present) == ([], [0, 3])
+    assert {index: str(error) for index, error in written.failed.items()} == {
+        1: "it has no time",
+        2: "another's",
+    }
+    assert [shelf.content for shelf in stores] == before
 
 
 async def test_a_store_that_fails_does_not_stop_the_others(
