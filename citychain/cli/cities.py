@@ -111,6 +111,7 @@ async def _show(
         "log_size": info.head.size,
         "checkpoint_hash": info.head.checkpoint_hash,
         "pending": info.pending,
+        "archived_round": info.archived_round,
     }
     if save_genesis is not None:
         # Never over another: a genesis is what receipts are held against.

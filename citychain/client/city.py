@@ -72,6 +72,8 @@ class CityInfo:
     """Its round, size, checkpoint hash and certified round."""
     pending: int
     """Transactions received and not yet sealed."""
+    archived_round: int = 0
+    """All rounds up to this one are in announced segments; 0 if none is."""
 
 
 class FollowedRound(NamedTuple):
@@ -152,6 +154,7 @@ class CityClient(ExchangeCalls):
                 certified_round=found.head.approved_round,
             ),
             pending=found.pending,
+            archived_round=found.archived_round,
         )
 
     async def objects(self, objects: Sequence[str]) -> dict[str, ObjectState]:

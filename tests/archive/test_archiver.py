@@ -334,7 +334,10 @@ async def test_a_server_archives_the_city_that_it_leads(
         async with asyncio.timeout(60):
             while not (await last_note(city)).round:
                 await asyncio.wait({asyncio.shield(city.progress())}, timeout=0.05)
-        assert (await announced(city))[0].first == 1
+        first, *_ = await announced(city)
+        assert first.first == 1
+        info = await client.info()
+        assert first.last <= info.archived_round < info.head.certified_round
     assert len(list(tmp_path.glob("disk-*/???/*"))) >= 4
 
 

@@ -112,6 +112,10 @@ class FakeStorage:
         self.states: dict[str, ObjectState] = {}
         self.sealed: dict[bytes, SealedNode] = {}
         self.stored: list[StoredRound] = []
+        self.kept: dict[str, bytes] = {}
+
+    async def notes(self, prefix: str) -> Mapping[str, bytes]:
+        return {name: note for name, note in self.kept.items() if name.startswith(prefix)}
 
     def add(self, *nodes: SealedNode) -> None:
         for node in nodes:

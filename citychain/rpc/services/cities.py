@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from citychain.errors import StorageError
+from citychain.notes import ARCHIVE_LAST, decode_archived
+from citychain.ports import CityStorage
 from citychain.rpc import requests
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
 from citychain.rpc.directory import CityDirectory
@@ -55,6 +58,7 @@ class CityService(services_pb2_grpc.CityServiceServicer):
                 checkpoint_hash=head.checkpoint_hash,
             ),
             pending=handler.pending,
+            archived_round=await _archived_round(handler.storage),
         )
 
     async def GetObjects(
@@ -76,3 +80,11 @@ class CityService(services_pb2_grpc.CityServiceServicer):
                 for state in (found.get(object, absent),)
             ]
         )
+
+
+async def _archived_round(storage: CityStorage) -> int:
+    try:
+        kept = await storage.notes(ARCHIVE_LAST)
+    except StorageError:
+        return 0  # Where the ledger stands is known all the same.
+    return decode_archived(kept.get(ARCHIVE_LAST, b"")).round

@@ -306,6 +306,7 @@ class GetCityResponse(_message.Message):
     CONSENSUS_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
+    ARCHIVED_ROUND_FIELD_NUMBER: _builtins.int
     genesis: _builtins.bytes
     genesis_file: _builtins.bytes
     """The genesis file, byte for byte."""
@@ -313,6 +314,10 @@ class GetCityResponse(_message.Message):
     consensus: _builtins.str
     pending: _builtins.int
     """Transactions received and not yet sealed."""
+    archived_round: _builtins.int
+    """All rounds up to this one are in segments of the archive that are announced; 0 if none is, or
+    if that cannot be read now.
+    """
     @_builtins.property
     def city(self) -> Global___City: ...
     @_builtins.property
@@ -327,10 +332,11 @@ class GetCityResponse(_message.Message):
         consensus: _builtins.str = ...,
         head: Global___Head | None = ...,
         pending: _builtins.int = ...,
+        archived_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "head", b"head"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["city", b"city", "consensus", b"consensus", "genesis", b"genesis", "genesis_file", b"genesis_file", "head", b"head", "pending", b"pending", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_round", b"archived_round", "city", b"city", "consensus", b"consensus", "genesis", b"genesis", "genesis_file", b"genesis_file", "head", b"head", "pending", b"pending", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
