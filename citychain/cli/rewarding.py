@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,7 @@ from citychain.rewards.comparing import Line, State, compare
 from citychain.rewards.counting import Count, Payment, Stated, counting
 from citychain.statements import Rewards
 
-__all__ = ["Distributing", "Wish"]
+__all__ = ["Distributing", "Wish", "told"]
 
 NO_BUDGET: Final = (1 << 53) - 1
 DEFAULTS: Final = {"base": 10_000, "full": 1_500, "light": 1_000, "absent": 500}
@@ -242,7 +243,7 @@ def _record(distribution: Distribution, line: Line) -> dict[str, Any]:
             "rate": due.rate,
             "multiplier": due.multiplier,
             "exact": str(due.exact),
-            "scale": str(distribution.scale),
+            "scale": told(distribution.scale),
         }
     return record | {
         "due": 0 if due is None else due.amount,
@@ -327,11 +328,16 @@ def _explained(distribution: Distribution, line: Line) -> str:
         f"multiplier  {_decimal(due.multiplier)}   it {seen} in the epoch",
         f"base        {parameters.base} {parameters.asset}",
         f"exact       {due.exact} = {float(due.exact):.3f}",
-        f"scale       {distribution.scale}"
+        f"scale       {told(distribution.scale)}"
         + ("" if distribution.scale == 1 else f" = {float(distribution.scale):.6f}, by the budget"),
         f"amount      {due.amount} {parameters.asset}, by the largest remainder",
     ]
     return "\n".join(f"         {row}" for row in rows)
+
+
+def told(value: Fraction) -> str:
+    """A fraction; rounded where so many keys made it that nobody would read it."""
+    return str(value) if value.denominator < 1 << 40 else f"{float(value):.15f}"
 
 
 def _decimal(thousandths: int) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from math import lcm
 from typing import Final, NamedTuple
 
 from citychain.statements import Rewards
@@ -90,13 +91,16 @@ def distribute(parameters: Rewards, services: Iterable[Service]) -> Distribution
     """
     ordered = sorted(services)
     exact = [_exact(parameters, service) for service in ordered]
-    total = sum(exact, Fraction())
-    scale = min(Fraction(1), parameters.budget / total) if total else Fraction(1)
-    amounts = _whole([value * scale for value in exact])
+    # Of one denominator: of many keys the sum of fractions takes long.
+    common = lcm(*(value.denominator for value in exact))
+    parts = [value.numerator * (common // value.denominator) for value in exact]
+    total, most = sum(parts), parameters.budget * common
+    share = (parameters.budget, total) if total > most else (1, common)
     dues = [
         Due(it, _rate(parameters, it), _multiplier(parameters, it), value, amount)
-        for it, value, amount in zip(ordered, exact, amounts, strict=True)
+        for it, value, amount in zip(ordered, exact, _whole(parts, *share), strict=True)
     ]
+    scale = Fraction(most, total) if total > most else Fraction(1)
     return Distribution(parameters, dues, scale)
 
 
@@ -113,11 +117,11 @@ def _multiplier(parameters: Rewards, service: Service) -> int:
     return PRESENT if service.present else parameters.absent
 
 
-def _whole(values: Sequence[Fraction]) -> list[int]:
-    """Largest remainders; of equal ones the first."""
-    amounts = [value.__floor__() for value in values]
-    left = sum(values, Fraction()).__floor__() - sum(amounts)
-    by_rest = sorted(range(len(values)), key=lambda index: (amounts[index] - values[index], index))
-    for index in by_rest[:left]:
+def _whole(parts: Sequence[int], numerator: int, denominator: int) -> list[int]:
+    """Each part times a fraction, by largest remainders; of equal ones the first."""
+    divided = [divmod(part * numerator, denominator) for part in parts]
+    amounts = [whole for whole, _ in divided]
+    left = sum(parts) * numerator // denominator - sum(amounts)
+    for index in sorted(range(len(parts)), key=lambda index: (-divided[index][1], index))[:left]:
         amounts[index] += 1
     return amounts

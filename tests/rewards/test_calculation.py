@@ -1,16 +1,16 @@
-"""What keys are due, against integers that are computed another way."""
+"""What keys are due, against the same computed another way."""
 
 from __future__ import annotations
 
 import random as random_module
 from collections.abc import Sequence
 from fractions import Fraction
-from math import lcm
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from citychain.cli.rewarding import told
 from citychain.rewards.calculation import Role, Service, distribute
 from citychain.rewards.comparing import State, compare
 from citychain.rewards.counting import Payment
@@ -87,26 +87,22 @@ def test_nobody_and_nothing_are_no_faults() -> None:
     assert amounts(parameters(base=0), Service(KEYS[0], Role.FULL, 1, 1, True)) == [0]
 
 
-def by_integers(parameters: Rewards, services: Sequence[Service]) -> dict[bytes, int]:
-    """The same by one common denominator, without a fraction."""
-    ordered = sorted(services, key=lambda service: service.key_id)
-    common = 1_000_000 * lcm(1, *(service.of for service in ordered))
-    shares = []
-    for service in ordered:
+def by_fractions(parameters: Rewards, services: Sequence[Service]) -> dict[bytes, int]:
+    """The same with fractions all the way, and units handed out one by one."""
+    exact = {}
+    for service in services:
         rate = {Role.FULL: parameters.full, Role.LIGHT: parameters.light}[service.role]
-        factor = rate * (1_000 if service.present else parameters.absent)
-        shares.append(parameters.base * factor * service.done * (common // service.of))
-    shares = [share // 1_000_000 for share in shares]
-    total, cap = sum(shares), parameters.budget * common
-    above, below = (cap, total) if total > cap else (1, 1)
-    wholes = [share * above // (common * below) for share in shares]
-    rests = [share * above % (common * below) for share in shares]
-    left = sum(shares) * above // (common * below) - sum(wholes)
-    for _ in range(left):
-        index = max(range(len(rests)), key=lambda index: (rests[index], -index))
-        wholes[index] += 1
-        rests[index] = -1
-    return {service.key_id: whole for service, whole in zip(ordered, wholes, strict=True)}
+        presence = Fraction(1) if service.present else Fraction(parameters.absent, 1_000)
+        score = Fraction(service.done, service.of)
+        exact[service.key_id] = parameters.base * Fraction(rate, 1_000) * score * presence
+    total = sum(exact.values(), Fraction())
+    if total > parameters.budget:
+        exact = {key: value * parameters.budget / total for key, value in exact.items()}
+    paid = {key: int(value) for key, value in exact.items()}
+    while sum(paid.values()) + 1 <= sum(exact.values()):
+        last = min(paid, key=lambda key: (paid[key] - exact[key], key))
+        paid[last] += 1
+    return paid
 
 
 @st.composite
@@ -136,11 +132,11 @@ PARAMETERS = st.builds(
 
 
 @given(PARAMETERS, SERVICES, st.randoms(use_true_random=False))
-def test_it_comes_to_the_same_by_integers_and_in_any_order(
+def test_it_comes_to_the_same_another_way_and_in_any_order(
     parameters: Rewards, services: list[Service], random: random_module.Random
 ) -> None:
     found = distribute(parameters, services)
-    assert {it.service.key_id: it.amount for it in found.dues} == by_integers(parameters, services)
+    assert {it.service.key_id: it.amount for it in found.dues} == by_fractions(parameters, services)
     random.shuffle(services)
     assert distribute(parameters, services) == found
     # Nobody is a unit or more from the exact amount, and together they get all there is.
@@ -148,6 +144,17 @@ def test_it_comes_to_the_same_by_integers_and_in_any_order(
     assert all(abs(due.amount - it) < 1 for due, it in zip(found.dues, exact, strict=True))
     assert found.amount == int(sum(exact))
     assert found.amount <= parameters.budget
+
+
+def test_many_keys_of_many_denominators_take_no_time_and_can_be_told() -> None:
+    services = [
+        Service(number.to_bytes(32, "big"), Role.LIGHT, 7 * number % 5_000, 5_000 + number, True)
+        for number in range(3_000)
+    ]
+    found = distribute(parameters(budget=1_000_003), services)
+    assert found.amount == 1_000_003
+    assert len(told(found.scale)) < 40
+    assert told(Fraction(16, 25)) == "16/25"
 
 
 def test_what_was_paid_is_compared_to_the_last_unit() -> None:
