@@ -48,7 +48,7 @@ from citychain.client.keys import load_public_key
 from citychain.config_archive import ArchiveSettings
 from citychain.config_files import read_cities, read_file
 from citychain.config_fragments import FragmentsSettings
-from citychain.config_tables import PartName, Table
+from citychain.config_tables import KeepFor, PartName, Table
 from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Key, Source, explain
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
@@ -96,6 +96,7 @@ DEFAULT_HOLD_ROUNDS: Final[int] = Genesis.model_fields["hold_rounds"].default
 DEFAULT_PREPARED_KEYS: Final = 1_024
 DEFAULT_PUBLIC_KEYS: Final = 16_384
 DEFAULT_ANCHOR_SECONDS: Final = 60.0
+DEFAULT_RETENTION: Final = timedelta(days=180)
 
 DEFAULTS: Final = {"data_dir": DEFAULT_DATA_DIR, "operator_key": DEFAULT_OPERATOR_KEY}
 """Paths that are relative to the configuration file, as those are that it names."""
@@ -319,6 +320,8 @@ class CitySettings(Table):
     """What is absent here is as in ``[limits]``."""
     archive: ArchiveSettings | None = None
     """What is absent here is as in ``[archive]``."""
+    retention: KeepFor | None = None
+    """How long transactions are kept here; absent for what ``retention`` says for all."""
 
     def over(self, city: CityDefinition) -> CityDefinition:
         """A city's definition with this table over it.
@@ -353,6 +356,9 @@ class Settings(BaseSettings):
     """Folder of everything that the server keeps, genesis files among it."""
     operator_key: Path = Path(DEFAULT_OPERATOR_KEY)
     """File of the server's key."""
+    retention: KeepFor = DEFAULT_RETENTION
+    """How long what transactions say is kept in a city's storage. After that it goes, once the
+    archive is proven to have it; ``forever`` prunes nothing."""
     server: ServerSettings = ServerSettings()
     cluster: ClusterSettings = ClusterSettings()
     plugins: PluginsSettings = PluginsSettings()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Duration", "PartName", "Table", "duration_text"]
+__all__ = ["FOREVER", "Duration", "KeepFor", "PartName", "Table", "duration_text"]
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 DAYS_MAX: Final = 36_500
@@ -31,8 +31,26 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """Such as ``1h`` or ``180d``."""
 
 
+FOREVER: Final = timedelta.max
+
+
+def _keep_for(value: Any) -> Any:
+    if value == "forever" or value == FOREVER:
+        return FOREVER
+    try:
+        return _duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or forever") from None
+
+
+KeepFor = Annotated[timedelta, BeforeValidator(_keep_for)]
+"""Such as ``180d``; ``forever`` is `FOREVER`."""
+
+
 def duration_text(duration: timedelta) -> str:
     """A duration as settings have it, in the largest unit that gives a whole number."""
+    if duration == FOREVER:
+        return "forever"
     seconds = round(duration.total_seconds())
     for unit, name in reversed(UNITS.items()):
         one = round(timedelta(**{name: 1}).total_seconds())

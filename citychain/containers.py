@@ -59,7 +59,6 @@ from citychain.errors import (
 from citychain.exchange.exchange import Exchange
 from citychain.following.representative import Representative
 from citychain.genesis import Genesis
-from citychain.genesis import Representative as CommitteeMember
 from citychain.handler import CityHandler
 from citychain.hooks.definitions import StorageDefinition
 from citychain.hooks.events import RoundEvents
@@ -77,6 +76,7 @@ from citychain.ports import (
     StorageContext,
     takes_votes,
 )
+from citychain.retention.composing import CityRetention, city_retention
 from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.types import ConflictingVotes, Equivocation
 
@@ -217,6 +217,7 @@ class CityContainer(containers.DeclarativeContainer):
         clock=clock,
     )
     archive: providers.Object[Archiving | None] = providers.Object(None)
+    retention: providers.Object[CityRetention] = providers.Object(CityRetention())
     handler = providers.Singleton(
         City,
         slug=plan.provided.slug,
@@ -249,6 +250,8 @@ class CityContainer(containers.DeclarativeContainer):
         on_sealed=core.events.provided.sealed,
         on_approved=core.events.provided.approved,
         archive=archive,
+        prune=retention.provided.prune,
+        archived=retention.provided.archived,
     )
 
 
@@ -539,7 +542,7 @@ class _Opener:
                 real = getattr(core, name)()
                 getattr(container, name).override(providers.Object(replaced(name, real)))
         if not replaced.wants("representatives"):
-            plan = _with_committee(plan, replaced("representatives"))
+            plan = plan.with_committee(replaced("representatives"))
         container.plan.override(providers.Object(plan))
         genesis: Genesis = await compute(
             found_city,
@@ -574,6 +577,8 @@ class _Opener:
             container.replay.override(providers.Object(replay))
         archiving = city_archiving(core, container, self.stores)
         container.archive.override(providers.Object(archiving))
+        retention = city_retention(core, container, self.stores)
+        container.retention.override(providers.Object(retention))
         await compute(keep_genesis, core.settings().data_dir, plan, genesis)
         handler = await stack.enter_async_context(container.handler())
         handler = replaced("handler", handler)
@@ -591,9 +596,3 @@ class _Opener:
             backend = await self.backend(part)
         backend = replaced("backend", backend)
         return await backend.city(genesis.id, genesis.file, genesis.initial_objects())
-
-
-def _with_committee(plan: CityPlan, representatives: Sequence[SigningKey]) -> CityPlan:
-    """A plan whose first committee is who votes inside the server, if it names no other."""
-    members = (CommitteeMember(public_key=key.public_key.hex()) for key in representatives)
-    return plan if plan.committee else replace(plan, committee=tuple(members))

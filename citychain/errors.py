@@ -9,6 +9,7 @@
     │   ├── InvalidRequest         a field is malformed
     │   ├── TransactionRefused     a transaction was not accepted
     │   ├── NotFound               the city, transaction, node or round is unknown
+    │   │   └── Pruned             what transactions said is in the archive alone
     │   ├── NotSupported           the city's parts do not offer this
     │   └── Overloaded             try again later
     ├── CityUnavailable            the city could not be opened or is closing
@@ -69,6 +70,7 @@ __all__ = [
     "ObjectChanged",
     "Overloaded",
     "PluginError",
+    "Pruned",
     "RequestError",
     "RoundTaken",
     "ServerError",
@@ -135,6 +137,19 @@ class NotFound(RequestError):
         self.name = name
         self.suggestions = suggestions
         """The nearest names that do exist."""
+
+
+class Pruned(NotFound):
+    """Raised when transactions of a round were pruned, and the archive does not give them here."""
+
+    reason = "PRUNED"
+
+    def __init__(self, round: int, detail: str) -> None:
+        super().__init__("transactions of round", str(round))
+        self.args = (f"the transactions of round {round} were pruned: {detail}",)
+        self.round = round
+        self.detail = detail
+        """Why they cannot be had from here."""
 
 
 class NotSupported(RequestError):

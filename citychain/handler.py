@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from citychain.genesis import Genesis
     from citychain.ports import CityStorage, StoredRound, SupportsVotes
     from citychain.receipt import Receipt
-    from citychain.types import Handover, Head, Rejection, SealedNode, State
+    from citychain.types import Handover, Head, RawTransaction, Rejection, SealedNode, State
 
 __all__ = [
     "CityHandler",
@@ -165,6 +165,14 @@ class CityHandler(Protocol):
 
     async def status(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, TransactionStatus]:
         """Where these transactions stand; unknown ones are absent."""
+
+    async def archived(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
+        """Sealed transactions that the storage does not have any more, from the archive.
+
+        Raises:
+            Pruned: the archive does not give one of them here.
+            NotFound: one of them is not sealed.
+        """
 
     async def receipts(
         self, tx_ids: Sequence[bytes], known_round: int = 0

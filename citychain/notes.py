@@ -39,6 +39,12 @@ order of round::
                             is none
     segment/<round>         transaction id 32 | `citychain.statements.Segment`: the approved
                             announcement of the segment that ends with this round
+    retention-scanned       round 8: up to here it was looked for statements of retention
+    retention-stated/<round>
+                            ids of that round's approved statements, 32 each
+    retention-pruned        round 8: all segments up to the one that ends here were pruned
+    retention-kept/<round>  time 8, milliseconds: when something may go that stayed of the segment
+                            that ends with this round; empty if nothing ever does
     home                    `citychain.moving.mark`: whether this storage is where the city lives
 """
 
@@ -71,6 +77,10 @@ __all__ = [
     "RELAYED_OBJECTIONS",
     "RELAYED_VOTES",
     "RELAYED_VOTES_MAX",
+    "RETENTION_KEPT",
+    "RETENTION_PRUNED",
+    "RETENTION_SCANNED",
+    "RETENTION_STATED",
     "SEGMENT",
     "AnchorNote",
     "ArchivedNote",
@@ -87,13 +97,16 @@ __all__ = [
     "decode_conflict",
     "decode_courier",
     "decode_late_votes",
+    "decode_number",
     "decode_recovery",
     "decode_relayed_objections",
     "decode_relayed_votes",
     "digest",
+    "ids_of",
     "late_votes_bytes",
     "late_votes_name",
     "not_known",
+    "number_bytes",
     "recovery_bytes",
     "recovery_name",
     "relay_group",
@@ -118,6 +131,10 @@ ANCHORING: Final = "anchoring"
 ARCHIVE_LAST: Final = "archive/last"
 ARCHIVE_NEXT: Final = "archive/next"
 SEGMENT: Final = "segment/"
+RETENTION_SCANNED: Final = "retention-scanned"
+RETENTION_STATED: Final = "retention-stated/"
+RETENTION_PRUNED: Final = "retention-pruned"
+RETENTION_KEPT: Final = "retention-kept/"
 RELAYED_VOTES: Final = "relayed-votes/"
 RELAYED_OBJECTIONS: Final = "relayed-objections/"
 
@@ -395,6 +412,30 @@ def decode_anchor(note: bytes) -> AnchorNote:
     decoded = AnchorNote(reader.take(32), reader.integer(8), reader.integer(8), reader.take(32))
     reader.end()
     return decoded
+
+
+def number_bytes(number: int) -> bytes:
+    """A note of one round or time."""
+    return number.to_bytes(8, "big")
+
+
+def decode_number(note: bytes) -> int:
+    """What `number_bytes` makes; 0 of an empty note.
+
+    Raises:
+        VerificationError: it is not in this layout.
+    """
+    if not note:
+        return 0
+    reader = Reader(note, "note of a number")
+    number = reader.integer(8)
+    reader.end()
+    return number
+
+
+def ids_of(note: bytes) -> list[bytes]:
+    """Ids of 32 bytes, one after the other."""
+    return [note[at : at + 32] for at in range(0, len(note), 32)]
 
 
 def archived_bytes(note: ArchivedNote) -> bytes:

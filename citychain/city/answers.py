@@ -6,7 +6,7 @@ The same on every server: from its pool, its storage and what it told of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from citychain import checkpoint
@@ -14,12 +14,15 @@ from citychain.city.pool import PendingPool
 from citychain.city.standing import Standing
 from citychain.city.state import LedgerState
 from citychain.city.watchers import Watchers, event_of
-from citychain.errors import NotFound
+from citychain.errors import NotFound, Pruned
 from citychain.handler import EventBatch, TransactionEvent, TransactionStatus
 from citychain.ports import CityStorage, StoredRound
 from citychain.types import RawTransaction, State
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "Archived"]
+
+Archived = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, RawTransaction]]]
+"""Gives sealed transactions from the archive; raises `Pruned` where it cannot."""
 
 ROUNDS_PAGE: Final = 16
 
@@ -29,6 +32,7 @@ class Answers:
 
     Args:
         shared: Other servers receive transactions of the city too.
+        archived: Gives what was pruned, where the archive can be had.
     """
 
     def __init__(
@@ -40,8 +44,10 @@ class Answers:
         standing: Standing,
         pool: PendingPool,
         watchers: Watchers,
+        archived: Archived | None,
     ) -> None:
         self._storage = storage
+        self._archived = archived
         self._shared = shared
         self._state = state
         self._standing = standing
@@ -77,6 +83,17 @@ class Answers:
                 tx_id, State.RECEIVED, received.envelope, None, 0, b""
             )
         return result
+
+    async def archived(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
+        """See `CityHandler.archived`."""
+        nodes = await self._storage.find(tx_ids)
+        for tx_id in tx_ids:
+            if tx_id not in nodes:
+                raise NotFound("transaction", tx_id.hex())
+        if self._archived is None:
+            first = min((node.round for node in nodes.values()), default=0)
+            raise Pruned(first, "this server has no store of the archive")
+        return await self._archived(tx_ids)
 
     async def _elsewhere(
         self, tx_ids: Sequence[bytes], known: Mapping[bytes, object]

@@ -78,6 +78,8 @@ class LeadingParts:
     on_approved: Callable[[str, StoredRound], None]
     archive: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Archives the city while this server leads it."""
+    prune: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Prunes its storage while this server leads it."""
 
     @property
     def resume(self) -> Callable[[], Awaitable[None]] | None:
@@ -173,6 +175,8 @@ class Leading:
                 group.create_task(parts.exchange())
                 if parts.archive is not None:
                     group.create_task(parts.archive())
+                if parts.prune is not None:
+                    group.create_task(parts.prune())
         except* _Stopped:
             pass
         finally:

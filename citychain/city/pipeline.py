@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from citychain._native.transactions import Limits
 from citychain.city.accuser import Accuser
 from citychain.city.acknowledger import Acknowledger
-from citychain.city.answers import Answers
+from citychain.city.answers import Answers, Archived
 from citychain.city.approver import ROUNDS_MAX
 from citychain.city.following import Follower
 from citychain.city.intake import Intake
@@ -54,7 +54,14 @@ from citychain.ports import (
     takes_votes,
 )
 from citychain.receipt import Receipt
-from citychain.types import ConflictingVotes, Handover, Head, SealedRound, State
+from citychain.types import (
+    ConflictingVotes,
+    Handover,
+    Head,
+    RawTransaction,
+    SealedRound,
+    State,
+)
 from citychain.waiting import wait_in_words
 
 __all__ = ["City"]
@@ -81,6 +88,8 @@ class City:
         on_sealed: Told of each committed round; must not block.
         on_approved: Told of each approved round; must not block.
         archive: Archives it while this server leads it.
+        prune: Prunes its storage while this server leads it.
+        archived: Gives what was pruned; ``None`` where the archive cannot be had.
     """
 
     def __init__(
@@ -109,6 +118,8 @@ class City:
         on_sealed: Callable[[str, SealedRound], None],
         on_approved: Callable[[str, StoredRound], None],
         archive: Callable[[City], Coroutine[Any, Any, None]] | None = None,
+        prune: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        archived: Archived | None = None,
     ) -> None:
         self._slug = slug
         self._genesis = genesis
@@ -130,6 +141,7 @@ class City:
             standing=self._standing,
             pool=self._pool,
             watchers=self._watchers,
+            archived=archived,
         )
         self._follower = Follower(
             slug=slug,
@@ -173,6 +185,7 @@ class City:
             on_sealed=on_sealed,
             on_approved=on_approved,
             archive=None if archive is None else lambda: archive(self),
+            prune=prune,
         )
         self._intake = Intake(
             genesis=genesis.id,
@@ -449,6 +462,10 @@ class City:
     async def status(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, TransactionStatus]:
         """See `CityHandler.status`."""
         return await self._answers.status(tx_ids)
+
+    async def archived(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
+        """See `CityHandler.archived`."""
+        return await self._answers.archived(tx_ids)
 
     async def receipts(
         self, tx_ids: Sequence[bytes], known_round: int = 0

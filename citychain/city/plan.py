@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -21,6 +22,7 @@ from citychain.config import (
     Settings,
 )
 from citychain.config_archive import ArchiveSettings
+from citychain.crypto.signatures import SigningKey
 from citychain.errors import ConfigurationError, NotFound
 from citychain.explain import explain, place
 from citychain.genesis import Representative
@@ -103,6 +105,13 @@ class CityPlan:
     pacer: PacerSettings
     limits: LimitsSettings
     archive: ArchiveSettings
+    retention: timedelta
+    """How long what transactions say is kept in the storage."""
+
+    def with_committee(self, representatives: Sequence[SigningKey]) -> CityPlan:
+        """With these as the first committee, who vote inside the server, if it names no other."""
+        members = (Representative(public_key=key.public_key.hex()) for key in representatives)
+        return self if self.committee else replace(self, committee=tuple(members))
 
 
 def define_city(slug: str, settings: Settings, registry: Registry) -> tuple[CityDefinition, str]:
@@ -162,6 +171,7 @@ def plan_city(slug: str, settings: Settings, registry: Registry) -> CityPlan:
         pacer=table.pacer or settings.pacer,
         limits=table.limits or settings.limits,
         archive=table.archive or settings.archive,
+        retention=table.retention or settings.retention,
     )
 
 

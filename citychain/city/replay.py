@@ -400,7 +400,10 @@ def _check_ids(number: int, decided: RoundRecord, transactions: Sequence[Transac
     tx_ids = [*decided.tx_ids, *decided.held]
     if len(transactions) != len(tx_ids):
         raise InvalidRound(
-            number, "transactions", f"{len(transactions)} of {len(tx_ids)} were given"
+            number,
+            "transactions",
+            f"{len(transactions)} of {len(tx_ids)} were given; were the others pruned, the archive "
+            "has them",
         )
     for tx_id, transaction in zip(tx_ids, transactions, strict=True):
         if transaction.tx_id != tx_id:

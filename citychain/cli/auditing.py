@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TypeAlias
 
 from citychain.acknowledgement import Promise, verify
+from citychain.city.answers import Archived
 from citychain.city.founding import genesis_path
 from citychain.city.replay import PublishedRound
 from citychain.city.state import MemoryState
 from citychain.cli.options import Servers, connect
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
-from citychain.containers import CoreContainer, open_replay
+from citychain.containers import CoreContainer, open_fragment_stores, open_replay
 from citychain.errors import ConfigurationError, InvalidRequest, NotFound, VerificationError
 from citychain.following.audit import Audit, AuditResult
 from citychain.following.source import RoundSource, ServerSource, StorageSource
 from citychain.genesis import Genesis
 from citychain.moving.composing import open_home
 from citychain.promise import PromiseCheck, PromiseVerdict
+from citychain.retention.composing import segments_of
+from citychain.retention.segments import ArchivedTransactions
 
 __all__ = ["Seen", "run_audit"]
 
@@ -107,8 +110,13 @@ async def _source(
         genesis = Genesis.from_bytes(path.read_bytes())
     except FileNotFoundError:
         raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
-    async with core.engines():
-        yield StorageSource((await open_home(core, plan, genesis)).storage), genesis
+    async with core.engines(), AsyncExitStack() as stack:
+        storage = (await open_home(core, plan, genesis)).storage
+        archived: Archived | None = None
+        if core.settings().fragments.stores:
+            stores = await stack.enter_async_context(open_fragment_stores(core))
+            archived = ArchivedTransactions(segments_of(core, genesis, storage, stores)).raw
+        yield StorageSource(storage, archived), genesis
 
 
 def _slug(core: CoreContainer, city: str) -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from citychain.exchange.neighbour import Signed
 
-__all__ = ["Saved", "run_save"]
+__all__ = ["Saved", "founded", "run_save"]
 
 TOGETHER: Final = 500
 """Transactions that are stored at a time, and their bytes."""
@@ -95,7 +95,7 @@ async def run_save(
     """
     core = CoreContainer(settings=settings)
     async with core.compute(), core.engines():
-        plan, genesis = _founded(core, city)
+        plan, genesis = founded(core, city)
         saved.city = plan.slug
         core.keys().add_public_key(key_id(signer.public_key), signer.public_key)
         doorkeeper = await _doorkeeper(core, plan)
@@ -120,7 +120,13 @@ async def run_save(
                 await _store(core, plan, genesis, doorkeeper, aside, patience, told, saved)
 
 
-def _founded(core: CoreContainer, city: str) -> tuple[CityPlan, Genesis]:
+def founded(core: CoreContainer, city: str) -> tuple[CityPlan, Genesis]:
+    """A city that was opened before, by whatever name.
+
+    Raises:
+        NotFound: the configuration does not know it.
+        ConfigurationError: it has no genesis yet.
+    """
     found = core.catalogue().find(city)
     if found is None:
         raise NotFound("city", city, core.catalogue().suggestions(city))

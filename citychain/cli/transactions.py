@@ -122,6 +122,9 @@ def _record(status: TransactionStatus, *, plain: bool) -> dict[str, Any]:
             "writes": dict(body.writes),
         }
         record |= action_in_words(body) if plain else action_record(body)
+    elif node is not None:
+        # What the ledger says of it is left.
+        record |= {"author": node.author, "pruned": "what it said, from here" if plain else True}
     return record
 
 

@@ -85,6 +85,9 @@ def _ours(details: _Details) -> Exception:
         resource = details.get(details_pb2.ResourceInfo)
         suggestions = tuple(details.info.metadata.get("suggestions", "").splitlines())
         return errors.NotFound(resource.resource_type, resource.resource_name, suggestions)
+    if reason == "PRUNED":
+        round = details.get(details_pb2.ResourceInfo).resource_name
+        return errors.Pruned(int(round or 0), details.info.metadata.get("detail", ""))
     if reason == "NOT_SUPPORTED":
         return errors.NotSupported(details.message)
     if reason in REFUSALS or reason == "INVALID_REQUEST":

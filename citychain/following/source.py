@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from citychain import notes, record
 from citychain._native.transactions import decode_batch
+from citychain.city.answers import Archived
 from citychain.client.city import CityClient
 from citychain.errors import NotSupported, VerificationError
 from citychain.ports import CityStorage, StoredRound
@@ -36,10 +37,15 @@ class RoundSource(Protocol):
 
 
 class StorageSource:
-    """A city's own storage."""
+    """A city's own storage.
 
-    def __init__(self, storage: CityStorage) -> None:
+    Args:
+        archived: Gives sealed transactions that were pruned.
+    """
+
+    def __init__(self, storage: CityStorage, archived: Archived | None = None) -> None:
         self._storage = storage
+        self._archived = archived
 
     async def last_round(self) -> tuple[int, int]:
         """See `RoundSource.last_round`."""
@@ -60,6 +66,9 @@ class StorageSource:
             return []  # Whoever checks the round finds the same, and says it.
         tx_ids = [*decided.tx_ids, *decided.held]
         raw = await self._storage.raw(tx_ids)
+        if self._archived is not None:
+            missing = [tx_id for tx_id in tx_ids if tx_id not in raw]
+            raw = {**raw, **(await self._archived(missing) if missing else {})}
         return [raw[tx_id].envelope for tx_id in tx_ids if tx_id in raw]
 
     async def public_keys(self, key_ids: Sequence[bytes]) -> Mapping[bytes, bytes]:

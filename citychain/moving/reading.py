@@ -104,7 +104,8 @@ def rebuilt(
             raise InvalidRound(
                 stored.round,
                 "transactions",
-                f"{len(missing)} are not in the source any more, {missing[0].hex()} the first",
+                f"{len(missing)} are not in the source any more, {missing[0].hex()} the first; if "
+                "they were pruned, citychain rebuild makes the city from its archive",
             )
         span = slice(32 * (tree.size - begin), 32 * (tree.size - begin + len(decoded.tx_ids)))
         try:

@@ -83,6 +83,7 @@ ERRORS: Final[Mapping[type[Exception], Row]] = {
     errors.InvalidRequest: _INVALID,
     errors.TransactionRefused: _INVALID,
     errors.NotFound: Row(_Code.NOT_FOUND, "NOT_FOUND"),
+    errors.Pruned: Row(_Code.NOT_FOUND, "PRUNED"),
     errors.NotSupported: Row(_Code.FAILED_PRECONDITION, "NOT_SUPPORTED"),
     errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, "OVERLOADED", _SECOND),
     errors.CityUnavailable: Row(_Code.UNAVAILABLE, "CITY_UNAVAILABLE", _SECOND),
@@ -190,6 +191,8 @@ def _details(error: Exception, row: Row, error_id: str) -> Iterator[Message]:
     if isinstance(error, errors.NotFound) and error.suggestions:
         # A name has no line breaks; it may have commas.
         info.metadata["suggestions"] = "\n".join(error.suggestions)[:TEXT_CHARACTERS_MAX]
+    if isinstance(error, errors.Pruned):
+        info.metadata["detail"] = error.detail[:TEXT_CHARACTERS_MAX]
     yield info
     if isinstance(error, errors.NotFound):
         yield details_pb2.ResourceInfo(

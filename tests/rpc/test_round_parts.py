@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from citychain import record
-from citychain.errors import NotFound, StorageError
+from citychain.errors import Pruned, StorageError
 from citychain.ports import StoredRound
 from citychain.rpc.services.round_parts import TRANSACTIONS_STEP, RoundParts
 from citychain.types import PohEntry, RawTransaction
@@ -27,6 +27,8 @@ class Storage:
         self.read = 0
         self.failing = False
         self.gone: bytes | None = None
+        self.archive: bytes | None = None
+        """What the archive has of any transaction."""
 
     async def raw(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
         self.read += len(tx_ids)
@@ -47,7 +49,14 @@ def storage() -> Storage:
 
 @pytest.fixture
 def city(storage: Storage) -> Any:
-    return SimpleNamespace(storage=storage, genesis=SimpleNamespace(id=bytes(32)))
+    async def archived(tx_ids: Sequence[bytes]) -> Mapping[bytes, RawTransaction]:
+        if storage.archive is None:
+            raise Pruned(1, "there is no archive")
+        return {tx_id: RawTransaction(tx_id, bytes(32), storage.archive) for tx_id in tx_ids}
+
+    return SimpleNamespace(
+        storage=storage, genesis=SimpleNamespace(id=bytes(32)), archived=archived
+    )
 
 
 def stored(number: int) -> StoredRound:
@@ -101,10 +110,15 @@ async def test_a_failure_is_not_kept(storage: Storage, city: Any) -> None:
         await sent(parts, city)
     storage.failing = False
     storage.gone = IDS[-1]
-    with pytest.raises(NotFound, match=IDS[-1].hex()):
+    with pytest.raises(Pruned, match="round 1 were pruned: there is no archive"):
         await sent(parts, city)
     storage.gone = None
     assert await sent(parts, city) == ENVELOPES
+
+
+async def test_what_was_pruned_comes_from_the_archive(storage: Storage, city: Any) -> None:
+    storage.gone, storage.archive = IDS[5], b"archived"
+    assert await sent(RoundParts(), city) == [*ENVELOPES[:5], b"archived", *ENVELOPES[6:]]
 
 
 async def test_one_who_leaves_takes_nothing_from_the_others(storage: Storage, city: Any) -> None:

@@ -41,6 +41,7 @@ def instances() -> list[errors.CitychainError]:
         errors.InvalidRequest: errors.InvalidRequest("page_size", "is too large"),
         errors.TransactionRefused: errors.TransactionRefused("EXPIRED", "body", "is too late"),
         errors.NotFound: errors.NotFound("city", "kanazwa", ("kanazawa", "washington, d.c.")),
+        errors.Pruned: errors.Pruned(7, "no segment of the archive has it"),
         errors.Overloaded: errors.Overloaded("full", timedelta(milliseconds=250)),
         errors.CityUnavailable: errors.CityUnavailable("kanazawa", "abc123", timedelta(seconds=9)),
         errors.NotLeading: errors.NotLeading("kanazawa", timedelta(seconds=1)),

@@ -13,9 +13,8 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from citychain import record
-from citychain.errors import NotFound
 from citychain.handler import CityHandler
-from citychain.ports import CityStorage, StoredRound
+from citychain.ports import StoredRound
 from citychain.rpc._generated.citychain.v1 import services_pb2
 from citychain.rpc.messages import RESPONSE_BYTES
 
@@ -42,7 +41,7 @@ class RoundParts:
         """Those that a round seals, then those that it newly holds.
 
         Raises:
-            NotFound: a transaction is gone.
+            Pruned: transactions were pruned, and the archive does not give them here.
         """
         decided = record.decode(stored.record)
         tx_ids = [*decided.tx_ids, *decided.held]
@@ -50,7 +49,7 @@ class RoundParts:
             step = handler.genesis.id, stored.round, start
             wanted = tx_ids[start : start + TRANSACTIONS_STEP]
             if (making := self._steps.get(step)) is None:
-                making = asyncio.create_task(_make(handler.storage, wanted))
+                making = asyncio.create_task(_make(handler, wanted))
                 self._steps[step] = making
                 making.add_done_callback(partial(self._made, step))
             # Shielded: others may wait for the same.
@@ -69,12 +68,12 @@ class RoundParts:
             del self._steps[oldest]
 
 
-async def _make(storage: CityStorage, wanted: Sequence[bytes]) -> list[Part]:
-    found = await storage.raw(wanted)
+async def _make(handler: CityHandler, wanted: Sequence[bytes]) -> list[Part]:
+    found = await handler.storage.raw(wanted)
+    if missing := [tx_id for tx_id in wanted if tx_id not in found]:
+        found = {**found, **await handler.archived(missing)}
     parts, size = [services_pb2.StreamRoundsResponse()], 0
     for tx_id in wanted:
-        if tx_id not in found:
-            raise NotFound("transaction", tx_id.hex())
         envelope = found[tx_id].envelope
         if size and size + len(envelope) > RESPONSE_BYTES:
             parts.append(services_pb2.StreamRoundsResponse())

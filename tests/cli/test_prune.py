@@ -1,0 +1,146 @@
+"""``citychain prune``: what a server archived goes from its storage, and is read all the same."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CITY = ("--city", "hometown")
+CONFIG = """
+[fragments.stores.one]
+kind = "directory"
+path = "one"
+
+[fragments.stores.two]
+kind = "directory"
+path = "two"
+
+[archive]
+every = "1s"
+"""
+DEEDS = 30
+SIZE = 100_000
+
+
+@pytest.fixture
+def fresh(citychain: Any, tmp_path: Path) -> Path:
+    for command in (["init"], ["keygen", "alice.key"]):
+        assert citychain(*command, cwd=tmp_path).code == 0
+    file = tmp_path / "citychain.toml"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    file.write_text(f'retention = "1s"\n{file.read_text()}{CONFIG}')
+    return tmp_path
+
+
+def archived(server: Any) -> None:
+    """Wait until the server says that it archived a segment."""
+    watchdog = threading.Timer(60, server.process.kill)
+    watchdog.start()
+    try:
+        assert any("are archived as" in line for line in server.process.stderr)
+    finally:
+        watchdog.cancel()
+
+
+def due(citychain: Any, folder: Path) -> Any:
+    """What a dry run says, once something is old enough."""
+    end = time.monotonic() + 60
+    while True:
+        ran = citychain("prune", *CITY, "--dry-run", "--json", cwd=folder)
+        assert ran.code == 0, (ran.out, ran.err)
+        if ran.records[-1]["segments"] or time.monotonic() > end:
+            return ran
+        time.sleep(0.1)
+
+
+def test_what_is_archived_is_pruned_and_still_read(
+    citychain: Any, process: Any, start_server: Callable[..., Any], fresh: Path
+) -> None:
+    deeds = "".join(
+        json.dumps({"data": f"{number} " + "x" * SIZE, "content_type": "text/plain"}) + "\n"
+        for number in range(DEEDS)
+    )
+    (fresh / "deeds.jsonl").write_text(deeds)
+    server = start_server(fresh)
+    key = ("--key", "alice.key", "--json", "--wait", "approved")
+    submitted = server.run("submit", *CITY, *key, "--jsonl", "deeds.jsonl")
+    assert submitted.code == 0, (submitted.out, submitted.err)
+    tx_id = submitted.records[0]["tx_id"]
+    archived(server)
+    assert server.run("prune", *CITY).message.endswith("prunes by itself; else stop it")
+    assert server.end().code == 0
+
+    dry = due(citychain, fresh)
+    assert dry.records[0]["state"] == "DUE"
+    told = dry.records[-1]
+    assert told["transactions"] >= DEEDS
+    assert told["bytes"] > DEEDS * SIZE
+    assert (told["retention"], told["dry_run"], told["unproven"]) == ("1s", True, 0)
+    assert told["storage_bytes"] == told["storage_bytes_before"]
+    pruned = process("prune", *CITY, "--json", cwd=fresh)
+    assert (pruned.code, pruned.err) == (0, "")
+    assert [record["state"] for record in pruned.records[:-1]] == ["PRUNED"] * told["segments"]
+    last = pruned.records[-1]
+    assert last["transactions"] == told["transactions"]
+    assert last["storage_bytes_before"] - last["storage_bytes"] > DEEDS * SIZE - 1_500_000
+    again = citychain("prune", *CITY, cwd=fresh)
+    assert (again.code, again.out) == (0, "")
+
+    audited = citychain("audit", *CITY, "--storage", cwd=fresh)
+    assert audited.code == 0, audited.err
+    server = start_server(fresh)
+    shown = server.run("get", *CITY, tx_id, "--json").record
+    assert (shown["state"], shown["pruned"]) == ("APPROVED", True)
+    assert "data" not in shown
+    assert server.run("dag", *CITY, tx_id).code == 0
+    receipt = server.run("receipt", *CITY, tx_id, "-o", "receipt.json")
+    assert receipt.code == 0
+    genesis = server.run("cities", "hometown", "--save-genesis", "hometown.genesis")
+    assert genesis.code == 0
+    verified = server.run("verify", "receipt.json", "--genesis", "hometown.genesis")
+    assert verified.code == 0, (verified.out, verified.err)
+    # Whoever follows the server has everything, from the archive.
+    audited = server.run("audit", *CITY, "--server", server.address)
+    assert audited.code == 0, (audited.out, audited.err)
+    assert server.end().code == 0
+    # Without it, it is said what is lacking.
+    file = fresh / "citychain.toml"
+    file.write_text(file.read_text().replace(CONFIG, ""))
+    server = start_server(fresh)
+    audited = server.run("audit", *CITY, "--server", server.address)
+    assert audited.code == 1
+    assert "were pruned: this server has no store of the archive" in audited.err
+    assert server.end().code == 0
+
+
+def test_nothing_is_pruned_without_an_archive(citychain: Any, tmp_path: Path) -> None:
+    for command in (["init"], ["keygen", "alice.key"]):
+        assert citychain(*command, cwd=tmp_path).code == 0
+    ran = citychain("prune", *CITY, cwd=tmp_path)
+    assert ran.code == 2
+    assert "no archive that could be proven" in ran.message
+
+
+def test_a_lost_fragment_stops_it(
+    citychain: Any, start_server: Callable[..., Any], fresh: Path
+) -> None:
+    server = start_server(fresh)
+    options = ("--key", "alice.key", "--data", "deed", "--wait", "approved")
+    assert server.run("submit", *CITY, *options).code == 0
+    archived(server)
+    assert server.end().code == 0
+    due(citychain, fresh)
+    fragments = [file for file in (fresh / "one").rglob("*") if file.is_file()]
+    for file in fragments:
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    ran = citychain("prune", *CITY, "--json", cwd=fresh)
+    assert ran.code == 1
+    assert ran.records[0]["state"] == "UNPROVEN"
+    assert ran.records[-1]["transactions"] == 0

@@ -1,0 +1,301 @@
+"""A city's storage is pruned when the archive is proven to have what goes, and never before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archive.conftest import (
+    OPERATOR,
+    announced,
+    archive,
+    archived_up_to,
+    archiver,
+    at_once,
+    busy_city,
+    stores,
+)
+from following.test_audit import audit
+
+from citychain import notes, record
+from citychain.city.pipeline import City
+from citychain.client.transactions import sign_transaction
+from citychain.clock import SystemClock
+from citychain.crypto.signatures import SigningKey
+from citychain.errors import InvalidRound, Pruned, StoreUnavailable
+from citychain.following.source import StorageSource
+from citychain.fragments.memory import MemoryStore
+from citychain.ports import FragmentStore, can_prune
+from citychain.receipt import ReceiptVerifier
+from citychain.retention.pruner import Portion, Pruner
+from citychain.retention.segments import ArchivedTransactions, Segments
+from citychain.statements import Retention
+from citychain.testing.server import CityServerFactory
+from citychain.types import State
+
+KEEPS = timedelta(days=180)
+
+
+class Later(SystemClock):
+    """So many days later."""
+
+    def __init__(self, days: float) -> None:
+        self.days = days
+
+    def time_ms(self) -> int:
+        return super().time_ms() + round(self.days * 86_400_000)
+
+
+@dataclass
+class Place:
+    """A city that is archived, and what prunes it."""
+
+    city: City
+    stores: dict[str, FragmentStore]
+    folder: Path
+    clock: Later = field(default_factory=lambda: Later(181))
+
+    @property
+    def segments(self) -> Segments:
+        genesis, storage = self.city.genesis.id, self.city.storage
+        return Segments(genesis, storage, self.stores, self.folder / "restored", at_once)
+
+    def pruner(self) -> Pruner:
+        retention = can_prune(self.city.storage)
+        assert retention is not None
+        return Pruner(
+            genesis=self.city.genesis,
+            storage=self.city.storage,
+            retention=retention,
+            segments=self.segments,
+            keeps=KEEPS,
+            compute=at_once,
+            clock=self.clock,
+        )
+
+    async def prune(self, *, dry: bool = False) -> list[Portion]:
+        return [portion async for portion in self.pruner().prune(dry=dry)]
+
+    async def there(self) -> dict[bytes, bytes]:
+        """Envelopes of sealed transactions that the storage has."""
+        found: dict[bytes, bytes] = {}
+        for stored in await self.city.storage.rounds(1, 1_000):
+            raw = await self.city.storage.raw(record.decode(stored.record).tx_ids)
+            found |= {tx_id: one.envelope for tx_id, one in raw.items()}
+        return found
+
+    async def archive(self) -> None:
+        """Archive all that is approved."""
+        one = archiver(self.city, archive(self.folder / "spool", self.stores))
+        await archived_up_to(one, self.city, (await self.city.head()).certified_round)
+
+    async def write(self, key: SigningKey = OPERATOR, **fields: Any) -> bytes:
+        """Have one more transaction approved."""
+        fields = {"data": b"more"} | fields
+        signed = sign_transaction(key, genesis=self.city.genesis.id, with_public_key=True, **fields)
+        await self.city.submit([signed.envelope])
+        async for batch in self.city.watch_transactions([signed.tx_id], State.APPROVED):
+            assert [event.state for event in batch.events] == [State.APPROVED], batch
+        return signed.tx_id
+
+
+@asynccontextmanager
+async def place(city_server: CityServerFactory, folder: Path) -> AsyncIterator[Place]:
+    async with busy_city(city_server, settled=2) as city:
+        there = Place(city, stores(), folder)
+        await there.archive()
+        yield there
+
+
+def of_round(there: Mapping[bytes, bytes], tx_ids: list[bytes]) -> set[bytes]:
+    return {tx_id for tx_id in tx_ids if tx_id in there}
+
+
+async def test_what_is_old_goes_and_the_ledger_stays_whole(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with place(city_server, tmp_path) as city:
+        before = await city.there()
+        [segment] = await announced(city.city)
+        assert (await city.prune(dry=True))[0].gone > 5
+        assert await city.there() == before, "--dry-run changes nothing"
+        [portion] = await city.prune()
+        gone = before.keys() - (await city.there()).keys()
+        assert (portion.first, portion.last, portion.why_not) == (1, segment.last, "")
+        assert len(gone) == portion.gone
+        assert portion.bytes == sum(len(before[tx_id]) for tx_id in gone)
+        assert portion.stay == 0
+        # Receipts hold without what was said.
+        receipts = await city.city.receipts(list(gone))
+        assert receipts.keys() == gone
+        verifier = ReceiptVerifier(city.city.genesis)
+        for receipt in receipts.values():
+            assert receipt.envelope is None
+            verifier.verify(receipt)
+        statuses = await city.city.status(list(gone))
+        assert {one.envelope for one in statuses.values()} == {None}
+        assert all(one.node is not None for one in statuses.values())
+        assert await city.prune() == [], "what is done is not done again"
+
+
+async def test_an_audit_reads_what_was_pruned_from_the_archive(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with place(city_server, tmp_path) as city:
+        await city.prune()
+        storage, genesis = city.city.storage, city.city.genesis
+        archived = ArchivedTransactions(city.segments).raw
+        head = await city.city.head()
+        result = await audit(StorageSource(storage, archived), genesis)
+        assert (result.rounds, result.checkpoint_hash) == (head.round, head.checkpoint_hash)
+        with pytest.raises(InvalidRound, match="were given; were the others pruned, the archive"):
+            await audit(StorageSource(storage), genesis)
+        city.stores.clear()
+        with pytest.raises(Pruned, match="the archive does not give segment"):
+            await audit(StorageSource(storage, ArchivedTransactions(city.segments).raw), genesis)
+
+
+async def test_what_is_young_stays(city_server: CityServerFactory, tmp_path: Path) -> None:
+    async with place(city_server, tmp_path) as city:
+        city.clock.days = 179.9
+        before = await city.there()
+        assert await city.prune() == []
+        assert await city.there() == before
+
+
+async def test_what_is_not_announced_stays(city_server: CityServerFactory, tmp_path: Path) -> None:
+    async with busy_city(city_server, settled=1) as open_city:
+        city = Place(open_city, stores(), tmp_path)
+        before = await city.there()
+        assert await city.prune() == []
+        assert await city.there() == before
+
+
+class Spoilt(MemoryStore):
+    """A store that stops to answer, or answers with other bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_down = False
+
+    async def find(self, object_id: bytes) -> Any:
+        if self.is_down:
+            raise StoreUnavailable("no answer")
+        return await super().find(object_id)
+
+    def spoil(self) -> None:
+        for key, content in list(self._fragments.items()):
+            self._fragments[key] = content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("trouble", ["down", "wrong", "lost", "gone"])
+async def test_what_is_not_proven_stays(
+    city_server: CityServerFactory, tmp_path: Path, trouble: str
+) -> None:
+    async with busy_city(city_server, settled=1) as open_city:
+        city = Place(open_city, {**stores(3), "spoilt": (spoilt := Spoilt())}, tmp_path)
+        await city.archive()
+        before = await city.there()
+        kept = dict(spoilt._fragments)
+        others = dict(city.stores)
+        match trouble:
+            case "down":
+                spoilt.is_down = True
+            case "wrong":
+                spoilt.spoil()
+            case "lost":
+                spoilt._fragments.clear()
+            case "gone":
+                city.stores.clear()
+        [portion] = await city.prune()
+        assert portion.why_not
+        assert portion.gone == 0
+        assert await city.there() == before
+        spoilt.is_down = False
+        spoilt._fragments.update(kept)
+        city.stores |= others
+        [portion] = await city.prune()
+        assert not portion.why_not
+        assert (await city.there()).keys() < before.keys()
+
+
+async def test_a_transaction_that_the_archive_has_otherwise_stays(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with place(city_server, tmp_path) as city:
+        raw: Any = city.city.storage._raw  # type: ignore[attr-defined]
+        tx_id, other = list(raw)[:2]
+        raw[tx_id] = replace(raw[tx_id], envelope=raw[other].envelope)
+        [portion] = await city.prune()
+        assert portion.why_not == f"the archive has another transaction {tx_id.hex()}"
+        assert tx_id in raw
+
+
+async def test_what_is_extended_stays_until_then(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with busy_city(city_server, settled=1) as open_city:
+        city = Place(open_city, stores(), tmp_path)
+        mine = await city.write()
+        other = await city.write(data=b"other")
+        until = city.clock.time_ms() + 86_400_000
+        statement = Retention(until=until, tx_ids=(mine.hex(),))
+        stating = await city.write(data=statement.encode(), content_type=statement.CONTENT_TYPE)
+        await city.archive()
+        [portion] = await city.prune()
+        there = await city.there()
+        assert of_round(there, [mine, other, stating]) == {mine, stating}
+        assert portion.stay == 2
+        assert await city.prune() == []
+        city.clock.days += 2
+        again = await city.prune()
+        assert sum(portion.gone for portion in again) == 2
+        assert not of_round(await city.there(), [mine, stating])
+        noted = await city.city.storage.notes(notes.RETENTION_STATED)
+        assert set(noted.values()) == {b""}
+
+
+async def test_a_stranger_extends_nothing(city_server: CityServerFactory, tmp_path: Path) -> None:
+    from following.test_representative import KEYS
+
+    async with busy_city(city_server, settled=1) as open_city:
+        city = Place(open_city, stores(), tmp_path)
+        theirs = await city.write()
+        statement = Retention(until=city.clock.time_ms() + 1_000_000, tx_ids=(theirs.hex(),))
+        await city.write(KEYS[0], data=statement.encode(), content_type=statement.CONTENT_TYPE)
+        await city.archive()
+        await city.prune()
+        assert theirs not in await city.there()
+
+
+async def test_what_was_cut_off_is_repeated(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(city_server, tmp_path) as city:
+        await city.write()
+        await city.archive()
+        assert len(await announced(city.city)) == 2
+        real, calls = city.city.storage.prune, 0  # type: ignore[attr-defined]
+
+        async def fails(tx_ids: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise StoreUnavailable("the disk is gone")
+            await real(tx_ids)
+
+        monkeypatch.setattr(city.city.storage, "prune", fails)
+        with pytest.raises(StoreUnavailable):
+            await city.prune()
+        portions = await city.prune()
+        assert [portion.why_not for portion in portions] == ["", ""]
+        # All but the first segment's announcement, by which the archive is found.
+        segments = {one.encode() for one in await announced(city.city)}
+        left = await city.there()
+        assert len(left) == 2 + (await city.city.storage.head()).round - portions[-1].last - 1
+        assert len(segments) == 2
