@@ -19,6 +19,7 @@ from citychain.cli.new_plugin.names import NAME_LENGTH_MAX, check_name
 from citychain.errors import InvalidRequest
 
 KINDS = [kind.value for kind in Kind]
+OF_CITIES = [kind for kind in KINDS if kind != Kind.STORE]
 LONGEST = ("quay-" * NAME_LENGTH_MAX)[: NAME_LENGTH_MAX - 1] + "s"
 
 Generate = Callable[..., Generated]
@@ -139,7 +140,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     [
         (["harbour"], "--kind"),
         (["--kind", "city"], "NAME"),
-        (["harbour", "--kind", "cities"], "'city', 'storage', 'dag', 'consensus'"),
+        (["harbour", "--kind", "cities"], "'city', 'storage', 'store', 'dag', 'consensus'"),
         (["harbour", "--kind", "city", "-C", "nowhere"], "nowhere"),
     ],
 )
@@ -203,7 +204,7 @@ def test_the_tests_of_a_city_with_all_the_other_parts_pass(generate: Generate) -
     generate("harbour", *KINDS).pytest("tests/test_city.py")
 
 
-@pytest.mark.parametrize("kinds", [*([kind] for kind in KINDS), KINDS], ids="+".join)
+@pytest.mark.parametrize("kinds", [*([kind] for kind in OF_CITIES), KINDS], ids="+".join)
 def test_a_server_serves_a_city_that_uses_it(
     generate: Generate, citychain: Any, start_server: Any, tmp_path: Path, kinds: list[str]
 ) -> None:
@@ -233,3 +234,22 @@ def test_a_server_serves_a_city_that_uses_it(
     verified = citychain("verify", "receipt.json", "--genesis", "genesis.json", cwd=town)
     assert verified.code == Exit.OK, verified.err
     assert server.end().code == Exit.OK
+
+
+def test_a_file_is_stored_there_and_restored(
+    generate: Generate, process: Any, tmp_path: Path
+) -> None:
+    plugin = generate("harbour", "store")
+    table = (plugin.folder / "README.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    town = tmp_path / "town"
+    town.mkdir()
+    (town / "citychain.toml").write_text(table)
+    (town / "deeds").write_bytes(bytes(range(256)) * 1_000)
+    stored = process("store", "deeds", "--json", cwd=town, env=plugin.environment)
+    assert stored.code == Exit.OK, stored.err
+    assert len(list(town.glob("data/fragments/somewhere/*"))) == 4
+    object_id = stored.records[-1]["object"]
+    command = ("restore", object_id, "-o", "restored")
+    restored = process(*command, cwd=town, env=plugin.environment)
+    assert restored.code == Exit.OK, restored.err
+    assert (town / "restored").read_bytes() == (town / "deeds").read_bytes()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from building import run, rust_variables
 
-KINDS = [option for kind in ("city", "storage", "dag", "consensus") for option in ("--kind", kind)]
+ALL = ("city", "storage", "store", "dag", "consensus")
+KINDS = [option for kind in ALL for option in ("--kind", kind)]
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ def new_plugin(
 
         citychain new-plugin harbour --kind city --kind dag
         citychain new-plugin vault --kind storage -C ~/src
+        citychain new-plugin cellar --kind store
     """
     check_name(name)
     folder = directory / distribution_name(name)

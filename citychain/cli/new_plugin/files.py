@@ -17,6 +17,7 @@ class Kind(StrEnum):
 
     CITY = "city"
     STORAGE = "storage"
+    STORE = "store"
     DAG = "dag"
     CONSENSUS = "consensus"
 
@@ -38,6 +39,7 @@ PARTS: Final[Mapping[Kind, _Part]] = {
     Kind.STORAGE: _Part(
         "a storage backend", ("storage", "journal"), "citychain_storage_backends", "-journal"
     ),
+    Kind.STORE: _Part("a fragment store", ("store",), "citychain_fragment_stores", "-shelf"),
     Kind.DAG: _Part("a rule of what is valid", ("rule",), "citychain_dag_handlers", "-rule"),
     Kind.CONSENSUS: _Part("a consensus step", ("step",), "citychain_consensus_steps", "-step"),
 }
@@ -51,6 +53,14 @@ A city uses it by a line in its table in `citychain.toml`:
 ```toml
 [cities.somewhere]
 $lines
+```
+"""
+STORED: Final = """
+Fragments are kept there by a table in `citychain.toml`:
+
+```toml
+[fragments.stores.somewhere]
+kind = "$part"
 ```
 """
 PINNED: Final = """
@@ -108,13 +118,17 @@ def _listed(parts: Mapping[Kind, _Part], name: str, module: str) -> dict[str, st
     *first, last = [part.what for part in parts.values()]
     what = " and ".join(filter(None, [", ".join(first), last]))
     hooks = sorted((part.modules[0], part.hook) for part in parts.values())
-    settings = {kind: f'"{name}{part.name}"' for kind, part in parts.items() if part.name}
+    called = {kind: f"{name}{part.name}" for kind, part in parts.items() if part.name}
+    store = called.pop(Kind.STORE, None)
+    settings = {kind: f'"{part}"' for kind, part in called.items()}
     use = ""
     if Kind.CITY in parts:
         use += Template(SERVED).substitute(name=name)
     if settings:
         lines = "\n".join(f"{kind} = {part}" for kind, part in settings.items())
         use += Template(USED).substitute(lines=lines)
+    if store:
+        use += Template(STORED).substitute(part=store)
     if {Kind.DAG, Kind.CONSENSUS} & parts.keys():
         use += PINNED
     return {
