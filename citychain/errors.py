@@ -258,7 +258,8 @@ class FragmentMissing(StorageError):
 
 
 class NotOwned(StorageError):
-    """Raised where a fragment is another owner's: only who stored it may delete it."""
+    """Raised where a fragment is another owner's: only who stored it may delete it. What is put
+    under the same key all the same is kept beside it, and read by its own owner."""
 
 
 class NotRestorable(StorageError):

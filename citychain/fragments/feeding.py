@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
-from citychain.errors import CitychainError, StorageError, StoreUnavailable
+from citychain.errors import CitychainError, NotOwned, StorageError, StoreUnavailable
 from citychain.fragments.manifest import Manifest, tail
 from citychain.fragments.patience import Patient
 from citychain.ports import FragmentKey, FragmentStore
@@ -58,7 +59,9 @@ class Feed:
     async def replace(self) -> None:
         """Delete what is there, so that it can be put anew."""
         try:
-            await self.store.delete(self.key)
+            # Where it is another owner's, what is put is kept beside it, and comes first for us.
+            with suppress(NotOwned):
+                await self.store.delete(self.key)
         except Exception as error:
             self.error = _of_store(error)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ from citychain.errors import (
     VerificationError,
 )
 from citychain.fragments.layout import Shape
+from citychain.fragments.placement import Place
+from citychain.fragments.storing import store_object
 from citychain.hooks.definitions import FOLDER
 from citychain.ports import FragmentKey, Space, StorageContext
 from citychain.rpc._generated.citychain.v1 import storage_pb2 as pb
@@ -93,6 +96,30 @@ async def test_an_owners_own_comes_before_what_others_put_there(
         assert await mine.size(KEY) == 6
         assert await mine.read(KEY, 0, 6) == b"right!"
         assert await other.read(KEY, 0, 5) == b"wrong"
+
+
+async def test_an_object_is_stored_and_read_in_spite_of_who_filled_its_keys(
+    host: StorageHost, tmp_path: Path
+) -> None:
+    """With rubbish of another size, with rubbish of the right one, and with what is right but may
+    be deleted by somebody else at any time."""
+    endpoint = host.serve(tmp_path / "kept")
+    content, shape, place = noise(9 * SMALL), Shape(2, 1, SMALL), [Place("it", 1.0, "it")]
+    async with opened(endpoint, tmp_path / "a") as liar, opened(endpoint, tmp_path / "b") as mine:
+        compute = mine._context.compute
+        right = shelves(3)
+        survey = await store(content, shape, right.values(), compute)
+        keys = survey.manifest.fragment_keys()
+        whole = {key: shelf.content[key] for key, shelf in zip(keys, right.values(), strict=True)}
+        first = (b"wrong", bytes(len(whole[keys[1]])), whole[keys[2]])
+        for key, put in zip(keys, first, strict=True):
+            await liar.put(key, len(put), one(put))
+        stored = await store_object(io.BytesIO(content), shape, {"it": mine}, place, compute)
+        assert not stored.missing
+        assert not stored.refusals
+        for key in keys:
+            assert await liar.delete(key)
+            assert await mine.read(key, 0, len(whole[key])) == whole[key]
 
 
 async def test_the_limit_is_what_it_may_be_for_this_owner(
