@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from citychain.errors import (
     NotRestorable,
     StoreUnavailable,
 )
-from citychain.fragments.checking import Checked, check_object
+from citychain.fragments.checking import Checked, check_objects
 from citychain.fragments.inventory import every_object
 from citychain.fragments.layout import Shape
 from citychain.fragments.patience import ANSWER_SECONDS, StoreHangs, within
@@ -91,8 +91,10 @@ class Keeping:
         async for sources in self._sources(object_id):
             yield await grouped(sources, self._compute)
 
-    async def check(self, object_ids: Sequence[bytes]) -> AsyncIterator[Checked]:
-        """Check these objects, or all."""
+    async def check(
+        self, object_ids: Sequence[bytes], after: bytes | None = None
+    ) -> AsyncIterator[list[Checked]]:
+        """Check these objects, or all, or all after one; what is to be said of each."""
         of, read = 0 if object_ids else await self._used(), 0
         with _progress(self._shown) as bar:
 
@@ -101,10 +103,14 @@ class Keeping:
                 read += count
                 bar("checking", read, max(of, read))
 
-            for object_id in object_ids or (None,):
-                async for sources in self._sources(object_id):
-                    for checked in await check_object(sources, self._compute, told):
-                        yield checked
+            async def wanted() -> AsyncIterator[list[Source]]:
+                for object_id in object_ids or (None,):
+                    async for sources in self._sources(object_id, after):
+                        yield sources
+
+            async with aclosing(check_objects(wanted(), self._compute, told)) as checked:
+                async for some in checked:
+                    yield some
 
     async def _used(self) -> int:
         """Bytes of all fragments."""
@@ -118,9 +124,12 @@ class Keeping:
                 self._lose(Fault(name, None, told(error)))
         return used
 
-    async def _sources(self, object_id: bytes | None) -> AsyncIterator[list[Source]]:
+    async def _sources(
+        self, object_id: bytes | None, after: bytes | None = None
+    ) -> AsyncIterator[list[Source]]:
         if object_id is None:
-            async for sources in every_object(self.opened.stores, self._compute, self._lose):
+            stores = self.opened.stores
+            async for sources in every_object(stores, self._compute, self._lose, after):
                 yield sources
             return
         sources, faults = await find_sources(object_id, self.opened.stores, self._compute)

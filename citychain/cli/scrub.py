@@ -10,7 +10,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import Config, parse_id
-from citychain.cli.output import Json, print_json
+from citychain.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
     from citychain.fragments.checking import Checked, State
@@ -28,9 +28,12 @@ class _Sum:
     wrong: int = 0
     """Faults of fragments that are there."""
     missing: int = 0
+    last: bytes | None = None
+    """Id of the object that was checked last."""
 
     def add(self, checked: Checked) -> None:
         self.states[checked.state] += 1
+        self.last = checked.object_id
         self.fragments += len(checked.good)
         self.wrong += len(checked.faults)
         self.missing += len(checked.missing)
@@ -41,13 +44,20 @@ def scrub(
         list[str] | None,
         typer.Argument(metavar="ID", help="Only these objects.", show_default="all"),
     ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="ID", help="Only objects that come after this one, by their ids."
+        ),
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Read all fragments in all stores, and tell what is lost or wrong, and where.
 
     Every byte is checked, and that the fragments restore the object. Nothing is changed. Of an
-    object of which nothing is lost or wrong, nothing is told.
+    object of which nothing is lost or wrong, nothing is told. Objects are checked in the order of
+    their ids; a command that is interrupted says after which one to go on.
 
     DAMAGED is what is restored all the same; LOST is what is not.
 
@@ -58,14 +68,19 @@ def scrub(
 
         citychain scrub
         citychain scrub <id>
+        citychain scrub --after <id>
         citychain scrub --json
     """
     import asyncio
     import time
 
     from citychain.cli.keeping import open_keeping
+    from citychain.errors import InvalidRequest
 
     wanted = [parse_id(text, "ID") for text in object_ids or ()]
+    if wanted and after is not None:
+        raise InvalidRequest("--after", "it is for all objects: leave out the ID")
+    last = None if after is None else parse_id(after, "--after")
     total = _Sum()
     begun = time.monotonic()
 
@@ -73,13 +88,19 @@ def scrub(
         from citychain.fragments.checking import State
 
         async with open_keeping(config, shown=not json) as keeping:
-            async for checked in keeping.check(wanted):
-                total.add(checked)
-                if checked.state is not State.WHOLE:
-                    _tell(checked, json)
+            async for some in keeping.check(wanted, last):
+                for checked in some:
+                    total.add(checked)
+                    if checked.state is not State.WHOLE:
+                        _tell(checked, json)
             return sorted(keeping.away)
 
-    away = asyncio.run(run())
+    try:
+        away = asyncio.run(run())
+    except KeyboardInterrupt:
+        if total.last and not wanted:
+            say(f"to go on from here: citychain scrub --after {total.last.hex()}")
+        raise
     _tell_sum(total, away, time.monotonic() - begun, json)
     if total.wrong or (total.missing and not away):
         raise typer.Exit(Exit.NO)

@@ -8,18 +8,32 @@ are. So what passes here is restored by any k of them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
+from citychain.fragments.ahead import ahead
 from citychain.fragments.coding import Found, decode_run, encode_run, lacking
 from citychain.fragments.layout import Layout, Run
 from citychain.fragments.manifest import Manifest
 from citychain.fragments.sources import Fault, Group, Source, all_of, grouped, run_hashes
 from citychain.ports import Compute
 
-__all__ = ["Checked", "State", "check_object", "look_through"]
+__all__ = ["Checked", "State", "check_object", "check_objects", "look_through"]
+
+OBJECTS_AHEAD: Final = 1
+"""More would take more memory, some megabytes each."""
 
 OTHER_PART: Final = "it holds together, and is not what the code makes of the object"
 OTHER_CONTENT: Final = "it holds together with others, and is of another object"
@@ -66,7 +80,8 @@ async def check_object(
 ) -> list[Checked]:
     """Read all of an object's fragments; what is to be said of each manifest's.
 
-    A stretch of all fragments is in memory at a time, some megabytes, whatever the object's size.
+    A few stretches of all fragments are in memory at a time, some megabytes each, whatever the
+    object's size.
 
     Args:
         told: Of bytes that were read.
@@ -78,6 +93,22 @@ async def check_object(
         loss = "no fragment has its manifest"
         checked.append(Checked(key.object_id, key.root, None, (), (), faults, loss))
     return checked
+
+
+async def check_objects(
+    objects: AsyncIterator[Sequence[Source]],
+    compute: Compute,
+    told: Callable[[int], None] = lambda read: None,
+) -> AsyncGenerator[list[Checked], None]:
+    """`check_object` of each, in order. The next ones are begun while one is checked."""
+
+    async def calls() -> AsyncIterator[Coroutine[Any, Any, list[Checked]]]:
+        async for sources in objects:
+            yield check_object(sources, compute, told)
+
+    async with aclosing(ahead(calls(), OBJECTS_AHEAD)) as checked:
+        async for some in checked:
+            yield some
 
 
 async def look_through(
@@ -144,18 +175,17 @@ class _Check:
         await all_of(source.manifest() for source in (*self._sources, *self._strays))
         await all_of(self._open(index) for index in range(layout.shape.fragments))
         content, loss = _Content(), ""
-        for run in layout.runs():
-            given = await all_of(source.chunks(manifest, run) for source in self._sources)
-            found = [piece for piece in given if piece is not None]
-            self._told(sum(len(piece.chunks) for piece in found))
-            lacks, stripe = lacking(found, layout, run)
-            if lacks > 0:
-                needed, begin = layout.shape.data, run.begin + stripe * layout.shape.stripe
-                loss = loss or f"{needed - lacks} of {needed} chunks at byte {begin}"
-            if not loss:
-                await self._compute(content.take, found, layout, run, self._sources)
-            elif all(source.lost for source in self._sources):
-                break
+        async with aclosing(self._runs()) as runs:
+            async for run, found in runs:
+                self._told(sum(len(piece.chunks) for piece in found))
+                lacks, stripe = lacking(found, layout, run)
+                if lacks > 0:
+                    needed, begin = layout.shape.data, run.begin + stripe * layout.shape.stripe
+                    loss = loss or f"{needed - lacks} of {needed} chunks at byte {begin}"
+                if not loss:
+                    await self._compute(content.take, found, layout, run, self._sources)
+                elif all(source.lost for source in self._sources):
+                    break
         is_other = not loss and content.digest.digest() != manifest.object_id
         loss = "it is of other content" if is_other else loss
         others = dict.fromkeys(content.others, OTHER_PART)
@@ -174,6 +204,21 @@ class _Check:
             faults,
             loss,
         )
+
+    async def _runs(self) -> AsyncGenerator[tuple[Run, list[Found]], None]:
+        """What there is of each run; the next one is read while one is looked at."""
+
+        async def read(run: Run) -> tuple[Run, list[Found]]:
+            given = await all_of(source.chunks(self._manifest, run) for source in self._sources)
+            return run, [piece for piece in given if piece is not None]
+
+        async def calls() -> AsyncIterator[Coroutine[Any, Any, tuple[Run, list[Found]]]]:
+            for run in self._manifest.layout.runs():
+                yield read(run)
+
+        async with aclosing(ahead(calls(), 1)) as found:
+            async for item in found:
+                yield item
 
     async def _open(self, index: int) -> None:
         """Get the leaf hashes of a fragment, from one store after the other."""

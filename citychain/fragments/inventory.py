@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import pairwise
 from typing import Final
 
+from citychain.crypto.erasure import FRAGMENTS_MAX
 from citychain.fragments.patience import Patient, Readable
 from citychain.fragments.sources import Fault, Source, all_of, is_possible, told
 from citychain.ports import Compute, FragmentKey, FragmentStore
@@ -15,17 +16,22 @@ __all__ = ["every_object"]
 
 PAGE_KEYS: Final = 1_000
 """Asked of a store at a time."""
+LAST_ROOT: Final = b"\xff" * 32
 
 
 async def every_object(
-    stores: Mapping[str, FragmentStore], compute: Compute, failed: Callable[[Fault], None]
+    stores: Mapping[str, FragmentStore],
+    compute: Compute,
+    failed: Callable[[Fault], None],
+    after: bytes | None = None,
 ) -> AsyncIterator[list[Source]]:
     """The fragments of each object in all stores, by object id.
 
     Args:
+        after: The id of an object: only what comes after it.
         failed: Told of a store that cannot be listed any more: from there on nothing of it comes.
     """
-    listings = [_Listing(name, Patient(store), failed) for name, store in stores.items()]
+    listings = [_Listing(name, Patient(store), failed, after) for name, store in stores.items()]
     while True:
         await all_of(listing.fill() for listing in listings)
         heads = [listing.keys[0].object_id for listing in listings if listing.keys]
@@ -42,13 +48,15 @@ async def every_object(
 class _Listing:
     """The keys of one store, a page at a time."""
 
-    def __init__(self, name: str, store: Readable, failed: Callable[[Fault], None]) -> None:
+    def __init__(
+        self, name: str, store: Readable, failed: Callable[[Fault], None], after: bytes | None
+    ) -> None:
         self.name = name
         self.store = store
         self.keys: deque[FragmentKey] = deque()
         """Those that come next; without any after `fill`, there are none any more."""
         self._failed = failed
-        self._after: FragmentKey | None = None
+        self._after = None if after is None else FragmentKey(after, LAST_ROOT, FRAGMENTS_MAX - 1)
         self._is_over = False
 
     async def fill(self) -> None:

@@ -431,6 +431,44 @@ def test_what_a_kill_breaks_off_is_completed_by_repeating(
     assert [*tmp_path.glob("*.part")] == []
 
 
+def test_a_scrub_that_is_interrupted_says_where_to_go_on(
+    process: Any,
+    start: Callable[..., subprocess.Popen[str]],
+    install: Callable[..., dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    env = install("halting", HALTING)
+    large = random.Random(3).randbytes(12 << 20)
+    later = hashlib.sha256(large).hexdigest()
+    smalls = (random.Random(seed).randbytes(9) for seed in range(1_000))
+    small = next(it for it in smalls if hashlib.sha256(it).hexdigest() < later)
+    first = hashlib.sha256(small).hexdigest()
+    configure(tmp_path, *FOUR, kind="halting")
+    for content in (small, large):
+        (tmp_path / "file").write_bytes(content)
+        assert process("store", "file", cwd=tmp_path, env=env).code == 0
+    # That one is told, so one knows when it is done.
+    next(tmp_path.glob(f"attic/*/{first}*")).unlink()
+    (tmp_path / "halt").touch()
+    scrub = start("scrub", cwd=tmp_path, env=env)
+    assert scrub.stdout is not None
+    assert scrub.stdout.readline().startswith(f"DAMAGED  {first}")
+    scrub.send_signal(signal.SIGINT)
+    _, err = scrub.communicate(timeout=SECONDS_MAX)
+    assert scrub.returncode == 130
+    assert err.splitlines()[0] == f"to go on from here: citychain scrub --after {first}"
+    (tmp_path / "halt").unlink()
+    rest = process("scrub", "--after", first, "--json", cwd=tmp_path, env=env)
+    assert (rest.code, rest.record["checked"]) == (0, 1)
+    none = process("scrub", "--after", later, "--json", cwd=tmp_path, env=env)
+    assert (none.code, none.record["checked"]) == (0, 0)
+    both = process("scrub", first, "--after", first, cwd=tmp_path, env=env)
+    assert (both.code, both.err) == (
+        2,
+        "citychain: --after: it is for all objects: leave out the ID\n",
+    )
+
+
 def test_a_store_that_was_cut_off_writes_only_what_is_missing(process: Any, copy: Path) -> None:
     fragment(copy, "barn").unlink()
     (copy / "file").write_bytes(CONTENT)

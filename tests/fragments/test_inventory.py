@@ -54,6 +54,21 @@ async def test_every_fragment_comes_once_with_its_object(
     assert sorted(it for some in found for it in some) == sorted(everything)
 
 
+@given(st.lists(st.sets(keys), max_size=3), st.integers(0, 6), st.integers(1, 5))
+async def test_after_an_object_come_those_after_it(
+    held: list[set[FragmentKey]], number: int, page: int
+) -> None:
+    stores = shelves(len(held))
+    for shelf, some in zip(stores.values(), held, strict=True):
+        shelf.content.update(dict.fromkeys(some, b""))
+    after = bytes([number]) * 32
+    with patch.object(inventory, "PAGE_KEYS", page):
+        every = [it async for it in every_object(stores, COMPUTE, lambda fault: None)]
+        rest = [it async for it in every_object(stores, COMPUTE, lambda fault: None, after)]
+    expected = [[it.key for it in some] for some in every if some[0].key.object_id > after]
+    assert [[it.key for it in some] for some in rest] == expected
+
+
 class Failing(Shelf):
     """Gives a page, and no other."""
 
