@@ -43,8 +43,9 @@ order of round::
     retention-stated/<round>
                             ids of that round's approved statements, 32 each
     retention-pruned        round 8: all segments up to the one that ends here were pruned
-    retention-kept/<round>  time 8, milliseconds: when something may go that stayed of the segment
-                            that ends with this round; empty if nothing ever does
+    retention-kept/<round>  time 8, milliseconds: when to look again at the segment that ends with
+                            this round, which was pruned but for what stays; 2^63 - 1 for never,
+                            empty for what retention-pruned says
     home                    `citychain.moving.mark`: whether this storage is where the city lives
 """
 

@@ -37,7 +37,9 @@ __all__ = ["Portion", "Pruner"]
 logger = logging.getLogger(__name__)
 
 LOOK: Final = timedelta(minutes=10)
-"""Between two looks whether something is old enough."""
+"""Between two looks whether something is old enough; twice as long after each that failed."""
+DOUBLINGS_MAX: Final = 6
+NEVER_MS: Final = (1 << 63) - 1
 RESTS: Final = 1.0
 """For so many times as long as a step took it rests."""
 RECLAIM_PAUSE: Final = 0.05
@@ -91,13 +93,20 @@ class Pruner:
 
     async def run(self) -> None:
         """Prune what is old enough, without end, resting as long as it works."""
+        failures = 0
         while True:
+            is_in_order = True
             try:
                 async for portion in self.prune(rests=RESTS):
                     self._log(portion)
+                    is_in_order = is_in_order and not portion.why_not
             except Exception as error:  # The city goes on without it.
                 logger.warning("%s: nothing is pruned for now: %r", self._slug, error)
-            await self._clock.sleep(LOOK.total_seconds())
+                is_in_order = False
+            # Each look at what is not proven reads all of it.
+            failures = 0 if is_in_order else failures + 1
+            pause = LOOK * 2 ** min(failures, DOUBLINGS_MAX)
+            await self._clock.sleep(pause.total_seconds())
 
     def _log(self, portion: Portion) -> None:
         where = f"{self._slug}: rounds {portion.first} to {portion.last}"
@@ -140,7 +149,8 @@ class Pruner:
         }
         due: list[Announcement] = []
         for announced in await self._segments.announced():
-            if announced.last <= pruned and not 0 < kept.get(announced.last, 0) <= now_ms:
+            again_ms = kept.get(announced.last, NEVER_MS if announced.last <= pruned else 0)
+            if again_ms > now_ms:
                 continue
             stored = await self._storage.rounds(announced.last, 1)
             if not stored or stored[0].time_ms + self._keeps_ms > now_ms:
@@ -154,6 +164,8 @@ class Pruner:
 
     async def _note(self, announced: Announcement, again_ms: int, *, moves_on: bool) -> None:
         kept = notes.round_name(notes.RETENTION_KEPT, announced.last)
+        # Behind one that is not proven a segment that is done says so itself.
+        again_ms = again_ms or (0 if moves_on else NEVER_MS)
         noted = {kept: notes.number_bytes(again_ms) if again_ms else b""}
         if moves_on:
             last = max(announced.last, await self._pruned())

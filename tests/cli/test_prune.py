@@ -144,3 +144,31 @@ def test_a_lost_fragment_stops_it(
     assert ran.code == 1
     assert ran.records[0]["state"] == "UNPROVEN"
     assert ran.records[-1]["transactions"] == 0
+
+
+def test_what_was_killed_is_repeated(
+    citychain: Any,
+    start: Callable[..., Any],
+    start_server: Callable[..., Any],
+    fresh: Path,
+) -> None:
+    server = start_server(fresh)
+    for number in range(3):
+        options = ("--key", "alice.key", "--data", f"deed {number}", "--wait", "approved")
+        assert server.run("submit", *CITY, *options).code == 0
+        archived(server)
+    assert server.end().code == 0
+    end = time.monotonic() + 60
+    while due(citychain, fresh).records[-1]["segments"] < 3:
+        assert time.monotonic() < end
+    pruning = start("prune", *CITY, "--json", cwd=fresh)
+    first = json.loads(pruning.stdout.readline())
+    pruning.kill()
+    pruning.communicate()
+    assert first["state"] == "PRUNED"
+    again = citychain("prune", *CITY, "--json", cwd=fresh)
+    assert again.code == 0, (again.out, again.err)
+    assert again.records[-1]["segments"] <= 3
+    assert citychain("prune", *CITY, "--json", cwd=fresh).record["segments"] == 0
+    audited = citychain("audit", *CITY, "--storage", cwd=fresh)
+    assert audited.code == 0, audited.err

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from archive.conftest import (
 from following.test_audit import audit
 
 from citychain import notes, record
+from citychain.between_cities import RemittanceState, anchor_object, outbox_object
+from citychain.checkpoint import checkpoint_hash
 from citychain.city.pipeline import City
 from citychain.client.transactions import sign_transaction
 from citychain.clock import SystemClock
@@ -30,13 +33,15 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRound, Pruned, StoreUnavailable
 from citychain.following.source import StorageSource
 from citychain.fragments.memory import MemoryStore
+from citychain.moving.copying import CityCopy
 from citychain.ports import FragmentStore, can_prune
 from citychain.receipt import ReceiptVerifier
 from citychain.retention.pruner import Portion, Pruner
 from citychain.retention.segments import ArchivedTransactions, Segments
 from citychain.statements import Retention
+from citychain.storage.memory import MemoryCity, PrunableCity
 from citychain.testing.server import CityServerFactory
-from citychain.types import State
+from citychain.types import ObjectWrite, State
 
 KEEPS = timedelta(days=180)
 
@@ -299,3 +304,87 @@ async def test_what_was_cut_off_is_repeated(
         left = await city.there()
         assert len(left) == 2 + (await city.city.storage.head()).round - portions[-1].last - 1
         assert len(segments) == 2
+
+
+async def test_what_is_behind_a_lost_segment_goes_once(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with place(city_server, tmp_path) as city:
+        for text in (b"second", b"third"):
+            await city.write(data=text)
+            await city.archive()
+        first, second, third = await announced(city.city)
+        kept = {name: dict(fragments_of(store)) for name, store in city.stores.items()}
+        for store in city.stores.values():
+            for key in list(fragments_of(store)):
+                if key.object_id.hex() == first.object:
+                    del fragments_of(store)[key]
+        told = [(it.last, bool(it.why_not)) for it in await city.prune()]
+        assert told == [(first.last, True), (second.last, False), (third.last, False)]
+        assert [it.last for it in await city.prune()] == [first.last], "the others are done"
+        for name, store in city.stores.items():
+            fragments_of(store).update(kept[name])
+        [portion] = await city.prune()
+        assert (portion.last, portion.why_not) == (first.last, "")
+        assert await city.prune() == []
+
+
+def fragments_of(store: FragmentStore) -> dict[Any, bytes]:
+    assert isinstance(store, MemoryStore)
+    return store._fragments
+
+
+async def test_a_pruned_city_is_not_moved(city_server: CityServerFactory, tmp_path: Path) -> None:
+    async with place(city_server, tmp_path) as city:
+        await city.prune()
+        genesis = city.city.genesis
+        target = MemoryCity(SystemClock(), genesis.file, genesis.initial_objects())
+        copy = CityCopy(genesis.id, city.city.storage, target, at_once)
+        await copy.begin()
+        with pytest.raises(InvalidRound, match="citychain rebuild makes the city from its archive"):
+            await copy.rounds()
+
+
+def outgoing(state: RemittanceState) -> bytes:
+    return bytes([state]) + bytes(96) + (5).to_bytes(8, "big") + b"coin"
+
+
+async def test_what_the_ledger_still_needs_is_known(tmp_path: Path) -> None:
+    """Remittances that wait for their answer, and the latest anchor of each city below."""
+    pending, settled, latest, older, unknown = (bytes([number]) * 32 for number in range(5))
+    below, other = b"b" * 32, b"o" * 32
+    checkpoints = {latest: b"latest checkpoint", older: b"older checkpoint"}
+    anchored = (7).to_bytes(8, "big") + checkpoint_hash(checkpoints[latest])
+    storage = PrunableCity(
+        SystemClock(),
+        b"",
+        [
+            ObjectWrite(outbox_object(pending), 1, outgoing(RemittanceState.PENDING)),
+            ObjectWrite(outbox_object(settled), 1, outgoing(RemittanceState.DELIVERED)),
+            ObjectWrite(anchor_object(below), 1, anchored),
+        ],
+    )
+    pruner = Pruner(
+        genesis=SimpleNamespace(city="tokyo", operator_id=bytes(32)),  # type: ignore[arg-type]
+        storage=storage,
+        retention=storage,
+        segments=Segments(bytes(32), storage, {}, tmp_path, at_once),
+        keeps=KEEPS,
+        compute=at_once,
+        clock=SystemClock(),
+    )
+
+    def sends(tx_id: bytes) -> Any:
+        return SimpleNamespace(tx_id=tx_id, remittance=object(), anchor=None)
+
+    def anchors(tx_id: bytes, city: bytes) -> Any:
+        anchor = SimpleNamespace(city=city, checkpoint=checkpoints[tx_id])
+        return SimpleNamespace(tx_id=tx_id, remittance=None, anchor=anchor)
+
+    transactions = [
+        *(sends(tx_id) for tx_id in (pending, settled, unknown)),
+        *(anchors(tx_id, below) for tx_id in (latest, older)),
+        SimpleNamespace(tx_id=unknown, remittance=None, anchor=None),
+    ]
+    assert await pruner._needed(transactions) == {pending, latest}
+    assert await pruner._needed([anchors(latest, other)]) == set()
