@@ -70,4 +70,4 @@ def test_a_container_shares_its_parts_and_two_containers_share_none(tmp_path: An
         "sealed-rounds",
     }
     assert set(one.registry().consensus_steps) == {"solo", "poh-pop"}
-    assert set(one.registry().fragment_stores) == {"directory"}
+    assert set(one.registry().fragment_stores) == {"directory", "ipfs", "remote", "s3"}
