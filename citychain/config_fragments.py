@@ -13,6 +13,8 @@ __all__ = ["FragmentStoreSettings", "FragmentsSettings"]
 
 FRAGMENTS_MAX: Final = 255
 """Of one object."""
+STRIPE_KIB_MAX: Final = 64 << 10
+"""A chunk of each fragment, all together: they are in memory at once."""
 DEFAULT_DATA: Final = 2
 DEFAULT_PARITY: Final = 2
 DEFAULT_CHUNK_KIB: Final = 64
@@ -51,7 +53,7 @@ class FragmentsSettings(Table):
     parity: Annotated[int, Field(ge=0, le=FRAGMENTS_MAX - 1)] = DEFAULT_PARITY
     """Fragments besides: so many may be lost."""
     chunk_kib: Annotated[int, Field(ge=4, le=1_024)] = DEFAULT_CHUNK_KIB
-    """What is checked by itself: a power of two."""
+    """What is checked by itself: a power of two; one of each fragment are 64 MiB at most."""
     stores: dict[PartName, FragmentStoreSettings] = Field(default_factory=dict)
 
     @field_validator("chunk_kib")
@@ -65,6 +67,11 @@ class FragmentsSettings(Table):
     def _few_enough(self) -> FragmentsSettings:
         if self.data + self.parity > FRAGMENTS_MAX:
             raise ValueError(f"data and parity must not be more than {FRAGMENTS_MAX} together")
+        if (self.data + self.parity) * self.chunk_kib > STRIPE_KIB_MAX:
+            raise ValueError(
+                f"chunk_kib must not be more than {STRIPE_KIB_MAX} for all of data and parity "
+                "together: set a smaller one"
+            )
         return self
 
     @property

@@ -9,7 +9,7 @@ from typing import Final
 
 from citychain.crypto.erasure import FRAGMENTS_MAX
 from citychain.fragments.patience import Patient, Readable
-from citychain.fragments.sources import Fault, Source, all_of, is_possible, told
+from citychain.fragments.sources import ROOTS_MAX, Fault, Source, all_of, is_possible, told
 from citychain.ports import Compute, FragmentKey, FragmentStore
 
 __all__ = ["every_object"]
@@ -56,7 +56,7 @@ class _Listing:
         self.keys: deque[FragmentKey] = deque()
         """Those that come next; without any after `fill`, there are none any more."""
         self._failed = failed
-        self._after = None if after is None else FragmentKey(after, LAST_ROOT, FRAGMENTS_MAX - 1)
+        self._after = None if after is None else _last(after)
         self._is_over = False
 
     async def fill(self) -> None:
@@ -85,9 +85,28 @@ class _Listing:
         self._failed(Fault(self.name, None, detail))
 
     async def take(self, object_id: bytes) -> list[FragmentKey]:
-        """The keys of an object, which are the next ones if there are any."""
+        """The keys of an object, which are the next ones if there are any: those of some
+        manifests. A store may name any number of them, without end."""
         taken: list[FragmentKey] = []
+        roots: set[bytes] = set()
         while self.keys and self.keys[0].object_id == object_id:
-            taken.append(self.keys.popleft())
+            key = self.keys.popleft()
+            roots.add(key.root)
+            if len(roots) > ROOTS_MAX:
+                self._skip(object_id)
+            else:
+                taken.append(key)
             await self.fill()
         return taken
+
+    def _skip(self, object_id: bytes) -> None:
+        """Go on after an object."""
+        while self.keys and self.keys[0].object_id == object_id:
+            self.keys.popleft()
+        if not self.keys:
+            self._after = _last(object_id)
+
+
+def _last(object_id: bytes) -> FragmentKey:
+    """One that no other key of an object comes after."""
+    return FragmentKey(object_id, LAST_ROOT, FRAGMENTS_MAX - 1)

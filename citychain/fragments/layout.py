@@ -21,12 +21,22 @@ from typing import Final, NamedTuple
 
 from citychain.crypto.erasure import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FRAGMENTS_MAX
 
-__all__ = ["CHUNKS_MAX", "CHUNKS_MAX_IN_ALL", "HASH_BYTES", "Layout", "Run", "Shape"]
+__all__ = [
+    "CHUNKS_MAX",
+    "CHUNKS_MAX_IN_ALL",
+    "HASH_BYTES",
+    "STRIPE_BYTES_MAX",
+    "Layout",
+    "Run",
+    "Shape",
+]
 
 CHUNKS_MAX: Final = 1 << 21
 """Of one fragment. Their hashes are held in memory, by who stores and by who restores: 64 MiB."""
 CHUNKS_MAX_IN_ALL: Final = 1 << 23
 """Of all fragments together: 256 MiB of hashes."""
+STRIPE_BYTES_MAX: Final = 64 << 20
+"""Of data and parity. A stripe is in memory, by who stores, restores or checks."""
 HASH_BYTES: Final = 32
 RUN_BYTES: Final = 8 << 20
 """Of all fragments together: what is coded, hashed and sent at a time."""
@@ -57,6 +67,11 @@ class Shape:
             raise ValueError(
                 f"chunks of {self.chunk} bytes: a power of two, "
                 f"{CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}"
+            )
+        if self.fragments * self.chunk > STRIPE_BYTES_MAX:
+            raise ValueError(
+                f"a stripe of {self.fragments} chunks of {self.chunk} bytes: at most "
+                f"{STRIPE_BYTES_MAX} bytes in all; take smaller chunks, or fewer fragments"
             )
 
     @property

@@ -12,7 +12,7 @@ from citychain.compute import Executor
 from citychain.errors import StoreUnavailable
 from citychain.fragments import inventory
 from citychain.fragments.inventory import every_object
-from citychain.fragments.sources import Fault
+from citychain.fragments.sources import ROOTS_MAX, Fault
 from citychain.ports import FragmentKey
 
 COMPUTE = Executor(1)
@@ -67,6 +67,34 @@ async def test_after_an_object_come_those_after_it(
         rest = [it async for it in every_object(stores, COMPUTE, lambda fault: None, after)]
     expected = [[it.key for it in some] for some in every if some[0].key.object_id > after]
     assert [[it.key for it in some] for some in rest] == expected
+
+
+class Endless(Shelf):
+    """Names manifests of its first object without end; and another object."""
+
+    asked = 0
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
+        self.asked += 1
+        assert self.asked < 100, "it would go on for ever"
+        if after is not None and after.object_id == bytes([2]) * 32:
+            return []
+        if after is not None and after.root == bytes([255]) * 32:
+            return [FragmentKey(bytes([2]) * 32, bytes(32), 0)]
+        first = 0 if after is None else int.from_bytes(after.root, "big") + 1
+        roots = (number.to_bytes(32, "big") for number in range(first, first + limit))
+        return [FragmentKey(bytes([1]) * 32, root, 7) for root in roots]
+
+
+@pytest.mark.parametrize("page", [1, 2, 10, 1_000])
+async def test_what_is_named_without_end_hides_no_other_object(page: int) -> None:
+    stores: dict[str, Shelf] = {"endless": Endless(), **shelves(1)}
+    stores["shelf-0"].content[FragmentKey(bytes([1]) * 32, bytes(32), 3)] = b""
+    with patch.object(inventory, "PAGE_KEYS", page):
+        found, faults = await listed(stores)
+    assert faults == []
+    assert [{key.object_id[0] for _, key in some} for some in found] == [{1}, {2}]
+    assert len(found[0]) == ROOTS_MAX + 1
 
 
 class Failing(Shelf):

@@ -12,7 +12,7 @@ from shelves import SMALL, noise, shelves, store
 
 from citychain.compute import Executor
 from citychain.errors import ConfigurationError, VerificationError
-from citychain.fragments.layout import CHUNKS_MAX, Layout, Shape
+from citychain.fragments.layout import CHUNKS_MAX, STRIPE_BYTES_MAX, Layout, Shape
 from citychain.fragments.manifest import (
     TAIL_BYTES_MAX,
     Manifest,
@@ -29,8 +29,10 @@ CHUNKS = st.integers(12, 20).map(lambda bits: 1 << bits)
 
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
-    data = draw(st.integers(1, 255))
-    return Shape(data, draw(st.integers(0, 255 - data)), draw(CHUNKS))
+    chunk = draw(CHUNKS)
+    most = min(255, STRIPE_BYTES_MAX // chunk)
+    data = draw(st.integers(1, most))
+    return Shape(data, draw(st.integers(0, most - data)), chunk)
 
 
 @st.composite
@@ -150,6 +152,7 @@ def test_runs_cover_an_object_and_its_fragments_without_a_gap(
         ((2, 2, SMALL // 2), "a power of two"),
         ((2, 2, SMALL + 2), "a power of two"),
         ((2, 2, 2 << 20), "a power of two"),
+        ((60, 5, 1 << 20), "take smaller chunks, or fewer fragments"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(values: tuple[int, int, int], message: str) -> None:

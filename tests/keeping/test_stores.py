@@ -97,6 +97,10 @@ def test_a_store_is_named_by_variables_too() -> None:
         ("[fragments]\ndata = 0", "citychain.toml:2: fragments.data: Input should be greater"),
         ("[fragments]\nparity = -1", "citychain.toml:2: fragments.parity: Input should be"),
         ("[fragments]\ndata = 200\nparity = 56", "not be more than 255 together"),
+        (
+            "[fragments]\ndata = 60\nparity = 5\nchunk_kib = 1024",
+            "chunk_kib must not be more than 65536 for all of data and parity together",
+        ),
         ("[fragments]\nchunk_kib = 96", ":2: fragments.chunk_kib: must be a power of two"),
         ("[fragments]\nchunk_kib = 2", ":2: fragments.chunk_kib: Input should be greater"),
         ("[fragments]\nchunk_kib = 2048", ":2: fragments.chunk_kib: Input should be less"),
