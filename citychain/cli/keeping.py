@@ -1,10 +1,10 @@
-"""What ``store``, ``restore``, ``scrub`` and ``fragments`` do, apart from telling it."""
+"""What the commands on fragments do, apart from telling it: ``store``, ``scrub`` and the like."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,16 @@ from citychain.errors import (
 from citychain.fragments.checking import Checked, check_objects
 from citychain.fragments.inventory import every_object
 from citychain.fragments.layout import Shape
+from citychain.fragments.pacing import Pace
 from citychain.fragments.patience import ANSWER_SECONDS, StoreHangs, within
+from citychain.fragments.placement import Place
+from citychain.fragments.rebalancing import rebalance_objects
+from citychain.fragments.relocating import Means, Outcome
 from citychain.fragments.restoring import Restored, restore_object
 from citychain.fragments.sources import Fault, Group, Source, find_sources, grouped, told
 from citychain.fragments.storing import Stored, store_object
 from citychain.keeping.stores import OpenStores
-from citychain.ports import Compute
+from citychain.ports import Compute, FragmentKey
 
 __all__ = ["Keeping", "open_keeping"]
 
@@ -103,14 +107,51 @@ class Keeping:
                 read += count
                 bar("checking", read, max(of, read))
 
-            async def wanted() -> AsyncIterator[list[Source]]:
-                for object_id in object_ids or (None,):
-                    async for sources in self._sources(object_id, after):
-                        yield sources
-
-            async with aclosing(check_objects(wanted(), self._compute, told)) as checked:
+            wanted = self._wanted(object_ids, after)
+            async with aclosing(check_objects(wanted, self._compute, told)) as checked:
                 async for some in checked:
                     yield some
+
+    async def rebalance(
+        self,
+        object_ids: Sequence[bytes],
+        pace: Pace,
+        failed: dict[str, str],
+        *,
+        check: bool = False,
+        dry_run: bool = False,
+        unproven: Collection[tuple[str, FragmentKey]] = frozenset(),
+    ) -> AsyncIterator[Outcome]:
+        """Bring these objects in order, or all; see `rebalance_objects`.
+
+        Args:
+            pace: At which stores are read and written.
+            failed: Gets the stores that fail meanwhile, and why.
+        """
+        of, done = 0 if object_ids else await self._used(), 0
+        plans = self.opened.plans.values()
+        with _progress(self._shown) as bar:
+
+            def told(count: int, more: int) -> None:
+                nonlocal of, done
+                of, done = of + more, done + count
+                bar("rebalancing", done, max(of, done))
+
+            means = Means(
+                stores=self.opened.stores,
+                places=[Place(plan.name, plan.weight, plan.domain) for plan in plans],
+                away=self.away.keys(),
+                compute=self._compute,
+                pace=pace,
+                dry_run=dry_run,
+                unproven=unproven,
+                told=told,
+                failed=failed,
+            )
+            wanted = self._wanted(object_ids)
+            async with aclosing(rebalance_objects(wanted, means, check=check)) as outcomes:
+                async for outcome in outcomes:
+                    yield outcome
 
     async def _used(self) -> int:
         """Bytes of all fragments."""
@@ -123,6 +164,13 @@ class Keeping:
             except Exception as error:
                 self._lose(Fault(name, None, told(error)))
         return used
+
+    async def _wanted(
+        self, object_ids: Sequence[bytes], after: bytes | None = None
+    ) -> AsyncIterator[list[Source]]:
+        for object_id in object_ids or (None,):
+            async for sources in self._sources(object_id, after):
+                yield sources
 
     async def _sources(
         self, object_id: bytes | None, after: bytes | None = None

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-__all__ = ["Place", "chosen", "placed", "ranked"]
+__all__ = ["Place", "chosen", "placed", "ranked", "seated"]
 
 
 class Place(NamedTuple):
@@ -43,11 +43,20 @@ def _score(object_id: bytes, store: Place) -> float:
     return -store.weight / math.log(u)
 
 
-def chosen(object_id: bytes, stores: Collection[Place], count: int) -> list[Place]:
+def chosen(
+    object_id: bytes,
+    stores: Collection[Place],
+    count: int,
+    room: Mapping[str, int] | None = None,
+) -> list[Place]:
     """The stores of ``count`` fragments, best first.
 
     No store has two fragments while another has none; of those that have equally many, one comes
     first whose domain has fewest; of these, the best.
+
+    Args:
+        room: By name, how many fragments a store has room for; any number if it is not named.
+            Fewer than ``count`` are given where there is no more.
 
     Raises:
         ValueError: no store has a weight.
@@ -59,8 +68,11 @@ def chosen(object_id: bytes, stores: Collection[Place], count: int) -> list[Plac
     in_domain: Counter[str] = Counter()
     found = []
     for _ in range(count):
+        free = [it for it in rest if in_store[it.name] < (room or {}).get(it.name, count)]
+        if not free:
+            break
         # The first of equals is the best one.
-        best = min(rest, key=lambda it: (in_store[it.name], in_domain[it.domain]))
+        best = min(free, key=lambda it: (in_store[it.name], in_domain[it.domain]))
         in_store[best.name] += 1
         in_domain[best.domain] += 1
         found.append(best)
@@ -79,11 +91,32 @@ def placed(
         there: By index, the stores that have the fragment already. As many as can stay, stay; of
             those that cannot all, the ones that come first.
     """
-    seats = [store.name for store in chosen(object_id, stores, count)]
-    seated = _stay(seats, count, there or {})
-    taken = set(seated.values())
-    free = iter([seat for seat in range(count) if seat not in taken])
-    return [seats[seated[index] if index in seated else next(free)] for index in range(count)]
+    names = seated(object_id, stores, count, there or {})
+    return [names[index] for index in range(count)]
+
+
+def seated(
+    object_id: bytes,
+    stores: Collection[Place],
+    count: int,
+    there: Mapping[int, Collection[str]],
+    room: Mapping[str, int] | None = None,
+) -> dict[int, str]:
+    """As `placed`, by index, where there may be no room for all: then those have a store that can
+    stay, and next those that are nowhere.
+
+    Raises:
+        ValueError: no store has a weight.
+    """
+    seats = [store.name for store in chosen(object_id, stores, count, room)]
+    stay = _stay(seats, count, there)
+    taken = set(stay.values())
+    free = [seat for seat in range(len(seats)) if seat not in taken]
+    others = sorted(
+        set(range(count)) - set(stay), key=lambda index: (bool(there.get(index)), index)
+    )
+    numbers = {**stay, **dict(zip(others, free, strict=False))}
+    return {index: seats[number] for index, number in sorted(numbers.items())}
 
 
 def _stay(seats: Sequence[str], count: int, there: Mapping[int, Collection[str]]) -> dict[int, int]:

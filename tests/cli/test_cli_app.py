@@ -54,6 +54,7 @@ COMMANDS = (
     "init",
     "keygen",
     "plugins",
+    "rebalance",
     "receipt",
     "representative",
     "restore",

@@ -1,0 +1,199 @@
+"""``citychain rebalance``: bring fragments where they belong, and make those anew that are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from citychain.cli.exits import Exit
+from citychain.cli.options import Config, parse_id
+from citychain.cli.output import Json, print_json, say
+
+if TYPE_CHECKING:
+    from citychain.fragments.pacing import Pace
+    from citychain.fragments.relocating import Outcome
+
+__all__ = ["rebalance"]
+
+
+@dataclass
+class _Sum:
+    """What was done in all, or would be."""
+
+    objects: int = 0
+    lost: int = 0
+    made: int = 0
+    moved: int = 0
+    removed: int = 0
+    missing: int = 0
+    troubles: int = 0
+    written: int = 0
+    """Bytes of what was made and moved."""
+
+    def add(self, outcome: Outcome) -> None:
+        from citychain.fragments.manifest import fragment_bytes
+
+        self.objects += 1
+        self.lost += bool(outcome.loss)
+        self.made += len(outcome.made)
+        self.moved += len(outcome.moved)
+        self.removed += len(outcome.removed)
+        self.missing += len(outcome.missing)
+        self.troubles += len(outcome.troubles)
+        if outcome.manifest is not None:
+            size = fragment_bytes(outcome.manifest.layout)
+            self.written += size * (len(outcome.made) + len(outcome.moved))
+
+
+def rebalance(
+    object_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Only these objects.", show_default="all"),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Read every fragment first, and make wrong ones anew too."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be done, and change nothing.")
+    ] = False,
+    limit_mib_s: Annotated[
+        float | None,
+        typer.Option(
+            "--limit-mib-s",
+            metavar="MIB",
+            min=0.001,
+            help="Read and write at most so many MiB a second together.",
+            show_default="no limit",
+        ),
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Bring fragments where they belong, after a store was added, lost, emptied or reweighted.
+
+    What no store has is made anew of the others, and only that is written. What is in another store
+    than it should be moves: its copy is removed once the new one is durable. No more is moved than
+    must be. It may be broken off at any time, and be repeated.
+
+    What a store that does not answer may have is left to it. Take its table out of the
+    configuration if it is gone for good, and what it had is made anew.
+
+    Exit codes: 0 all is where it belongs; 1 something is lost, or a store did not take what it
+    should have; 3 a store does not answer. With --dry-run the same, of what would be.
+
+    Examples:
+
+        citychain rebalance --dry-run
+        citychain rebalance --limit-mib-s 20
+        citychain rebalance --check
+    """
+    import asyncio
+    import time
+
+    from citychain.cli.keeping import open_keeping
+    from citychain.clock import SystemClock
+    from citychain.fragments.pacing import Pace
+
+    wanted = [parse_id(text, "ID") for text in object_ids or ()]
+    total, failed = _Sum(), dict[str, str]()
+    pace = Pace(SystemClock(), None if limit_mib_s is None else limit_mib_s * (1 << 20))
+    begun = time.monotonic()
+
+    async def run() -> list[str]:
+        async with open_keeping(config, shown=not json) as keeping:
+            async for outcome in keeping.rebalance(
+                wanted, pace, failed, check=check, dry_run=dry_run
+            ):
+                total.add(outcome)
+                if outcome.is_changed or not outcome.is_settled:
+                    _tell(outcome, dry_run=dry_run, json=json)
+            return sorted(keeping.away)
+
+    away = asyncio.run(run())
+    for name, why in sorted(failed.items()):
+        say(f"store {name} was given nothing more: {why}")
+    seconds = time.monotonic() - begun
+    _tell_sum(total, pace, [*away, *sorted(failed)], seconds, dry_run=dry_run, json=json)
+    if away or failed:
+        raise typer.Exit(Exit.UNAVAILABLE)
+    if total.lost or total.missing or total.troubles:
+        raise typer.Exit(Exit.NO)
+
+
+def _tell(outcome: Outcome, *, dry_run: bool, json: bool) -> None:
+    if not json:
+        for word, detail in _lines(outcome, "TO " if dry_run else ""):
+            print(f"{word:<9}  {outcome.object_id.hex()}  {detail}", flush=True)
+        return
+    print_json(
+        {
+            "object": outcome.object_id,
+            "root": outcome.root,
+            "made": [{"index": i, "store": name} for i, name in sorted(outcome.made.items())],
+            "moved": [
+                {"index": i, "from": origin, "to": target}
+                for i, (origin, target) in sorted(outcome.moved.items())
+            ],
+            "removed": [{"index": i, "store": name} for i, name in outcome.removed],
+            "missing": outcome.missing,
+            "troubles": [
+                {"index": i, "store": name, "detail": detail}
+                for i, name, detail in outcome.troubles
+            ],
+            "loss": outcome.loss or None,
+        }
+    )
+
+
+def _lines(outcome: Outcome, to: str) -> Iterator[tuple[str, str]]:
+    make, move, remove = ("MAKE", "MOVE", "REMOVE") if to else ("MADE", "MOVED", "REMOVED")
+    for index, name in sorted(outcome.made.items()):
+        yield f"{to}{make}", f"{index}  in {name}"
+    for index, (origin, target) in sorted(outcome.moved.items()):
+        yield f"{to}{move}", f"{index}  from {origin} to {target}"
+    for index, name in outcome.removed:
+        yield f"{to}{remove}", f"{index}  from {name}"
+    for index, name, detail in outcome.troubles:
+        yield "TROUBLE", f"{index}  store {name}: {detail}"
+    if outcome.loss:
+        yield "LOST", outcome.loss
+    elif outcome.missing:
+        missing = ", ".join(map(str, outcome.missing))
+        yield "MISSING", f"{missing}  no store has room"
+
+
+def _tell_sum(
+    total: _Sum, pace: Pace, away: list[str], seconds: float, *, dry_run: bool, json: bool
+) -> None:
+    if json:
+        print_json(
+            {
+                "objects": total.objects,
+                "made": total.made,
+                "moved": total.moved,
+                "removed": total.removed,
+                "missing": total.missing,
+                "lost": total.lost,
+                "troubles": total.troubles,
+                "read": pace.read,
+                "written": total.written,
+                "seconds": round(seconds, 3),
+                "dry_run": dry_run,
+                "away": away,
+            }
+        )
+        return
+    made, moved, removed = f"{total.made:,}", f"{total.moved:,}", f"{total.removed:,}"
+    if dry_run:
+        done = f"{made} fragments to make, {moved} to move, {removed} to remove"
+        print(f"FORETOLD  {total.objects:,} objects: {done}; {total.written:,} bytes to write")
+        return
+    done = f"{made} fragments made, {moved} moved, {removed} removed"
+    print(
+        f"REBALANCED  {total.objects:,} objects in {seconds:.1f} s: {done}; "
+        f"{pace.read:,} bytes read, {total.written:,} written"
+    )
