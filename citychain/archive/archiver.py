@@ -7,7 +7,7 @@ What was begun is noted before each step, so that whoever leads next goes on wit
 
 The same rounds have the same segment, so fragments that are stored once more are there already, and
 the announcement is the same transaction. It runs beside sealing, shares nothing with it but the
-storage, and rests as long as it works.
+storage, and rests as long as it works, or longer where more waits than a round takes.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ REJECTED_SECONDS_MAX: Final = 3_600.0
 """A rejected announcement stands in the ledger, so another one is not to follow soon."""
 RESTS: Final = 1.0
 """For so many times as long as a step took it rests."""
+RESTS_FULL: Final = 9.0
+"""Likewise while more transactions wait than a round takes: the city needs all that there is."""
 
 
 class LedCity(Protocol):
@@ -60,6 +62,9 @@ class LedCity(Protocol):
 
     @property
     def storage(self) -> CityStorage: ...
+
+    @property
+    def pending(self) -> int: ...
 
     async def head(self) -> Head: ...
 
@@ -78,6 +83,8 @@ class Archive:
     """Of these stores."""
     data: int
     parity: int
+    round_transactions: int
+    """With so many a round of the city is full."""
     folder: Path
     """For segments that are being packed."""
     sign: Callable[[bytes, str], Awaitable[SignedTransaction]]
@@ -221,7 +228,9 @@ class Archiver:
         return (await self._city.head()).certified_round
 
     async def _rest(self, began: float) -> None:
-        await self._clock.sleep(RESTS * (self._clock.monotonic() - began))
+        is_full = self._city.pending >= self._archive.round_transactions
+        rests = RESTS_FULL if is_full else RESTS
+        await self._clock.sleep(rests * (self._clock.monotonic() - began))
 
     async def _store(self, segment: OpenSegment) -> None:
         await segment.close()

@@ -58,6 +58,7 @@ def city_archiving(
         places=stores.places,
         data=settings.fragments.data,
         parity=settings.fragments.parity,
+        round_transactions=plan.pacer.max_tx,
         folder=settings.data_dir / "archive",
         sign=sign,
     )

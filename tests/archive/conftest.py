@@ -24,7 +24,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.fragments.memory import MemoryStore
 from citychain.fragments.placement import Place
 from citychain.fragments.restoring import restore_object
-from citychain.ports import FragmentStore
+from citychain.ports import Clock, FragmentStore
 from citychain.statements import Segment as Announcement
 from citychain.testing.server import CityServerFactory
 from citychain.types import State
@@ -127,6 +127,7 @@ def archive(
         places=[Place(name, 1, name) for name in there],
         data=2,
         parity=2,
+        round_transactions=2_000,
         folder=folder,
         sign=sign,
     )
@@ -137,9 +138,9 @@ GENESIS: list[bytes] = []
 ARCHIVERS: list[Archiver] = []
 
 
-def archiver(city: Any, given: Archive) -> Archiver:
+def archiver(city: Any, given: Archive, clock: Clock | None = None) -> Archiver:
     GENESIS.append(city.genesis.id)
-    ARCHIVERS.append(Archiver(city, given, compute=at_once, clock=SystemClock()))
+    ARCHIVERS.append(Archiver(city, given, compute=at_once, clock=clock or SystemClock()))
     return ARCHIVERS[-1]
 
 

@@ -160,6 +160,37 @@ class Small(ArchiveSettings):
         return 1
 
 
+class Resting:
+    """A clock on which each step takes a second, and that notes how long somebody rests."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rests: list[float] = []
+
+    def time_ms(self) -> int:
+        return 1 << 42
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.rests.append(seconds)
+
+
+@pytest.mark.parametrize(("pending", "rest"), [(0, 1.0), (1_999, 1.0), (2_000, 9.0)])
+async def test_it_rests_the_longer_the_more_the_city_has_to_do(
+    city_server: CityServerFactory, tmp_path: Path, pending: int, rest: float
+) -> None:
+    async with busy_city(city_server, settled=1) as city:
+        busy = Mortal(city, Life(0, before=False), pending=pending)
+        clock = Resting()
+        one = archiver(busy, archive(tmp_path, stores()), clock)
+        await one.look()
+        assert len(clock.rests) >= 2
+        assert set(clock.rests) == {rest}
+
+
 class Died(BaseException):
     """The process is gone."""
 

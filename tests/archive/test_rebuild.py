@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ async def test_the_archive_goes_on_where_it_was(
 
         class Led:
             genesis, storage, progress = it.city.genesis, target, it.city.progress
+            pending = 0
 
             async def head(self) -> Any:
                 return await target.head()
@@ -137,7 +139,8 @@ async def test_the_archive_goes_on_where_it_was(
                 sent.extend(envelopes)
                 return [None]
 
-        await archiver(Led(), archive(tmp_path, it.stores)).look()
+        # It does not wait until they are old once more: they were announced.
+        await archiver(Led(), archive(tmp_path, it.stores, every=timedelta(hours=1))).look()
         # The same segment, packed from what was rebuilt, so that nothing was stored once more.
         following = notes.decode_archiving((await target.notes(notes.ARCHIVE_NEXT))["archive/next"])
         assert following is not None
