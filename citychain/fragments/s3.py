@@ -264,7 +264,9 @@ class S3Store:
     def _told(self, error: Exception) -> StorageError:
         said = str(error)
         code = CODE.search(said)
-        detail = ": ".join(filter(None, code.groups())) if code else said.partition("\n")[0]
+        # Before the last dash it tells of the request and of its repetitions.
+        first = said.partition("\n")[0].rpartition(" - ")[2]
+        detail = ": ".join(filter(None, code.groups())) if code else first
         what = f"fragment store in {self._where}: {detail[:DETAIL_MAX]}"
         if FULL.search(said):
             return StoreFull(f"{what}; make room, or lower limit_mib to what there is")
