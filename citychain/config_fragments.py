@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from citychain.config_tables import PartName, Table
+from citychain.genesis import KeyIdHex
 
 __all__ = ["FragmentStoreSettings", "FragmentsSettings"]
 
@@ -34,6 +35,9 @@ class FragmentStoreSettings(Table):
     domain: PartName | None = None
     """What fails together: stores of one disk, machine or house have the same. Absent for a
     domain of its own."""
+    holder: KeyIdHex | None = None
+    """Id of the key that proves what is in it (`citychain hold`). With `citychain rebalance --city`
+    what is not proven any more is made anew in other stores."""
 
     @property
     def options(self) -> Mapping[str, Any]:

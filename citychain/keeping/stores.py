@@ -34,6 +34,8 @@ class StorePlan:
     """An instance of ``definition.options``; may hold passwords."""
     weight: float
     domain: str
+    holder: bytes | None = None
+    """Id of the key that proves what is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,16 @@ def plan_stores(settings: Settings, registry: Registry) -> tuple[StorePlan, ...]
             raise ConfigurationError(
                 explain(error, definition.options, settings.sources, key)
             ) from None
-        plans.append(StorePlan(name, definition, options, table.weight, table.domain or name))
+        plans.append(
+            StorePlan(
+                name,
+                definition,
+                options,
+                table.weight,
+                table.domain or name,
+                None if table.holder is None else bytes.fromhex(table.holder),
+            )
+        )
     return tuple(plans)
 
 

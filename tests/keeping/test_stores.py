@@ -55,6 +55,7 @@ kind = "directory"
 path = "disk"
 limit_mib = 5
 weight = 2.5
+holder = "abababababababababababababababababababababababababababababababab"
 domain = "cellar"
 """
 
@@ -65,6 +66,7 @@ def test_stores_are_read_in_order_with_their_options(write: Write, tmp_path: Pat
     assert (fragments.data, fragments.parity, fragments.chunk_bytes) == (3, 1, 128 << 10)
     near, far = plan_stores(settings, REGISTRY)
     assert (near.name, near.weight, near.domain) == ("near", 1.0, "near")
+    assert (near.holder, far.holder) == (None, b"\xab" * 32)
     assert near.options == DirectoryOptions()
     assert (far.name, far.weight, far.domain) == ("far", 2.5, "cellar")
     assert far.options == DirectoryOptions(path=tmp_path / "disk", limit_mib=5)
@@ -106,6 +108,7 @@ def test_a_store_is_named_by_variables_too() -> None:
         ("[fragments]\nchunk_kib = 2048", ":2: fragments.chunk_kib: Input should be less"),
         ("[fragments]\ndate = 2", "unknown key; did you mean data?"),
         ("[fragments.stores.a]\nweight = 1", "fragments.stores.a.kind: Field required"),
+        ("[fragments.stores.a]\nkind = 'x'\nholder = 'me'", ":3: fragments.stores.a.holder: "),
         ("[fragments.stores.a]\nkind = 'x'\nweight = -1", ":3: fragments.stores.a.weight: "),
         ("[fragments.stores.a]\nkind = 'x'\nweight = inf", ":3: fragments.stores.a.weight: "),
         ("[fragments.stores.A]\nkind = 'x'", "is no part's name"),
