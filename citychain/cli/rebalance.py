@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import Config, parse_id
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    DEFAULT_TIMEOUT,
+    Config,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+    parse_id,
+)
 from citychain.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
     from citychain.fragments.pacing import Pace
     from citychain.fragments.relocating import Outcome
+    from citychain.keeping.stores import StorePlan
+    from citychain.ports import FragmentKey
 
 __all__ = ["rebalance"]
 
@@ -70,6 +82,17 @@ def rebalance(
             show_default="no limit",
         ),
     ] = None,
+    city: Annotated[
+        str | None,
+        typer.Option(
+            help="Take what the holder of a store is not proven to have any more, of the archive "
+            "of this city, as missing in that store.",
+            show_default=False,
+        ),
+    ] = None,
+    server: Server = None,
+    policy: Policy = DEFAULT_POLICY,
+    timeout: Timeout = DEFAULT_TIMEOUT,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -82,6 +105,10 @@ def rebalance(
     What a store that does not answer may have is left to it. Take its table out of the
     configuration if it is gone for good, and what it had is made anew.
 
+    With --city it is counted first who proved what, as by `citychain holdings`: a fragment in a
+    store with a `holder`, of which that key has no live receipt any more, or failed when it was
+    asked, is made anew in another store. It stays where it is, too.
+
     Exit codes: 0 all is where it belongs; 1 something is lost, or a store did not take what it
     should have; 3 a store does not answer. With --dry-run the same, of what would be.
 
@@ -90,6 +117,7 @@ def rebalance(
         citychain rebalance --dry-run
         citychain rebalance --limit-mib-s 20
         citychain rebalance --check
+        citychain rebalance --city kanazawa
     """
     import asyncio
     import time
@@ -105,8 +133,13 @@ def rebalance(
 
     async def run() -> list[str]:
         async with open_keeping(config, shown=not json) as keeping:
+            unproven: Collection[tuple[str, FragmentKey]] = ()
+            if city is not None:
+                unproven = await _unproven(
+                    city, Servers(server, policy), timeout, config, keeping.opened.plans, json
+                )
             async for outcome in keeping.rebalance(
-                wanted, pace, failed, check=check, dry_run=dry_run
+                wanted, pace, failed, check=check, dry_run=dry_run, unproven=unproven
             ):
                 total.add(outcome)
                 if outcome.is_changed or not outcome.is_settled:
@@ -122,6 +155,42 @@ def rebalance(
         raise typer.Exit(Exit.UNAVAILABLE)
     if total.lost or total.missing or total.troubles:
         raise typer.Exit(Exit.NO)
+
+
+async def _unproven(
+    city: str,
+    servers: Servers,
+    timeout: float,
+    config: Path | None,
+    plans: Mapping[str, StorePlan],
+    json: bool,
+) -> Collection[tuple[str, FragmentKey]]:
+    """What the holders of stores are not proven to have any more.
+
+    Raises:
+        ConfigurationError: no store has a holder.
+    """
+    from citychain.cli.recounts import recount_city
+    from citychain.clock import SystemClock
+    from citychain.config import load_settings
+    from citychain.errors import ConfigurationError
+    from citychain.holding.reading import unproven
+
+    holders = {name: plan.holder for name, plan in plans.items() if plan.holder is not None}
+    if not holders:
+        raise ConfigurationError(
+            "--city: no store has a holder: give [fragments.stores.NAME] the id of the key that "
+            "proves what is in it"
+        )
+    recount = await recount_city(
+        city=city,
+        given=None,
+        servers=servers,
+        timeout=timeout,
+        settings=load_settings(config),
+        progress=not json,
+    )
+    return unproven(recount, holders, SystemClock().time_ms())
 
 
 def _tell(outcome: Outcome, *, dry_run: bool, json: bool) -> None:

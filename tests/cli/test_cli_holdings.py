@@ -20,19 +20,22 @@ operator_key = "operator.key"
 [pacer]
 min_seconds = 0.01
 max_seconds = 0.05
-[archive]
-enabled = false
-[fragments]
-chunk_kib = 16
-[fragments.stores.attic]
-kind = "directory"
-path = "attic"
-[fragments.stores.cellar]
-kind = "directory"
-path = "cellar"
 [cities.nara]
 num_hashes = 10
+[fragments]
+chunk_kib = 16
 """
+
+
+def config(*stores: str, archive: str = "enabled = false", **options: str) -> str:
+    """A configuration with these stores; options by name are added to the table of one."""
+    tables = [
+        f'[fragments.stores.{name}]\nkind = "directory"\npath = "{name}"\n{options.get(name, "")}\n'
+        for name in stores
+    ]
+    return "".join((CONFIG, *tables, f"[archive]\n{archive}\n"))
+
+
 HOLD = ("hold", "--city", "nara", "--key", "holder.key", "--json")
 HOLDINGS = ("holdings", "--city", "nara", "--json")
 
@@ -71,8 +74,8 @@ def place(citychain: Any, tmp_path: Path) -> Path:
     """A folder with a configuration, its keys and its stores."""
     for name in ("operator", "holder"):
         assert citychain("keygen", f"{name}.key", cwd=tmp_path).code == 0
-    (tmp_path / "citychain.toml").write_text(CONFIG)
-    for name in ("attic", "cellar"):
+    (tmp_path / "citychain.toml").write_text(config("attic", "cellar"))
+    for name in ("attic", "barn", "cellar"):
         (tmp_path / name).mkdir()
     return tmp_path
 
@@ -197,7 +200,7 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def test_what_the_archive_announces_is_held(start_server: Callable[..., Any], place: Path) -> None:
     """As soon as it is announced, by a holder that was there before."""
-    archived = CONFIG.replace("enabled = false", 'every = "1s"')
+    archived = config("attic", "cellar", archive='every = "1s"')
     (place / "citychain.toml").write_text(archived)
     server = start_server(place)
     holder = server.start(*HOLD)
@@ -215,6 +218,37 @@ def test_what_the_archive_announces_is_held(start_server: Callable[..., Any], pl
     [mine, *_] = counted.records
     assert mine["receipts"] >= 4
     assert (mine["asked"], mine["availability"]) == (0, None)
+
+
+def test_what_is_not_proven_any_more_is_made_anew_elsewhere(nara: Nara) -> None:
+    """The holder of the attic signs for what is there, and is silent when it is asked."""
+    server, folder = nara.server, nara.server.directory
+    three, rebalance = ("attic", "barn", "cellar"), ("rebalance", "--city", "nara", "--json")
+    (folder / "citychain.toml").write_text(config(*three))
+    assert server.run("rebalance").code == 0, "the barn gets its share"
+    nobody = server.run(*rebalance)
+    assert nobody.code == 2
+    assert "--city: no store has a holder: give" in nobody.err.splitlines()[-1]
+
+    (folder / "attic.toml").write_text(config("attic"))
+    held = server.run(*HOLD, "--once", "--config", "attic.toml")
+    assert held.code == 0, held.err
+    start, claimed = held.records
+    assert claimed["receipts"] == len(fragment_files(folder / "attic")) > 0
+    owned = f'holder = "{start["key_id"]}"'
+    (folder / "citychain.toml").write_text(config(*three, attic=owned))
+    assert server.run(*rebalance).record["made"] == 0
+
+    nara.seal_until(0)
+    nara.seal_until(WITHIN)
+    told, done = server.run(*rebalance, "--dry-run"), server.run(*rebalance)
+    assert (told.code, done.code) == (0, 0), done.err
+    [foretold, _], [object, total] = told.records, done.records
+    assert foretold["made"] == object["made"]
+    assert len(object["made"]) == total["made"] == claimed["receipts"]
+    assert {it["store"] for it in object["made"]} <= {"cellar", "barn"}
+    assert len(fragment_files(folder / "attic")) == claimed["receipts"], "it may be back some day"
+    assert server.run(*rebalance).record["made"] == 0
 
 
 def test_without_stores_or_city_it_says_what_is_wrong(nara: Nara) -> None:
