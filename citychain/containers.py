@@ -63,6 +63,7 @@ from citychain.handler import CityHandler
 from citychain.hooks.definitions import StorageDefinition
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
+from citychain.keeping.server_stores import server_stores
 from citychain.keeping.stores import OpenStores, open_stores, plan_stores
 from citychain.moving.composing import city_mover, open_home
 from citychain.moving.served import ServedMoves
@@ -361,7 +362,7 @@ async def _open_cities(
         await stack.enter_async_context(core.engines())
         await stack.enter_async_context(core.spreading())
         if core.settings().fragments.stores:
-            opener.stores = await stack.enter_async_context(open_fragment_stores(core))
+            opener.stores = await stack.enter_async_context(server_stores(core))
         directory = CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
         opener.cities = SpreadCities(directory, core.settings().network, compute)
         opener.directory = directory

@@ -78,9 +78,8 @@ class Archive:
     """What a city is archived with."""
 
     settings: ArchiveSettings
-    stores: Mapping[str, FragmentStore]
-    places: Collection[Place]
-    """Of these stores."""
+    stores: Callable[[], tuple[Mapping[str, FragmentStore], Collection[Place]]]
+    """Those that are open now, by name, and as placement has them."""
     data: int
     parity: int
     round_transactions: int
@@ -237,9 +236,8 @@ class Archiver:
         archive = self._archive
         shape = Shape(archive.data, archive.parity, SEGMENT_CHUNK)
         began = self._clock.monotonic()
-        stored = await store_object(
-            segment.file, shape, archive.stores, archive.places, self._compute
-        )
+        stores, places = archive.stores()
+        stored = await store_object(segment.file, shape, stores, places, self._compute)
         for refusal in stored.refusals:
             logger.warning(
                 "%s: store %s does not take fragment %d of rounds %d to %d: %s",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Archiving", "city_archiving"]
 
-logger = logging.getLogger(__name__)
-
 Archiving = Callable[[LedCity], Coroutine[Any, Any, None]]
 """Archives a city while this server leads it, until it is cancelled."""
 
@@ -29,15 +26,10 @@ def city_archiving(
 
     Args:
         city: Its plan, genesis, clock and operator, who signs announcements.
-        stores: Those of the server, open.
+        stores: Those of the server that are open; later there may be more.
     """
     settings, plan = core.settings(), city.plan()
     if stores is None or not plan.archive.enabled:
-        return None
-    for name, error in stores.failed.items():
-        logger.error("%s is archived without store %s: %s", plan.slug, name, error)
-    if not stores.stores:
-        logger.error("%s is not archived: no store of [fragments.stores] answers", plan.slug)
         return None
     compute, clock, operator = core.compute(), city.clock(), city.operator()
     genesis: Genesis = city.genesis()
@@ -54,8 +46,7 @@ def city_archiving(
 
     archive = Archive(
         settings=plan.archive,
-        stores=stores.stores,
-        places=stores.places,
+        stores=lambda: (stores.stores, stores.places),
         data=settings.fragments.data,
         parity=settings.fragments.parity,
         round_transactions=plan.pacer.max_tx,

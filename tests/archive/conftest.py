@@ -123,8 +123,7 @@ def archive(
 
     return Archive(
         settings=ArchiveSettings(every=every),
-        stores=there,
-        places=[Place(name, 1, name) for name in there],
+        stores=lambda: (there, [Place(name, 1, name) for name in there]),
         data=2,
         parity=2,
         round_transactions=2_000,
