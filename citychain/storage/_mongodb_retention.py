@@ -2,7 +2,8 @@
 
 Documents stay: that in ``transactions_raw`` keeps the id from being received again, that in
 ``dag_nodes`` is the node. The payload goes first, so that what has no raw bytes any more has none
-either.
+either. Queries name city and ids alone: not every server that speaks MongoDB's protocol walks an
+index where they name more.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class Retention:
     async def _measured(
         self, collection: Any, tx_ids: Sequence[bytes], field: str, measure: str
     ) -> list[Document]:
-        there = {"city": self._city, "tx_id": {"$in": list(tx_ids)}, field: {"$exists": True}}
+        there = {"city": self._city, "tx_id": {"$in": list(tx_ids)}}
         size = {"_id": 0, "tx_id": 1, "size": {measure: f"${field}"}}
         cursor = await collection.aggregate([{"$match": there}, {"$project": size}])
         found: list[Document] = await cursor.to_list()
-        return found
+        return [document for document in found if document.get("size") is not None]
 
     async def prune(self, tx_ids: Sequence[bytes]) -> None:
         """See `SupportsRetention.prune`."""
@@ -64,6 +65,9 @@ class Retention:
             for some in chunks(sealed):
                 within: Document = {"city": self._city, "tx_id": {"$in": list(some)}}
                 await self._nodes.update_many(within, {"$unset": _PAYLOAD})
+                marks = {"_id": 0, "tx_id": 1, "pending": 1}
+                documents = await self._raw.find(within, marks).to_list()
                 # Pending all the same: sealed since then, by another server.
-                within["pending"] = {"$exists": False}
+                done = [it["tx_id"] for it in documents if "pending" not in it]
+                within["tx_id"] = {"$in": done}
                 await self._raw.update_many(within, {"$unset": _RAW})
