@@ -64,8 +64,8 @@ class Node:
         task = asyncio.ensure_future(self._posted(command, arguments, options))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        # Whoever is cancelled goes on, and the request to its end: after some that were broken off a
-        # later one had no answer.
+        # Whoever is cancelled goes on, and the request to its end: after some that were broken
+        # off a later one had no answer.
         return await asyncio.shield(task)
 
     async def json(self, command: str, *arguments: str, **options: str | int) -> Any:
