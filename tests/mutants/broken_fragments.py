@@ -489,7 +489,7 @@ class LeavesAPartOfAFailure(DirectoryStore):
         place = self._folder.place(key)
         place.parent.mkdir(exist_ok=True)
         async for part in parts:
-            await self._call(self._append, place, part)
+            await self._settled(self._append, place, part)
 
     def _append(self, place, part):
         with place.open("ab") as file:
@@ -535,9 +535,11 @@ class NameFirst(LeavesAPart):
 
     async def put(self, key, size, parts):
         async def slow():
+            wait = 0.0
             async for part in parts:
+                await asyncio.sleep(wait)
+                wait = 0.005
                 yield part
-                await asyncio.sleep(0.005)
 
         await super().put(key, size, slow())
 
