@@ -5,7 +5,10 @@
 Rates are bytes of the object by the clock, synced where something is written. ``copy`` is the
 object copied and synced; ``hash`` its SHA-256 alone, by one thread; ``survey`` the first reading,
 ``write`` the second, which writes twice the object. It is restored from its data fragments,
-from its parity fragments, and with one chunk wrong in every stripe of each data fragment by turns.
+from its parity fragments, and with one chunk wrong in every stripe of each data fragment by turns;
+``repair`` is rebalancing after one store was emptied. ``zfec_write`` writes the four files with
+zfec alone, without any hash, and ``zfec_restore`` reads the two of parity: ``pip install --group
+bench``, else they are left out.
 ``memory_mib`` is the most that the process had until then, of which ``imports`` is the beginning.
 """
 
@@ -30,8 +33,13 @@ from typing import Any
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.fragments.directory import DirectoryOptions, DirectoryStore
+from citychain.fragments.inventory import every_object
 from citychain.fragments.layout import Shape
 from citychain.fragments.manifest import Manifest
+from citychain.fragments.pacing import Pace
+from citychain.fragments.placement import Place
+from citychain.fragments.rebalancing import rebalance_objects
+from citychain.fragments.relocating import Means
 from citychain.fragments.restoring import restore_object
 from citychain.fragments.writing import Survey, survey_object, write_fragments
 from citychain.ports import FragmentStore, StorageContext
@@ -116,6 +124,60 @@ async def restore(
     os.unlink(target)
 
 
+def zfec_files(content: Path, folder: Path, report: Report) -> None:
+    """Write and restore with zfec, one call after the other, synced."""
+    try:
+        import zfec
+    except ImportError:
+        return
+    k, n, block = SHAPE.data, SHAPE.fragments, 2 * MIB
+    began = time.perf_counter()
+    encoder = zfec.Encoder(k, n)
+    files = [(folder / f"zfec-{index}").open("w+b") for index in range(n)]
+    with content.open("rb") as source:
+        while part := source.read(k * block):
+            pieces = tuple(part[at : at + block] for at in range(0, k * block, block))
+            for file, piece in zip(files, encoder.encode(pieces), strict=True):
+                file.write(piece)
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())
+    report.step("zfec_write", began)
+    began = time.perf_counter()
+    decoder, numbers = zfec.Decoder(k, n), tuple(range(n - k, n))
+    with (folder / "zfec-restored").open("wb") as target:
+        for file in files[n - k :]:
+            file.seek(0)
+        while pieces := tuple(filter(None, (file.read(block) for file in files[n - k :]))):
+            for piece in decoder.decode(pieces, numbers):
+                target.write(piece)
+        target.flush()
+        os.fsync(target.fileno())
+    report.step("zfec_restore", began)
+    for path in folder.glob("zfec-*"):
+        path.unlink()
+    for file in files:
+        file.close()
+
+
+def lose(folder: Path, object_id: bytes) -> None:
+    """All that a store has."""
+    [path] = folder.glob(f"store-1/*/{object_id.hex()}-*")
+    path.unlink()
+
+
+async def repair(stores: Mapping[int, FragmentStore], report: Report) -> None:
+    named = {str(index): store for index, store in stores.items()}
+    places = [Place(name, 1.0, name) for name in named]
+    async with Executor() as compute:
+        began = time.perf_counter()
+        means = Means(named, places, (), compute, Pace(SystemClock()))
+        objects = every_object(named, compute, print)
+        [outcome] = [it async for it in rebalance_objects(objects, means)]
+        assert outcome.made == {1: "1"}
+        report.step("repair", began)
+
+
 async def run(folder: Path, content: Path, report: Report) -> None:
     async with AsyncExitStack() as stack:
         compute = await stack.enter_async_context(Executor())
@@ -132,6 +194,8 @@ async def run(folder: Path, content: Path, report: Report) -> None:
         await restore("restore", object_id, stores, target, report)
         parity = {index: stores[index] for index in range(SHAPE.data, SHAPE.fragments)}
         await restore("restore_from_parity", object_id, parity, target, report)
+        lose(folder, object_id)
+        await repair(stores, report)
         spoil(folder, survey.manifest)
         await restore("restore_from_spoilt", object_id, stores, target, report)
 
@@ -152,6 +216,7 @@ def main() -> None:
         digest(content)
         report.step("hash", began)
         asyncio.run(run(folder, content, report))
+        zfec_files(content, folder, report)
     results: dict[str, Any] = {
         "mib": arguments.mib,
         "cores": os.cpu_count(),

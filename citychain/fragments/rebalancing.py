@@ -16,7 +16,7 @@ __all__ = ["rebalance_objects"]
 
 AT_ONCE: Final = 4
 """Objects at a time: stores take their time to sync."""
-LARGE_BYTES: Final = 16 << 20
+LARGE_BYTES: Final = 4 << 20
 """What is larger has the stores for itself: it has its buffers, and its hashes."""
 
 
