@@ -57,14 +57,18 @@ async def find_segments(
 
 
 async def _beginning(group: Group) -> bytes | None:
-    """The first stripe of an object; ``None`` if it cannot be read."""
+    """The first bytes of an object; ``None`` if they cannot be read."""
     layout = group.manifest.layout
     run = next(layout.runs(), None)
     if run is None:
         return b""
+    run = run._replace(stripes=1, length=min(run.length, layout.shape.stripe))
     try:
-        return await group.read(
-            run._replace(stripes=1, length=min(run.length, layout.shape.stripe))
-        )
+        return await group.read(run)
     except NotEnough:
-        return None
+        # Fragment 0 begins as the object does: so it is known what is lost.
+        for source in group.sources:
+            found = await source.chunks(group.manifest, run) if source.key.index == 0 else None
+            if found is not None and found.good[0]:
+                return found.chunks
+    return None

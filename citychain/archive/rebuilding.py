@@ -110,7 +110,7 @@ class Rebuilding:
             NotFound: the stores have no segment of the city.
             StorageError: the storage failed.
         """
-        await self._begin()
+        await self._check()
         found = await find_segments(self._genesis.id, self._stores, self._compute, self._failed)
         if found.unreadable:
             self._result.faults.append(
@@ -121,6 +121,8 @@ class Rebuilding:
         head = await self._target.head()
         if not self._segments and not head.round:
             raise NotFound("segment", self._genesis.city)
+        begun = HomeNote(False, NO_MOVE, 0, bytes(32), REBUILDING)
+        await self._target.keep({notes.HOME: home_bytes(begun)})
         for handover in await Handovers(self._target).after(0):
             await self._compute(self._chain.apply, handover)
         at = max(1, head.round)
@@ -129,8 +131,8 @@ class Rebuilding:
                 at = (await self._target.head()).round + 1
         return await self._end(incomplete)
 
-    async def _begin(self) -> None:
-        """Say in the target that it is being rebuilt."""
+    async def _check(self) -> None:
+        """See that the target is empty, or an unfinished rebuild."""
         note = await home_note(self._target)
         if note is not None and (note.moved or note.other != REBUILDING):
             raise InvalidRequest("--to", "another storage's copy of the city is there, or was")
@@ -142,8 +144,6 @@ class Rebuilding:
                     f"the storage has this city already, up to round {head.round}: name another "
                     "storage, or remove what is damaged",
                 )
-            begun = HomeNote(False, NO_MOVE, 0, bytes(32), REBUILDING)
-            await self._target.keep({notes.HOME: home_bytes(begun)})
 
     def _failed(self, fault: Fault) -> None:
         self._result.faults.append(f"store {fault.store}: {fault.detail}")

@@ -65,22 +65,32 @@ async def run_rebuild(
             raise InvalidRequest(
                 "--to", f"backend {part.definition.name} keeps nothing when this command ends"
             )
+        target = await _target(core, genesis, part)
+        # From then on a server that opens the city finds what is unfinished, and begins no other.
+        await compute(keep_genesis, settings.data_dir, plan, genesis)
+        await compute(_remember, settings, plan, part.name)
         with _progress(shown) as told:
-            result = await Rebuilding(
+            rebuilding = Rebuilding(
                 genesis,
                 opened.stores,
-                await _target(core, genesis, part),
+                target,
                 folder=settings.data_dir / "archive",
                 compute=compute,
                 told=told,
-            ).run(incomplete=incomplete)
-        if not result.lost or incomplete:
-            await compute(keep_genesis, settings.data_dir, plan, genesis)
-            if part.name == plan.configured_storage:
-                await compute(forget_home, settings.data_dir, plan.slug)
-            else:
-                await compute(write_home, settings.data_dir, plan.slug, part.name)
-        return result, part.name
+            )
+            try:
+                return await rebuilding.run(incomplete=incomplete), part.name
+            except (InvalidRequest, NotFound):  # Nothing was begun.
+                await compute(_remember, settings, plan, plan.storage.name)
+                raise
+
+
+def _remember(settings: Settings, plan: CityPlan, storage: str) -> None:
+    """Say where the city lives, if the configuration says otherwise."""
+    if storage == plan.configured_storage:
+        forget_home(settings.data_dir, plan.slug)
+    else:
+        write_home(settings.data_dir, plan.slug, storage)
 
 
 def _plan(core: CoreContainer, city: str, genesis: Genesis) -> CityPlan:

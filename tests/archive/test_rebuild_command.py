@@ -22,6 +22,7 @@ from citychain.client.city import CityClient
 from citychain.client.keys import create_key
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.crypto.signatures import SigningKey
+from citychain.moving.home import home_file
 from citychain.statements import Segment as Announcement
 
 AUTHORS = [SigningKey(bytes([number]) * 32) for number in range(1, 4)]
@@ -35,6 +36,8 @@ min_seconds = 0.01
 max_seconds = 0.05
 [archive]
 every = "1s"
+[storage.other]
+backend = "sqlite"
 [cities.tokyo]
 storage = "sqlite"
 num_hashes = 10
@@ -107,11 +110,27 @@ async def test_a_city_outlives_its_storage_and_two_of_four_stores(tmp_path: Path
         await process.wait()
     (tmp_path / "tokyo.json").write_bytes(info.genesis_file)
     shutil.rmtree(tmp_path / "data")
+    rebuild = ("rebuild", "--city", "tokyo", "--genesis", tmp_path / "tokyo.json")
+    audit = ("audit", "--city", "tokyo", "--storage", "--genesis", tmp_path / "tokyo.json")
+
+    # The stores that have the first segment are away: the rest is no city.
+    away = {path: path.read_bytes() for path in tmp_path.glob(f"disk-?/*/{segments[0].object}-*")}
+    assert len(away) == 4
+    for path in away:
+        path.unlink()
+    ran = await called(tmp_path, *rebuild, "--to", "other")
+    assert ran.code == Exit.NO
+    assert ran.out.startswith("INCOMPLETE  tokyo")
+    assert f"no store has rounds 1 to {segments[0].last}, and there are later ones" in ran.err
+    ran = await called(tmp_path, *audit)
+    assert ran.code == Exit.UNUSABLE
+    assert "has an unfinished rebuild of it: finish it with `citychain rebuild" in ran.err
+    for path, content in away.items():
+        path.write_bytes(content)
     for number in (0, 2):
         shutil.rmtree(tmp_path / f"disk-{number}")
 
-    rebuild = ("rebuild", "--city", "tokyo", "--genesis", tmp_path / "tokyo.json")
-    ran = await called(tmp_path, *rebuild, "--json")
+    ran = await called(tmp_path, *rebuild, "--to", "other", "--json")
     assert ran.code == Exit.OK, ran.err
     record: dict[str, Any] = json.loads(ran.out)
     assert record["complete"]
@@ -119,7 +138,6 @@ async def test_a_city_outlives_its_storage_and_two_of_four_stores(tmp_path: Path
     assert last >= segments[-1].last
     assert record["checkpoint_hash"] == rounds[last].checkpoint_hash.hex()
     assert record["segments"] >= len(segments)
-    audit = ("audit", "--city", "tokyo", "--storage", "--genesis", tmp_path / "tokyo.json")
     ran = await called(tmp_path, *audit, "--json")
     assert ran.code == Exit.OK, ran.out + ran.err
     told = json.loads(ran.out)
@@ -168,4 +186,14 @@ def test_what_cannot_be_rebuilt_is_said(tmp_path: Path) -> None:
     ran = run_here(*rebuild, cwd=tmp_path)
     assert ran.code == Exit.UNUSABLE
     assert "it is of city kyoto of network test, not of tokyo of network local" in ran.err
+    # Where there is nothing to rebuild the city lives where it lived.
+    genesis.write_bytes(
+        History({1: 1}, city="tokyo").genesis.model_copy(update={"network": "local"}).to_bytes()
+    )
+    ran = run_here(*rebuild, "--to", "other", cwd=tmp_path)
+    assert ran.code == Exit.NO, ran.err
+    assert not home_file(tmp_path / "data", "tokyo").exists()
+    ran = run_here(*rebuild, "--to", "memory", cwd=tmp_path)
+    assert ran.code == Exit.UNUSABLE
+    assert "backend memory keeps nothing when this command ends" in ran.err
     assert "Traceback" not in ran.err
