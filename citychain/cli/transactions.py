@@ -66,7 +66,10 @@ def get(
             status = found[wanted]
             if status.state != State.APPROVED or not _remits(status):
                 return status, None
-            return status, await client.remittance(wanted)
+            try:
+                return status, await client.remittance(wanted)
+            except NotFound:  # What was pruned may have been anything.
+                return status, None
 
     status, remittance = asyncio.run(ask())
     record = _record(status, plain=not json) | _delivery(remittance)
@@ -79,10 +82,13 @@ def get(
 
 
 def _remits(status: TransactionStatus) -> bool:
+    """Whether it sends something to another city, as far as is known."""
     from citychain._native.transactions import decode_batch
 
-    envelopes = [status.envelope] if status.envelope is not None else []
-    return any(transaction.action == "remittance" for transaction in decode_batch(envelopes))
+    if status.envelope is None:
+        return True
+    [transaction] = decode_batch([status.envelope])
+    return transaction.action == "remittance"
 
 
 def _delivery(remittance: RemittanceStatus | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ again at one of which something stayed. What is cut off is repeated from that se
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -127,10 +127,12 @@ class Pruner:
         """
         now_ms = self._clock.time_ms()
         stuck = False
+        extensions: Extensions | None = None
         for announced in await self._due(now_ms):
             began = self._clock.monotonic()
-            # Each time anew: somebody may have extended something meanwhile.
-            extensions = await self._stated.extensions(now_ms, keep=not dry)
+            if extensions is None or not dry:
+                # Each time anew: somebody may have extended something meanwhile.
+                extensions = await self._stated.extensions(now_ms, keep=not dry)
             portion, again_ms = await self._portion(announced, extensions, now_ms, dry=dry)
             stuck = stuck or bool(portion.why_not)
             if not dry and not portion.why_not:
@@ -180,14 +182,13 @@ class Pruner:
         place = announced.first, announced.last, announced.object
         try:
             segment = await self._segments.prove(announced)
+            await self._hold_to_the_ledger(segment.rounds)
             gone, size, stay, again = 0, 0, 0, 0
-            for archived in segment.rounds:
-                await self._hold_to_the_ledger(archived)
-                transactions = await self._there(archived)
-                rejected = {node.tx_id for node in archived.nodes if node.rejection is not None}
-                choice = choose(
-                    transactions, rejected, extensions, await self._needed(transactions), now_ms
-                )
+            for rounds in _batches(segment.rounds):
+                transactions = await self._there(rounds)
+                rejected = {it.tx_id for one in rounds for it in one.nodes if it.rejection}
+                needed = await self._needed(transactions)
+                choice = choose(transactions, rejected, extensions, needed, now_ms)
                 stay += choice.stay
                 if choice.again_ms:
                     again = min(again or choice.again_ms, choice.again_ms)
@@ -197,23 +198,25 @@ class Pruner:
             return Portion(*place, why_not=str(error)), 0
         return Portion(*place, gone, size, stay), again
 
-    async def _hold_to_the_ledger(self, archived: ArchivedRound) -> None:
-        """See that the archived round is the storage's.
+    async def _hold_to_the_ledger(self, rounds: Sequence[ArchivedRound]) -> None:
+        """See that archived rounds are the storage's.
 
         Raises:
-            NotProven: it is another.
+            NotProven: one is another.
         """
-        stored = await self._storage.rounds(archived.stored.round, 1)
-        if not stored or stored[0].checkpoint_hash != archived.stored.checkpoint_hash:
-            raise NotProven(f"the archive has another round {archived.stored.round}")
+        numbers = [archived.stored.round for archived in rounds]
+        there = await self._storage.checkpoint_hashes(numbers)
+        for archived in rounds:
+            if there.get(archived.stored.round) != archived.stored.checkpoint_hash:
+                raise NotProven(f"the archive has another round {archived.stored.round}")
 
-    async def _there(self, archived: ArchivedRound) -> list[Transaction]:
-        """Transactions of a round that the storage has, each as the archive has it.
+    async def _there(self, rounds: Sequence[ArchivedRound]) -> list[Transaction]:
+        """Sealed transactions that the storage has, each as the archive has it.
 
         Raises:
             NotProven: the archive has another.
         """
-        items = {item.tx_id: item.envelope for item in archived.transactions}
+        items = {it.tx_id: it.envelope for one in rounds for it in one.transactions}
         raw = await self._storage.raw(list(items)) if items else {}
         for tx_id, item in raw.items():
             if items[tx_id] != item.envelope:
@@ -254,6 +257,20 @@ class Pruner:
     async def _reclaim(self) -> None:
         while await self._retention.reclaim():
             await self._clock.sleep(RECLAIM_PAUSE)
+
+
+def _batches(rounds: Sequence[ArchivedRound]) -> Iterator[Sequence[ArchivedRound]]:
+    """Rounds in a row, with about `PRUNED_TOGETHER` transactions."""
+    batch: list[ArchivedRound] = []
+    count = 0
+    for archived in rounds:
+        batch.append(archived)
+        count += len(archived.transactions)
+        if count >= PRUNED_TOGETHER:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
 
 
 def _is_latest(encoded: bytes, anchored: bytes) -> bool:
