@@ -5,7 +5,8 @@ nothing to remember.
 
 - What is nowhere is made first, of any k good chunks of each stripe.
 - A fragment moves by being copied: its old copy goes once the new one is durable.
-- No copy is removed before another one of the same fragment was read or written whole just now.
+- No copy is removed before another one of the same fragment was written just now, or read whole and
+  put once more.
   The only other removal is of a wrong one, whose store would not take the right one beside it: then
   k other fragments were read whole, and else the right one comes to another store first.
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from citychain.errors import CitychainError, StoreUnavailable, VerificationError
+from citychain.errors import CitychainError, NotOwned, StoreUnavailable, VerificationError
 from citychain.fragments.checking import OTHER_PART, Checked
 from citychain.fragments.making import is_of_object, is_whole, make_fragments
 from citychain.fragments.manifest import Manifest, fragment_bytes
@@ -135,6 +136,10 @@ class Relocation:
         """What cannot be made in a store, or removed from it."""
         self._closed: set[str] = set()
         """Stores that are given nothing more of this object."""
+        self._secured: set[Copy] = set()
+        """What is durable and ours: put just now."""
+        self._foreign: set[Copy] = set()
+        """What another owner put, and was not ours to remove."""
         self._origins: set[Copy] = set()
         self._changes = 0
         """Grows with whatever is learned or done, so that it is planned anew."""
@@ -266,19 +271,19 @@ class Relocation:
             self._whole.add(copy)
         return True
 
-    async def _has_whole(self, index: int) -> bool:
-        """Whether some store has a whole copy."""
-        names = sorted(self._there[index], key=lambda it: (Copy(index, it) not in self._whole, it))
-        for name in names:
-            if await self._is_whole(Copy(index, name)):
-                return True
-        return False
+    async def _whole_copy(self, index: int) -> Copy | None:
+        """A whole copy of a fragment, if some store has one."""
+        copies = [Copy(index, name) for name in sorted(self._there[index])]
+        for copy in sorted(copies, key=lambda it: it not in self._whole):
+            if await self._is_whole(copy):
+                return copy
+        return None
 
     async def _needs(self, index: int) -> bool:
         """Whether the chunks of a wrong fragment may be needed: fewer than k others are whole."""
         number = self._manifest.layout.shape.data
         for other in self._there:
-            if number and other != index and await self._has_whole(other):
+            if number and other != index and await self._whole_copy(other):
                 number -= 1
         return number > 0
 
@@ -304,10 +309,15 @@ class Relocation:
     async def _clear(self, plan: Plan) -> None:
         """Remove wrong copies of what is whole elsewhere."""
         for copy in sorted(self._wrong - self._stuck):
-            if await self._has_whole(copy.index) and await self._remove(copy):
+            whole = await self._whole_copy(copy.index)
+            if whole is None:
+                continue
+            if not await self._secure(whole):
+                self._stuck.add(copy)
+            elif await self._remove(copy):
                 self._wrong.discard(copy)
                 self._closed.discard(copy.store)
-                if copy.index not in self._outcome.made:
+                if copy.index not in self._outcome.made and copy not in self._foreign:
                     self._outcome.removed.append(copy)
 
     async def _move(self, plan: Plan) -> None:
@@ -327,12 +337,23 @@ class Relocation:
         for index, names in plan.spare.items():
             spare = {Copy(index, name) for name in names}
             for copy in sorted(spare - self._stuck):
-                if not await self._is_whole(Copy(index, plan.keep[index])):
+                kept = Copy(index, plan.keep[index])
+                if not await self._is_whole(kept):
+                    break
+                if not await self._secure(kept):
+                    self._stuck |= spare
                     break
                 if await self._remove(copy):
                     self._there[index].discard(copy.store)
-                    if copy not in self._origins:
+                    if copy not in self._origins | self._foreign:
                         self._outcome.removed.append(copy)
+
+    async def _secure(self, copy: Copy) -> bool:
+        """Have the store of a whole copy put it once more, before others go: who put it may have
+        ended before it was durable, or be another owner, who may delete it at any time."""
+        if copy not in self._secured:
+            await self._copy([copy])
+        return copy in self._secured
 
     async def _copy(self, copies: Sequence[Copy]) -> list[Copy]:
         """Make copies; those that are durable now."""
@@ -362,6 +383,7 @@ class Relocation:
                     self._closed.add(copy.store)
             else:
                 self._there[copy.index].add(copy.store)
+                self._secured.add(copy)
                 if copy.index in written.stored:  # Else somebody else put it there meanwhile.
                     self._whole.add(copy)
                     done.append(copy)
@@ -371,6 +393,9 @@ class Relocation:
         self._changes += 1
         try:
             await self._means.stores[copy.store].delete(self._keys[copy.index])
+        except NotOwned:
+            # It is none of ours, and what we put is kept beside it.
+            self._foreign.add(copy)
         except Exception as error:
             self._trouble(copy, error)
             self._stuck.add(copy)

@@ -123,3 +123,14 @@ async def learn_the_truth(compute: Compute) -> None:
         shelf = Shelf()
         await store(CONTENT, SHAPE, [shelf] * 4, compute)
         TRUTH.update({key.index: content for key, content in shelf.content.items()})
+
+
+def damaged(content: bytes, how: str, at: int) -> bytes:
+    spoilt = bytearray(content)
+    match how:
+        case "nick":
+            spoilt[at * SMALL + 9] ^= 1
+        case "spoilt":
+            for place in range(7, len(spoilt), SMALL // 2):
+                spoilt[place] ^= 1
+    return bytes(spoilt)

@@ -17,6 +17,7 @@ from balance import (
     Unlosing,
     are_whole,
     can_be_restored,
+    damaged,
     learn_the_truth,
     places,
     put,
@@ -28,7 +29,7 @@ from shelves import SMALL, Shelf, chunk_at, noise, restore, shelves, store_lie
 from test_objects_lies import parity_of_other_data
 
 from citychain.compute import Executor
-from citychain.errors import StoreUnavailable
+from citychain.errors import FragmentMissing, NotOwned, StoreUnavailable
 from citychain.fragments import layout, rebalancing
 from citychain.fragments.checking import State, check_object
 from citychain.fragments.layout import Shape
@@ -316,6 +317,72 @@ async def test_what_is_not_proven_is_made_elsewhere(compute: Executor, tmp_path:
         if name != "shelf-2":
             stores[name].is_down = True
     stores["shelf-2"].drop()
+
+
+# --- whose it is
+
+
+class Shared(Shelf):
+    """A store where others have put fragments too: these are listed and read, and not ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: dict[FragmentKey, bytes] = {}
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        held = self.content.get(key, self.foreign.get(key, b""))
+        if offset + length > len(held):
+            raise FragmentMissing("it is not there")
+        return held[offset : offset + length]
+
+    async def size(self, key: FragmentKey) -> int | None:
+        held = self.content.get(key, self.foreign.get(key))
+        return None if held is None else len(held)
+
+    async def find(self, object_id: bytes) -> list[FragmentKey]:
+        return sorted(key for key in self.content | self.foreign if key.object_id == object_id)
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> list[FragmentKey]:
+        known = sorted(self.content | self.foreign)
+        return [key for key in known if after is None or key > after][:limit]
+
+    async def delete(self, key: FragmentKey) -> bool:
+        if key not in self.content and key in self.foreign:
+            raise NotOwned("another owner stored it")
+        return await super().delete(key)
+
+
+async def test_ours_does_not_go_for_a_copy_that_is_not_ours(compute: Executor) -> None:
+    shared = Shared()
+    stores: dict[str, Shelf] = {**shelves(4), "shared": shared}
+    where = places(FOUR)
+    await put(stores, compute, where)
+    key, held = stores["shelf-2"].only()
+    shared.foreign[key] = held
+    where = places(stores, shelf_2=0)
+    [outcome] = await rebalance(stores, compute, where)
+    assert (outcome.is_settled, outcome.removed) == (True, [(key.index, "shelf-2")])
+    assert shared.content == {key: held}
+    assert stores["shelf-2"].content == {}
+    assert await rebalance(stores, compute, where) == []
+
+
+@pytest.mark.parametrize("check", [False, True])
+async def test_what_is_not_ours_is_no_trouble(check: bool, compute: Executor) -> None:
+    shared = Shared()
+    stores: dict[str, Shelf] = {**shelves(4), "shared": shared}
+    where = places(stores, shared=0)
+    await put(stores, compute, where)
+    key, held = stores["shelf-2"].only()
+    shared.foreign[key] = damaged(held, "nick" if check else "whole", 1)
+    assert await rebalance(stores, compute, where, check=check) == []
+    # Where it is wrong and has the seat of ours, ours is put beside it.
+    stores["shelf-2"].drop()
+    shared.foreign[key] = damaged(held, "nick", 1)
+    where = places(stores, shelf_2=0)
+    await rebalance(stores, compute, where, check=True)
+    assert shared.content == {key: held}
+    assert await rebalance(stores, compute, where, check=True) == []
 
 
 # --- who lies

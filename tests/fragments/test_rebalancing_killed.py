@@ -11,6 +11,7 @@ from balance import (
     SHAPE,
     are_whole,
     can_be_restored,
+    damaged,
     learn_the_truth,
     rebalance,
 )
@@ -78,17 +79,6 @@ conditions = st.lists(
     min_size=1,
     max_size=6,
 )
-
-
-def damaged(content: bytes, how: str, at: int) -> bytes:
-    spoilt = bytearray(content)
-    match how:
-        case "nick":
-            spoilt[at * SMALL + 9] ^= 1
-        case "spoilt":
-            for place in range(7, len(spoilt), SMALL // 2):
-                spoilt[place] ^= 1
-    return bytes(spoilt)
 
 
 @settings(max_examples=80, deadline=None)
