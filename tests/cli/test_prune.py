@@ -41,10 +41,14 @@ def fresh(citychain: Any, tmp_path: Path) -> Path:
 
 def archived(server: Any) -> None:
     """Wait until the server says that it archived a segment."""
+    says(server, "are archived as")
+
+
+def says(server: Any, words: str) -> None:
     watchdog = threading.Timer(60, server.process.kill)
     watchdog.start()
     try:
-        assert any("are archived as" in line for line in server.process.stderr)
+        assert any(words in line for line in server.process.stderr)
     finally:
         watchdog.cancel()
 
@@ -172,3 +176,19 @@ def test_what_was_killed_is_repeated(
     assert citychain("prune", *CITY, "--json", cwd=fresh).record["segments"] == 0
     audited = citychain("audit", *CITY, "--storage", cwd=fresh)
     assert audited.code == 0, audited.err
+
+
+def test_a_server_prunes_by_itself(
+    citychain: Any, start_server: Callable[..., Any], fresh: Path
+) -> None:
+    server = start_server(fresh)
+    options = ("--key", "alice.key", "--data", "deed", "--wait", "approved", "--json")
+    tx_id = server.run("submit", *CITY, *options).record["tx_id"]
+    archived(server)
+    assert server.end().code == 0
+    due(citychain, fresh)
+    server = start_server(fresh)
+    assert server.run("get", *CITY, tx_id).code == 0  # It opens the city.
+    says(server, "transactions are pruned")
+    assert server.run("get", *CITY, tx_id, "--json").record["pruned"] is True
+    assert server.end().code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -395,3 +396,43 @@ async def test_what_the_ledger_still_needs_is_known(tmp_path: Path) -> None:
     ]
     assert await pruner._needed(transactions) == {pending, latest}
     assert await pruner._needed([anchors(latest, other)]) == set()
+
+
+class Resting(SystemClock):
+    """Notes how long is slept, and ends the fifth sleep."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if len(self.slept) == 5:
+            raise asyncio.CancelledError
+
+
+async def test_what_fails_is_tried_again_later_and_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = PrunableCity(clock := Resting(), b"", ())
+    pruner = Pruner(
+        genesis=SimpleNamespace(city="tokyo", operator_id=bytes(32)),  # type: ignore[arg-type]
+        storage=storage,
+        retention=storage,
+        segments=Segments(bytes(32), storage, {}, tmp_path, at_once),
+        keeps=KEEPS,
+        compute=at_once,
+        clock=clock,
+    )
+    fails = iter([True, True, True, False, False])
+    notes_of = storage.notes
+
+    async def noted(prefix: str, known: Any = None) -> Any:
+        if prefix == notes.RETENTION_PRUNED and next(fails):
+            raise StoreUnavailable("no disk")
+        return await notes_of(prefix, known)
+
+    monkeypatch.setattr(storage, "notes", noted)
+    with pytest.raises(asyncio.CancelledError):
+        await pruner.run()
+    look = pruning.LOOK.total_seconds()
+    assert clock.slept == [2 * look, 4 * look, 8 * look, look, look]
