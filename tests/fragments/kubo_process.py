@@ -86,6 +86,6 @@ class KuboProcess:
         request = Request(f"{self.endpoint}/api/v0/{command}?{written}", method="POST")
         if self._token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
-        with urlopen(request) as answer:
+        with urlopen(request, timeout=120) as answer:
             said = answer.read().splitlines()
         return [json.loads(line) for line in said]

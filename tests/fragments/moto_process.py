@@ -22,6 +22,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 logging.getLogger("werkzeug").disabled = True
 moto = DomainDispatcherApplication(create_backend_app)
 waiting, busy = set(), set()
+SECONDS_MAX = 60
 
 class Handler(WSGIRequestHandler):
     # One request a connection, however many threads.
@@ -50,8 +51,12 @@ def has_sent(connection):
 def answer(environ, start_response):
     if environ["PATH_INFO"] != "/settle":
         return moto(environ, start_response)
-    own = environ["werkzeug.socket"]
-    while busy - {own} or any(map(has_sent, list(waiting))):
+    busy.discard(environ["werkzeug.socket"])  # Nobody waits for those who wait.
+    end = time.monotonic() + SECONDS_MAX
+    while busy or any(map(has_sent, list(waiting))):
+        if time.monotonic() > end:
+            start_response("503 Busy", [])
+            return [b"something that was sent is not done"]
         time.sleep(0.002)
     start_response("200 OK", [])
     return [b""]
@@ -106,5 +111,5 @@ class MotoProcess:
         """Make a request; its answer."""
         request = Request(f"{self.endpoint}/{path}", method=method, data=content)
         request.add_header("Content-Type", "application/octet-stream")
-        with urlopen(request) as answer:
+        with urlopen(request, timeout=120) as answer:
             return str(answer.read().decode(errors="replace"))

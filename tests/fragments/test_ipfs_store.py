@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -46,12 +47,14 @@ def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboProcess]:
 
 def settle(endpoint: str) -> None:
     """Wait until the node is done with what a process sent that was killed."""
-    while True:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         request = Request(f"{endpoint}/api/v0/diag/cmds", method="POST")
-        with urlopen(request) as answer:
+        with urlopen(request, timeout=120) as answer:
             commands = [it["Command"] for it in json.load(answer) if it["Active"]]
         if commands.count("diag/cmds") == len(commands):
             return
+    raise AssertionError(f"the node is not done: {commands}")
 
 
 @asynccontextmanager

@@ -52,7 +52,7 @@ def moto() -> Iterator[MotoProcess]:
 @asynccontextmanager
 async def settled(options: S3Options, context: StorageContext) -> AsyncIterator[FragmentStore]:
     """The store, once all is done that a process sent which was killed."""
-    await asyncio.to_thread(urlopen, f"{options.endpoint}/settle")
+    await asyncio.to_thread(urlopen, f"{options.endpoint}/settle", timeout=120)
     async with S3.factory(options, context) as store:
         yield store
 
