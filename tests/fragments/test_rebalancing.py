@@ -367,6 +367,32 @@ async def test_ours_does_not_go_for_a_copy_that_is_not_ours(compute: Executor) -
     assert await rebalance(stores, compute, where) == []
 
 
+@pytest.mark.parametrize("is_wrong", [False, True])
+async def test_nothing_goes_for_a_copy_that_its_store_cannot_make_durable(
+    is_wrong: bool, compute: Executor
+) -> None:
+    class ReadOnly(Shelf):
+        is_full = False
+
+        async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
+            if self.is_full:
+                raise StoreUnavailable("its disk is read-only")
+            await super().put(key, size, parts)
+
+    stores: dict[str, Shelf] = {name: ReadOnly() for name in FOUR}
+    await put(stores, compute)
+    stores["spare"] = Shelf()
+    key, held = stores["shelf-1"].only()
+    stores["spare"].content[key] = damaged(held, "nick", 1) if is_wrong else held
+    ReadOnly.is_full = True
+    [outcome] = await rebalance(stores, compute, places(stores, spare=0), check=is_wrong)
+    assert {it.store for it in outcome.troubles} == {"shelf-1"}
+    assert len(stores["spare"].content) == 1
+    ReadOnly.is_full = False
+    await rebalance(stores, compute, places(stores, spare=0), check=is_wrong)
+    assert len(stores["spare"].content) == 0
+
+
 @pytest.mark.parametrize("check", [False, True])
 async def test_what_is_not_ours_is_no_trouble(check: bool, compute: Executor) -> None:
     shared = Shared()
