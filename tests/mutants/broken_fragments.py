@@ -529,19 +529,33 @@ class OneLock(MemoryStore):
             await super().put(key, size, parts)
 
 
+SEVERAL = 4
+"""So many puts of the process that is to be killed are under way at a time."""
+
+
 @caught_by("test_what_was_put_survives_a_kill", "has the name before the content")
 class NameFirst(LeavesAPart):
-    """What is killed leaves half a fragment."""
+    """What is killed leaves half a fragment: of several at once, one is never done with."""
+
+    under_way = 0
+    has_stuck = False
 
     async def put(self, key, size, parts):
+        self.under_way += 1
+        is_stuck = self.under_way == SEVERAL and not self.has_stuck
+        self.has_stuck |= is_stuck
+
         async def slow():
             wait = 0.0
             async for part in parts:
                 await asyncio.sleep(wait)
-                wait = 0.005
+                wait = 3_600 if is_stuck else 0.005
                 yield part
 
-        await super().put(key, size, slow())
+        try:
+            await super().put(key, size, slow())
+        finally:
+            self.under_way -= 1
 
 
 @caught_by("test_what_was_put_survives_a_kill", "writes when it has time")
