@@ -63,7 +63,7 @@ class _Details:
         self.info = self.get(details_pb2.ErrorInfo)
         retry = self.get(details_pb2.RetryInfo)
         self.retry_after: timedelta | None = (
-            retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None
+            _waiting(retry) if retry.HasField("retry_delay") else None
         )
 
     def get(self, kind: type[_M]) -> _M:
@@ -73,6 +73,22 @@ class _Details:
             if packed.Unpack(message):
                 break
         return message
+
+
+def _waiting(retry: details_pb2.RetryInfo) -> timedelta | None:
+    try:
+        wait: timedelta = retry.retry_delay.ToTimedelta()
+        return wait
+    except (OverflowError, ValueError):  # Nobody waits for so long.
+        return None
+
+
+def _whole(number: str) -> int:
+    """A number that a server wrote, or 0: it may write anything."""
+    try:
+        return int(number)
+    except ValueError:
+        return 0
 
 
 def _ours(details: _Details) -> Exception:
@@ -87,7 +103,7 @@ def _ours(details: _Details) -> Exception:
         return errors.NotFound(resource.resource_type, resource.resource_name, suggestions)
     if reason == "PRUNED":
         round = details.get(details_pb2.ResourceInfo).resource_name
-        return errors.Pruned(int(round or 0), details.info.metadata.get("detail", ""))
+        return errors.Pruned(_whole(round), details.info.metadata.get("detail", ""))
     if reason == "NOT_SUPPORTED":
         return errors.NotSupported(details.message)
     if reason in REFUSALS or reason == "INVALID_REQUEST":

@@ -39,13 +39,18 @@ class Node:
     def __init__(self, endpoint: str, token: str | None, timeout: float, where: str) -> None:
         self._where = where
         self._running: set[asyncio.Future[bytes]] = set()
-        self._client = httpx.AsyncClient(
-            base_url=f"{endpoint}/api/v0/",
-            headers={} if token is None else {"Authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(timeout, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-            trust_env=False,  # A node is near: no proxy stands before it.
-        )
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=f"{endpoint}/api/v0/",
+                headers={} if token is None else {"Authorization": f"Bearer {token}"},
+                timeout=httpx.Timeout(timeout, pool=None),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+                trust_env=False,  # A node is near: no proxy stands before it.
+            )
+        except (httpx.InvalidURL, UnicodeError):  # It may hold the token: not told.
+            raise StoreUnavailable(
+                f"{where}: endpoint is no address; give one such as http://127.0.0.1:5001"
+            ) from None
 
     async def close(self) -> None:
         """Wait for what is under way, and close the connections."""
@@ -68,9 +73,18 @@ class Node:
         # off a later one had no answer.
         return await asyncio.shield(task)
 
-    async def json(self, command: str, *arguments: str, **options: str | int) -> Any:
-        """What a command gives that answers in JSON; raises as `call` does."""
-        return json.loads(await self.call(command, *arguments, **options))
+    async def json(self, command: str, *arguments: str, **options: str | int) -> dict[str, Any]:
+        """What a command gives that answers with an object of JSON; raises as `call` does."""
+        return self._object(await self.call(command, *arguments, **options))
+
+    def _object(self, said: bytes) -> dict[str, Any]:
+        try:
+            value = json.loads(said)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise self._away("what answers is no IPFS node")
+        return value
 
     async def add(self, parts: AsyncIterator[bytes], **options: str | int) -> str:
         """Give the node content, nothing of it if ``parts`` raises; its CID. Raises as `call`
@@ -96,7 +110,9 @@ class Node:
             content=form(),
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
         )
-        return str(json.loads(said.splitlines()[-1])["Hash"])
+        if "Hash" not in (last := self._object(b"".join(said.splitlines()[-1:]))):
+            raise self._away("what answers is no IPFS node")
+        return str(last["Hash"])
 
     async def _posted(
         self, command: str, arguments: tuple[str, ...], options: dict[str, str | int], **body: Any

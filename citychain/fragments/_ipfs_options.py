@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -18,6 +20,9 @@ from pydantic import (
 from citychain.hooks.definitions import FOLDER, SourceUnreadable
 
 __all__ = ["IpfsOptions"]
+
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+"""What a header can hold. A client that is given more tells it in its error."""
 
 
 class IpfsOptions(BaseModel):
@@ -42,6 +47,14 @@ class IpfsOptions(BaseModel):
     """Most that the fragments may take, counted by each process from what it found when it began;
     absent for as much as fits on the node's disk."""
 
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, endpoint: str) -> str:
+        parts = urlsplit(endpoint)
+        if not parts.hostname or parts.port == 0:  # A port that is no number raises.
+            raise ValueError("is no address such as http://127.0.0.1:5001")
+        return endpoint
+
     @field_validator("token_file")
     @classmethod
     def _find_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
@@ -52,7 +65,10 @@ class IpfsOptions(BaseModel):
     def _have_one_token(self) -> IpfsOptions:
         if self.token is not None and self.token_file is not None:
             raise ValueError("has both token and token_file: give one")
-        self.bearer()
+        token = self.bearer()
+        if token is not None and not _TOKEN.fullmatch(token):
+            where = "token" if self.token_file is None else f"token_file {self.token_file}"
+            raise ValueError(f"{where}: give a token of one line, in ASCII and without spaces")
         return self
 
     def bearer(self) -> str | None:
@@ -62,7 +78,7 @@ class IpfsOptions(BaseModel):
             SourceUnreadable: its file cannot be read.
         """
         if self.token is not None:
-            return self.token.get_secret_value()
+            return self.token.get_secret_value().strip()
         if self.token_file is None:
             return None
         try:

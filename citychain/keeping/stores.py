@@ -13,9 +13,10 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from citychain.config import Settings
-from citychain.errors import ConfigurationError, StorageError
+from citychain.errors import ConfigurationError, StorageError, StoreUnavailable
 from citychain.explain import explain, place
 from citychain.fragments.placement import Place
+from citychain.fragments.sources import told
 from citychain.hooks.definitions import FOLDER, FragmentStoreDefinition
 from citychain.hooks.registry import Registry
 from citychain.ports import Clock, Compute, FragmentStore, StorageContext
@@ -113,4 +114,6 @@ async def open_stores(
                 )
             except StorageError as error:  # A full disk has no room for a folder either.
                 failed[name] = error
+            except Exception as error:  # A store may be anybody's, and raise anything.
+                failed[name] = StoreUnavailable(told(error))
         yield OpenStores(by_name, stores, failed)

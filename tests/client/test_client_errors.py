@@ -11,6 +11,8 @@ from typing import Any
 import grpc
 import pytest
 from free_ports import free_address
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 from rpc.fakes import FakeCity, FakeDirectory, make_refusal, serving
 
 from citychain import errors
@@ -274,3 +276,32 @@ async def test_details_that_are_no_message_do_not_hide_the_status() -> None:
     assert isinstance(ours, errors.ServerUnavailable)
     assert str(ours) == "somebody in between"
     assert retry_after == timedelta()
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "kind"),
+    [
+        ("PRUNED", error_details_pb2.ResourceInfo(resource_name="abc"), errors.Pruned),
+        ("PRUNED", error_details_pb2.ResourceInfo(resource_name="9" * 5_000), errors.Pruned),
+        (
+            "OVERLOADED",
+            error_details_pb2.RetryInfo(retry_delay={"seconds": 10**15}),
+            errors.Overloaded,
+        ),
+    ],
+)
+def test_details_that_cannot_be_are_still_an_error_of_ours(
+    reason: str, detail: Message, kind: type[Exception]
+) -> None:
+    status = status_pb2.Status()
+    for message in (error_details_pb2.ErrorInfo(reason=reason, domain="citychain"), detail):
+        status.details.add().Pack(message)
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(("grpc-status-details-bin", status.SerializeToString())),
+        "lies",
+    )
+    ours, retry_after = translated(error)
+    assert type(ours) is kind
+    assert retry_after is None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from free_ports import free_address
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from citychain.clock import SystemClock
 from citychain.compute import Executor
@@ -43,21 +43,24 @@ async def test_a_node_that_is_away_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "raised", "says"),
+    ("status", "answer", "raised", "says"),
     [
-        (b'{"Message": "write /repo: no space left on device"}', StoreFull, "make room"),
-        (b'{"Message": "something broke"}', StoreUnavailable, "something broke"),
-        (b"<html>", StoreUnavailable, "it answers with status 500; see that"),
-        (b"[]", StoreUnavailable, "it answers with status 500; see that"),
+        (500, b'{"Message": "write /repo: no space left on device"}', StoreFull, "make room"),
+        (500, b'{"Message": "something broke"}', StoreUnavailable, "something broke"),
+        (500, b"<html>", StoreUnavailable, "it answers with status 500; see that"),
+        (500, b"[]", StoreUnavailable, "it answers with status 500; see that"),
+        (200, b"<html>", StoreUnavailable, "what answers is no IPFS node; see that"),
+        (200, b"[]", StoreUnavailable, "what answers is no IPFS node; see that"),
+        (200, b"[" * 100_000, StoreUnavailable, "what answers is no IPFS node; see that"),
     ],
 )
 async def test_what_a_node_refuses_is_told(
-    answer: bytes, raised: type[StorageError], says: str
+    status: int, answer: bytes, raised: type[StorageError], says: str
 ) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        head = b"HTTP/1.1 500 Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-        writer.write(head % len(answer) + answer)
+        head = b"HTTP/1.1 %d It\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (status, len(answer)) + answer)
         await writer.drain()
         writer.close()
         await writer.wait_closed()
@@ -84,6 +87,11 @@ def test_a_token_may_be_in_a_file(tmp_path: Path) -> None:
     options = IpfsOptions.model_validate(given, context={FOLDER: tmp_path})
     assert options.bearer() == "hidden"
     assert IpfsOptions(endpoint=ENDPOINT).bearer() is None
+    assert IpfsOptions(endpoint=ENDPOINT, token=SecretStr("hidden ")).bearer() == "hidden"
+    (tmp_path / "token").write_text("hidden\nhidden\n")
+    with pytest.raises(ValidationError, match=r"token_file .*: give a token of one") as refused:
+        IpfsOptions.model_validate(given, context={FOLDER: tmp_path})
+    assert "hidden" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,12 @@ def test_a_token_may_be_in_a_file(tmp_path: Path) -> None:
     [
         ({"token": "hidden", "token_file": "x"}, "has both token and token_file"),
         ({"token_file": "/nowhere/token"}, "token_file /nowhere/token cannot be read"),
+        ({"token": "hidden\nhidden"}, "token: give a token of one line"),
+        ({"token": "hidden\xe9"}, "token: give a token of one line"),
+        ({"token": "  "}, "token: give a token of one line"),
+        ({"endpoint": "http://node:port"}, "endpoint"),
+        ({"endpoint": "http://node:99999"}, "endpoint"),
+        ({"endpoint": "http://[::1"}, "endpoint"),
         ({"endpoint": "/ip4/127.0.0.1/tcp/5001"}, "endpoint"),
         ({"endpoint": "https://me:hidden@example.org"}, "endpoint"),
         ({"path": "city"}, "path"),

@@ -12,7 +12,7 @@ import pytest
 from citychain.config import Settings, load_settings
 from citychain.containers import CoreContainer, open_fragment_stores
 from citychain.errors import ConfigurationError, StoreFull, StoreUnavailable
-from citychain.fragments.directory import DirectoryOptions
+from citychain.fragments.directory import DirectoryOptions, DirectoryStore
 from citychain.fragments.placement import Place
 from citychain.keeping.stores import plan_stores
 from citychain.ports import FragmentKey
@@ -169,6 +169,24 @@ async def test_a_store_that_cannot_be_opened_keeps_nobody_from_the_others(
             assert Place("far", 2.5, "cellar") in there.places
             assert await there.stores["near"].read(KEY, 0, 3) == b"abc"
             assert await there.stores["far"].size(KEY) is None
+
+
+async def test_a_store_that_raises_anything_keeps_nobody_from_the_others(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = core(write(f"data_dir = 'data'\n{TWO}"))
+    enter = DirectoryStore.__aenter__
+
+    async def broken(store: DirectoryStore) -> DirectoryStore:
+        if store._folder.path == tmp_path / "disk":
+            raise ValueError("no number")
+        return await enter(store)
+
+    monkeypatch.setattr(DirectoryStore, "__aenter__", broken)
+    async with container.compute(), open_fragment_stores(container) as there:
+        assert there.stores.keys() == {"near"}
+        assert isinstance(there.failed["far"], StoreUnavailable)
+        assert str(there.failed["far"]) == "ValueError: no number"
 
 
 async def test_a_full_disk_keeps_nobody_from_the_others(
