@@ -31,6 +31,7 @@ from citychain.errors import (
     StoreUnavailable,
     VerificationError,
 )
+from citychain.fragments._folder import make_folder, sync_folder
 from citychain.fragments.proving import ChunkProof
 from citychain.hooks.definitions import FOLDER
 from citychain.ports import FragmentKey, Space, StorageContext
@@ -433,7 +434,7 @@ def _token(path: Path, *, make: bool) -> bytes:
         StoreUnavailable: it has no token.
     """
     if make and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         mine = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         file = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -444,6 +445,7 @@ def _token(path: Path, *, make: bool) -> bytes:
         finally:
             os.close(file)
             mine.unlink()
+        sync_folder(path.parent)  # Who lost it could delete nothing that was stored with it.
     token = path.read_bytes().strip()
     least, most = TOKEN_BYTES
     if not least <= len(token) <= most:

@@ -27,7 +27,7 @@ from citychain.errors import FragmentMissing, StorageError, StoreFull, StoreUnav
 from citychain.fragments._names import SHARD, SHARD_DIGITS, is_name, key_of, name_of
 from citychain.ports import FragmentKey, Space
 
-__all__ = ["Folder", "Writing"]
+__all__ = ["Folder", "Writing", "make_folder", "sync_folder"]
 
 NEW: Final = "new"
 
@@ -62,7 +62,7 @@ class Folder:
             StoreUnavailable: the folder must be there, and is not.
         """
         if self._make:
-            _make_durable(self.path)
+            make_folder(self.path)
         elif not self.path.is_dir():
             raise StoreUnavailable(
                 f"{self.path} is no folder: mount its disk, or make the folder if the store is new"
@@ -195,7 +195,8 @@ class Folder:
     def give_back(self, size: int) -> None:
         """Do not count it any more."""
         with self._lock:
-            self._used -= size
+            # What another process put, and this one deleted, was never counted here.
+            self._used = max(0, self._used - size)
 
     def adopt(self, file: Path, key: FragmentKey) -> bool:
         """Give a file that is on the disk its place; whether there was none before.
@@ -212,9 +213,9 @@ class Folder:
 
     def make_durable(self, shard: Path) -> None:
         """Let the names in a folder, and its own, survive a power cut."""
-        _sync_folder(shard)
+        sync_folder(shard)
         if shard.name not in self._durable:
-            _sync_folder(self.path)
+            sync_folder(self.path)
             self._durable.add(shard.name)
 
 
@@ -320,17 +321,17 @@ def _remove_unlocked(path: Path) -> None:
         os.close(file)
 
 
-def _make_durable(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make the folder, and its name and those of its new parents durable, one after the other."""
     known = next(path for path in (folder, *folder.parents) if path.exists())
     # A process may have made it and ended before its name was durable. Where it is older its parent
     # is none of ours, and may refuse.
     with suppress(OSError):
-        _sync_folder(known.parent)
+        sync_folder(known.parent)
     new = [path for path in (folder, *folder.parents) if path.is_relative_to(known)]
     for path in reversed(new[: new.index(known)]):
         path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -346,7 +347,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

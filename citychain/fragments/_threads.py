@@ -56,8 +56,15 @@ class Threads:
 
         self._calls += 1
         if self._calls > self._running < self._most:
-            self._running += 1
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # No more can be had now: those that run do it.
+                if not self._running:
+                    self._calls -= 1
+                    raise
+            else:
+                self._running += 1
         self._queue.put(work)
         return await future
 

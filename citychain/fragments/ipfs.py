@@ -138,7 +138,7 @@ class IpfsStore:
         if size is None or b"file does not exist" in said:
             await self._be_there()
             return False
-        self._room.used -= size
+        self._room.give_back(size)
         return True
 
     async def space(self) -> Space:

@@ -30,7 +30,7 @@ from citychain.errors import (
     StoreUnavailable,
     VerificationError,
 )
-from citychain.fragments._folder import Folder
+from citychain.fragments._folder import Folder, sync_folder
 from citychain.fragments._threads import Threads
 from citychain.fragments.directory import FULL, DirectoryStore
 from citychain.fragments.proving import ChunkProof, prove
@@ -106,7 +106,7 @@ class OwnedFragments:
             except BlockingIOError:
                 raise DirectoryInUse(str(self._folder), "unknown", "stop it first") from None
             self._owners.mkdir(exist_ok=True)
-            _sync(self._folder)
+            sync_folder(self._folder)
             for path in sorted(self._owners.iterdir()):
                 if _OWNER.fullmatch(path.name):
                     self._add(path)
@@ -154,7 +154,7 @@ class OwnedFragments:
             path = self._owners / owner.hex()
             # Where the disk is gone there is no such parent, and it is not made.
             path.mkdir(exist_ok=True)
-            _sync(self._owners)
+            sync_folder(self._owners)
             return self._add(path)
 
     async def delete(self, owner: bytes, key: FragmentKey) -> bool:
@@ -328,11 +328,3 @@ def _told(path: Path, error: OSError) -> StorageError:
     return StoreUnavailable(
         "the storage server cannot use its disk: its operator finds the reason in its log"
     )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -193,7 +193,7 @@ class S3Store:
             return False
         with self._errors():
             await obstore.delete_async(self._bucket, name)
-        self._room.used -= size
+        self._room.give_back(size)
         return True
 
     async def space(self) -> Space:

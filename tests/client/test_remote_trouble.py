@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -84,6 +85,29 @@ async def test_an_owners_token_is_made_once_and_is_its_users_alone(
     async with opened(endpoint, tmp_path / "elsewhere", token) as again:
         assert await again.delete(KEY)
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_an_owners_token_has_its_name_durably(
+    host: StorageHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def synced(descriptor: int) -> None:
+        events.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def linked(source: Path, target: Path) -> None:
+        events.append("link")
+        link(source, target)
+
+    endpoint = host.serve(tmp_path / "kept")
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    async with opened(endpoint, tmp_path / "data" / "mine"):
+        assert f"sync {tmp_path.name}" in events, "of data"
+        assert "sync data" in events[: events.index("link")], "of mine"
+        assert events[-2:] == ["link", "sync mine"]
 
 
 async def test_an_owners_own_comes_before_what_others_put_there(

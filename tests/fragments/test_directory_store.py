@@ -256,6 +256,15 @@ async def test_a_limit_counts_what_was_there(tmp_path: Path) -> None:
             await store.put(KEY._replace(index=0), 1, one(b"x"))
 
 
+async def test_what_another_process_put_is_no_more_room_once_it_is_deleted(tmp_path: Path) -> None:
+    async with opened(tmp_path, limit_mib=1) as first, opened(tmp_path, limit_mib=1) as second:
+        await second.put(KEY, 1 << 20, one(bytes(1 << 20)))
+        assert await first.delete(KEY)
+        assert await first.space() == Space(0, 1 << 20)
+        with pytest.raises(StoreFull):
+            await first.put(KEY, (1 << 20) + 1, one(bytes((1 << 20) + 1)))
+
+
 # --- several who have it open
 
 
