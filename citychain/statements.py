@@ -254,9 +254,11 @@ class Retention(Statement):
 
 
 class Rewards(Statement):
-    """Parameters of an epoch's distribution, by the operator; the first approved one counts.
+    """Parameters of an epoch's distribution, by the operator; the first approved one counts, if the
+    epoch is over by then and no other one that counts has rounds of it.
 
-    Rates and multipliers are in thousandths, amounts in the asset's own units.
+    Epoch e has the rounds e * n + 1 to (e + 1) * n, for any n. Rates and multipliers are in
+    thousandths, amounts in the asset's own units.
     """
 
     CONTENT_TYPE: ClassVar[str] = "application/vnd.citychain.rewards+json"
@@ -274,14 +276,19 @@ class Rewards(Statement):
     light: Natural
     """Rate of those who hold."""
     absent: Annotated[int, Field(ge=0, le=1_000)]
-    """Multiplier of a key without an approved presence in the epoch; with one it is 1,000."""
+    """Multiplier of a key whose presence did not stand in the epoch; else it is 1,000."""
     budget: Natural
     """All together get at most this."""
+    votes: IdHex
+    """Digest of who voted in the certificates that the operator counted; see
+    `citychain.rewards.counting`."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.last < self.first:
             raise ValueError("last is before first")
+        if self.first != self.epoch * (self.last - self.first + 1) + 1:
+            raise ValueError("first is not the round after so many epochs of so many rounds")
         return self
 
 

@@ -45,6 +45,7 @@ EXAMPLES: list[Statement] = [
         light=1_000,
         absent=500,
         budget=2**53 - 1,
+        votes=A,
     ),
     HoldingRules(challenge_rounds=60, answer_rounds=10, receipts=2),
 ]

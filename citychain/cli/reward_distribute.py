@@ -43,7 +43,11 @@ def reward_distribute(
     asset: Annotated[str | None, typer.Option(help="In what is paid.")] = None,
     epoch_rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="Rounds of an epoch.", show_default="the city's, or 1000"),
+        typer.Option(
+            min=1,
+            help="Rounds of an epoch.",
+            show_default="as stated last, or those between two challenges",
+        ),
     ] = None,
     base: Annotated[
         int | None,
@@ -74,7 +78,7 @@ def reward_distribute(
         typer.Option(
             metavar="NUMBER",
             parser=_thousandths,
-            help="Multiplier, at most 1, of a key without a presence in the epoch.",
+            help="Multiplier, at most 1, of a key whose presence did not stand in the epoch.",
             show_default="0.5",
         ),
     ] = None,
@@ -83,8 +87,7 @@ def reward_distribute(
         typer.Option(
             min=0,
             max=(1 << 53) - 1,
-            help="All together get at most this.",
-            show_default="no bound",
+            help="All together get at most this; needed to pay an epoch first.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -114,8 +117,8 @@ def reward_distribute(
 
     All of the city is checked first, as by `citychain audit`. A representative gets base x 1.5 x
     the part of its rounds in office whose certificate has its vote; a holder base x 1 x the part of
-    the chunks that it was asked for and answered with. A key without an approved presence in the
-    epoch gets half. Past the budget all get less, in proportion.
+    all announced fragments that it proved to have. Where the city asks for presences, a key whose
+    presence did not stand in the epoch gets half. Past the budget all get less, in proportion.
 
     The operator states the parameters once for an epoch; later runs take what was stated. A key is
     paid once for an epoch: a second run pays nothing, and one that was broken off is completed.
@@ -123,12 +126,14 @@ def reward_distribute(
     With `--dry-run` anybody compares, to the last unit, what was paid with what is due.
 
     Exit codes: 0 all is paid as due, or with `--dry-run` nothing was stated and paid yet; 1 it is
-    not; 2 the epoch is not over, or an option is not as was stated.
+    not, or the votes are not those that the operator stated; 2 the epoch is not over, or an option
+    is missing or not as was stated.
 
     Examples:
 
         citychain reward-distribute --city kanazawa --epoch 4 --asset coin --dry-run
-        citychain reward-distribute --city kanazawa --epoch 4 --asset coin --key operator.key
+        citychain reward-distribute --city kanazawa --epoch 4 --asset coin --budget 500000 \\
+            --key operator.key
         citychain reward-distribute --city kanazawa --epoch 4 --explain <key id>
     """
     import asyncio

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from citychain.cli.auditing import Seen, run_audit
 from citychain.cli.options import Servers, connect
-from citychain.cli.output import print_json, say
+from citychain.cli.output import say
+from citychain.cli.shown_rewards import NO_BUDGET, tell, write
 from citychain.client.city import CityClient
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
@@ -20,16 +19,14 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRequest
 from citychain.genesis import Genesis
 from citychain.rewards import paying
-from citychain.rewards.calculation import Distribution, Due, distribute
+from citychain.rewards.calculation import PRESENT, Distribution, Due, distribute
 from citychain.rewards.comparing import Line, State, compare
-from citychain.rewards.counting import Count, Payment, Stated, counting
+from citychain.rewards.counting import Count, Payment, Stated, counting, presence_validity
 from citychain.statements import Rewards
 
-__all__ = ["Distributing", "Wish", "told"]
+__all__ = ["Distributing", "Wish"]
 
-NO_BUDGET: Final = (1 << 53) - 1
 DEFAULTS: Final = {"base": 10_000, "full": 1_500, "light": 1_000, "absent": 500}
-EPOCH_ROUNDS: Final = 1_000
 
 
 class Wish(NamedTuple):
@@ -44,7 +41,29 @@ class Wish(NamedTuple):
     absent: int | None
     budget: int | None
 
-    def parameters(self, genesis: Genesis) -> Rewards:
+    def rounds(self, count: Count) -> tuple[int, int]:
+        """The first and the last one of the epoch, for a first statement.
+
+        Raises:
+            InvalidRequest: they are not over, or some of them were stated as another epoch's.
+        """
+        rounds = self.epoch_rounds or count.epoch_rounds
+        first, last = self.epoch * rounds + 1, (self.epoch + 1) * rounds
+        if last > count.round:
+            raise InvalidRequest(
+                "--epoch",
+                f"{self.epoch} ends with round {last}, and the last certified one is {count.round}",
+            )
+        if (other := count.clash(first, last)) is not None:
+            there = other.parameters
+            raise InvalidRequest(
+                "--epoch-rounds",
+                f"makes rounds {first} to {last} of epoch {self.epoch}, and rounds {there.first} "
+                f"to {there.last} were stated for epoch {there.epoch}, by {other.tx_id.hex()}",
+            )
+        return first, last
+
+    def parameters(self, count: Count, *, pays: bool) -> Rewards:
         """For a first statement.
 
         Raises:
@@ -52,17 +71,23 @@ class Wish(NamedTuple):
         """
         from pydantic import ValidationError
 
+        unstated = "is needed: nothing is stated for the epoch yet"
         if self.asset is None:
-            raise InvalidRequest("--asset", "is needed: nothing is stated for the epoch yet")
-        rounds = self.epoch_rounds or genesis.consensus_options.get("epoch_rounds", EPOCH_ROUNDS)
+            raise InvalidRequest("--asset", unstated)
+        if self.absent is not None and self.absent > PRESENT:
+            raise InvalidRequest("--absent", "is at most 1")
+        first, last = self.rounds(count)
+        if pays and self.budget is None:
+            raise InvalidRequest("--budget", f"{unstated}; --dry-run says what is due without one")
         members = {name: value for name, value in self._named().items() if value is not None}
         try:
             return Rewards(
                 epoch=self.epoch,
-                first=self.epoch * rounds + 1,
-                last=(self.epoch + 1) * rounds,
+                first=first,
+                last=last,
                 **DEFAULTS | {"budget": NO_BUDGET} | members,
                 asset=self.asset,
+                votes=count.votes(first, last).hex(),
             )
         except ValidationError as error:
             [fault, *_] = error.errors(include_url=False, include_input=False)
@@ -119,11 +144,13 @@ class Distributing:
         Returns:
             Whether what was paid is what is due.
         """
+        if file is not None:
+            _check_writable(file)
         genesis, count = await self._count()
         if self.key is not None and key_id(self.key.public_key) != genesis.operator_id:
             raise InvalidRequest("--key", "is not the key of the city's operator, who alone pays")
         if self.key is not None and self.wish.epoch not in count.stated:
-            parameters = self._parameters(genesis, count)
+            parameters = self._parameters(count)
             planned = distribute(parameters, count.services(parameters.first, parameters.last))
             async with connect(self.servers, self.city, self.timeout) as client:
                 await _check_funds(client, genesis, parameters, planned.dues)
@@ -132,29 +159,43 @@ class Distributing:
             # What counts is what the record has, were another one stated before.
             genesis, count = await self._count()
         stated = count.stated.get(self.wish.epoch)
-        parameters = self._parameters(genesis, count)
-        services = count.services(parameters.first, parameters.last)
-        distribution = distribute(parameters, services)
+        parameters = self._parameters(count)
+        first, last = parameters.first, parameters.last
+        distribution = distribute(parameters, count.services(first, last))
         paid = dict(count.paid.get(self.wish.epoch, {}))
-        if self.key is not None:
+        same_votes = count.votes(first, last).hex() == parameters.votes
+        if not same_votes:
+            say(
+                f"the certificates of rounds {first} to {last} that were read here have other "
+                "votes than those that the operator stated: amounts of representatives may differ"
+            )
+        if count.is_unasked(first, last):
+            say(
+                f"no challenge for fragments that weigh was over in rounds {first} to {last}: "
+                "holders are due nothing"
+            )
+        if self.key is not None and stated is not None and same_votes:
             await self._pay(genesis, distribution, paid)
         lines = compare(distribution, paid)
         shown = lines
         if explained is not None:
             shown = [line for line in lines if line.key_id == explained]
             shown = shown or [Line(explained, None, None, State.NOTHING)]
-        _tell(distribution, shown, stated, self.json, explain=explained is not None)
+        is_asked = presence_validity(genesis) is not None
+        explains = None if explained is None else is_asked
+        tell(distribution, shown, stated, same_votes, self.json, explains)
         if file is not None:
-            _write(file, distribution, lines)
+            write(file, distribution, lines)
         begun = stated is not None or bool(paid)
         wrong = {State.WRONG, State.DUE} if begun else {State.WRONG}
-        return not any(line.state in wrong for line in shown)
+        return same_votes and not any(line.state in wrong for line in shown)
 
     async def _count(self) -> tuple[Genesis, Count]:
         counts: list[tuple[Genesis, Count]] = []
 
         def watch(genesis: Genesis, chain: CommitteeChain) -> Seen:
-            counts.append((genesis, Count(genesis.operator_id)))
+            count = Count(genesis.operator_id, presence_validity(genesis))
+            counts.append((genesis, count))
             return counting(counts[-1][1], chain)
 
         await run_audit(
@@ -171,34 +212,35 @@ class Distributing:
         [found] = counts
         return found
 
-    def _parameters(self, genesis: Genesis, count: Count) -> Rewards:
+    def _parameters(self, count: Count) -> Rewards:
         """As stated, or else as wished.
 
         Raises:
             InvalidRequest: an option is not as was stated, or the epoch is not over.
         """
         stated = count.stated.get(self.wish.epoch)
-        if stated is not None:
-            self.wish.check(stated)
-            parameters = stated.parameters
-        else:
-            parameters = self.wish.parameters(genesis)
-        if parameters.last > count.round:
-            raise InvalidRequest(
-                "--epoch",
-                f"{self.wish.epoch} ends with round {parameters.last}, and the last certified one "
-                f"is {count.round}",
-            )
-        return parameters
+        if stated is None:
+            return self.wish.parameters(count, pays=self.key is not None)
+        self.wish.check(stated)
+        return stated.parameters
 
     async def _pay(
         self, genesis: Genesis, distribution: Distribution, paid: dict[bytes, Payment]
     ) -> None:
-        """Pay what is due yet; adds to ``paid`` what became of it."""
+        """Pay what is due yet; adds to ``paid`` what became of it.
+
+        Nothing if somebody was paid something else than is due: all together would get more than
+        the budget.
+        """
         assert self.key is not None
         parameters = distribution.parameters
-        lines = [line for line in compare(distribution, paid) if line.state is State.DUE]
-        dues = [line.due for line in lines if line.due is not None]
+        lines = compare(distribution, paid)
+        if wrong := [line.key_id.hex() for line in lines if line.state is State.WRONG]:
+            say(f"nothing more is paid: something else than is due was paid to {', '.join(wrong)}")
+            return
+        dues = [line.due for line in lines if line.due is not None and line.state is State.DUE]
+        # A payment to oneself needs the balance too, and leaves it.
+        dues.sort(key=lambda due: due.service.key_id != genesis.operator_id)
         async with connect(self.servers, self.city, self.timeout) as client:
             await _check_funds(client, genesis, parameters, dues)
             async for it in paying.pay(client, genesis, self.key, parameters, dues):
@@ -221,141 +263,21 @@ async def _check_funds(
     Raises:
         InvalidRequest: it is more.
     """
-    needed = sum(due.amount for due in dues if due.service.key_id != genesis.operator_id)
+    own = sum(due.amount for due in dues if due.service.key_id == genesis.operator_id)
+    needed = max(own, sum(due.amount for due in dues) - own)
     has = await paying.balance(client, parameters.asset, genesis.operator_id)
     if has < needed:
         detail = f"has {has} {parameters.asset}, and {needed} are due: nothing was paid"
         raise InvalidRequest("--key", detail)
 
 
-def _record(distribution: Distribution, line: Line) -> dict[str, Any]:
-    """All that makes the amount of one key."""
-    due, payment = line.due, line.payment
-    record: dict[str, Any] = {"key": line.key_id, "state": line.state.value}
-    if due is not None:
-        service = due.service
-        record |= {
-            "role": service.role.value,
-            "done": service.done,
-            "of": service.of,
-            "present": service.present,
-            "base": distribution.parameters.base,
-            "rate": due.rate,
-            "multiplier": due.multiplier,
-            "exact": str(due.exact),
-            "scale": told(distribution.scale),
-        }
-    return record | {
-        "due": 0 if due is None else due.amount,
-        "paid": 0 if payment is None else payment.amount,
-        "asset": distribution.parameters.asset if payment is None else payment.asset,
-        "tx_id": "" if payment is None else payment.tx_id,
-    }
+def _check_writable(file: Path) -> None:
+    """Find out before anything is paid that a file cannot be written.
 
-
-def _tell(
-    distribution: Distribution,
-    lines: Sequence[Line],
-    stated: Stated | None,
-    json: bool,
-    *,
-    explain: bool,
-) -> None:
-    parameters = distribution.parameters
-    payees = sum(due.amount > 0 for due in distribution.dues)
-    paid = sum(line.payment.amount for line in lines if line.payment is not None)
-    total = {
-        "epoch": parameters.epoch,
-        "first": parameters.first,
-        "last": parameters.last,
-        "asset": parameters.asset,
-        "budget": None if parameters.budget == NO_BUDGET else parameters.budget,
-        "stated": None if stated is None else stated.tx_id,
-        "payees": payees,
-        "due": distribution.amount,
-        "paid": paid,
-        **{state.value + "_keys": _count_of(lines, state) for state in State},
-    }
-    if json:
-        for line in lines:
-            print_json(_record(distribution, line))
-        if not explain:
-            print_json(total)
-        return
-    for line in lines:
-        print(_words(distribution, line))
-        if explain:
-            print(_explained(distribution, line))
-    if not explain:
-        print(
-            f"EPOCH    {parameters.epoch}, rounds {parameters.first} to {parameters.last}: "
-            f"{distribution.amount:,} {parameters.asset} due to {payees:,} keys, {paid:,} paid"
-            + ("" if stated else "; nothing is stated yet")
-        )
-
-
-def _count_of(lines: Sequence[Line], state: State) -> int:
-    return sum(line.state is state for line in lines)
-
-
-def _words(distribution: Distribution, line: Line) -> str:
-    due, payment, asset = line.due, line.payment, distribution.parameters.asset
-    words = f"{line.state.name:<8} {line.key_id.hex()}"
-    if due is not None:
-        words += f"  {due.service.role.value:<5}  {due.service.done:,} of {due.service.of:,}"
-        words += f"  {due.amount:,} {asset}"
-    if payment is not None and line.state is State.WRONG:
-        words += f"  was paid {payment.amount:,} {payment.asset}"
-    return words
-
-
-def _explained(distribution: Distribution, line: Line) -> str:
-    due, parameters = line.due, distribution.parameters
-    rounds = f"rounds {parameters.first} to {parameters.last}"
-    if due is None:
-        return (
-            f"         in {rounds} it was in no committee, and no checkpoint asked it for what it "
-            "holds"
-        )
-    service = due.service
-    did = "certificates with its vote, of rounds in office"
-    if service.role == "light":
-        did = "chunks that it answered with, of those asked for"
-    seen = "has a presence" if service.present else "has no presence"
-    rows = [
-        f"score       {service.done} / {service.of}   {did}, in {rounds}",
-        f"rate        {_decimal(due.rate)}   {service.role.value} node",
-        f"multiplier  {_decimal(due.multiplier)}   it {seen} in the epoch",
-        f"base        {parameters.base} {parameters.asset}",
-        f"exact       {due.exact} = {float(due.exact):.3f}",
-        f"scale       {told(distribution.scale)}"
-        + ("" if distribution.scale == 1 else f" = {float(distribution.scale):.6f}, by the budget"),
-        f"amount      {due.amount} {parameters.asset}, by the largest remainder",
-    ]
-    return "\n".join(f"         {row}" for row in rows)
-
-
-def told(value: Fraction) -> str:
-    """A fraction; rounded where so many keys made it that nobody would read it."""
-    return str(value) if value.denominator < 1 << 40 else f"{float(value):.15f}"
-
-
-def _decimal(thousandths: int) -> str:
-    return f"{thousandths // 1_000}.{thousandths % 1_000:03}"
-
-
-def _write(file: Path, distribution: Distribution, lines: Sequence[Line]) -> None:
-    columns = [
-        *("epoch", "key", "state", "role", "done", "of", "present", "base", "rate", "multiplier"),
-        *("exact", "scale", "due", "paid", "asset", "tx_id"),
-    ]
-    with file.open("w", newline="", encoding="utf-8") as out:
-        table = csv.DictWriter(out, columns, restval="")
-        table.writeheader()
-        for line in lines:
-            record = _record(distribution, line) | {"epoch": distribution.parameters.epoch}
-            table.writerow({name: _plain(value) for name, value in record.items()})
-
-
-def _plain(value: object) -> object:
-    return value.hex() if isinstance(value, bytes) else value
+    Raises:
+        InvalidRequest: it cannot.
+    """
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise InvalidRequest("--csv", f"{file}: cannot be written: {error.strerror}") from None

@@ -34,6 +34,7 @@ from citychain.ports import FragmentKey
 from citychain.statements import Answer, AnsweredChunk, Holding, HoldingRules, Segment, decode
 
 __all__ = [
+    "CHUNKS_WEIGHED",
     "CHUNK_BYTES_MAX",
     "Challenge",
     "HolderState",
@@ -44,6 +45,9 @@ __all__ = [
 
 CHUNK_BYTES_MAX: Final = 32 << 10
 """Of a segment of which fragments can be held: a proof must fit into a transaction, in base64."""
+CHUNKS_WEIGHED: Final = 32
+"""Chunks that a fragment must have to weigh in `Recount.proved`: what was once answered for one of
+fewer is public, and answers for it again and again."""
 
 StatedTransaction: TypeAlias = tuple[bytes, bytes, str, bytes]
 """Of an approved `Data` transaction: id, author, content type, content."""
@@ -68,6 +72,10 @@ class Challenge:
     """Which chunk, by fragment."""
     answered: set[FragmentKey] = field(default_factory=set)
     """Of those asked for."""
+    held: int = 0
+    """Fragments that weigh, of those with a receipt..."""
+    weighed: frozenset[FragmentKey] = frozenset()
+    """...and those of them that are asked for."""
 
 
 @dataclass(slots=True)
@@ -85,6 +93,8 @@ class HolderState:
     asked: list[int] = field(default_factory=lambda: [0])
     """...in all before each of them, and with the last."""
     answered: list[int] = field(default_factory=lambda: [0])
+    proved: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """The same rounds, and fragments that weigh: held, answered for, asked for."""
 
     def close(self, over: Challenge) -> None:
         """A challenge is over."""
@@ -93,6 +103,8 @@ class HolderState:
         self.closed_in.append(over.last_round)
         self.asked.append(self.asked[-1] + len(over.asked))
         self.answered.append(self.answered[-1] + len(over.answered))
+        answered = len(over.answered & over.weighed)
+        self.proved.append((over.last_round, over.held, answered, len(over.weighed)))
 
     def live(self, time_ms: int) -> dict[FragmentKey, Receipt]:
         """Receipts that live at a time."""
@@ -132,6 +144,10 @@ class Recount:
         """Those of which fragments can be held, by the root of their manifest."""
         self._chunks: dict[FragmentKey, int] = {}
         """Of each of their fragments."""
+        self._weighing = 0
+        """How many of these weigh."""
+        self._announced: list[tuple[int, int]] = []
+        """Of each round that asked, the last one for an answer, and how many weighed."""
         self.states: dict[bytes, HolderState] = {}
         """Of all who ever had a receipt, by key id."""
 
@@ -186,7 +202,9 @@ class Recount:
             root = bytes.fromhex(segment.root)
             self.segments.setdefault(root, segment)
             for key in self.segments[root].keys:
-                self._chunks.setdefault(key, layout.stripes)
+                if key not in self._chunks:
+                    self._chunks[key] = layout.stripes
+                    self._weighing += layout.stripes >= CHUNKS_WEIGHED
 
     def _receive(self, round: int, author: bytes, holding: Holding) -> None:
         known = [key for key in holding.keys if key in self._chunks]
@@ -196,11 +214,14 @@ class Recount:
         holder.receipts |= dict.fromkeys(known, Receipt(round, holding.until))
 
     def _ask(self, round: int, time_ms: int, checkpoint_hash: bytes) -> None:
+        last_round = round + self.rules.answer_rounds
+        self._announced.append((last_round, self._weighing))
         for key_id, holder in self.states.items():
             chunks = {key: self._chunks[key] for key in holder.live(time_ms)}
             if asked := challenge.asked(checkpoint_hash, key_id, chunks, holder.failed):
-                last_round = round + self.rules.answer_rounds
-                holder.open[round] = Challenge(round, last_round, asked)
+                held = sum(number >= CHUNKS_WEIGHED for number in chunks.values())
+                weighed = frozenset(key for key in asked if chunks[key] >= CHUNKS_WEIGHED)
+                holder.open[round] = Challenge(round, last_round, asked, held=held, weighed=weighed)
 
     def _judge(self, holder: HolderState, answer: Answer) -> None:
         challenge = holder.open.get(answer.challenge)
@@ -251,8 +272,7 @@ class Recount:
         Raises:
             ValueError: the last one was not taken yet.
         """
-        if last > self.round:
-            raise ValueError(f"round {last} was not taken yet: the last one is {self.round}")
+        self._is_taken(last)
         if (known := self.states.get(holder)) is None:
             return 0, 0
         begin, end = bisect_left(known.closed_in, first), bisect_right(known.closed_in, last)
@@ -270,6 +290,40 @@ class Recount:
         """
         asked, answered = self.tally(holder, first, last)
         return Fraction(answered, asked) if asked else None
+
+    def proved(self, holder: bytes, first: int, last: int) -> Fraction:
+        """How many fragments a holder proved to have, added up over the challenges that were over
+        in these rounds: of each challenge those that it had receipts for, times the part of the
+        chunks that it answered with. Only fragments of `CHUNKS_WEIGHED` chunks count, so a
+        challenge that asks for none of these proves nothing.
+
+        Raises:
+            ValueError: the last one was not taken yet.
+        """
+        self._is_taken(last)
+        if (known := self.states.get(holder)) is None:
+            return Fraction(0)
+        begin = bisect_left(known.proved, (first,))
+        end = bisect_left(known.proved, (last + 1,))
+        parts = (
+            Fraction(held * answered, asked)
+            for _, held, answered, asked in known.proved[begin:end]
+            if asked
+        )
+        return sum(parts, Fraction(0))
+
+    def announced(self, first: int, last: int) -> int:
+        """What somebody would have in `proved` who holds all that is announced.
+
+        Raises:
+            ValueError: the last one was not taken yet.
+        """
+        self._is_taken(last)
+        return sum(number for over, number in self._announced if first <= over <= last)
+
+    def _is_taken(self, last: int) -> None:
+        if last > self.round:
+            raise ValueError(f"round {last} was not taken yet: the last one is {self.round}")
 
     def proven(self, holder: bytes, at_ms: int) -> set[FragmentKey]:
         """What a holder has live receipts of at a time, without what failed when asked last;

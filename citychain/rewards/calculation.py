@@ -2,7 +2,7 @@
 
 Exactly, with rates and multipliers in thousandths::
 
-    exact(key) = base * rate / 1000 * done / of * presence / 1000
+    exact(key) = base * rate / 1000 * score * presence / 1000
     scale      = min(1, budget / sum of all exact)
     whole      = sum of all exact * scale, without its fraction
 
@@ -24,7 +24,7 @@ from citychain.statements import Rewards
 __all__ = ["PRESENT", "Distribution", "Due", "Role", "Service", "distribute"]
 
 PRESENT: Final = 1_000
-"""Multiplier, in thousandths, of a key with an approved presence in the epoch."""
+"""Multiplier, in thousandths, of a key whose presence stood in the epoch."""
 
 
 class Role(StrEnum):
@@ -46,12 +46,14 @@ class Service(NamedTuple):
     of: int
     """...of the rounds in which it was in office, or of the chunks that it was asked for."""
     present: bool
-    """Whether a presence of it was approved in the epoch."""
+    """Whether a presence of it stood in the epoch, or the city asks for none."""
+    share: Fraction | None = None
+    """Of a holder: what part of all announced fragments it proved to have."""
 
     @property
     def score(self) -> Fraction:
-        """0 to 1."""
-        return Fraction(self.done, self.of)
+        """0 to 1: the share of a holder, or else what was done of what was to be done."""
+        return Fraction(self.done, self.of) if self.share is None else self.share
 
 
 class Due(NamedTuple):

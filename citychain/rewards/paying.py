@@ -24,6 +24,12 @@ from citychain.types import Reward
 
 __all__ = ["BATCH", "Paid", "balance", "pay", "payment", "state"]
 
+_ABSENT: Final = (
+    ": they are data, for which the operator, as anybody, needs a presence that stands; send one "
+    "by the operator's key, and repeat"
+)
+_MENDED: Final = {"NO_PRESENCE": _ABSENT, "PRESENCE_EXPIRED": _ABSENT}
+
 BATCH: Final = 20
 """Payments that are sent at a time; the next ones once these are approved."""
 
@@ -78,7 +84,7 @@ async def state(
     [signed] = await _submit(client, key, [body])
     reached = await client.wait([signed.tx_id])
     if code := reached[signed.tx_id].code:
-        raise TransactionRefused(code, "", "the parameters were rejected")
+        raise TransactionRefused(code, "", f"the parameters were rejected{_MENDED.get(code, '')}")
     return signed.tx_id
 
 

@@ -29,8 +29,9 @@ MEMBERS = [SigningKey(bytes((number,)) * 32) for number in range(BATCH + 4)]
 FUNDS = 1_000_000
 DISTRIBUTE = ("reward-distribute", "--city", "hometown")
 WISH = ("--asset", "coin", "--epoch-rounds", "2")
-EACH = 7_500
-"""For both rounds, without a presence."""
+BUDGET = ("--budget", str(FUNDS))
+EACH = 15_000
+"""For both rounds; the city asks for no presence."""
 
 
 def id_of(key: SigningKey) -> str:
@@ -170,7 +171,7 @@ def test_killed_halfway_and_repeated_it_pays_each_once(town: Town) -> None:
     assert (total["due_keys"], total["due"]) == (len(MEMBERS) + 1, EACH * (len(MEMBERS) + 1))
     assert total["stated"] is None
 
-    first = town.start("--epoch", "0", *WISH)
+    first = town.start("--epoch", "0", *WISH, *BUDGET)
     try:
         # The first batch is paid; of the second none is certified, since nobody votes.
         town.until(lambda: sum(line.startswith("paid") for line in town.told()) >= BATCH, vote=True)
@@ -199,7 +200,7 @@ def test_killed_halfway_and_repeated_it_pays_each_once(town: Town) -> None:
 def test_an_auditor_finds_what_was_not_paid_as_due(town: Town) -> None:
     town.close(MEMBERS[0])
     town.close(MEMBERS[0], MEMBERS[1])
-    options = ("--epoch", "0", "--base", "100", "--absent", "1", "--full", "2.5", "--budget", "400")
+    options = ("--epoch", "0", "--base", "100", "--full", "2.5", "--budget", "400")
     paid = town.distribute(*options, *WISH)
     assert paid.code == 0, paid.err
     # 250 for each round of two, 625 in all; by the budget 160, 160 and 80.
@@ -208,6 +209,12 @@ def test_an_auditor_finds_what_was_not_paid_as_due(town: Town) -> None:
     other = town.run(*DISTRIBUTE, "--epoch", "0", "--base", "99", "--dry-run")
     assert other.code == 2
     assert "--base: was stated as 100 for epoch 0" in other.err
+
+    other = town.distribute("--epoch", "2", "--epoch-rounds", "1", "--asset", "coin", *BUDGET)
+    assert other.code == 0, other.err
+    again = town.distribute("--epoch", "1", "--epoch-rounds", "1", "--asset", "coin", *BUDGET)
+    assert again.code == 2
+    assert "--epoch-rounds: makes rounds 2 to 2 of epoch 1, and rounds 1 to 2" in again.err
 
     # The operator pays somebody who did nothing.
     town.do(Reward(0, "coin", key_id(MEMBERS[2].public_key), 7))
@@ -243,15 +250,19 @@ def test_what_cannot_be_paid_is_said_before_anything_is(town: Town) -> None:
         (("--key", "mallory.key", *WISH), "--key: is not the key of the city's operator"),
         (("--key", "operator.key", "--epoch-rounds", "2"), "--asset: is needed"),
         (WISH, "--key: is needed to pay"),
-        (("--dry-run", *WISH, "--absent", "1.5"), "--absent: "),
+        (("--dry-run", *WISH, "--absent", "1.5"), "--absent: is at most 1"),
+        (("--key", "operator.key", *WISH), "--budget: is needed"),
+        (("--key", "operator.key", "--csv", "nowhere/table.csv"), "--csv: nowhere/table.csv: can"),
     ):
         refused = town.run(*DISTRIBUTE, "--epoch", "0", *options)
         assert refused.code == 2, refused.err
         assert message in refused.err
         assert "Traceback" not in refused.err
-    poor = town.distribute("--epoch", "0", *WISH, "--base", str(2 * FUNDS))
+    poor = town.distribute(
+        "--epoch", "0", *WISH, "--budget", str(9 * FUNDS), "--base", str(2 * FUNDS)
+    )
     assert poor.code == 2
-    due = 2 * FUNDS * 3 // 4
+    due = 2 * FUNDS * 3 // 2
     assert f"--key: has {FUNDS} coin, and {due} are due: nothing was paid" in poor.err
     plan = town.run(*DISTRIBUTE, "--epoch", "0", *WISH, "--dry-run", "--json")
     assert plan.records[-1]["stated"] is None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citychain.cli.rewarding import told
+from citychain.cli.shown_rewards import told
 from citychain.rewards.calculation import Role, Service, distribute
 from citychain.rewards.comparing import State, compare
 from citychain.rewards.counting import Payment
@@ -37,6 +37,7 @@ def parameters(
         light=light,
         absent=absent,
         budget=budget,
+        votes="00" * 32,
     )
 
 
@@ -52,6 +53,7 @@ def amounts(parameters: Rewards, *services: Service) -> list[int]:
         (Service(KEYS[0], Role.LIGHT, 3, 3, True), 10_000),
         (Service(KEYS[0], Role.LIGHT, 2, 3, False), 3_333),
         (Service(KEYS[0], Role.FULL, 0, 100, True), 0),
+        (Service(KEYS[0], Role.LIGHT, 3, 3, True, Fraction(1, 8)), 1_250),
     ],
 )
 def test_one_key_gets_base_times_rate_times_score_times_presence(
