@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -30,7 +30,9 @@ from citychain.errors import (
     StoreUnavailable,
     VerificationError,
 )
-from citychain.fragments._folder import Folder, sync_folder
+from citychain.fragments._folder import sync_folder
+from citychain.fragments._owned_folder import Budget, OwnersFolder
+from citychain.fragments._settled import settled
 from citychain.fragments._threads import Threads
 from citychain.fragments.directory import FULL, DirectoryStore
 from citychain.fragments.proving import ChunkProof, prove
@@ -45,7 +47,6 @@ OWNERS_MAX: Final = 1_000
 """Each is asked for what is read."""
 READS_AT_ONCE: Final = 8
 """Of all owners."""
-UNLIMITED: Final = 1 << 62
 _OWNER: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -73,7 +74,7 @@ class OwnedFragments:
         self._compute = compute
         self._threads = Threads("citychain-owned", READS_AT_ONCE)
         self._owner_limit = owner_limit
-        self._budget = _Budget(limit)
+        self._budget = Budget(limit)
         self._shelves: dict[bytes, _Shelf] = {}
         self._making = threading.Lock()
         self._lock: int | None = None
@@ -108,8 +109,9 @@ class OwnedFragments:
             self._owners.mkdir(exist_ok=True)
             sync_folder(self._folder)
             for path in sorted(self._owners.iterdir()):
-                if _OWNER.fullmatch(path.name):
-                    self._add(path)
+                if _OWNER.fullmatch(path.name) and not (shelf := self._add(path)).folder.files:
+                    del self._shelves[shelf.owner]
+                    shelf.folder.remove()
         except BaseException:
             self._close()
             raise
@@ -120,27 +122,41 @@ class OwnedFragments:
             os.close(lock)
 
     def _add(self, path: Path) -> _Shelf:
-        folder = _OwnersFolder(path, self._budget, self._owner_limit)
+        folder = OwnersFolder(path, self._budget, self._owner_limit)
         folder.open()
         folder.count()
-        shelf = _Shelf(folder, self._compute, self._threads)
-        self._shelves[bytes.fromhex(path.name)] = shelf
+        shelf = _Shelf(bytes.fromhex(path.name), folder, self._compute, self._threads)
+        self._shelves[shelf.owner] = shelf
         return shelf
 
     # One owner's
 
-    async def shelf(self, owner: bytes, size: int) -> DirectoryStore:
-        """Where an owner may put a fragment of so many bytes; made if there is none yet.
+    async def put(
+        self, owner: bytes, key: FragmentKey, size: int, parts: AsyncIterator[bytes]
+    ) -> None:
+        """Keep an owner's fragment; see `FragmentStore.put`.
 
         Raises:
             StoreFull: there is no room for it, or for no more owners.
             StoreUnavailable: the disk cannot be used.
         """
+        try:
+            while (shelf := await self._shelf(owner, size)).folder.is_left:
+                pass  # Another put has just left it empty.
+            shelf.puts += 1
+            try:
+                await shelf.put(key, size, parts)
+            finally:
+                shelf.puts -= 1
+        finally:
+            await self._leave(owner)
+
+    async def _shelf(self, owner: bytes, size: int) -> _Shelf:
         if (shelf := self._shelves.get(owner)) is None:
             self._budget.take(size)  # Who gets nothing in makes no folder either.
             self._budget.give_back(size)
             try:
-                shelf = await self._compute(self._made, owner)
+                shelf = await settled(self._compute(self._made, owner))
             except OSError as error:
                 raise _told(self._owners, error) from error
         return shelf
@@ -151,11 +167,27 @@ class OwnedFragments:
                 return shelf
             if len(self._shelves) >= OWNERS_MAX:
                 raise StoreFull(f"the storage server has {OWNERS_MAX} owners, and takes no more")
-            path = self._owners / owner.hex()
+            path = self._path(owner)
             # Where the disk is gone there is no such parent, and it is not made.
             path.mkdir(exist_ok=True)
             sync_folder(self._owners)
             return self._add(path)
+
+    def _path(self, owner: bytes) -> Path:
+        return self._owners / owner.hex()
+
+    async def _leave(self, owner: bytes) -> None:
+        """Forget an owner who has nothing here: owners are not without end, and each is asked."""
+        shelf = self._shelves.get(owner)
+        if shelf is not None and not (shelf.puts or shelf.folder.files):
+            shelf.folder.is_left = True
+            del self._shelves[owner]
+            await settled(self._compute(self._removed, shelf))
+
+    def _removed(self, shelf: _Shelf) -> None:
+        with self._making:
+            if shelf.owner not in self._shelves:  # It has not come back meanwhile.
+                shelf.folder.remove()
 
     async def delete(self, owner: bytes, key: FragmentKey) -> bool:
         """Remove an owner's fragment; whether it was there.
@@ -166,6 +198,7 @@ class OwnedFragments:
         """
         shelf = self._shelves.get(owner)
         if shelf is not None and await shelf.delete(key):
+            await self._leave(owner)
             return True
         if await self.size(key) is not None:
             raise NotOwned("another owner stored the fragment: only its owner may delete it")
@@ -174,16 +207,36 @@ class OwnedFragments:
     # Everybody's; see `FragmentStore`. An owner's own come first.
 
     async def read(
-        self, key: FragmentKey, offset: int, length: int, owner: bytes | None = None
-    ) -> bytes:
-        """See `FragmentStore.read`."""
+        self,
+        key: FragmentKey,
+        offset: int,
+        length: int,
+        owner: bytes | None = None,
+        *,
+        most: int | None = None,
+    ) -> AsyncGenerator[bytes]:
+        """Bytes of a fragment, of one copy that has all of them; see `FragmentStore.read`.
+
+        Args:
+            most: Bytes of each part; ``None`` for all in one.
+        """
         await self._be_there()
-        for shelf in self._asked(owner):
-            try:
-                return await shelf.read(key, offset, length)
-            except FragmentMissing:
-                continue
-        raise _missing(key, f" with {length} bytes at {offset}")
+        end = offset + length
+        try:
+            for shelf in self._asked(owner):
+                size = await shelf.size(key)
+                if size is not None and size >= end:
+                    break
+            else:
+                raise FragmentMissing("")
+            while True:
+                part = await shelf.read(key, offset, min(end - offset, most or length))
+                yield part
+                offset += len(part)
+                if offset >= end:
+                    return
+        except FragmentMissing:  # It may have been deleted meanwhile.
+            raise _missing(key, f" with {length} bytes at {end - length}") from None
 
     async def size(self, key: FragmentKey, owner: bytes | None = None) -> int | None:
         """See `FragmentStore.size`."""
@@ -243,72 +296,16 @@ class OwnedFragments:
                 raise _told(self._owners, error) from error
 
 
-class _Budget:
-    """Bytes of all owners together. Used by threads."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self.used = 0
-        self._lock = threading.Lock()
-
-    def add(self, size: int) -> None:
-        """Count what is there."""
-        with self._lock:
-            self.used += size
-
-    def take(self, size: int) -> None:
-        """Count what is to be written.
-
-        Raises:
-            StoreFull: it does not fit.
-        """
-        with self._lock:
-            if self.limit is not None and self.used + size > self.limit:
-                raise StoreFull(
-                    f"the storage server is full: a fragment needs {size} bytes, and {self.used} "
-                    f"of {self.limit} are used"
-                )
-            self.used += size
-
-    def give_back(self, size: int) -> None:
-        """Do not count it any more."""
-        with self._lock:
-            self.used -= size
-
-
-class _OwnersFolder(Folder):
-    """The folder of one owner, which counts for all as well."""
-
-    def __init__(self, path: Path, budget: _Budget, limit: int | None) -> None:
-        # With a limit it counts what is there.
-        super().__init__(path, make=False, limit=UNLIMITED if limit is None else limit)
-        self._budget = budget
-
-    def count(self) -> None:
-        super().count()
-        self._budget.add(self._used)
-
-    def take(self, size: int) -> None:
-        self._budget.take(size)
-        try:
-            super().take(size)
-        except StoreFull:
-            self._budget.give_back(size)
-            raise StoreFull(
-                f"the owner's share is full: a fragment needs {size} bytes, and {self._used} of "
-                f"{self.limit} are used; delete something"
-            ) from None
-
-    def give_back(self, size: int) -> None:
-        super().give_back(size)
-        self._budget.give_back(size)
-
-
 class _Shelf(DirectoryStore):
     """The store of one owner."""
 
-    def __init__(self, folder: Folder, compute: Compute, threads: Threads) -> None:
-        self._folder = folder
+    def __init__(
+        self, owner: bytes, folder: OwnersFolder, compute: Compute, threads: Threads
+    ) -> None:
+        self.owner = owner
+        self.folder = self._folder = folder
+        self.puts = 0
+        """Under way."""
         self._compute = compute
         self._threads = threads
 

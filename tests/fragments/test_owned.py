@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,11 @@ async def one(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def put(fragments: OwnedFragments, owner: bytes, key: FragmentKey, content: bytes) -> None:
-    shelf = await fragments.shelf(owner, len(content))
-    await shelf.put(key, len(content), one(content))
+    await fragments.put(owner, key, len(content), one(content))
+
+
+async def read(fragments: OwnedFragments, *args: Any, **options: Any) -> bytes:
+    return b"".join([part async for part in fragments.read(*args, **options)])
 
 
 def files(folder: Path) -> set[str]:
@@ -67,10 +71,10 @@ async def test_all_owners_fragments_are_read_as_those_of_one_store(tmp_path: Pat
         assert await fragments.find(KEY.object_id) == [third, KEY]
         assert await fragments.size(third) == 4
         assert await fragments.size(KEY._replace(index=4)) is None
-        assert await fragments.read(KEY, 1, 2) == b"bc"
+        assert await read(fragments, KEY, 1, 2) == b"bc"
         assert await fragments.space() == Space(3 + 7 + 9 + 4, None)
         with pytest.raises(FragmentMissing):
-            await fragments.read(KEY, 1, 3)
+            await read(fragments, KEY, 1, 3)
 
 
 async def test_what_others_put_under_a_key_hides_no_owners_own(tmp_path: Path) -> None:
@@ -78,9 +82,9 @@ async def test_what_others_put_under_a_key_hides_no_owners_own(tmp_path: Path) -
         await put(fragments, ALICE, KEY, b"wrong")
         await put(fragments, BOB, KEY, b"right!")
         assert await fragments.size(KEY, BOB) == 6
-        assert await fragments.read(KEY, 0, 5, BOB) == b"right"
-        assert await fragments.read(KEY, 0, 5, ALICE) == b"wrong"
-        assert await fragments.read(KEY, 0, 6, ALICE) == b"right!", "alice has no such bytes"
+        assert await read(fragments, KEY, 0, 5, BOB) == b"right"
+        assert await read(fragments, KEY, 0, 5, ALICE) == b"wrong"
+        assert await read(fragments, KEY, 0, 6, ALICE) == b"right!", "alice has no such bytes"
 
 
 async def test_only_who_stored_a_fragment_deletes_it(tmp_path: Path) -> None:
@@ -88,10 +92,10 @@ async def test_only_who_stored_a_fragment_deletes_it(tmp_path: Path) -> None:
         await put(fragments, ALICE, KEY, b"abc")
         with pytest.raises(NotOwned, match="only its owner may delete it"):
             await fragments.delete(BOB, KEY)
-        assert await fragments.read(KEY, 0, 3) == b"abc"
+        assert await read(fragments, KEY, 0, 3) == b"abc"
         await put(fragments, BOB, KEY, b"abc")
         assert await fragments.delete(ALICE, KEY)
-        assert await fragments.read(KEY, 0, 3, ALICE) == b"abc", "bob's is still there"
+        assert await read(fragments, KEY, 0, 3, ALICE) == b"abc", "bob's is still there"
         with pytest.raises(NotOwned):
             await fragments.delete(ALICE, KEY)
         assert await fragments.delete(BOB, KEY)
@@ -154,6 +158,76 @@ async def test_owners_are_not_without_end(tmp_path: Path, monkeypatch: pytest.Mo
             await put(fragments, bytes(32), KEY, b"abc")
 
 
+async def test_who_stores_nothing_is_no_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned, "OWNERS_MAX", 1)
+    owners = tmp_path / "kept" / "owners"
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise ConnectionError
+
+    async with opened(tmp_path / "kept", owner_limit=3) as fragments:
+        for owner in (ALICE, BOB):
+            with pytest.raises(ConnectionError):
+                await fragments.put(owner, KEY, 3, broken())
+            with pytest.raises(StoreFull, match="share is full"):
+                await put(fragments, owner, KEY, bytes(4))
+            assert not list(owners.iterdir())
+            await put(fragments, owner, KEY, b"abc")
+            with pytest.raises(StoreFull):
+                await put(fragments, owner, OTHER, bytes(1))
+            assert await read(fragments, KEY, 0, 3) == b"abc", "who has something keeps it"
+            assert await fragments.delete(owner, KEY)
+            assert not list(owners.iterdir())
+
+
+async def test_an_owner_who_comes_back_while_another_put_fails_keeps_what_it_put(
+    tmp_path: Path,
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise ConnectionError
+
+    async with opened(tmp_path / "kept") as fragments:
+        for number in range(40):
+            key = KEY._replace(index=number)
+            putting = (put(fragments, ALICE, key, b"abc"), fragments.put(ALICE, OTHER, 3, broken()))
+            await asyncio.gather(*putting, return_exceptions=True)
+            assert await fragments.keys(None, 9) == [key]
+            assert await read(fragments, key, 0, 3) == b"abc"
+            assert await fragments.delete(ALICE, key)
+
+
+async def test_folders_of_who_stored_nothing_go_at_the_start(tmp_path: Path) -> None:
+    async with opened(tmp_path / "kept") as fragments:
+        await put(fragments, ALICE, KEY, b"abc")
+    owners = tmp_path / "kept" / "owners"
+    (owners / BOB.hex() / "new").mkdir(parents=True)
+    (owners / BOB.hex() / "abc").mkdir()
+    async with opened(tmp_path / "kept") as fragments:
+        assert [path.name for path in owners.iterdir()] == [ALICE.hex()]
+        assert await fragments.keys(None, 9) == [KEY]
+
+
+@pytest.mark.parametrize(
+    ("limit", "owner_limit", "says"), [(10, None, "server is full"), (None, 10, "share is full")]
+)
+async def test_fragments_of_nothing_are_not_without_end(
+    tmp_path: Path, limit: int | None, owner_limit: int | None, says: str
+) -> None:
+    small = [KEY._replace(object_id=bytes([n % 7, n // 7]) * 16) for n in range(257)]
+    for last in (small[-1], KEY):
+        async with opened(tmp_path / "kept", limit, owner_limit) as fragments:
+            for key in small[:-1]:
+                await put(fragments, ALICE, key, b"")
+            with pytest.raises(StoreFull, match=f"{says}: it has 256 fragments"):
+                await put(fragments, ALICE, last, b"")
+            assert await fragments.delete(ALICE, small[0])
+            await put(fragments, ALICE, small[0], b"")
+
+
 async def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     async with Executor(1) as compute:
         with pytest.raises(StoreUnavailable, match="is no folder: mount its disk"):
@@ -182,7 +256,7 @@ async def test_a_disk_that_goes_is_told_and_not_taken_for_empty(
         disk.rename(tmp_path / "gone")
         disk.mkdir()  # The folder that a disk was mounted on.
         for call in (
-            fragments.read(KEY, 0, 3),
+            read(fragments, KEY, 0, 3),
             fragments.size(KEY),
             fragments.find(KEY.object_id),
             fragments.keys(None, 10),

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from citychain.errors import ConfigurationError
-from citychain.fragments.owned import OwnedFragments
+from citychain.fragments.directory import DirectoryStore
 from citychain.keeping.serving import open_storage_server
 from citychain.rpc._generated.citychain.v1 import storage_pb2 as pb
 from citychain.rpc._generated.citychain.v1 import storage_pb2_grpc
@@ -115,14 +115,14 @@ async def test_who_reads_slowly_fills_no_memory(
     server: StorageServer, stub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more is read from the disk than fits on the way, which is short here."""
-    read, reads = OwnedFragments.read, 0
+    read, reads = DirectoryStore.read, 0
 
     async def counted(*args: Any) -> bytes:
         nonlocal reads
         reads += 1
         return await read(*args)
 
-    monkeypatch.setattr(OwnedFragments, "read", counted)
+    monkeypatch.setattr(DirectoryStore, "read", counted)
     parts = [Step(part=bytes(MIB))] * 3
     assert await stored(stub, start(3 * MIB), *parts, Step(commit=True))
     short = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
@@ -150,6 +150,7 @@ async def test_who_reads_slowly_fills_no_memory(
         ([start(3), Step()], Code.INVALID_ARGUMENT, "must be part or commit here"),
         ([start(3), Step(part=b"abc"), Step(commit=False)], Code.INVALID_ARGUMENT, "must be part"),
         ([start(3), Step(part=b"abcd")], Code.INVALID_ARGUMENT, "goes beyond the fragment's 3"),
+        ([start(3), Step(part=b"")], Code.INVALID_ARGUMENT, "part: must not be empty"),
         ([start(3), Step(part=b"ab"), Step(commit=True)], Code.INVALID_ARGUMENT, "1 bytes too"),
         ([start(3 * MIB), Step(part=bytes(MIB + 1))], Code.INVALID_ARGUMENT, "more than 1048576"),
         ([start(3 * MIB), Step(part=bytes(2 * MIB))], Code.RESOURCE_EXHAUSTED, "larger than max"),

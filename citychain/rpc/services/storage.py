@@ -66,6 +66,8 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
             left = size
             while (message := await _next(messages, "part", "commit")).WhichOneof("step") == "part":
                 left -= len(message.part)
+                if not message.part:  # It would hold the room for nothing.
+                    raise InvalidRequest("part", "must not be empty")
                 if len(message.part) > PART_BYTES_MAX:
                     raise InvalidRequest("part", f"has more than {PART_BYTES_MAX} bytes")
                 if left < 0:
@@ -76,9 +78,8 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
             self._committing.add(ended)
 
         try:
-            shelf = await self._fragments.shelf(owner, size)
             async with aclosing(parts()) as given:
-                await shelf.put(key, size, given)
+                await self._fragments.put(owner, key, size, given)
         except _Ended:
             return storage_pb2.StoreFragmentResponse(stored=False)
         finally:
@@ -95,13 +96,12 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         owner = _owner_id(request.owner_id)
         if request.offset > SIZE_MAX or request.length > SIZE_MAX:
             raise InvalidRequest("offset", f"with length is beyond {SIZE_MAX}")
-        at, end = request.offset, request.offset + request.length
-        while True:
-            part = await self._fragments.read(key, at, min(FETCH_BYTES, end - at), owner)
-            await context.write(storage_pb2.FetchFragmentResponse(part=part))
-            at += len(part)
-            if at >= end:
-                return
+        at, length = request.offset, request.length
+        async with aclosing(
+            self._fragments.read(key, at, length, owner, most=FETCH_BYTES)
+        ) as parts:
+            async for part in parts:
+                await context.write(storage_pb2.FetchFragmentResponse(part=part))
 
     async def HasFragment(
         self, request: storage_pb2.HasFragmentRequest, context: Any
