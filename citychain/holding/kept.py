@@ -106,6 +106,15 @@ def load_recount(path: Path, genesis: bytes, operator: bytes, holder: bytes) -> 
         raise ConfigurationError(f"{path}: cannot be read as a holder's state: {MENDED}") from None
     if (kept.genesis, kept.holder) != (genesis.hex(), holder.hex()):
         raise ConfigurationError(f"{path}: is of another key or another city: {MENDED}")
+    try:
+        _restore(recount, kept, holder)
+    except (IndexError, ValueError):
+        raise ConfigurationError(f"{path}: cannot be read as a holder's state: {MENDED}") from None
+    return recount
+
+
+def _restore(recount: Recount, kept: _Kept, holder: bytes) -> None:
+    """Raises IndexError, ValueError: it is inconsistent."""
     recount.rules = kept.rules
     for segment in kept.segments:
         recount.announce(segment)
@@ -133,4 +142,3 @@ def load_recount(path: Path, genesis: bytes, operator: bytes, holder: bytes) -> 
     )
     recount.round, recount.time_ms = kept.round, kept.time_ms
     recount.checkpoint_hash = bytes.fromhex(kept.checkpoint_hash)
-    return recount

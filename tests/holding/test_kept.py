@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -60,7 +61,18 @@ def test_a_file_of_another_key_or_city_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="is of another key or another city: give"):
             load_recount(file, genesis, OPERATOR, who)
     content = file.read_bytes()
-    for spoilt in (b"", content[:-1], content.replace(b'"round":2', b'"round":"2"')):
+    known = json.loads(content)
+    inconsistent = (
+        {"receipts": [[[7, 0], 1, 2]]},
+        {"segments": []},
+        {"checkpoint_hash": "zz"},
+    )
+    for spoilt in (
+        b"",
+        content[:-1],
+        content.replace(b'"round":2', b'"round":"2"'),
+        *(json.dumps(known | each).encode() for each in inconsistent),
+    ):
         file.write_bytes(spoilt)
         with pytest.raises(ConfigurationError, match="cannot be read as a holder's state"):
             load_recount(file, GENESIS, OPERATOR, ALICE)
