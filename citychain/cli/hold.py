@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import DEFAULT_POLICY, City, Config, Policy, Server, Servers
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    City,
+    Config,
+    Policy,
+    Server,
+    Servers,
+    Timeout,
+)
 from citychain.cli.output import Json, log_to_standard_error, print_json, say
 from citychain.cli.running import answer, until_told
 
@@ -19,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["hold"]
 
-TIMEOUT_SECONDS: Final = 30.0
-"""After which it says that no server answers."""
+DEFAULT_SECONDS: Final = 30.0
+"""To wait for an answer, and with --once until all is approved: a certificate takes its time."""
 
 
 def hold(
@@ -44,6 +52,7 @@ def hold(
     ] = None,
     server: Server = None,
     policy: Policy = DEFAULT_POLICY,
+    timeout: Timeout = DEFAULT_SECONDS,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -95,7 +104,7 @@ def hold(
         async with (
             core.compute() as compute,
             open_keeping(config, shown=False) as keeping,
-            connect(servers, city, TIMEOUT_SECONDS) as client,
+            connect(servers, city, timeout) as client,
         ):
             info = await (client.info() if once else answer(client.info, servers))
             genesis, own = Genesis.from_bytes(info.genesis_file), key_id(signer.public_key)
@@ -104,6 +113,7 @@ def hold(
                 key=signer,
                 client=client,
                 stores=keeping.opened.stores,
+                closed=keeping.away,
                 compute=compute,
                 clock=core.clock(),
                 term=timedelta(days=days),
@@ -112,7 +122,7 @@ def hold(
             )
             _tell_start(holder, info.listing.slug, json)
             if once:
-                is_all = await holder.once(timedelta(seconds=TIMEOUT_SECONDS))
+                is_all = await holder.once(timedelta(seconds=timeout))
                 is_all &= not keeping.away
             else:
                 await holder.run()

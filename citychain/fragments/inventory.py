@@ -10,7 +10,7 @@ from typing import Final
 from citychain.crypto.erasure import FRAGMENTS_MAX
 from citychain.fragments.patience import Patient, Readable
 from citychain.fragments.sources import ROOTS_MAX, Fault, Source, all_of, is_possible, told
-from citychain.ports import Compute, FragmentKey, FragmentStore
+from citychain.ports import Compute, FragmentKey
 
 __all__ = ["every_object"]
 
@@ -20,7 +20,7 @@ LAST_ROOT: Final = b"\xff" * 32
 
 
 async def every_object(
-    stores: Mapping[str, FragmentStore],
+    stores: Mapping[str, Readable],
     compute: Compute,
     failed: Callable[[Fault], None],
     after: bytes | None = None,

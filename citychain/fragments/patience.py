@@ -48,6 +48,11 @@ class Patient:
         self._seconds = ANSWER_SECONDS if seconds is None else seconds
         self._why: str | None = None
 
+    @property
+    def hangs(self) -> bool:
+        """Whether it did not answer in time."""
+        return self._why is not None
+
     async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
         """See `FragmentStore.read`."""
         return await self._asked(lambda: self._store.read(key, offset, length))

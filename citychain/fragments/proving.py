@@ -29,8 +29,9 @@ from citychain.fragments.manifest import (
     take_header,
     take_tail,
 )
+from citychain.fragments.patience import Readable
 from citychain.layout import Reader
-from citychain.ports import Compute, FragmentKey, FragmentStore
+from citychain.ports import Compute, FragmentKey
 
 __all__ = ["ChunkProof", "prove"]
 
@@ -121,7 +122,7 @@ class ChunkProof:
         return cls(header, header_path, fragment_root, fragment_path, chunk, chunk_path)
 
 
-async def prove(store: FragmentStore, key: FragmentKey, chunk: int, compute: Compute) -> ChunkProof:
+async def prove(store: Readable, key: FragmentKey, chunk: int, compute: Compute) -> ChunkProof:
     """The proof of a chunk, by what a store has of its fragment.
 
     Its leaf hashes are read, some at a time, and the chunk; no other chunk is. What is returned
@@ -156,7 +157,7 @@ async def prove(store: FragmentStore, key: FragmentKey, chunk: int, compute: Com
     return proof
 
 
-async def _manifest(store: FragmentStore, key: FragmentKey) -> Manifest:
+async def _manifest(store: Readable, key: FragmentKey) -> Manifest:
     size = await store.size(key)
     if size is None:
         raise FragmentMissing(f"there is no fragment {key.index} of {key.object_id.hex()}")
@@ -170,7 +171,7 @@ async def _manifest(store: FragmentStore, key: FragmentKey) -> Manifest:
 
 
 async def _chunk_path(
-    store: FragmentStore, key: FragmentKey, layout: Layout, chunk: int, compute: Compute
+    store: Readable, key: FragmentKey, layout: Layout, chunk: int, compute: Compute
 ) -> list[bytes]:
     """The hashes that lead from a chunk to the root of its fragment."""
     ranges = merkle.inclusion_ranges(chunk, layout.stripes)

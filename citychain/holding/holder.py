@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from citychain import record
@@ -23,12 +23,13 @@ from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import CitychainError, ConfigurationError, VerificationError
 from citychain.genesis import Genesis
-from citychain.handler import Received
+from citychain.handler import Received, TransactionEvent
 from citychain.holding.deeds import Answered, Claimed, Deed, Refused, TakenBack, Unproven
 from citychain.holding.parcels import due_receipts, packed, parts
 from citychain.holding.reading import stated
 from citychain.holding.recount import Recount
-from citychain.holding.shelves import Found, NotProven, find_held, prove_held
+from citychain.holding.shelves import Found, NotProven, Shelves
+from citychain.holding.under_way import UnderWay
 from citychain.ports import Clock, Compute, FragmentKey, FragmentStore, StoredRound
 from citychain.statements import (
     Answer,
@@ -36,7 +37,7 @@ from citychain.statements import (
     Holding,
     Statement,
 )
-from citychain.types import State
+from citychain.types import Rejection, State, Verdict
 
 __all__ = ["Holder"]
 
@@ -50,35 +51,11 @@ KEEP_SECONDS: Final = 60.0
 """How often the recount is kept."""
 AGAIN_SECONDS: Final = 5.0
 """After which what could not be submitted or proven is tried again."""
+NONE: Final[Mapping[str, str]] = MappingProxyType({})
 NOT_YET: Final = (0, float("-inf"), True)
 """When nothing was looked for, nor said."""
 PAST: Final = 1
 """A time that is over: what is held until then is taken back."""
-
-
-@dataclass
-class _UnderWay:
-    """What was submitted and is in no round yet."""
-
-    claims: dict[bytes, Collection[FragmentKey]] = field(default_factory=dict)
-    """By transaction id."""
-    answers: dict[bytes, tuple[int, Collection[FragmentKey]]] = field(default_factory=dict)
-
-    def seen(self, tx_ids: Sequence[bytes]) -> None:
-        for tx_id in tx_ids:
-            self.claims.pop(tx_id, None)
-            self.answers.pop(tx_id, None)
-
-    @property
-    def tx_ids(self) -> list[bytes]:
-        return [*self.claims, *self.answers]
-
-    @property
-    def claimed(self) -> set[FragmentKey]:
-        return {key for keys in self.claims.values() for key in keys}
-
-    def answered(self, round: int) -> set[FragmentKey]:
-        return {key for of, keys in self.answers.values() if of == round for key in keys}
 
 
 class Holder:
@@ -86,6 +63,7 @@ class Holder:
 
     Args:
         stores: By name.
+        closed: Those that could not be opened, and why: nothing of theirs is taken back.
         term: How long a receipt is for. It is renewed when a third of that is left.
         recount: As far as the city was followed before; at its beginning if it was not.
         keep: Keeps that for the next time; it blocks, and is called now and then.
@@ -103,6 +81,7 @@ class Holder:
         clock: Clock,
         term: timedelta,
         told: Callable[[Deed], None],
+        closed: Mapping[str, str] = NONE,
         recount: Recount | None = None,
         keep: Callable[[Recount], None] = lambda recount: None,
     ) -> None:
@@ -111,7 +90,8 @@ class Holder:
         self.key_id = key_id(key.public_key)
         """Id of its key."""
         self._client = client
-        self._stores = stores
+        self._shelves = Shelves(stores, closed, compute, clock)
+        self._closed = closed
         self._compute = compute
         self._clock = clock
         self._term_ms = term // timedelta(milliseconds=1)
@@ -121,7 +101,7 @@ class Holder:
         self._keep = keep
         self._kept = (self.recount.round, clock.monotonic())
         """Up to which round it was kept, and when."""
-        self._under_way = _UnderWay()
+        self._under_way = UnderWay(clock)
         self._lost: dict[FragmentKey, int] = {}
         """Fragments of which a chunk could not be proven, and which chunk."""
         self._unproven: set[Unproven] = set()
@@ -166,11 +146,12 @@ class Holder:
         head = await self._begin()
         if head > self.recount.round:
             await self._follow(head)
+        await self._keep_now()
         is_all = await self._act()
         if tx_ids := self._under_way.tx_ids:
             events = await self._client.wait(tx_ids, timeout=timeout)
+            self._seen({tx_id: _verdict(event) for tx_id, event in events.items()})
             is_all &= all(event.state == State.APPROVED for event in events.values())
-        await self._keep_now()
         return is_all
 
     # --- following
@@ -222,18 +203,25 @@ class Holder:
         ) as rounds:
             async for followed in rounds:
                 async with self._counting:
-                    tx_ids = await self._compute(
+                    verdicts = await self._compute(
                         _take, self.recount, followed.stored, followed.envelopes
                     )
-                self._under_way.seen(tx_ids)
+                self._seen(verdicts)
                 self._news.set()
+                await self._keep_sometimes()
                 if followed.stored.round == last:
                     return
+
+    def _seen(self, verdicts: Mapping[bytes, Verdict]) -> None:
+        for code, reason in self._under_way.seen(verdicts):
+            self._told(Refused(code, reason))
 
     # --- acting
 
     async def _act(self) -> bool:
         """Do what is due; whether nothing is left."""
+        if not self._under_way.may_submit:
+            return False
         is_all = await self._answer()
         number, when, was_all = self._claimed
         fragments, now = len(self.recount.fragments), self._clock.monotonic()
@@ -261,7 +249,7 @@ class Holder:
                 if key in under_way:
                     continue
                 try:
-                    proof = await prove_held(key, chunk, self._stores, self._compute)
+                    proof = await self._shelves.prove(key, chunk)
                 except NotProven as error:
                     is_all = False
                     unproven = Unproven(round, key, chunk, str(error), error.lost)
@@ -277,7 +265,7 @@ class Holder:
                 tx_id = await self._submit(Answer(challenge=round, answers=answers))
                 is_all &= tx_id is not None
                 if tx_id is not None:
-                    self._under_way.answers[tx_id] = (round, {it.key for it in answers})
+                    self._under_way.answer(tx_id, round, {it.key for it in answers})
                     self._told(Answered(round, len(answers)))
         return is_all
 
@@ -310,7 +298,7 @@ class Holder:
     async def _is_there(self, key: FragmentKey) -> bool:
         """Whether a chunk of a fragment can be proven, before it is signed for the first time."""
         try:
-            await prove_held(key, 0, self._stores, self._compute)
+            await self._shelves.prove(key, 0)
         except NotProven as error:
             if error.lost:
                 self._lost[key] = 0
@@ -324,26 +312,31 @@ class Holder:
             announced = {*self.recount.fragments}
         number, when = self._looked
         now, found = self._clock.monotonic(), self._found
-        pause = AGAIN_SECONDS if found is not None and found.away else LOOK_SECONDS
+        # What could not be opened is not there the next time either.
+        is_partial = found is not None and found.away.keys() - self._closed.keys()
+        pause = AGAIN_SECONDS if is_partial else LOOK_SECONDS
         if found is None or len(announced) > number or now >= when + pause:
             for key, chunk in [*self._lost.items()]:
                 try:
-                    await prove_held(key, chunk, self._stores, self._compute)
+                    await self._shelves.prove(key, chunk)
                 except NotProven:
                     continue
                 del self._lost[key]
-            found = await find_held(announced, self._stores, self._compute)
+            found = await self._shelves.find(announced)
             self._found, self._looked = found, (len(announced), self._clock.monotonic())
         return found
 
     async def _state(self, keys: list[FragmentKey], until_ms: int) -> bool:
         tx_id = await self._submit(Holding.of(until_ms, keys))
         if tx_id is not None:
-            self._under_way.claims[tx_id] = keys
+            self._under_way.claim(tx_id, keys)
         return tx_id is not None
 
     async def _submit(self, statement: Statement) -> bytes | None:
         """The transaction's id, if the city took it."""
+        if not self._under_way.may_submit:
+            return None
+        self._under_way.submitted()
         signed: SignedTransaction = await self._compute(
             sign_transaction,
             self._key,
@@ -358,8 +351,10 @@ class Holder:
         return None
 
 
-def _take(recount: Recount, stored: StoredRound, envelopes: Sequence[bytes]) -> Sequence[bytes]:
-    """Recount a round; the ids of the transactions that it seals."""
+def _take(
+    recount: Recount, stored: StoredRound, envelopes: Sequence[bytes]
+) -> dict[bytes, Verdict]:
+    """Recount a round; what it says of the transactions that it seals."""
     decided = record.decode(stored.record)
     try:
         sealed = decode_batch(envelopes[: len(decided.tx_ids)])
@@ -367,4 +362,10 @@ def _take(recount: Recount, stored: StoredRound, envelopes: Sequence[bytes]) -> 
         recount.take(stored.round, decided.time_ms, stored.checkpoint_hash, statements)
     except ValueError as error:
         raise VerificationError(f"round {stored.round}, as the server gives it: {error}") from None
-    return decided.tx_ids
+    return dict(zip(decided.tx_ids, decided.verdicts, strict=False))
+
+
+def _verdict(event: TransactionEvent) -> Verdict:
+    if event.state == State.APPROVED:
+        return None
+    return Rejection(event.code, f"rejected in round {event.round}")

@@ -26,12 +26,14 @@ from citychain.fragments.layout import Shape
 from citychain.fragments.memory import MemoryStore
 from citychain.fragments.writing import survey_object, write_fragments
 from citychain.genesis import Genesis
-from citychain.holding.deeds import Answered, Claimed, Deed, TakenBack, Unproven
+from citychain.holding.deeds import Answered, Claimed, Deed, Refused, TakenBack, Unproven
 from citychain.holding.holder import Holder
 from citychain.holding.kept import load_recount, save_recount
 from citychain.holding.recount import Recount
+from citychain.holding.shelves import Shelves
 from citychain.ports import FragmentKey
 from citychain.statements import HoldingRules, Segment, Statement
+from citychain.types import Presence, State
 
 OPERATOR, KEY = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32)
 EVERY, WITHIN = 12, 8
@@ -65,6 +67,21 @@ class Shelf(MemoryStore):
             raise StoreUnavailable("it is switched off")
 
 
+class HangingShelf(Shelf):
+    """A store that never answers."""
+
+    lists = False
+    asked = 0
+
+    async def size(self, key: FragmentKey | None) -> int | None:
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def keys(self, after: FragmentKey | None, limit: int) -> Any:
+        return await super().keys(after, limit) if self.lists else await self.size(after)
+
+
 @dataclass
 class Place:
     """A city with a segment, and a holder of it."""
@@ -78,16 +95,15 @@ class Place:
 
     def holder(self, term: timedelta = TERM, **kept: Any) -> Holder:
         """A new one, which knows nothing but what was kept: as after a restart."""
+        others: dict[str, Any] = {"stores": self.stores, "clock": SystemClock()}
         return Holder(
             genesis=self.genesis,
             key=KEY,
             client=self.client,
-            stores=self.stores,
             compute=self.compute,
-            clock=SystemClock(),
             term=term,
             told=self.told.append,
-            **kept,
+            **(others | kept),
         )
 
     async def state(self, *statements: Statement) -> None:
@@ -101,6 +117,18 @@ class Place:
         )
         await self.client.submit([signed], timeout=PATIENCE)
         await self.client.wait([signed.tx_id], timeout=PATIENCE)
+
+    async def be_present(self, key: SigningKey) -> None:
+        """Where the city is, from its last round on."""
+        head = (await self.client.info()).head
+        anchor = head.checkpoint_hash or self.genesis.id
+        presence = Presence(0, 0, 10, head.round, head.round + 100, anchor, ())
+        signed = sign_transaction(
+            key, genesis=self.genesis.id, action=presence, with_public_key=True
+        )
+        await self.client.submit([signed], timeout=PATIENCE)
+        events = await self.client.wait([signed.tx_id], timeout=PATIENCE)
+        assert events[signed.tx_id].state == State.APPROVED, events
 
     async def round(self) -> int:
         return (await self.client.info()).head.certified_round
@@ -118,11 +146,24 @@ class Place:
         return due
 
 
+class StoppedClock(SystemClock):
+    """No pause is ever over."""
+
+    def monotonic(self) -> float:
+        return 1_000.0
+
+
 @pytest.fixture
 async def place(city_server: Any) -> AsyncIterator[Place]:
+    async with _place(city_server, ["tokyo"]) as there:
+        yield there
+
+
+@asynccontextmanager
+async def _place(city_server: Any, cities: Any, first: Any = None) -> AsyncIterator[Place]:
     async with (
         Executor(2) as compute,
-        city_server(["tokyo"], operator=OPERATOR) as server,
+        city_server(cities, operator=OPERATOR) as server,
         server.client("tokyo", timeout=PATIENCE) as client,
     ):
         stores = {"cellar": Shelf(), "attic": Shelf()}
@@ -142,6 +183,8 @@ async def place(city_server: Any) -> AsyncIterator[Place]:
         )
         genesis = Genesis.from_bytes((await client.info()).genesis_file)
         there = Place(client, genesis, stores, segment, compute)
+        if first is not None:
+            await first(there)
         await there.state(RULES, segment)
         yield there
 
@@ -244,6 +287,75 @@ async def test_a_store_that_is_away_has_lost_nothing(place: Place) -> None:
     assert place.told[-1] == Answered(challenge, 2)
 
 
+async def test_a_store_that_cannot_be_opened_has_lost_nothing(place: Place) -> None:
+    """Its disk is not mounted, say. What others say to be missing may be there."""
+    await place.holder().once(PATIENCE)
+    challenge = await place.challenge()
+    cellar = {"cellar": place.stores["cellar"]}
+    holder = place.holder(stores=cellar, closed={"attic": "no such folder"})
+    assert not await holder.once(PATIENCE)
+    unproven = [it for it in place.told if isinstance(it, Unproven)]
+    assert {it.key.index for it in unproven} == {1, 2}
+    assert not any(it.lost for it in unproven)
+    assert all("store attic: no such folder" in it.detail for it in unproven)
+    assert not any(isinstance(it, TakenBack) for it in place.told)
+    assert place.told[-1] == Answered(challenge, 1)
+
+
+async def test_a_store_that_hangs_stops_no_answer(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("citychain.holding.shelves.READ_SECONDS", 0.05)
+    monkeypatch.setattr("citychain.holding.shelves.LIST_SECONDS", 0.05)
+    await place.holder().once(PATIENCE)
+    challenge = await place.challenge()
+    hanging = HangingShelf()
+    holder = place.holder(stores={"bay": hanging, **place.stores}, clock=StoppedClock())
+    assert not await holder.once(PATIENCE), "it may have more"
+    assert place.told[1:] == [Answered(challenge, 2), Answered(challenge, 1)]
+    assert hanging.asked == 1, "it is left alone for a while"
+
+
+async def test_what_is_found_somewhere_is_asked_for_there_first(place: Place) -> None:
+    hanging = HangingShelf()
+    shelves = Shelves({"bay": hanging, **place.stores}, {}, place.compute, SystemClock())
+    hanging.lists = True
+    await shelves.find(place.segment.keys)
+    for key in place.segment.keys:
+        await shelves.prove(key, 0)
+    assert hanging.asked == 0
+
+
+async def test_what_the_ledger_rejects_is_told_and_not_repeated_at_once(city_server: Any) -> None:
+    """A presence was over before the challenge: each answer would make a round, which is news."""
+    options = {
+        "policy": "claimed",
+        "place": {"disc": {"latitude_e7": 0, "longitude_e7": 0, "radius_m": 1_000}},
+        "validity_rounds": WITHIN,
+    }
+    tokyo = {"consensus": "poh-pop", "num_hashes": 10, "consensus_options": options}
+
+    async def be_present(place: Place) -> None:
+        await place.be_present(OPERATOR)
+
+    async with _place(city_server, {"tokyo": tokyo}, be_present) as place:
+        await place.be_present(KEY)
+        assert await place.holder().once(PATIENCE)
+        challenge = await place.challenge()
+        await place.seal_until(challenge + 3)
+        holder = place.holder(clock=StoppedClock())
+        assert not await holder.once(PATIENCE)
+        [_, *answered, refused, again] = place.told
+        assert answered == [Answered(challenge, 2), Answered(challenge, 1)]
+        for rejected in (refused, again):
+            assert isinstance(rejected, Refused)
+            assert rejected.code == "PRESENCE_EXPIRED"
+        before = await place.round()
+        assert not await holder.once(PATIENCE)
+        assert len(place.told) == 5
+        assert await place.round() == before
+
+
 async def test_what_is_not_announced_is_nobodys(place: Place) -> None:
     """Neither a file of one's own, nor a segment that somebody else announces."""
     await place.holder().once(PATIENCE)
@@ -293,6 +405,16 @@ async def test_it_goes_on_from_where_it_was(place: Place, tmp_path: Path) -> Non
         await each.once(PATIENCE)
         assert each.recount.availability(own, 1, challenge + WITHIN) == 1
     assert len(place.told) == 3
+
+
+async def test_it_keeps_how_far_it_is_before_it_says_anything(place: Place) -> None:
+    """The city may approve nothing in time: each run would follow it from its beginning."""
+    kept: list[tuple[int, int]] = []
+    holder = place.holder(keep=lambda recount: kept.append((recount.round, len(place.told))))
+    await holder.once(PATIENCE)
+    [(round, told)] = kept
+    assert round >= 2
+    assert (told, len(place.told)) == (0, 1)
 
 
 async def test_a_state_of_another_history_is_refused(place: Place) -> None:
