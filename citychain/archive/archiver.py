@@ -16,6 +16,7 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, cast
@@ -158,8 +159,8 @@ class Archiver:
     def _drop(self) -> None:
         """Forget what is packed: it is packed anew from the storage."""
         if self._open is not None:
-            self._open.file.close()
-            self._open = None
+            file, self._open = self._open.file, None
+            _close(file)
 
     # --- one step after the other
 
@@ -211,7 +212,7 @@ class Archiver:
                 file=file,
             )
         except BaseException:
-            file.close()
+            _close(file)
             raise
 
     def _is_full(self, segment: OpenSegment) -> bool:
@@ -322,6 +323,13 @@ class Archiver:
 
 class _Rejected(CitychainError):
     """The announcement was rejected."""
+
+
+def _close(file: BinaryIO) -> None:
+    """Close a file that nobody wants any more: what is still to be written has no room on a full
+    disk, and that is no reason for anything."""
+    with suppress(OSError):
+        file.close()
 
 
 def _spool(folder: Path) -> BinaryIO:

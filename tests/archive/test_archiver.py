@@ -24,9 +24,11 @@ from archive.conftest import (
 
 from citychain import notes, record
 from citychain._native.transactions import decode_batch
+from citychain.archive import archiver as archiving
 from citychain.archive.archiver import SEGMENT_CHUNK
 from citychain.city.pipeline import City
 from citychain.client.transactions import SignedTransaction, sign_transaction
+from citychain.clock import SystemClock
 from citychain.config_archive import ArchiveSettings
 from citychain.errors import CitychainError, StorageError, StoreUnavailable
 from citychain.fragments.checking import State as Condition
@@ -391,3 +393,37 @@ async def test_a_city_can_be_left_out(city_server: CityServerFactory, tmp_path: 
     ):
         await client.info()
         assert found[0]._leading_parts.archive is None
+
+
+async def test_a_full_disk_stops_the_archive_and_not_the_city(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = stores()
+
+    def full(folder: Path) -> Any:
+        return Path("/dev/full").open("w+b")
+
+    async with busy_city(city_server, settled=1) as city:
+        with monkeypatch.context() as patched:
+            patched.setattr(archiving, "_spool", full)
+            one = archiver(city, archive(tmp_path, there))
+            tried = asyncio.Event()
+
+            class Ticking(SystemClock):
+                async def sleep(self, seconds: float) -> None:
+                    if seconds >= archiving.FAILED_SECONDS:
+                        tried.set()
+                    await super().sleep(min(seconds, 0.001))
+
+            one._clock = Ticking()
+            running = asyncio.create_task(one.run())
+            waiting = asyncio.create_task(tried.wait())
+            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            assert tried.is_set()
+            assert not running.done()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        # There is room again.
+        await archived_up_to(archiver(city, archive(tmp_path, there)), city, 1)
+        await whole(city, there, tmp_path)
