@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ class Rebuilt:
     faults: list[str] = field(default_factory=list)
     """What stores lacked or had wrong, as far as it was noticed."""
     lost: str = ""
-    """Why there are rounds that cannot be had; empty where there are none as far as is known."""
+    """Why rounds cannot be had, or may be somewhere; empty if all was seen that there is."""
 
 
 class Rebuilding:
@@ -76,6 +76,7 @@ class Rebuilding:
     Args:
         target: Nobody else's to write to.
         folder: For one segment at a time.
+        away: Names of stores that there are besides, and that do not answer.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Rebuilding:
         folder: Path,
         compute: Compute,
         told: Told = lambda done, of: None,
+        away: Iterable[str] = (),
     ) -> None:
         self._genesis = genesis
         self._stores = stores
@@ -97,6 +99,9 @@ class Rebuilding:
         self._chain = CommitteeChain(genesis)
         self._segments: list[Candidate] = []
         self._unrestorable: dict[Candidate, str] = {}
+        self._refused: dict[Candidate, str] = {}
+        self._away = set(away)
+        self._unreadable = 0
         self._result = Rebuilt()
 
     async def run(self, *, incomplete: bool = False) -> Rebuilt:
@@ -112,6 +117,7 @@ class Rebuilding:
         """
         await self._check()
         found = await find_segments(self._genesis.id, self._stores, self._compute, self._failed)
+        self._unreadable = found.unreadable
         if found.unreadable:
             self._result.faults.append(
                 f"of {found.unreadable} objects not even the beginning can be read: each may be "
@@ -146,6 +152,7 @@ class Rebuilding:
                 )
 
     def _failed(self, fault: Fault) -> None:
+        self._away.add(fault.store)
         self._result.faults.append(f"store {fault.store}: {fault.detail}")
 
     # --- which segment is next
@@ -170,7 +177,7 @@ class Rebuilding:
             self._unrestorable[candidate] = str(error)
             return False
         except VerificationError as error:
-            self._result.faults.append(f"object {name} is no segment: {error}")
+            self._refuse(candidate, f"object {name} is no segment: {error}")
             return False
         try:
             await self._compute(_certified, self._chain, segment)
@@ -181,11 +188,15 @@ class Rebuilding:
             await copy.rounds(lambda done, of: self._told(done, self._last))
             await copy.rest()
         except (VerificationError, ValueError) as error:
-            self._result.faults.append(f"object {name} has rounds that do not hold: {error}")
+            self._refuse(candidate, f"object {name} has rounds that do not hold: {error}")
             return False
         await self._note_announcements(segment)
         self._result.segments += 1
         return True
+
+    def _refuse(self, candidate: Candidate, why: str) -> None:
+        self._refused[candidate] = why
+        self._result.faults.append(why)
 
     @property
     def _last(self) -> int:
@@ -251,13 +262,27 @@ class Rebuilding:
         return result
 
     def _lost(self, at: int) -> str:
-        """Why there is no round after the last; empty if nobody says that there is."""
+        """Why there may be rounds after the last; empty if nothing speaks for it.
+
+        A server that goes on without them has another history than those who saw them.
+        """
         for candidate, why in self._unrestorable.items():
             if candidate.header.last >= at:
                 first = max(at, candidate.header.first)
                 return f"rounds {first} to {candidate.header.last} cannot be restored: {why}"
         if later := [it.header.first for it in self._segments if it.header.first > at]:
             return f"no store has rounds {at} to {min(later) - 1}, and there are later ones"
+        for candidate, why in self._refused.items():
+            if candidate.header.last >= at:
+                return f"rounds {at} to {candidate.header.last} are claimed, and not had: {why}"
+        if self._away:
+            names = ", ".join(sorted(self._away))
+            return f"rounds from {at} on may be in stores that do not answer: {names}"
+        if self._unreadable:
+            return (
+                f"rounds from {at} on may be in {self._unreadable} objects of which not even the "
+                "beginning can be read"
+            )
         return ""
 
 

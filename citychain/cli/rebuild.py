@@ -50,7 +50,8 @@ def rebuild(
     city. Rounds that were not archived are lost.
 
     Exit codes: 0 all that the archive has is there; 1 there is no segment, or some rounds cannot be
-    had: bring more stores, and repeat it; 2 the storage has the city already; 3 no store answers.
+    had, or may be in a store that does not answer: bring more stores, or take those that are gone
+    out of the configuration, and repeat it; 2 the storage has the city already; 3 no store answers.
 
     Examples:
 

@@ -77,6 +77,7 @@ async def run_rebuild(
                 folder=settings.data_dir / "archive",
                 compute=compute,
                 told=told,
+                away=opened.failed,
             )
             try:
                 return await rebuilding.run(incomplete=incomplete), part.name

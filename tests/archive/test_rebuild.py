@@ -30,7 +30,7 @@ from citychain.archive.rebuilding import Rebuilding, Rebuilt
 from citychain.archive.segment import Header, decode, header_bytes
 from citychain.city.pipeline import City
 from citychain.clock import SystemClock
-from citychain.errors import InvalidRequest, NotFound
+from citychain.errors import InvalidRequest, NotFound, StoreUnavailable
 from citychain.following.source import StorageSource
 from citychain.fragments.layout import Shape
 from citychain.fragments.memory import MemoryStore
@@ -265,10 +265,11 @@ async def content_of(it: Archived, announcement: Announcement) -> bytes:
     return target.read_bytes()
 
 
-async def rebuilt(it: Archived) -> Rebuilt:
+async def rebuilt(it: Archived, lost: str = "") -> Rebuilt:
     target = await it.target()
-    result = await it.rebuilding(target).run()
-    assert not result.lost
+    result = await it.rebuilding(target).run(incomplete=bool(lost))
+    assert lost in result.lost
+    assert bool(lost) == bool(result.lost)
     await it.check(target)
     return result
 
@@ -284,7 +285,8 @@ async def test_what_only_begins_as_a_segment_is_left_out(
         await put(it, header_bytes(first._replace(last=first.last + 500)) + bytes(50))
         other = header_bytes(Header(bytes(32), 1, 2, bytes(32), 0, b""))
         await put(it, other + bytes(5_000))
-        result = await rebuilt(it)
+        # Who put it there is not known: that no rounds are lost is the operator's word.
+        result = await rebuilt(it, "are claimed, and not had: object ")
         assert len([fault for fault in result.faults if "is no segment" in fault]) == 2
 
 
@@ -323,3 +325,72 @@ async def test_a_signature_that_was_changed_is_left_out(
         result = await rebuilt(it)
         [fault] = [fault for fault in result.faults if "BAD_SIGNATURE" in fault]
         assert sha256(wrong).hexdigest() in fault
+
+
+# --- what may be lost, though nothing says so
+
+
+class Away(MemoryStore):
+    """Opens, and then does not answer."""
+
+    async def keys(self, *_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("away")
+
+    async def find(self, *_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("away")
+
+
+async def test_a_last_segment_that_may_be_elsewhere_keeps_servers_away(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with archived(city_server, tmp_path) as it:
+        whole = {name: MemoryStore() for name in it.stores}
+        for name, store in it.stores.items():
+            whole[name]._fragments = dict(store._fragments)  # type: ignore[attr-defined]
+        await drop(it.stores, it.segments[-1], 0)
+        target = await it.target()
+        left: dict[str, FragmentStore] = {**it.stores, "elsewhere": Away()}
+        result = await it.rebuilding(target, left).run()
+        assert result.round == it.segments[-2].last
+        assert "may be in stores that do not answer: elsewhere" in result.lost
+        assert await home_note(target) is not None
+        # So it is with one that could not even be opened.
+        folder, genesis = it.folder / "segments", it.city.genesis
+        closed = Rebuilding(
+            genesis, it.stores, target, folder=folder, compute=at_once, away=["closed"]
+        )
+        assert "do not answer: closed" in (await closed.run()).lost
+        # All stores are there, and nothing speaks for more rounds; or it is found after all.
+        assert not (await it.rebuilding(await it.target()).run()).lost
+        assert not (await it.rebuilding(target, whole).run()).lost
+        await it.check(target)
+
+
+async def test_an_unreadable_object_may_be_the_last_segment(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with archived(city_server, tmp_path) as it:
+        key, *others = it.segments[-1].keys
+        for store in it.stores.values():
+            for other in (key, *others[:-1]):
+                await store.delete(other)
+        target = await it.target()
+        result = await it.rebuilding(target).run()
+        assert "may be in 1 objects of which not even the beginning can be read" in result.lost
+        assert await home_note(target) is not None
+
+
+async def test_a_last_segment_that_does_not_hold_keeps_servers_away(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with archived(city_server, tmp_path) as it:
+        last = it.segments[-1]
+        content = await content_of(it, last)
+        [vote] = decode(content).rounds[-1].stored.certificate.votes  # type: ignore[union-attr]
+        at = content.index(vote.signature)
+        await put(it, content[: at + 9] + bytes((content[at + 9] ^ 1,)) + content[at + 10 :])
+        await drop(it.stores, last, 0)
+        target = await it.target()
+        result = await it.rebuilding(target).run()
+        assert f"rounds {last.first} to {last.last} are claimed, and not had" in result.lost
+        assert await home_note(target) is not None

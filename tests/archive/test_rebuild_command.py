@@ -130,14 +130,25 @@ async def test_a_city_outlives_its_storage_and_two_of_four_stores(tmp_path: Path
     for number in (0, 2):
         shutil.rmtree(tmp_path / f"disk-{number}")
 
+    # What is not there is not known to have nothing; it is told that it is gone for good.
     ran = await called(tmp_path, *rebuild, "--to", "other", "--json")
-    assert ran.code == Exit.OK, ran.err
+    assert ran.code == Exit.NO
     record: dict[str, Any] = json.loads(ran.out)
+    assert not record["complete"]
+    assert "may be in stores that do not answer: disk-0, disk-2" in record["lost"]
+    assert record["segments"] >= len(segments)
+    left, _, gone = CONFIG.partition("\n[fragments.stores.disk-0]")
+    assert gone
+    disks = [part for part in gone.split("\n[fragments.") if "disk-2" not in part][1:]
+    (tmp_path / "citychain.toml").write_text("\n[fragments.".join([left, *disks]))
+    ran = await called(tmp_path, *rebuild, "--to", "other", "--json")
+    (tmp_path / "citychain.toml").write_text(CONFIG)
+    assert ran.code == Exit.OK, ran.err
+    record = json.loads(ran.out)
     assert record["complete"]
     last = record["round"]
     assert last >= segments[-1].last
     assert record["checkpoint_hash"] == rounds[last].checkpoint_hash.hex()
-    assert record["segments"] >= len(segments)
     ran = await called(tmp_path, *audit, "--json")
     assert ran.code == Exit.OK, ran.out + ran.err
     told = json.loads(ran.out)
