@@ -28,6 +28,7 @@ from citychain.committee import CommitteeChain
 from citychain.crypto.signatures import KeyCache
 from citychain.errors import (
     InvalidRequest,
+    LeaseLost,
     NotFound,
     NotRestorable,
     VerificationError,
@@ -43,7 +44,7 @@ from citychain.ports import CityStorage, Compute, FragmentStore
 from citychain.statements import Segment as Announcement
 from citychain.types import Handover
 
-__all__ = ["Rebuilding", "Rebuilt"]
+__all__ = ["Rebuilding", "Rebuilt", "mark_unfinished"]
 
 logger = logging.getLogger(__name__)
 
@@ -111,11 +112,12 @@ class Rebuilding:
             incomplete: Let the city live with what there is, also if rounds are known to be lost.
 
         Raises:
-            InvalidRequest: the storage has the city already, and not as an unfinished rebuild.
+            InvalidRequest: the storage has the city already, and not as an unfinished rebuild, or
+                a server took its lease.
             NotFound: the stores have no segment of the city.
             StorageError: the storage failed.
         """
-        await self._check()
+        await mark_unfinished(self._target)
         found = await find_segments(self._genesis.id, self._stores, self._compute, self._failed)
         self._unreadable = found.unreadable
         if found.unreadable:
@@ -125,10 +127,9 @@ class Rebuilding:
             )
         self._segments = found.segments
         head = await self._target.head()
-        if not self._segments and not head.round:
+        if not self._segments and not head.round and not incomplete:
+            # The mark stays: a server would begin the city anew, with the same genesis.
             raise NotFound("segment", self._genesis.city)
-        begun = HomeNote(False, NO_MOVE, 0, bytes(32), REBUILDING)
-        await self._target.keep({notes.HOME: home_bytes(begun)})
         for handover in await Handovers(self._target).after(0):
             await self._compute(self._chain.apply, handover)
         at = max(1, head.round)
@@ -136,20 +137,6 @@ class Rebuilding:
             if await self._take(candidate):
                 at = (await self._target.head()).round + 1
         return await self._end(incomplete)
-
-    async def _check(self) -> None:
-        """See that the target is empty, or an unfinished rebuild."""
-        note = await home_note(self._target)
-        if note is not None and (note.moved or note.other != REBUILDING):
-            raise InvalidRequest("--to", "another storage's copy of the city is there, or was")
-        if note is None:
-            head = await self._target.head()
-            if head.round or await self._target.pending_ids(1):
-                raise InvalidRequest(
-                    "--to",
-                    f"the storage has this city already, up to round {head.round}: name another "
-                    "storage, or remove what is damaged",
-                )
 
     def _failed(self, fault: Fault) -> None:
         self._away.add(fault.store)
@@ -187,6 +174,10 @@ class Rebuilding:
             await copy.begin()
             await copy.rounds(lambda done, of: self._told(done, self._last))
             await copy.rest()
+        except LeaseLost:
+            raise InvalidRequest(
+                "--to", "servers have had the city open in this storage: name another one"
+            ) from None
         except (VerificationError, ValueError) as error:
             self._refuse(candidate, f"object {name} has rounds that do not hold: {error}")
             return False
@@ -275,6 +266,8 @@ class Rebuilding:
         for candidate, why in self._refused.items():
             if candidate.header.last >= at:
                 return f"rounds {at} to {candidate.header.last} are claimed, and not had: {why}"
+        if at == 1:
+            return "no store has a segment of it"
         if self._away:
             names = ", ".join(sorted(self._away))
             return f"rounds from {at} on may be in stores that do not answer: {names}"
@@ -284,6 +277,27 @@ class Rebuilding:
                 "beginning can be read"
             )
         return ""
+
+
+async def mark_unfinished(target: CityStorage) -> None:
+    """Keep servers from opening the city in an empty storage until a rebuild is done.
+
+    Raises:
+        InvalidRequest: the storage has the city already, and not as an unfinished rebuild.
+    """
+    note = await home_note(target)
+    if note is not None and (note.moved or note.other != REBUILDING):
+        raise InvalidRequest("--to", "another storage's copy of the city is there, or was")
+    if note is None:
+        head = await target.head()
+        if head.round or await target.pending_ids(1):
+            raise InvalidRequest(
+                "--to",
+                f"the storage has this city already, up to round {head.round}: name another "
+                "storage, or remove what is damaged",
+            )
+        begun = HomeNote(False, NO_MOVE, 0, bytes(32), REBUILDING)
+        await target.keep({notes.HOME: home_bytes(begun)})
 
 
 def _reach(segments: list[Candidate]) -> dict[int, int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
 
-from citychain.archive.rebuilding import Rebuilding, Rebuilt, Told
+from citychain.archive.rebuilding import Rebuilding, Rebuilt, Told, mark_unfinished
 from citychain.city.founding import genesis_path, keep_genesis
 from citychain.city.plan import CityPlan, Part
 from citychain.cli.output import say
@@ -21,9 +23,12 @@ from citychain.errors import (
 from citychain.genesis import Genesis
 from citychain.hooks.definitions import StorageDefinition
 from citychain.moving.home import forget_home, write_home
-from citychain.ports import CityStorage
+from citychain.ports import CityStorage, Clock, SupportsServers, knows_servers
+from citychain.upkeep import can_forget
 
 __all__ = ["run_rebuild"]
+
+PAUSE_SECONDS: Final = 0.2
 
 
 async def run_rebuild(
@@ -66,7 +71,10 @@ async def run_rebuild(
                 "--to", f"backend {part.definition.name} keeps nothing when this command ends"
             )
         target = await _target(core, genesis, part)
-        # From then on a server that opens the city finds what is unfinished, and begins no other.
+        # From then on a server that opens the city finds what is unfinished, and begins no other:
+        # first of all the mark, since with the genesis alone it would begin the city anew.
+        await mark_unfinished(target)
+        target = await _emptied(core, genesis, part, target)
         await compute(keep_genesis, settings.data_dir, plan, genesis)
         await compute(_remember, settings, plan, part.name)
         with _progress(shown) as told:
@@ -81,8 +89,11 @@ async def run_rebuild(
             )
             try:
                 return await rebuilding.run(incomplete=incomplete), part.name
-            except (InvalidRequest, NotFound):  # Nothing was begun.
-                await compute(_remember, settings, plan, plan.storage.name)
+            except NotFound:
+                say(
+                    f"no server opens {plan.slug} now: repeat this when more stores answer, or "
+                    "with --incomplete to begin the city anew"
+                )
                 raise
 
 
@@ -124,6 +135,42 @@ async def _target(
             f"storage {part.name} has another city {genesis.city} of network {genesis.network}, "
             "with another genesis: rebuild into another storage"
         ) from None
+
+
+async def _emptied(
+    core: CoreContainer, genesis: Genesis, part: Part[StorageDefinition], target: CityStorage
+) -> CityStorage:
+    """A city without a round, as it was founded: servers may have taken its lease since.
+
+    Raises:
+        InvalidRequest: a server has it open.
+    """
+    if (await target.head()).round:
+        return target
+    backend = await core.engines().backend(part)
+    if (shared := knows_servers(backend)) is not None:
+        await _alone(shared, genesis.id, core.lease(), core.clock())
+    if (forgetful := can_forget(backend)) is None:
+        return target
+    await forgetful.forget(genesis.id, genesis.initial_objects())
+    return await _target(core, genesis, part)
+
+
+async def _alone(shared: SupportsServers, city: bytes, lease: timedelta, clock: Clock) -> None:
+    """Wait until no server has the city's lease; the mark keeps others from taking it.
+
+    Raises:
+        InvalidRequest: one has it for longer than one that stopped would.
+    """
+    since = clock.monotonic()
+    while holders := [
+        name for name, cities in (await shared.servers(lease)).items() if name and city in cities
+    ]:
+        if clock.monotonic() - since > 1.5 * lease.total_seconds():
+            raise InvalidRequest(
+                "--to", f"a server has the city open in this storage: stop {', '.join(holders)}"
+            )
+        await clock.sleep(PAUSE_SECONDS)
 
 
 @contextmanager

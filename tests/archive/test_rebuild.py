@@ -26,6 +26,7 @@ from archive.conftest import (
 from following.test_audit import audit
 
 from citychain import notes
+from citychain.archive import rebuilding
 from citychain.archive.rebuilding import Rebuilding, Rebuilt
 from citychain.archive.segment import Header, decode, header_bytes
 from citychain.city.pipeline import City
@@ -213,7 +214,39 @@ async def test_without_a_segment_there_is_nothing_to_rebuild(
         target = await it.target()
         with pytest.raises(NotFound):
             await it.rebuilding(target, stores()).run()
+        # A server would begin the city anew; only the operator's word lets it.
+        assert await home_note(target) is not None
+        result = await it.rebuilding(target, stores()).run(incomplete=True)
+        assert (result.round, result.lost) == (0, "no store has a segment of it")
         assert await home_note(target) is None
+
+
+async def test_servers_are_kept_away_while_stores_are_still_listed(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: Any) -> None:
+        raise Died
+
+    async with archived(city_server, tmp_path) as it:
+        target = await it.target()
+        with monkeypatch.context() as patched:
+            patched.setattr(rebuilding, "find_segments", dies)
+            with pytest.raises(Died):
+                await it.rebuilding(target).run()
+        assert await home_note(target) is not None
+        assert not (await it.rebuilding(target).run()).lost
+        await it.check(target)
+
+
+async def test_a_lease_that_servers_took_is_told(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with archived(city_server, tmp_path) as it:
+        target = await it.target()
+        for _ in range(2):
+            await target.acquire_lease("server", timedelta(seconds=10))
+        with pytest.raises(InvalidRequest, match="servers have had the city open"):
+            await it.rebuilding(target).run()
 
 
 async def drop(there: Mapping[str, FragmentStore], announcement: Announcement, first: int) -> None:

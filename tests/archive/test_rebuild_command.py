@@ -197,14 +197,57 @@ def test_what_cannot_be_rebuilt_is_said(tmp_path: Path) -> None:
     ran = run_here(*rebuild, cwd=tmp_path)
     assert ran.code == Exit.UNUSABLE
     assert "it is of city kyoto of network test, not of tokyo of network local" in ran.err
-    # Where there is nothing to rebuild the city lives where it lived.
+    # Where there is nothing to rebuild no server begins the city anew, but by the operator's word.
     genesis.write_bytes(
         History({1: 1}, city="tokyo").genesis.model_copy(update={"network": "local"}).to_bytes()
     )
     ran = run_here(*rebuild, "--to", "other", cwd=tmp_path)
     assert ran.code == Exit.NO, ran.err
-    assert not home_file(tmp_path / "data", "tokyo").exists()
+    assert "no server opens tokyo now: repeat this when more stores answer" in ran.err
+    assert home_file(tmp_path / "data", "tokyo").exists()
+    ran = run_here("audit", *rebuild[1:], "--storage", cwd=tmp_path)
+    assert ran.code == Exit.UNUSABLE
+    assert "has an unfinished rebuild of it: finish it with `citychain rebuild" in ran.err
+    ran = run_here(*rebuild, "--to", "other", "--incomplete", cwd=tmp_path)
+    assert ran.code == Exit.OK, ran.err
+    assert ran.out.startswith("INCOMPLETE  tokyo in storage other: 0 rounds")
     ran = run_here(*rebuild, "--to", "memory", cwd=tmp_path)
     assert ran.code == Exit.UNUSABLE
     assert "backend memory keeps nothing when this command ends" in ran.err
     assert "Traceback" not in ran.err
+
+
+async def opened(place: Path) -> int:
+    """Have a server open the city, and stop; the round it is at."""
+    async with serving(place, free_address()) as process:
+        address = (place / "ready").read_text().strip()
+        async with CityClient("tokyo", ChannelFactory([address])) as client:
+            round = (await client.info()).head.round
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+        return round
+
+
+async def test_servers_that_found_the_storage_empty_do_no_harm(tmp_path: Path) -> None:
+    create_key(tmp_path / "operator.key")
+    (tmp_path / "citychain.toml").write_text(CONFIG)
+    for number in range(4):
+        (tmp_path / f"disk-{number}").mkdir()
+    async with serving(tmp_path, free_address()) as process:
+        address = (tmp_path / "ready").read_text().strip()
+        async with CityClient("tokyo", ChannelFactory([address])) as client:
+            info = await client.info()
+            sent = signed(info.genesis, 5, "a")
+            await client.submit(sent)
+            segments = await archived(client, sent)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    (tmp_path / "tokyo.json").write_bytes(info.genesis_file)
+    for path in (tmp_path / "data").glob("*"):
+        if "storage" in path.name or "sqlite" in path.name:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for _ in range(2):
+        assert await opened(tmp_path) == 0
+    ran = await called(tmp_path, "rebuild", "--city", "tokyo", "--genesis", tmp_path / "tokyo.json")
+    assert ran.code == Exit.OK, ran.err
+    assert await opened(tmp_path) >= segments[-1].last
