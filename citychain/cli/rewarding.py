@@ -239,8 +239,7 @@ class Distributing:
             say(f"nothing more is paid: something else than is due was paid to {', '.join(wrong)}")
             return
         dues = [line.due for line in lines if line.due is not None and line.state is State.DUE]
-        # A payment to oneself needs the balance too, and leaves it.
-        dues.sort(key=lambda due: due.service.key_id != genesis.operator_id)
+        dues = paying.in_order(dues, genesis.operator_id)
         async with connect(self.servers, self.city, self.timeout) as client:
             await _check_funds(client, genesis, parameters, dues)
             async for it in paying.pay(client, genesis, self.key, parameters, dues):
@@ -263,8 +262,7 @@ async def _check_funds(
     Raises:
         InvalidRequest: it is more.
     """
-    own = sum(due.amount for due in dues if due.service.key_id == genesis.operator_id)
-    needed = max(own, sum(due.amount for due in dues) - own)
+    needed = paying.needed(dues, genesis.operator_id)
     has = await paying.balance(client, parameters.asset, genesis.operator_id)
     if has < needed:
         detail = f"has {has} {parameters.asset}, and {needed} are due: nothing was paid"

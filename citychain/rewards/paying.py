@@ -6,7 +6,7 @@ as ``REWARDED``. So what was broken off, or is done by two at a time, is repeate
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from citychain.client.city import CityClient
@@ -22,7 +22,7 @@ from citychain.rpc.messages import Refused
 from citychain.statements import Rewards
 from citychain.types import Reward
 
-__all__ = ["BATCH", "Paid", "balance", "pay", "payment", "state"]
+__all__ = ["BATCH", "Paid", "balance", "in_order", "needed", "pay", "payment", "state"]
 
 _ABSENT: Final = (
     ": they are data, for which the operator, as anybody, needs a presence that stands; send one "
@@ -42,6 +42,19 @@ class Paid(NamedTuple):
     round: int
     code: str
     """Why it was rejected; empty for one that was approved."""
+
+
+def needed(dues: Iterable[Due], operator: bytes) -> int:
+    """What the operator must have to pay these: a payment to itself needs the amount too, and
+    leaves it."""
+    amounts = [(due.service.key_id == operator, due.amount) for due in dues]
+    own = sum(amount for is_own, amount in amounts if is_own)
+    return max(own, sum(amount for _, amount in amounts) - own)
+
+
+def in_order(dues: Iterable[Due], operator: bytes) -> list[Due]:
+    """The operator's own payment first, while there is enough for it."""
+    return sorted(dues, key=lambda due: due.service.key_id != operator)
 
 
 async def balance(client: CityClient, asset: str, owner: bytes) -> int:

@@ -21,6 +21,7 @@ from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.genesis import balance_object
 from citychain.rewards.paying import BATCH
+from citychain.statements import Rewards
 from citychain.types import CastVote, Reward, State, Vote
 
 CHAIR = SigningKey(b"c" * 32)
@@ -41,7 +42,9 @@ def id_of(key: SigningKey) -> str:
 class Town:
     """A server with a city whose committee votes when told to."""
 
-    def __init__(self, directory: Path, start_server: Callable[..., Server]) -> None:
+    def __init__(
+        self, directory: Path, start_server: Callable[..., Server], options: str = ""
+    ) -> None:
         self.directory = directory
         self.operator = create_key(directory / "operator.key")
         seats = [(CHAIR, 1_000), *((member, 1) for member in MEMBERS)]
@@ -51,7 +54,7 @@ class Town:
         (directory / "citychain.toml").write_text(
             'operator_key = "operator.key"\n[pacer]\nmin_seconds = 0.01\nmax_seconds = 0.05\n'
             f'[cities.hometown]\nconsensus = "poh-pop"\nnum_hashes = 10\ncommittee = [{table}]\n'
-            f"[cities.hometown.balances.coin]\n{id_of(self.operator)} = {FUNDS}\n"
+            f"{options}[cities.hometown.balances.coin]\n{id_of(self.operator)} = {FUNDS}\n"
         )
         self.server = start_server(directory)
         self.run = self.server.run
@@ -237,6 +240,52 @@ def test_an_auditor_finds_what_was_not_paid_as_due(town: Town) -> None:
     stranger = town.run(*DISTRIBUTE, "--epoch", "0", "--explain", "ab" * 32)
     assert stranger.code == 0
     assert "no committee" in stranger.out
+
+
+def test_other_votes_than_those_that_were_stated_are_told_and_nothing_is_paid(town: Town) -> None:
+    for _ in range(2):
+        town.close(MEMBERS[0])
+    stated = Rewards(
+        epoch=0, first=1, last=2, asset="coin", base=100, full=1_000, light=1_000, absent=500,
+        budget=FUNDS, votes="00" * 32,
+    )  # fmt: skip
+    town.do(Data(stated.encode(), stated.CONTENT_TYPE))
+    for audit in (("--dry-run",), ("--explain", id_of(CHAIR))):
+        found = town.run(*DISTRIBUTE, "--epoch", "0", *audit)
+        assert found.code == 1
+        assert "have other votes than those that the operator stated" in found.err
+    refused = town.distribute("--epoch", "0")
+    assert refused.code == 1
+    assert refused.records[-1]["same_votes"] is False
+    assert town.balances(CHAIR) == [0]
+
+
+def test_beside_a_wrong_payment_nothing_more_is_paid(town: Town) -> None:
+    for _ in range(2):
+        town.close()
+    town.do(Reward(0, "coin", key_id(MEMBERS[2].public_key), 7))
+    refused = town.distribute("--epoch", "0", *WISH, *BUDGET)
+    assert refused.code == 1
+    assert f"something else than is due was paid to {id_of(MEMBERS[2])}" in refused.err
+    assert town.balances(CHAIR, MEMBERS[2]) == [0, 7]
+
+
+def test_an_operator_without_a_presence_is_told_that_it_needs_one(
+    tmp_path: Path, start_server: Callable[..., Server]
+) -> None:
+    options = (
+        'consensus_options.policy = "claimed"\n'
+        "consensus_options.place = { disc = { "
+        "latitude_e7 = 365613000, longitude_e7 = 1366562000, radius_m = 9000 } }\n"
+    )
+    town = Town(tmp_path, start_server, options)
+    for _ in range(2):
+        town.close()
+    refused = town.distribute("--epoch", "0", *WISH, *BUDGET)
+    assert refused.code == 1
+    assert "NO_PRESENCE" in refused.err
+    assert "the operator, as anybody, needs a presence that stands" in refused.err
+    assert town.balances(CHAIR) == [0]
 
 
 def test_what_cannot_be_paid_is_said_before_anything_is(town: Town) -> None:

@@ -14,6 +14,7 @@ from citychain.cli.shown_rewards import told
 from citychain.rewards.calculation import Role, Service, distribute
 from citychain.rewards.comparing import State, compare
 from citychain.rewards.counting import Payment
+from citychain.rewards.paying import in_order, needed
 from citychain.statements import Rewards
 
 KEYS = [bytes((number,)) * 32 for number in range(6)]
@@ -181,3 +182,13 @@ def test_what_was_paid_is_compared_to_the_last_unit() -> None:
     ):
         [line] = [it for it in compare(found, {KEYS[1]: payment}) if it.key_id == KEYS[1]]
         assert line.state is State.WRONG
+
+
+def test_the_operators_own_payment_comes_first_and_needs_what_others_leave_there() -> None:
+    services = [Service(key, Role.LIGHT, 1, 1, True) for key in KEYS[:3]]
+    dues = distribute(parameters(), services).dues
+    operator = KEYS[1]
+    assert [due.service.key_id for due in in_order(dues, operator)] == [operator, KEYS[0], KEYS[2]]
+    assert needed(dues, operator) == 20_000
+    assert needed(dues[:2], operator) == needed(dues[1:2], operator) == 10_000
+    assert needed(dues, KEYS[5]) == 30_000
