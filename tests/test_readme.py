@@ -88,7 +88,7 @@ def _run(commands: str, cwd: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
     monkeypatch.delenv("CITYCHAIN_ADDRESS", raising=False)
     script = re.sub(r"(citychain serve\b.*) &$", SERVE, commands, flags=re.MULTILINE)
-    ending = "set -eu\nend() { kill $(jobs -p) && wait; }\ntrap end EXIT\n"
+    ending = "set -eu\nend() { jobs -p | xargs -r kill; wait; }\ntrap end EXIT\n"
     done = subprocess.run(
         ["bash", "-c", ending + script],
         cwd=cwd,
@@ -119,6 +119,14 @@ def test_the_commands_for_representatives_run_as_they_stand(
     told = _run(block("sh", "citychain representative"), tmp_path, monkeypatch)
     assert "APPROVED" in told.upper()
     assert "HOLDS  1 rounds" in told
+
+
+def test_the_commands_for_stores_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _run(block("sh", "citychain restore"), tmp_path, monkeypatch)
+    assert (tmp_path / "copy.txt").read_text() == "a deed\n"
+    assert told.count("MADE") == 2
 
 
 def test_every_document_it_names_exists() -> None:
