@@ -46,6 +46,7 @@ class _Kept(BaseModel):
     rules: HoldingRules
     segments: list[Segment]
     receipts: list[tuple[Fragment, int, int]]
+    ended: list[Fragment] = []
     failed: list[Fragment]
     open: list[_Open]
     closed_in: list[int]
@@ -74,6 +75,7 @@ def save_recount(path: Path, genesis: bytes, holder: bytes, recount: Recount) ->
         rules=recount.rules,
         segments=list(recount.segments.values()),
         receipts=[(named(key), it.since, it.until_ms) for key, it in state.receipts.items()],
+        ended=[named(key) for key in state.ended],
         failed=[named(key) for key in state.failed],
         open=[
             _Open(
@@ -124,8 +126,9 @@ def _restore(recount: Recount, kept: _Kept, holder: bytes) -> None:
         number, index = fragment
         return keys[number][index]
 
-    recount.states[holder] = HolderState(
+    state = HolderState(
         receipts={key(it): Receipt(since, until_ms) for it, since, until_ms in kept.receipts},
+        ended={key(it) for it in kept.ended},
         failed={key(it) for it in kept.failed},
         open={
             it.round: Challenge(
@@ -140,5 +143,6 @@ def _restore(recount: Recount, kept: _Kept, holder: bytes) -> None:
         asked=kept.asked,
         answered=kept.answered,
     )
+    recount.resume(holder, state)
     recount.round, recount.time_ms = kept.round, kept.time_ms
     recount.checkpoint_hash = bytes.fromhex(kept.checkpoint_hash)

@@ -6,8 +6,8 @@ them counts, no clock, no store.
 * A segment counts if the operator announced it, and a proof of one of its chunks fits into a
   transaction.
 * A holding receipt says of fragments of announced segments that its author has them, from the round
-  that seals it until a time. The last one that names a fragment counts: one whose time is over
-  takes it back.
+  that seals it until a time, at most 366 days after that round. The last one that names a fragment
+  counts: one whose time is over takes it back.
 * Every so many rounds (`HoldingRules`) the checkpoint asks each holder for chunks of some of the
   fragments of which it had receipts in the round before; those that failed last come first.
 * An answer counts in the rounds after that one, up to ``answer_rounds``. What is not proven by then
@@ -20,7 +20,7 @@ them counts, no clock, no store.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -48,6 +48,9 @@ CHUNK_BYTES_MAX: Final = 32 << 10
 CHUNKS_WEIGHED: Final = 32
 """Chunks that a fragment must have to weigh in `Recount.proved`: what was once answered for one of
 fewer is public, and answers for it again and again."""
+
+TERM_MS_MAX: Final = 366 * 86_400_000
+"""A receipt lives no longer, whatever it says: who is gone is not asked for ever."""
 
 StatedTransaction: TypeAlias = tuple[bytes, bytes, str, bytes]
 """Of an approved `Data` transaction: id, author, content type, content."""
@@ -83,7 +86,9 @@ class HolderState:
     """What is known of one key."""
 
     receipts: dict[FragmentKey, Receipt] = field(default_factory=dict)
-    """The last one of each fragment, also if its time is over."""
+    """The last one of each fragment; those that were over in an earlier round may be left out."""
+    ended: set[FragmentKey] = field(default_factory=set)
+    """Of which there was a receipt that was left out so."""
     failed: set[FragmentKey] = field(default_factory=set)
     """Not answered for when asked last; whether there still is a receipt or not."""
     open: dict[int, Challenge] = field(default_factory=dict)
@@ -105,6 +110,17 @@ class HolderState:
         self.answered.append(self.answered[-1] + len(over.answered))
         answered = len(over.answered & over.weighed)
         self.proved.append((over.last_round, over.held, answered, len(over.weighed)))
+
+    def receive(self, keys: Collection[FragmentKey], receipt: Receipt) -> None:
+        """There is another receipt of these."""
+        self.receipts |= dict.fromkeys(keys, receipt)
+        self.ended.difference_update(keys)
+
+    def forget_ended(self, time_ms: int) -> None:
+        """Leave out receipts that are over: no later round looks at them again."""
+        live = self.live(time_ms)
+        self.ended |= self.receipts.keys() - live.keys()
+        self.receipts = live
 
     def live(self, time_ms: int) -> dict[FragmentKey, Receipt]:
         """Receipts that live at a time."""
@@ -149,7 +165,9 @@ class Recount:
         self._announced: list[tuple[int, int]] = []
         """Of each round that asked, the last one for an answer, and how many weighed."""
         self.states: dict[bytes, HolderState] = {}
-        """Of all who ever had a receipt, by key id."""
+        """Of all who ever had a receipt that lived, by key id."""
+        self._closing: defaultdict[int, list[tuple[HolderState, int]]] = defaultdict(list)
+        """Challenges by the last round in which an answer counts: whose, and of which round."""
 
     def take(
         self,
@@ -182,12 +200,11 @@ class Recount:
                 case Segment() if author == self._operator:
                     self.announce(statement)
                 case Holding() if self._only in (None, author):
-                    self._receive(round, author, statement)
+                    self._receive(round, time_ms, author, statement)
                 case Answer() if author in self.states:
                     self._judge(self.states[author], statement)
-        for holder in self.states.values():
-            for over in [it for it in holder.open.values() if it.last_round <= round]:
-                holder.close(holder.open.pop(over.round))
+        for holder, asked_in in self._closing.pop(round, ()):
+            holder.close(holder.open.pop(asked_in))
         self.round, self.time_ms, self.checkpoint_hash = round, time_ms, checkpoint_hash
 
     def announce(self, segment: Segment) -> None:
@@ -206,22 +223,31 @@ class Recount:
                     self._chunks[key] = layout.stripes
                     self._weighing += layout.stripes >= CHUNKS_WEIGHED
 
-    def _receive(self, round: int, author: bytes, holding: Holding) -> None:
+    def resume(self, key_id: bytes, holder: HolderState) -> None:
+        """Go on with what was known of a holder after the last round."""
+        self.states[key_id] = holder
+        for each in holder.open.values():
+            self._closing[each.last_round].append((holder, each.round))
+
+    def _receive(self, round: int, time_ms: int, author: bytes, holding: Holding) -> None:
         known = [key for key in holding.keys if key in self._chunks]
-        if not known:
+        # Who takes back what it never said to have is nobody.
+        if not known or (holding.until <= time_ms and author not in self.states):
             return
-        holder = self.states.setdefault(author, HolderState())
-        holder.receipts |= dict.fromkeys(known, Receipt(round, holding.until))
+        until_ms = min(holding.until, time_ms + TERM_MS_MAX)
+        self.states.setdefault(author, HolderState()).receive(known, Receipt(round, until_ms))
 
     def _ask(self, round: int, time_ms: int, checkpoint_hash: bytes) -> None:
         last_round = round + self.rules.answer_rounds
         self._announced.append((last_round, self._weighing))
         for key_id, holder in self.states.items():
-            chunks = {key: self._chunks[key] for key in holder.live(time_ms)}
+            holder.forget_ended(time_ms)
+            chunks = {key: self._chunks[key] for key in holder.receipts}
             if asked := challenge.asked(checkpoint_hash, key_id, chunks, holder.failed):
                 held = sum(number >= CHUNKS_WEIGHED for number in chunks.values())
                 weighed = frozenset(key for key in asked if chunks[key] >= CHUNKS_WEIGHED)
                 holder.open[round] = Challenge(round, last_round, asked, held=held, weighed=weighed)
+                self._closing[last_round].append((holder, round))
 
     def _judge(self, holder: HolderState, answer: Answer) -> None:
         challenge = holder.open.get(answer.challenge)
@@ -242,11 +268,11 @@ class Recount:
 
     @property
     def holders(self) -> list[bytes]:
-        """Key ids of all who ever had a receipt, sorted."""
+        """Key ids of all who ever had a receipt that lived, sorted."""
         return sorted(self.states)
 
     def receipts(self, holder: bytes, at_ms: int) -> dict[FragmentKey, Receipt]:
-        """The live receipts of a holder at a time."""
+        """The live receipts of a holder at a time: not before that of the last round."""
         known = self.states.get(holder)
         return {} if known is None else known.live(at_ms)
 
@@ -335,7 +361,9 @@ class Recount:
         """What a holder once had receipts of, and is not proven to have at a time: their time is
         over, they were taken back, it failed when it was asked last, or the holder is silent."""
         known = self.states.get(holder)
-        return set() if known is None else {*known.receipts}.difference(known.proven(at_ms))
+        if known is None:
+            return set()
+        return (known.ended | known.receipts.keys()).difference(known.proven(at_ms))
 
     def lacking(self, at_ms: int) -> dict[FragmentKey, int]:
         """Fragments that fewer holders than the rules want are proven to have at a time, and how

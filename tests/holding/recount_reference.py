@@ -84,7 +84,8 @@ def chunks_held(
             if deed.who == operator:
                 announced |= deed.announced
             if deed.who == who:
-                until |= dict.fromkeys(deed.held & announced.keys(), deed.until)
+                end = min(deed.until, round.time_ms + 366 * 24 * 60 * 60 * 1_000)
+                until |= dict.fromkeys(deed.held & announced.keys(), end)
     return {key: announced[key] for key, end in until.items() if end > at_ms}
 
 

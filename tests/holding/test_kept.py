@@ -40,6 +40,7 @@ def test_who_goes_on_counts_as_who_never_stopped(
     for at_ms in (0, all_.time_ms):
         assert one.receipts(ALICE, at_ms) == all_.receipts(ALICE, at_ms)
         assert one.proven(ALICE, at_ms) == all_.proven(ALICE, at_ms)
+        assert one.lapsed(ALICE, at_ms) == all_.lapsed(ALICE, at_ms)
     assert one.open(ALICE) == all_.open(ALICE)
     assert one.failed(ALICE) == all_.failed(ALICE)
     assert (one.rules, one.segments) == (all_.rules, all_.segments)

@@ -220,6 +220,29 @@ def test_a_receipt_lives_until_its_time_and_the_last_one_counts() -> None:
     assert city.recount.lacking(30_000).keys() == {*city.keys}
 
 
+def test_a_receipt_lives_for_no_more_than_a_year() -> None:
+    city = City()
+    city.hold(ALICE, city.keys, until=(1 << 53) - 1)
+    over = (2 + 366 * 24 * 3_600) * SECOND
+    assert city.recount.receipts(ALICE, over - 1).keys() == {*city.keys}
+    assert city.recount.receipts(ALICE, over) == {}
+
+
+def test_what_is_over_is_looked_at_no_more() -> None:
+    """Else whoever signs once makes work for everybody, for ever."""
+    city = City()
+    city.hold(BOB, city.keys, until=SECOND)
+    assert city.recount.holders == [], "it is over when it is sealed"
+    one, *others = city.keys
+    city.hold(ALICE, city.keys, until=4 * SECOND)
+    city.seal_until(5)
+    assert not city.recount.states[ALICE].receipts
+    assert city.recount.lapsed(ALICE, 5 * SECOND) == {*city.keys}
+    city.hold(ALICE, [one])
+    assert city.recount.receipts(ALICE, 6 * SECOND) == {one: Receipt(6, DAY)}
+    assert city.recount.lapsed(ALICE, 6 * SECOND) == {*others}
+
+
 def test_who_has_no_live_receipt_is_asked_for_nothing() -> None:
     city = City()
     city.hold(ALICE, city.keys, until=5 * SECOND)
