@@ -322,6 +322,8 @@ class _Sending:
         self.call = call
         self._seconds = seconds
         self._said: grpc.aio.AioRpcError | None = None
+        self._ended: asyncio.Task[Any] | None = None
+        self._is_committed = False
         call.add_done_callback(self._note)
 
     async def begin(self, start: storage_pb2.StoreFragmentRequest.Start) -> bool:
@@ -339,19 +341,31 @@ class _Sending:
 
     async def commit(self) -> None:
         """Say that this was all."""
+        self._is_committed = True
         await self._write(storage_pb2.StoreFragmentRequest(commit=True))
 
     async def answer(self) -> bool:
         """Whether it is stored."""
         with suppress(grpc.aio.InternalError):  # The server has ended the call, and says why.
             await _in_time(self.call.done_writing(), self._seconds)
-        answer = await _in_time(self.call, self._seconds)
+        answer = await _in_time(self._end(), self._seconds)
         return bool(answer.stored)
 
     async def give_up(self) -> None:
         """Let the server end the call, whatever it makes of it."""
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-            await self.answer()
+            if self._is_committed:
+                await self._end()
+            else:
+                await self.answer()
+
+    def _end(self) -> asyncio.Future[Any]:
+        """The server's answer. Who waits for it in vain does not cancel the call by that: the
+        server may be at its last step, and would take it behind our back."""
+        if self._ended is None:
+            self._ended = asyncio.ensure_future(_awaited(self.call))
+            self._ended.add_done_callback(lambda it: it.cancelled() or it.exception())
+        return asyncio.shield(self._ended)
 
     async def _write(self, message: storage_pb2.StoreFragmentRequest) -> None:
         try:

@@ -30,6 +30,8 @@ from citychain.ports import FragmentKey, Space
 __all__ = ["Folder", "Writing", "make_folder", "sync_folder"]
 
 NEW: Final = "new"
+SYNC_BYTES: Final = 32 << 20
+"""Written between two syncs: the last one has little to do, and who waits for it is not kept."""
 
 
 class Folder:
@@ -226,6 +228,7 @@ class Writing:
         self._folder = folder
         self._key = key
         self._left = self._size = size
+        self._unsynced = 0
         self._taken = False
         self._path: Path | None = None
         self._file: int | None = None
@@ -271,6 +274,10 @@ class Writing:
         rest = memoryview(part)
         while rest:
             rest = rest[os.write(self._file, rest) :]
+        self._unsynced += len(part)
+        if self._unsynced >= SYNC_BYTES:
+            os.fsync(self._file)
+            self._unsynced = 0
 
     def finish(self) -> None:
         """Let everybody see it: when this returns it survives a power cut.

@@ -235,6 +235,7 @@ class Fake(storage_pb2_grpc.StorageServiceServicer):
 
     space: Any = pb.GetSpaceResponse(used=0)
     answers: Any = None
+    is_slow = has_ended = False
 
     def __init__(self) -> None:
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()
@@ -259,6 +260,10 @@ class Fake(storage_pb2_grpc.StorageServiceServicer):
         async for message in messages:
             if message.commit:
                 break
+        if self.is_slow:
+            self.asked.set()
+            await self.go_on.wait()
+            self.has_ended = True
         return self.answers
 
     HasFragment = FindFragments = ListFragments = DeleteFragment = answer  # type: ignore[assignment]
@@ -377,6 +382,21 @@ async def test_who_is_cancelled_while_a_server_hangs_is_let_go(
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()
+
+
+async def test_a_put_whose_last_step_takes_too_long_has_ended_when_it_fails(tmp_path: Path) -> None:
+    """Or it would be stored after the next delete."""
+    async with faked(tmp_path) as (fake, store), asyncio.timeout(SECONDS):
+        store._seconds = 0.2
+        fake.is_slow, fake.answers = True, pb.StoreFragmentResponse(stored=True)
+        putting = asyncio.create_task(store.put(KEY, 3, one(b"abc")))
+        asked = asyncio.create_task(fake.asked.wait())
+        await asyncio.wait([putting, asked], return_when=asyncio.FIRST_COMPLETED)
+        asyncio.get_running_loop().call_later(1, fake.go_on.set)
+        with pytest.raises(StoreUnavailable, match="no word from the server"):
+            await putting
+        assert fake.has_ended
+        asked.cancel()
 
 
 async def test_who_cancels_a_delete_waits_until_it_is_done(tmp_path: Path) -> None:

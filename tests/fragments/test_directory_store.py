@@ -18,6 +18,7 @@ import pytest
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.errors import StoreFull, StoreUnavailable
+from citychain.fragments import _folder
 from citychain.fragments.builtin import citychain_fragment_stores
 from citychain.fragments.directory import DirectoryOptions, DirectoryStore
 from citychain.hooks.definitions import FOLDER, FragmentStoreDefinition
@@ -217,6 +218,28 @@ async def test_a_fragment_is_synced_before_it_has_its_name_and_its_folders_after
 async def parts() -> AsyncIterator[bytes]:
     yield b"abc"
     yield b"def"
+
+
+async def test_what_is_large_is_synced_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            synced.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    async def three() -> AsyncIterator[bytes]:
+        for part in (b"abc", b"de", b"f"):
+            yield part
+
+    async with opened(tmp_path) as store:
+        monkeypatch.setattr(_folder, "SYNC_BYTES", 4)
+        monkeypatch.setattr(os, "fsync", noted)
+        await store.put(KEY, 6, three())
+        assert synced == [5, 6]
 
 
 async def test_a_full_store_names_its_folder_and_the_option(tmp_path: Path) -> None:
