@@ -23,6 +23,7 @@ from typing import BinaryIO, Final, Protocol, cast
 
 from citychain import notes
 from citychain.archive.packing import OpenSegment
+from citychain.archive.signed import Votes
 from citychain.city.retry import pause_seconds
 from citychain.client.transactions import SignedTransaction
 from citychain.config_archive import ArchiveSettings
@@ -108,6 +109,7 @@ class Archiver:
         self._rejections = 0
         """Of announcements, in a row."""
         self._open: OpenSegment | None = None
+        self._votes = Votes(city.genesis, city.storage, compute)
 
     async def run(self) -> None:
         """Archive the city until it is cancelled; what fails is tried again."""
@@ -209,6 +211,7 @@ class Archiver:
                 operator=self._city.genesis.operator_id,
                 storage=self._city.storage,
                 compute=self._compute,
+                votes=self._votes,
                 file=file,
             )
         except BaseException:

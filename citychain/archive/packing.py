@@ -1,7 +1,7 @@
 """Packing approved rounds into a segment, as they come.
 
-Each round is built anew from what the storage has of it before it is packed: a storage that is
-damaged is found out, and nothing wrong is archived.
+Each round is built anew from what the storage has of it before it is packed, and its signatures are
+checked again: a storage that is damaged is found out, and nothing wrong is archived.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from citychain import checkpoint, notes
 from citychain.archive.segment import Header, header_bytes, recoveries_bytes, round_bytes
+from citychain.archive.signed import Votes, check_signatures
 from citychain.crypto import merkle
 from citychain.errors import InvalidRound
 from citychain.moving.pages import RoundPages
@@ -35,6 +36,7 @@ class OpenSegment:
         operator: bytes,
         storage: CityStorage,
         compute: Compute,
+        votes: Votes,
         file: BinaryIO,
     ) -> None:
         self._header = header
@@ -44,7 +46,9 @@ class OpenSegment:
         self._storage = storage
         self._compute = compute
         self._pages = RoundPages()
-        self._keys: set[bytes] = set()
+        self._votes = votes
+        self._keys: dict[bytes, bytes] = {}
+        """By key id; so many as it has."""
         self.file = file
         """Has the object, once it is closed."""
         self.last = header.first - 1
@@ -65,6 +69,7 @@ class OpenSegment:
         operator: bytes,
         storage: CityStorage,
         compute: Compute,
+        votes: Votes,
         file: BinaryIO,
     ) -> OpenSegment:
         """A segment of the rounds that come after one.
@@ -72,6 +77,7 @@ class OpenSegment:
         Args:
             previous: Object id of the segment before.
             operator: Key id of the server, whose announcements they are.
+            votes: Checks certificates of the city.
             file: Empty; it is written to in threads.
 
         Raises:
@@ -90,6 +96,7 @@ class OpenSegment:
             operator=operator,
             storage=storage,
             compute=compute,
+            votes=votes,
             file=file,
         )
         await compute(file.write, header_bytes(header))
@@ -104,13 +111,12 @@ class OpenSegment:
         """Put the next few rounds in, none after ``last``; they have certificates.
 
         Raises:
-            InvalidRound: the storage has one of them that is not whole.
+            InvalidRound: the storage has one of them that is not whole, or not signed.
+            StorageError: the storage lacks a key of a committee.
         """
         storage = self._storage
         given = await read_page(storage, self.last + 1, last, self._pages, self._compute)
-        for stored in given.rounds:
-            if stored.certificate is None:
-                raise InvalidRound(stored.round, "certificate", "the storage does not give it")
+        await self._votes.check(given.rounds)
         rounds, seats = await self._compute(
             rebuilt, self._header.genesis, given, self._tree, self._previous
         )
@@ -122,8 +128,14 @@ class OpenSegment:
                 self.last + 1, "held", f"the storage does not have {missing[0].hex()} any more"
             )
         authors = {item.author for item in (*given.raw.values(), *held.values())}
-        wanted = (authors | seats) - self._keys
+        wanted = (authors | seats) - self._keys.keys()
         keys = await storage.keys(sorted(wanted)) if wanted else {}
+        await self._compute(
+            check_signatures,
+            self._header.genesis,
+            _envelopes(given, held),
+            {name: key for name, key in {**self._keys, **keys}.items() if name in authors},
+        )
         content = await self._compute(self._encoded, given, held, keys)
         await self._compute(self.file.write, content)
         self.bytes += len(content)
@@ -155,8 +167,8 @@ class OpenSegment:
             named = {item.author for item in raw}
             for committee in (claimed.committee, claimed.next_committee or ()):
                 named.update(seat.key_id for seat in committee)
-            new = sorted(named & keys.keys() - self._keys)
-            self._keys.update(new)
+            new = sorted(named & keys.keys() - self._keys.keys())
+            self._keys.update((name, keys[name]) for name in new)
             parts.append(
                 round_bytes(
                     stored,
@@ -182,3 +194,19 @@ class OpenSegment:
         self.file.seek(0)
         self.file.write(header_bytes(self._header._replace(last=self.last)))
         self.file.seek(0, io.SEEK_END)
+
+
+def _envelopes(
+    given: GivenRounds, held: Mapping[bytes, RawTransaction]
+) -> list[tuple[int, list[bytes]]]:
+    """By round, those of its transactions and of those that waited."""
+    return [
+        (
+            decided.round,
+            [
+                *(given.raw[tx_id].envelope for tx_id in decided.tx_ids),
+                *(held[tx_id].envelope for tx_id in decided.held),
+            ],
+        )
+        for decided in given.decoded
+    ]

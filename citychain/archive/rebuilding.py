@@ -18,14 +18,13 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from citychain import notes
-from citychain._native.transactions import Refusal, check_batch, decode_batch
+from citychain._native.transactions import decode_batch
 from citychain.archive.finding import Candidate, find_segments
 from citychain.archive.segment import Segment, decode
+from citychain.archive.signed import check_signatures
 from citychain.archive.source import SegmentSource
 from citychain.city.handovers import Handovers
-from citychain.city.replay import WIDEST
 from citychain.committee import CommitteeChain
-from citychain.crypto.signatures import KeyCache
 from citychain.errors import (
     InvalidRequest,
     LeaseLost,
@@ -168,7 +167,9 @@ class Rebuilding:
             return False
         try:
             await self._compute(_certified, self._chain, segment)
-            await self._compute(_signed, segment)
+            await self._compute(
+                check_signatures, segment.header.genesis, segment.envelopes(), segment.keys
+            )
             source = SegmentSource(segment)
             copy = CityCopy(self._genesis.id, source, self._target, self._compute)
             await copy.begin()
@@ -329,21 +330,3 @@ def _certified(chain: CommitteeChain, segment: Segment) -> None:
             chain.advance(stored.checkpoint, stored.certificate, segment.keys)
     if recoveries:
         raise VerificationError(f"a recovery from round {recoveries[0][0]} is of no round of it")
-
-
-def _signed(segment: Segment) -> None:
-    """Check all signatures: an id, by which a round names a transaction, leaves them out.
-
-    Raises:
-        VerificationError: one does not hold, or its key is missing.
-    """
-    keys = KeyCache(len(segment.keys), len(segment.keys))
-    for key_id, public_key in segment.keys.items():
-        keys.add_public_key(key_id, public_key)
-    for archived in segment.rounds:
-        envelopes = [item.envelope for item in (*archived.transactions, *archived.held)]
-        for item in check_batch(envelopes, segment.header.genesis, keys, WIDEST, 0):
-            if isinstance(item, Refusal):
-                raise VerificationError(
-                    f"a transaction of round {archived.stored.round}: {item.code}: {item.detail}"
-                )

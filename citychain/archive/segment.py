@@ -102,6 +102,16 @@ class Segment:
     recoveries: Mapping[str, bytes]
     """Notes of recoveries, by name."""
 
+    def envelopes(self) -> list[tuple[int, list[bytes]]]:
+        """By round, those of its transactions and of those that waited."""
+        return [
+            (
+                archived.stored.round,
+                [item.envelope for item in (*archived.transactions, *archived.held)],
+            )
+            for archived in self.rounds
+        ]
+
 
 # --- writing ------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def segments_of(
 ) -> Segments:
     """The archive of a city, as far as the stores that are open have it."""
     return Segments(
-        genesis=genesis.id,
+        genesis=genesis,
         storage=storage,
         stores=stores.stores,
         folder=core.settings().data_dir / "archive",
@@ -51,9 +51,9 @@ def city_retention(
 
     Args:
         city: Its plan, genesis, storage and clock.
-        stores: Those of the server, open.
+        stores: Those of the server; those that are not open now may be later.
     """
-    if stores is None or not stores.stores:
+    if stores is None or not stores.plans:
         return CityRetention()
     plan, storage = city.plan(), city.storage()
     segments = segments_of(core, city.genesis(), storage, stores)

@@ -1,7 +1,7 @@
 """The segments of a city's archive, as far as they are announced: proven, and read.
 
 Proven is more than restorable. Every byte of every fragment was read and is right, none is lost,
-and what they restore has the rounds that it is to have.
+and what they restore has the rounds that it is to have, with signatures and votes that hold.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import tempfile
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from citychain import notes
 from citychain.archive.segment import Segment, decode
+from citychain.archive.signed import Votes, check_signatures
 from citychain.errors import NotFound, Pruned, StorageError, VerificationError
 from citychain.fragments.checking import State, check_object
 from citychain.fragments.restoring import restore_object
 from citychain.fragments.sources import find_sources
+from citychain.genesis import Genesis
 from citychain.ports import CityStorage, Compute, FragmentStore
 from citychain.statements import Segment as Announcement
 from citychain.types import RawTransaction
@@ -35,16 +37,18 @@ class NotProven(StorageError):
     """A segment cannot be relied on now; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Segments:
     """The segments of one city, and the stores that have them."""
 
-    genesis: bytes
+    genesis: Genesis
     storage: CityStorage
     stores: Mapping[str, FragmentStore]
     folder: Path
     """For what is restored, for a moment."""
     compute: Compute
+    _votes: Votes | None = field(default=None, init=False)
+    """Made when something is to be proven: it follows all committees."""
 
     async def announced(self) -> list[Announcement]:
         """Those whose announcement is approved, in order of their rounds."""
@@ -68,7 +72,15 @@ class Segments:
         ]
         if not checked or checked[0].state is not State.WHOLE:
             raise NotProven(_lacks(checked[0].loss, checked[0].missing) if checked else _NOWHERE)
-        return await self.read(announced)
+        segment = await self.read(announced)
+        if self._votes is None:
+            self._votes = Votes(self.genesis, self.storage, self.compute)
+        try:
+            await self._votes.check([archived.stored for archived in segment.rounds])
+            await self.compute(check_signatures, self.genesis.id, segment.envelopes(), segment.keys)
+        except VerificationError as error:
+            raise NotProven(f"object {announced.object} cannot be rebuilt from: {error}") from None
+        return segment
 
     async def read(self, announced: Announcement) -> Segment:
         """Restore a segment.
@@ -82,7 +94,7 @@ class Segments:
         except (NotFound, StorageError, VerificationError) as error:
             raise NotProven(str(error)) from None
         header = segment.header
-        due = (self.genesis, announced.first, announced.last)
+        due = (self.genesis.id, announced.first, announced.last)
         if (header.genesis, header.first, header.last) != due:
             raise NotProven(f"object {announced.object} has other rounds than were announced")
         return segment

@@ -11,6 +11,7 @@ from archive.conftest import at_once, busy_city
 from citychain import record
 from citychain.archive.packing import OpenSegment
 from citychain.archive.segment import Segment, decode, decode_header
+from citychain.archive.signed import Votes
 from citychain.city.pipeline import City
 from citychain.errors import InvalidRound, VerificationError
 from citychain.moving import pages
@@ -27,6 +28,7 @@ async def packed(city: City, after: int, last: int) -> bytes:
         operator=city.genesis.operator_id,
         storage=city.storage,
         compute=at_once,
+        votes=Votes(city.genesis, city.storage, at_once),
         file=file,
     )
     while segment.last < last:

@@ -23,9 +23,12 @@ from archive.conftest import (
     stores,
 )
 from following.test_audit import audit
+from history import History
 
 from citychain import notes, record
 from citychain._native.transactions import decode_batch
+from citychain.archive import packing
+from citychain.archive.signed import Votes
 from citychain.between_cities import RemittanceState, anchor_object, outbox_object
 from citychain.checkpoint import checkpoint_hash
 from citychain.city.pipeline import City
@@ -35,17 +38,19 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRound, Pruned, StoreUnavailable
 from citychain.following.source import StorageSource
 from citychain.fragments.memory import MemoryStore
+from citychain.keeping.stores import OpenStores
 from citychain.moving.copying import CityCopy
 from citychain.ports import FragmentStore, can_prune
 from citychain.receipt import ReceiptVerifier
 from citychain.retention import pruner as pruning
+from citychain.retention.composing import city_retention
 from citychain.retention.pruner import Portion, Pruner
 from citychain.retention.segments import ArchivedTransactions, Segments
 from citychain.statements import Retention
 from citychain.statements import Segment as Announcement
 from citychain.storage.memory import MemoryCity, PrunableCity
 from citychain.testing.server import CityServerFactory
-from citychain.types import ObjectWrite, State
+from citychain.types import ObjectWrite, RawTransaction, State
 
 KEEPS = timedelta(days=180)
 
@@ -71,7 +76,7 @@ class Place:
 
     @property
     def segments(self) -> Segments:
-        genesis, storage = self.city.genesis.id, self.city.storage
+        genesis, storage = self.city.genesis, self.city.storage
         return Segments(genesis, storage, self.stores, self.folder / "restored", at_once)
 
     def pruner(self) -> Pruner:
@@ -376,7 +381,7 @@ async def test_what_the_ledger_still_needs_is_known(tmp_path: Path) -> None:
         genesis=SimpleNamespace(city="tokyo", operator_id=bytes(32)),  # type: ignore[arg-type]
         storage=storage,
         retention=storage,
-        segments=Segments(bytes(32), storage, {}, tmp_path, at_once),
+        segments=Segments(History({1: 1}).genesis, storage, {}, tmp_path, at_once),
         keeps=KEEPS,
         compute=at_once,
         clock=SystemClock(),
@@ -418,7 +423,7 @@ async def test_what_fails_is_tried_again_later_and_later(
         genesis=SimpleNamespace(city="tokyo", operator_id=bytes(32)),  # type: ignore[arg-type]
         storage=storage,
         retention=storage,
-        segments=Segments(bytes(32), storage, {}, tmp_path, at_once),
+        segments=Segments(History({1: 1}).genesis, storage, {}, tmp_path, at_once),
         keeps=KEEPS,
         compute=at_once,
         clock=clock,
@@ -436,3 +441,84 @@ async def test_what_fails_is_tried_again_later_and_later(
         await pruner.run()
     look = pruning.LOOK.total_seconds()
     assert clock.slept == [2 * look, 4 * look, 8 * look, look, look]
+
+
+# --- what is damaged and no hash knows
+
+
+def signature_damaged(storage: Any, tx_id: bytes) -> RawTransaction:
+    """As it is with a bit of its signature the other way round."""
+    kept: RawTransaction = storage._raw[tx_id]
+    envelope = bytearray(kept.envelope)
+    [before] = decode_batch([kept.envelope])
+    at = kept.envelope.index(before.signature) + 9
+    envelope[at] ^= 1
+    return replace(kept, envelope=bytes(envelope))
+
+
+def vote_damaged(stored: Any) -> Any:
+    vote = stored.certificate.votes[0]
+    wrong = vote.signature[:9] + bytes((vote.signature[9] ^ 1,)) + vote.signature[10:]
+    votes = (vote._replace(signature=wrong), *stored.certificate.votes[1:])
+    return replace(stored, certificate=replace(stored.certificate, votes=votes))
+
+
+@pytest.mark.parametrize("damaged", ["signature", "vote", "key"])
+async def test_what_nobody_could_take_is_neither_archived_nor_pruned(
+    city_server: CityServerFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: str,
+) -> None:
+    async with busy_city(city_server, settled=1) as city:
+        there = Place(city, stores(), tmp_path)
+        tx_id = await there.write()
+        storage: Any = city.storage
+        author = storage._raw[tx_id].author
+        if damaged == "signature":
+            monkeypatch.setitem(storage._raw, tx_id, signature_damaged(storage, tx_id))
+        elif damaged == "vote":
+            monkeypatch.setattr(
+                storage, "_rounds", [vote_damaged(storage._rounds[0]), *storage._rounds[1:]]
+            )
+        else:
+            monkeypatch.setattr(storage, "_keys", dict(storage._keys))
+            del storage._keys[author]
+        with pytest.raises(InvalidRound) as raised:
+            await there.archive()
+        assert raised.value.round >= 1
+        assert await announced(city) == []
+        if damaged == "key":
+            return
+        # An older release archived it all the same.
+        with monkeypatch.context() as older:
+            older.setattr(packing, "check_signatures", lambda *_: None)
+            older.setattr(Votes, "check", no_check)
+            await there.archive()
+        [portion] = await there.prune()
+        assert portion.gone == 0
+        assert "cannot be rebuilt from: " in portion.why_not
+        assert tx_id in await there.there()
+
+
+async def no_check(*_: Any) -> None:
+    """Takes everything."""
+
+
+async def test_stores_that_open_later_are_waited_for(tmp_path: Path) -> None:
+    genesis = History({1: 1}).genesis
+    city: Any = SimpleNamespace(
+        plan=lambda: SimpleNamespace(slug="tokyo", retention=KEEPS),
+        storage=lambda: PrunableCity(SystemClock(), b"", ()),
+        genesis=lambda: genesis,
+        clock=SystemClock,
+    )
+    core: Any = SimpleNamespace(
+        settings=lambda: SimpleNamespace(data_dir=tmp_path), compute=lambda: at_once
+    )
+    plans: Any = {"disk": None}
+    closed = OpenStores(plans, {}, {"disk": StoreUnavailable("not mounted yet")})
+    given = city_retention(core, city, closed)
+    assert given.prune is not None
+    assert given.archived is not None
+    assert city_retention(core, city, OpenStores({}, {}, {})) == (None, None)
