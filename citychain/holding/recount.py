@@ -224,7 +224,9 @@ class Recount:
                     self._weighing += layout.stripes >= CHUNKS_WEIGHED
 
     def resume(self, key_id: bytes, holder: HolderState) -> None:
-        """Go on with what was known of a holder after the last round."""
+        """Go on with what was known of a holder after the last round; nothing, if it was none."""
+        if not (holder.receipts or holder.ended):
+            return
         self.states[key_id] = holder
         for each in holder.open.values():
             self._closing[each.last_round].append((holder, each.round))
