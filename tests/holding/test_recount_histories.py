@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
+from unittest import mock
 
 from deeds import OPERATOR, SECOND, Archived, archived, checkpoint_hash, holder, stated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recount_reference import Deed, Round, challenges, chunks_held
 
+from citychain.holding import recount
 from citychain.holding.recount import Recount, StatedTransaction
 from citychain.ports import FragmentKey
 from citychain.statements import Answer, AnsweredChunk, Holding, HoldingRules
@@ -145,3 +147,19 @@ def test_histories_have_what_they_are_for() -> None:
             seen.add((who, history.recount.availability(who, 1, 45)))
     some = {who for who, part in seen if part is not None and 0 < part < 1}
     assert some == {*WHO}
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 1 << 32), st.integers(1, 45))
+def test_nobody_proves_more_than_is_announced(seed: int, rounds: int) -> None:
+    with mock.patch.object(recount, "CHUNKS_WEIGHED", 5):
+        history = History(random.Random(seed))
+        for _ in range(rounds):
+            history.seal()
+    found = history.recount
+    for first in range(1, rounds + 1):
+        parts = [found.proved(who, first, rounds) for who in WHO]
+        assert 0 <= min(parts) <= max(parts) <= found.announced(first, rounds)
+        availabilities = [found.availability(who, first, rounds) for who in WHO]
+        # All fragments here weigh, so whoever answered something proved something.
+        assert [bool(part) for part in parts] == [bool(it) for it in availabilities]
