@@ -33,11 +33,13 @@ from citychain.errors import (
 )
 from citychain.fragments._folder import make_folder, sync_folder
 from citychain.fragments.proving import ChunkProof
+from citychain.fragments.sources import FOUND_MAX
 from citychain.hooks.definitions import FOLDER
 from citychain.ports import FragmentKey, Space, StorageContext
 from citychain.rpc._generated.citychain.v1 import storage_pb2, storage_pb2_grpc
 from citychain.rpc.messages.fragments import (
     JUDGEMENT_KEY,
+    PART_BYTES_MAX,
     WANTED,
     decode_fragment_keys,
     encode_fragment_key,
@@ -48,6 +50,8 @@ __all__ = ["RemoteOptions", "RemoteStore"]
 T = TypeVar("T")
 
 PAGE: Final = 1_000
+MESSAGE_BYTES_MAX: Final = 2 * PART_BYTES_MAX
+"""What a storage server sends at most."""
 SEND_BYTES: Final = 256 << 10
 """Of a fragment in one message: no more waits for a server that takes it slowly."""
 SETTLE_SECONDS: Final = 10.0
@@ -108,7 +112,12 @@ class RemoteStore:
             raise StoreUnavailable(f"owner_file: {error.filename}: {error.strerror}") from error
         self._owner_id = sha256(self._token).digest()
         patience = timedelta(seconds=max(1.0, self._seconds / 2))
-        channels = ChannelFactory([self._options.endpoint], keepalive=patience, connect=patience)
+        channels = ChannelFactory(
+            [self._options.endpoint],
+            keepalive=patience,
+            connect=patience,
+            max_message_bytes=MESSAGE_BYTES_MAX,
+        )
         # What a store does not take goes to the next one: who asked decides, not the channel.
         self._channel = channels.channel(repeat=False)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
@@ -197,9 +206,11 @@ class RemoteStore:
                 request.after.CopyFrom(encode_fragment_key(found[-1]))
             answer = await self._asked(self._stub.FindFragments(request, timeout=self._seconds))
             page = self._keys(answer.keys, found[-1] if found else None)
+            if any(key.object_id != object_id for key in page):
+                raise StoreUnavailable(f"{self._options.endpoint}: keys: of another object")
             found += page
-            if len(page) < PAGE:
-                return found
+            if len(page) < PAGE or len(found) >= FOUND_MAX:
+                return found[:FOUND_MAX]
 
     async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
         """See `FragmentStore.keys`."""
@@ -221,6 +232,8 @@ class RemoteStore:
         self, messages: Sequence[storage_pb2.FragmentKey], after: FragmentKey | None
     ) -> list[FragmentKey]:
         try:
+            if len(messages) > PAGE:
+                raise VerificationError(f"keys: {len(messages)}, where {PAGE} are a page")
             keys = decode_fragment_keys(messages, "keys")
             if keys and after is not None and keys[0] <= after:
                 raise VerificationError("keys: they do not go on after the last page")

@@ -31,6 +31,7 @@ from citychain.fragments._parts import exactly
 from citychain.fragments._room import Claim, Room
 from citychain.fragments._s3_options import S3Options
 from citychain.fragments._settled import settled
+from citychain.fragments.sources import FOUND_MAX
 from citychain.ports import FragmentKey, Space
 
 if TYPE_CHECKING:
@@ -163,7 +164,12 @@ class S3Store:
     async def find(self, object_id: bytes) -> Sequence[FragmentKey]:
         """See `FragmentStore.find`."""
         below = f"{self._options.prefix}/{object_id.hex()}"
-        return [key async for key, _ in self._list(below, None)]
+        found: list[FragmentKey] = []
+        async for key, _ in self._list(below, None):
+            found.append(key)
+            if len(found) == FOUND_MAX:
+                break
+        return found
 
     async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
         """See `FragmentStore.keys`."""

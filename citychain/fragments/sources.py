@@ -57,6 +57,9 @@ FAILURES_MAX: Final = 4
 sector that a disk cannot read."""
 ROOTS_MAX: Final = 32
 """Manifests of one object that are asked of a store. A store may name any number of them."""
+FOUND_MAX: Final = FRAGMENTS_MAX * (ROOTS_MAX + 1)
+"""Keys of one object that a store takes from elsewhere, where there may be no end of them: as many
+as are looked at, and some by which it shows that there are more."""
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from fragments.shelves import SMALL, chunk_at, noise, shelves, store
 from free_ports import free_address
 from storage_host import StorageHost, running_host
 
-from citychain.client.fragments import RemoteOptions, RemoteStore
+from citychain.client.fragments import PAGE, RemoteOptions, RemoteStore
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.errors import (
@@ -30,6 +30,7 @@ from citychain.errors import (
 )
 from citychain.fragments.layout import Shape
 from citychain.fragments.placement import Place
+from citychain.fragments.sources import FOUND_MAX
 from citychain.fragments.storing import store_object
 from citychain.hooks.definitions import FOLDER
 from citychain.ports import FragmentKey, Space, StorageContext
@@ -235,6 +236,7 @@ class Fake(storage_pb2_grpc.StorageServiceServicer):
 
     space: Any = pb.GetSpaceResponse(used=0)
     answers: Any = None
+    found: Any = None
     is_slow = has_ended = False
 
     def __init__(self) -> None:
@@ -266,7 +268,10 @@ class Fake(storage_pb2_grpc.StorageServiceServicer):
             self.has_ended = True
         return self.answers
 
-    HasFragment = FindFragments = ListFragments = DeleteFragment = answer  # type: ignore[assignment]
+    async def FindFragments(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await (self.found or self.answer)(request, context)
+
+    HasFragment = ListFragments = DeleteFragment = answer  # type: ignore[assignment]
     FetchFragment = Challenge = stream  # type: ignore[assignment]
 
 
@@ -349,6 +354,36 @@ async def test_more_keys_than_asked_for_are_left_out(tmp_path: Path) -> None:
     async with faked(tmp_path) as (fake, store):
         fake.answers = pb.ListFragmentsResponse(keys=keys_of(KEY, LATER))
         assert await store.keys(None, 1) == [KEY]
+
+
+async def test_a_server_that_finds_no_end_of_keys_is_left(tmp_path: Path) -> None:
+    number = 0
+
+    async def find(request: Any, context: Any) -> Any:
+        nonlocal number
+        page = []
+        for number in range(number + 1, number + PAGE + 1):  # noqa: B020
+            page.append(KEY._replace(root=number.to_bytes(32)))
+        return pb.FindFragmentsResponse(keys=keys_of(*page))
+
+    async with faked(tmp_path) as (fake, store), asyncio.timeout(SECONDS):
+        fake.found = find
+        assert len(await store.find(KEY.object_id)) == FOUND_MAX
+        assert number < FOUND_MAX + PAGE
+
+
+async def test_a_page_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    keys = [KEY._replace(root=number.to_bytes(32)) for number in range(40_000)]
+    async with faked(tmp_path) as (fake, store), asyncio.timeout(SECONDS):
+        fake.answers = pb.ListFragmentsResponse(keys=keys_of(*keys[:1_001]))
+        with pytest.raises(StoreUnavailable, match="1001, where 1000 are a page"):
+            await store.keys(None, 2_000)
+        fake.answers = pb.ListFragmentsResponse(keys=keys_of(*keys))
+        with pytest.raises(StoreUnavailable, match="larger than max"):
+            await store.keys(None, 2_000)
+        fake.answers = pb.FindFragmentsResponse(keys=keys_of(KEY._replace(object_id=b"x" * 32)))
+        with pytest.raises(StoreUnavailable, match="of another object"):
+            await store.find(KEY.object_id)
 
 
 CALLS: list[Call] = [
