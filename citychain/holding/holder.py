@@ -261,13 +261,21 @@ class Holder:
                         self._claimed = NOT_YET
                 else:
                     proven.append(AnsweredChunk.of(key, chunk, proof.to_bytes()))
+                    # What fills a transaction does not wait for stores that are slow.
+                    full, *others = packed(round, proven)
+                    if others:
+                        is_all &= await self._send(round, full)
+                        proven = [*others[0]]
             for answers in packed(round, proven):
-                tx_id = await self._submit(Answer(challenge=round, answers=answers))
-                is_all &= tx_id is not None
-                if tx_id is not None:
-                    self._under_way.answer(tx_id, round, {it.key for it in answers})
-                    self._told(Answered(round, len(answers)))
+                is_all &= await self._send(round, answers)
         return is_all
+
+    async def _send(self, round: int, answers: Sequence[AnsweredChunk]) -> bool:
+        tx_id = await self._submit(Answer(challenge=round, answers=tuple(answers)))
+        if tx_id is not None:
+            self._under_way.answer(tx_id, round, {it.key for it in answers})
+            self._told(Answered(round, len(answers)))
+        return tx_id is not None
 
     async def _claim(self) -> bool:
         found = await self._look()

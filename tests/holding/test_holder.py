@@ -316,6 +316,28 @@ async def test_a_store_that_hangs_stops_no_answer(
     assert hanging.asked == 1, "it is left alone for a while"
 
 
+async def test_an_answer_that_is_full_waits_for_no_other_chunk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One chunk fills it here, and each is proven once the one before is sent."""
+    monkeypatch.setattr("citychain.holding.parcels.ANSWERS_MAX", 1)
+    await place.holder().once(PATIENCE)
+    challenge = await place.challenge()
+    told_before: list[int] = []
+
+    class Watched(Shelf):
+        async def size(self, key: FragmentKey) -> int | None:
+            told_before.append(len(place.told))
+            return await super().size(key)
+
+    watched = Watched()
+    for shelf in place.stores.values():
+        watched.content.update(shelf.content)
+    assert await place.holder(stores={"all": watched}).once(PATIENCE)
+    assert told_before == [1, 1, 2]
+    assert place.told[1:] == [Answered(challenge, 1)] * 3
+
+
 async def test_what_is_found_somewhere_is_asked_for_there_first(place: Place) -> None:
     hanging = HangingShelf()
     shelves = Shelves({"bay": hanging, **place.stores}, {}, place.compute, SystemClock())
