@@ -12,14 +12,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from citychain import notes
 from citychain._native.transactions import decode_batch
 from citychain.archive.finding import Candidate, find_segments
+from citychain.archive.passing import passing_folder
 from citychain.archive.segment import Segment, decode
 from citychain.archive.signed import check_signatures
 from citychain.archive.source import SegmentSource
@@ -196,8 +195,7 @@ class Rebuilding:
         return max((it.header.last for it in self._segments), default=0)
 
     async def _restored(self, candidate: Candidate) -> Segment:
-        await self._compute(partial(self._folder.mkdir, parents=True, exist_ok=True))
-        with TemporaryDirectory(dir=self._folder) as folder:
+        with await self._compute(passing_folder, self._folder) as folder:
             file = Path(folder) / "segment"
             restored = await restore_object(candidate.object_id, self._stores, file, self._compute)
             self._result.faults += (

@@ -89,7 +89,7 @@ class Pruner:
         self._keeps_ms = keeps // timedelta(milliseconds=1)
         self._compute = compute
         self._clock = clock
-        self._stated = Stated(genesis, storage, compute)
+        self._stated = Stated(genesis, storage, compute, clock)
 
     async def run(self) -> None:
         """Prune what is old enough, without end, resting as long as it works."""
@@ -132,7 +132,7 @@ class Pruner:
             began = self._clock.monotonic()
             if extensions is None or not dry:
                 # Each time anew: somebody may have extended something meanwhile.
-                extensions = await self._stated.extensions(now_ms, keep=not dry)
+                extensions = await self._stated.extensions(now_ms, keep=not dry, rests=rests)
             portion, again_ms = await self._portion(announced, extensions, now_ms, dry=dry)
             stuck = stuck or bool(portion.why_not)
             if not dry and not portion.why_not:

@@ -7,8 +7,7 @@ and what they restore has the rounds that it is to have, with signatures and vot
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from citychain import notes
+from citychain.archive.passing import passing_folder
 from citychain.archive.segment import Segment, decode
 from citychain.archive.signed import Votes, check_signatures
 from citychain.errors import NotFound, Pruned, StorageError, VerificationError
@@ -49,11 +49,30 @@ class Segments:
     compute: Compute
     _votes: Votes | None = field(default=None, init=False)
     """Made when something is to be proven: it follows all committees."""
+    _known: list[Announcement] = field(default_factory=list, init=False)
+    """Those that were asked for, in order; none is ever announced otherwise."""
 
     async def announced(self) -> list[Announcement]:
         """Those whose announcement is approved, in order of their rounds."""
         found = await self.storage.notes(notes.SEGMENT)
-        return [Announcement.from_bytes(note[32:]) for note in found.values()]
+        return await self.compute(_announcements, list(found.values()))
+
+    async def of_round(self, round: int) -> Announcement | None:
+        """The one that has a round; ``None`` if none that is announced has."""
+        index = bisect_left(self._known, round, key=_last)
+        if index < len(self._known) and self._known[index].first <= round:
+            return self._known[index]
+        # Years of them are too many to parse for one.
+        found = await self.storage.notes(notes.SEGMENT)
+        names = list(found)
+        index = bisect_left(names, notes.round_name(notes.SEGMENT, round))
+        if index == len(names):
+            return None
+        announced = Announcement.from_bytes(found[names[index]][32:])
+        if announced.first > round:
+            return None
+        insort(self._known, announced, key=_last)
+        return announced
 
     async def prove(self, announced: Announcement) -> Segment:
         """Read all fragments of a segment, and what they restore.
@@ -100,7 +119,7 @@ class Segments:
         return segment
 
     async def _restored(self, object_id: bytes) -> bytes:
-        folder = await self.compute(_new_folder, self.folder)
+        folder = await self.compute(passing_folder, self.folder)
         try:
             target = Path(folder.name) / object_id.hex()
             await restore_object(object_id, self.stores, target, self.compute)
@@ -108,6 +127,14 @@ class Segments:
             return content
         finally:
             await asyncio.shield(self.compute(folder.cleanup))
+
+
+def _announcements(found: Sequence[bytes]) -> list[Announcement]:
+    return [Announcement.from_bytes(note[32:]) for note in found]
+
+
+def _last(announced: Announcement) -> int:
+    return announced.last
 
 
 _NOWHERE: Final = "no store has a fragment of it"
@@ -119,11 +146,6 @@ def _lacks(loss: str, missing: Sequence[int]) -> str:
     if missing:
         return f"{len(missing)} of its fragments are lost: citychain rebalance repairs it"
     return "some of its fragments are wrong: citychain scrub says which"
-
-
-def _new_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
-    parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=parent)
 
 
 class ArchivedTransactions:
@@ -143,14 +165,11 @@ class ArchivedTransactions:
         """
         nodes = await self._segments.storage.find(tx_ids)
         found: dict[bytes, RawTransaction] = {}
-        announced = await self._segments.announced()
-        lasts = [it.last for it in announced]
         async with self._turn:  # One restore at a time: whoever asks for much waits.
             for round in sorted({node.round for node in nodes.values()}):
-                index = bisect_left(lasts, round)
-                if index == len(lasts) or not announced[index].first <= round:
+                if (announced := await self._segments.of_round(round)) is None:
                     raise Pruned(round, "no segment of the archive has it")
-                there = await self._transactions(announced[index], round)
+                there = await self._transactions(announced, round)
                 wanted = [tx_id for tx_id, node in nodes.items() if node.round == round]
                 if missing := [tx_id for tx_id in wanted if tx_id not in there]:
                     raise Pruned(round, f"its segment does not have {missing[0].hex()}")

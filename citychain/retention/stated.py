@@ -9,7 +9,7 @@ from citychain import notes, record
 from citychain._native.transactions import Transaction, decode_batch
 from citychain.errors import StorageError, VerificationError
 from citychain.genesis import Genesis
-from citychain.ports import CityStorage, Compute
+from citychain.ports import CityStorage, Clock, Compute
 from citychain.retention.choosing import Extensions
 from citychain.statements import Retention
 from citychain.types import RawTransaction
@@ -23,18 +23,23 @@ TRANSACTIONS_PAGE: Final = 256
 class Stated:
     """The statements of one city."""
 
-    def __init__(self, genesis: Genesis, storage: CityStorage, compute: Compute) -> None:
+    def __init__(
+        self, genesis: Genesis, storage: CityStorage, compute: Compute, clock: Clock
+    ) -> None:
         self._genesis = genesis
         self._storage = storage
         self._compute = compute
+        self._clock = clock
 
-    async def extensions(self, now_ms: int, *, keep: bool = True) -> Extensions:
+    async def extensions(self, now_ms: int, *, keep: bool = True, rests: float = 0.0) -> Extensions:
         """What they extend, those of all approved rounds up to now.
 
         Args:
             keep: Note how far they were looked for.
+            rests: Times as long as each page of rounds took.
         """
-        found = await self._look((await self._storage.head()).certified_round, keep=keep)
+        last = (await self._storage.head()).certified_round
+        found = await self._look(last, keep=keep, rests=rests)
         noted = await self._storage.notes(notes.RETENTION_STATED)
         extensions = Extensions(self._genesis.operator_id)
         tx_ids = {name: notes.ids_of(note) for name, note in noted.items()}
@@ -52,12 +57,13 @@ class Stated:
         opened = await self._opened(raw)
         return [(item.author, statement) for item in opened if (statement := _statement(item))]
 
-    async def _look(self, last: int, *, keep: bool) -> dict[str, Sequence[bytes]]:
+    async def _look(self, last: int, *, keep: bool, rests: float) -> dict[str, Sequence[bytes]]:
         """Look through the rounds that were not looked through before; ids by name of note."""
         scanned = await self._storage.notes(notes.RETENTION_SCANNED)
         first = notes.decode_number(scanned.get(notes.RETENTION_SCANNED, b"")) + 1
         all_found: dict[str, Sequence[bytes]] = {}
         while first <= last:
+            began = self._clock.monotonic()
             page = await self._storage.rounds(first, min(ROUNDS_PAGE, last + 1 - first))
             if not page:
                 break
@@ -76,6 +82,7 @@ class Stated:
                 mark = {notes.RETENTION_SCANNED: notes.number_bytes(page[-1].round)}
                 await self._storage.keep(found | mark)
             first = page[-1].round + 1
+            await self._clock.sleep(rests * (self._clock.monotonic() - began))
         return all_found
 
     async def _stating(self, tx_ids: Sequence[bytes]) -> list[bytes]:

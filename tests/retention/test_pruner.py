@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from history import History
 from citychain import notes, record
 from citychain._native.transactions import decode_batch
 from citychain.archive import packing
+from citychain.archive.passing import passing_folder
 from citychain.archive.signed import Votes
 from citychain.between_cities import RemittanceState, anchor_object, outbox_object
 from citychain.checkpoint import checkpoint_hash
@@ -43,6 +45,8 @@ from citychain.moving.copying import CityCopy
 from citychain.ports import FragmentStore, can_prune
 from citychain.receipt import ReceiptVerifier
 from citychain.retention import pruner as pruning
+from citychain.retention import segments as reading
+from citychain.retention import stated
 from citychain.retention.composing import city_retention
 from citychain.retention.pruner import Portion, Pruner
 from citychain.retention.segments import ArchivedTransactions, Segments
@@ -522,3 +526,71 @@ async def test_stores_that_open_later_are_waited_for(tmp_path: Path) -> None:
     assert given.prune is not None
     assert given.archived is not None
     assert city_retention(core, city, OpenStores({}, {}, {})) == (None, None)
+
+
+async def test_only_the_announcement_that_is_asked_for_is_read(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(city_server, tmp_path) as there:
+        await there.write()
+        await there.archive()
+        one, two = await announced(there.city)
+        other = two.model_copy(update={"first": 10_001, "last": 10_002}).encode()
+        await there.city.storage.keep({notes.round_name(notes.SEGMENT, 10_002): bytes(32) + other})
+        read: list[bytes] = []
+
+        class Counted(Announcement):
+            @classmethod
+            def from_bytes(cls, content: bytes) -> Any:
+                read.append(content)
+                return Announcement.from_bytes(content)
+
+        segments = there.segments
+        monkeypatch.setattr(reading, "Announcement", Counted)
+        for round in (*range(1, two.last + 1), 10_001, *range(1, two.last + 1)):
+            found = await segments.of_round(round)
+            assert found is not None
+            assert found.first <= round <= found.last
+        assert len(read) == 3
+        assert await segments.of_round(two.last + 1) is None
+        assert await segments.of_round(10_003) is None
+        assert await segments.of_round(one.last) == one
+
+
+async def test_looking_through_the_ledger_rests(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Later):
+        """Each look at it is a second later."""
+
+        now = 0.0
+        slept = 0.0
+
+        def monotonic(self) -> float:
+            self.now += 1
+            return self.now
+
+        async def sleep(self, seconds: float) -> None:
+            self.slept += seconds
+
+    monkeypatch.setattr(stated, "ROUNDS_PAGE", 2)
+    async with place(city_server, tmp_path) as there:
+        rounds = (await there.city.head()).certified_round
+        clock = Slow(181)
+        look = stated.Stated(there.city.genesis, there.city.storage, at_once, clock)
+        await look.extensions(clock.time_ms(), rests=1.0)
+        assert clock.slept == -(-rounds // 2)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    left = passing_folder(tmp_path)
+    young = passing_folder(tmp_path)
+    (Path(left.name) / "part").write_bytes(b"8 MiB")
+    os.utime(left.name, (1, 1))
+    (tmp_path / "notes.txt").touch()
+    os.utime(tmp_path / "notes.txt", (1, 1))
+    with passing_folder(tmp_path) as now:
+        there = {path.name for path in tmp_path.iterdir()}
+        assert there == {Path(now).name, Path(young.name).name, "notes.txt"}
+    young.cleanup()
+    left.cleanup()
