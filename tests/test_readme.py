@@ -125,7 +125,7 @@ def test_the_commands_for_stores_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = _run(block("sh", "citychain restore"), tmp_path, monkeypatch)
-    assert (tmp_path / "copy.txt").read_text() == "a deed\n"
+    assert (tmp_path / "shelf" / "copy.txt").read_text() == "a deed\n"
     assert told.count("MADE") == 2
 
 
