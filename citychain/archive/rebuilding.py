@@ -99,6 +99,9 @@ class Rebuilding:
         self._segments: list[Candidate] = []
         self._unrestorable: dict[Candidate, str] = {}
         self._refused: dict[Candidate, str] = {}
+        self._forked = ""
+        self._planned: list[tuple[int, int]] = []
+        """First and last rounds of segments that there were before."""
         self._away = set(away)
         self._unreadable = 0
         self._result = Rebuilt()
@@ -124,6 +127,7 @@ class Rebuilding:
                 "a segment"
             )
         self._segments = found.segments
+        self._planned = sorted(it.header[1:3] for it in found.segments)
         head = await self._target.head()
         if not self._segments and not head.round and not incomplete:
             # The mark stays: a server would begin the city anew, with the same genesis.
@@ -131,7 +135,7 @@ class Rebuilding:
         for handover in await Handovers(self._target).after(0):
             await self._compute(self._chain.apply, handover)
         at = max(1, head.round)
-        while (candidate := self._next(at)) is not None:
+        while await self._is_clear(at, incomplete) and (candidate := self._next(at)) is not None:
             if await self._take(candidate):
                 at = (await self._target.head()).round + 1
         return await self._end(incomplete)
@@ -152,18 +156,64 @@ class Rebuilding:
         reach = _reach(self._segments)
         return max(able, key=lambda it: (reach[it.header.last + 1], it.header.last, it.object_id))
 
-    async def _take(self, candidate: Candidate) -> bool:
-        """Copy the rounds of a segment that are missing; whether it was one."""
-        self._segments.remove(candidate)
+    async def _is_clear(self, at: int, incomplete: bool) -> bool:
+        """Whether one history goes on from here; otherwise the later one does, if it may.
+
+        A city that was rebuilt without its last rounds has others in their place, and those that
+        were lost may come back with their store: the committee certified both.
+        """
+        able = [it for it in self._segments if it.header.first <= at <= it.header.last]
+        if len(able) < 2:
+            return True
+        following = (await self._target.head()).round + 1
+        found: dict[bytes, list[Candidate]] = {}
+        times: dict[bytes, int] = {}
+        for candidate in able:
+            if (segment := await self._following(candidate)) is None:
+                self._segments.remove(candidate)
+            elif await self._compute(_is_certified, self._chain, segment):
+                for stored in (archived.stored for archived in segment.rounds):
+                    if stored.round == following:
+                        found.setdefault(stored.checkpoint_hash, []).append(candidate)
+                        times[stored.checkpoint_hash] = stored.time_ms
+        if len(found) < 2:
+            return True
+        latest = max(times, key=times.__getitem__)
+        left = [it for digest, those in found.items() if digest != latest for it in those]
+        self._forked = self._forked or (
+            f"more than one history goes on from round {following}, with a certificate each: that "
+            f"of object {found[latest][0].object_id.hex()} is later in time than that of "
+            f"{', '.join(it.object_id.hex() for it in left)}; --incomplete takes the "
+            "former; so does a repetition once no store has a fragment of the others"
+        )
+        if incomplete:
+            self._segments = [it for it in self._segments if it not in left]
+        return incomplete
+
+    async def _following(self, candidate: Candidate) -> Segment | None:
+        """A segment, if it can be had and is of the history that is there; else it is noted."""
         name = candidate.object_id.hex()
         try:
             segment = await self._restored(candidate)
         except (NotFound, NotRestorable) as error:
             self._unrestorable[candidate] = str(error)
-            return False
+            return None
         except VerificationError as error:
             self._refuse(candidate, f"object {name} is no segment: {error}")
+            return None
+        head = await self._target.head()
+        before = await SegmentSource(segment).checkpoint_hashes([head.round])
+        if head.round and before.get(head.round) != head.checkpoint_hash:
+            self._refuse(candidate, f"object {name} has a history without round {head.round}")
+            return None
+        return segment
+
+    async def _take(self, candidate: Candidate) -> bool:
+        """Copy the rounds of a segment that are missing; whether it was one."""
+        self._segments.remove(candidate)
+        if (segment := await self._following(candidate)) is None:
             return False
+        name = candidate.object_id.hex()
         try:
             await self._compute(_certified, self._chain, segment)
             await self._compute(
@@ -246,8 +296,12 @@ class Rebuilding:
         if last.round:
             kept[notes.ARCHIVE_LAST] = notes.archived_bytes(last)
         if last.round < head.round:
-            # The last one was announced in a round that no segment has: once more.
-            kept[notes.ARCHIVE_NEXT] = notes.archiving_bytes(ArchivingNote(head.round))
+            # The next one was announced in a round that no segment has, or in none: once more.
+            # Those after it are packed anew: all of them at once might be too many for one.
+            lasts = [last_of for first, last_of in self._planned if first == last.round + 1]
+            planned = min((it for it in lasts if last.round < it <= head.round), default=0)
+            if planned:
+                kept[notes.ARCHIVE_NEXT] = notes.archiving_bytes(ArchivingNote(planned))
         await self._target.keep(kept)
         return result
 
@@ -256,6 +310,8 @@ class Rebuilding:
 
         A server that goes on without them has another history than those who saw them.
         """
+        if self._forked:
+            return self._forked
         for candidate, why in self._unrestorable.items():
             if candidate.header.last >= at:
                 first = max(at, candidate.header.first)
@@ -306,6 +362,22 @@ def _reach(segments: list[Candidate]) -> dict[int, int]:
         first, last = candidate.header.first, candidate.header.last
         reach[first] = max(reach.get(first, 0), reach[last + 1])
     return reach
+
+
+class _Tried(Exception):
+    """Ends what was only tried."""
+
+
+def _is_certified(chain: CommitteeChain, segment: Segment) -> bool:
+    """Whether committees in office certified all rounds of a segment; nothing is applied."""
+    try:
+        with chain.attempt():
+            _certified(chain, segment)
+            raise _Tried
+    except _Tried:
+        return True
+    except VerificationError:
+        return False
 
 
 def _certified(chain: CommitteeChain, segment: Segment) -> None:

@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from archive.conftest import (
+    OPERATOR,
+    TOKYO,
     announced,
     archive,
     archived_up_to,
@@ -31,6 +33,7 @@ from citychain.archive.rebuilding import Rebuilding, Rebuilt
 from citychain.archive.segment import Header, decode, header_bytes
 from citychain.city.pipeline import City
 from citychain.clock import SystemClock
+from citychain.config_archive import ArchiveSettings
 from citychain.errors import InvalidRequest, NotFound, StoreUnavailable
 from citychain.following.source import StorageSource
 from citychain.fragments.layout import Shape
@@ -427,3 +430,81 @@ async def test_a_last_segment_that_does_not_hold_keeps_servers_away(
         result = await it.rebuilding(target).run()
         assert f"rounds {last.first} to {last.last} are claimed, and not had" in result.lost
         assert await home_note(target) is not None
+
+
+async def test_of_two_histories_none_is_chosen_unasked(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    """Rounds that were lost come back when the city has others in their place."""
+    async with archived(city_server, tmp_path) as it:
+        late = {key for segment in it.segments[2:] for key in segment.keys}
+        some: dict[str, MemoryStore] = {name: MemoryStore() for name in it.stores}
+        for name, store in it.stores.items():
+            there = store._fragments  # type: ignore[attr-defined]
+            some[name]._fragments = {key: there[key] for key in there if key not in late}
+        target = await it.target()
+        assert (await it.rebuilding(target, some).run()).round == it.segments[1].last
+        (tmp_path / "genesis.json").write_bytes(it.city.genesis.file)
+        found: list[Any] = []
+
+        def caught(city: Any) -> Any:
+            found.append(city)
+            return city
+
+        async with (
+            city_server(
+                {"tokyo": {**TOKYO, "genesis": str(tmp_path / "genesis.json")}},
+                {"tokyo": {"handler": caught, "storage": lambda _: target}},
+                operator=OPERATOR,
+            ) as server,
+            server.client("tokyo") as client,
+        ):
+            await client.info()
+            [city] = found
+            await archived_up_to(
+                archiver(city, archive(tmp_path / "new", it.stores)), city, it.segments[1].last
+            )
+            await more(city, 77)
+            one = archiver(city, archive(tmp_path / "new", it.stores))
+            await archived_up_to(one, city, (await city.head()).certified_round)
+            new = (await announced(city))[-1]
+            again = await it.target()
+            result = await it.rebuilding(again).run()
+            assert result.round == it.segments[1].last
+            assert f"more than one history goes on from round {result.round + 1}" in result.lost
+            assert await home_note(again) is not None
+            # By the operator's word it is the one that lives.
+            result = await it.rebuilding(again).run(incomplete=True)
+            assert "is later in time than that of" in result.lost
+            assert result.round == new.last
+            [stored] = await target.rounds(new.last, 1)
+            assert result.checkpoint_hash == stored.checkpoint_hash
+            assert await home_note(again) is None
+
+
+class Small(ArchiveSettings):
+    @property
+    def segment_bytes(self) -> int:
+        return 1
+
+
+async def test_an_archive_that_lagged_is_not_packed_into_one_segment(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with busy_city(city_server, settled=3) as city:
+        for seed in range(10, 18):
+            await more(city, seed)
+        there = stores()
+        given = archive(tmp_path, there)
+        given = replace(given, settings=Small(every=timedelta(milliseconds=1)))
+        await archived_up_to(archiver(city, given), city, (await city.head()).certified_round)
+        it = Archived(city, there, await announced(city), tmp_path)
+        assert len(it.segments) >= 3
+        target = await it.target()
+        result = await it.rebuilding(target).run()
+        noted = await target.notes("archive/")
+        last = notes.decode_archived(noted.get(notes.ARCHIVE_LAST, b"")).round
+        following = notes.decode_archiving(noted[notes.ARCHIVE_NEXT])
+        assert following is not None
+        assert following.round == min(one.last for one in it.segments if one.last > last)
+        assert following.round < result.round
