@@ -17,6 +17,10 @@ __all__ = ["Missing", "Node", "Refused"]
 FULL: Final = ("no space left on device", "disk quota exceeded")
 MISSING: Final = ("file does not exist", "ipld: could not find", "block was not found")
 DETAIL_MAX: Final = 300
+ANSWER_BYTES_MAX: Final = 64 << 20
+"""Of what a command gives, such as the names in a folder."""
+TIMES: Final = 10
+"""A whole answer may take so many times as long as the node may be silent."""
 PIECE: Final = 64 << 10
 """Bytes that the client gets at a time: it makes several copies."""
 
@@ -38,6 +42,7 @@ class Node:
 
     def __init__(self, endpoint: str, token: str | None, timeout: float, where: str) -> None:
         self._where = where
+        self._patience = TIMES * timeout
         self._running: set[asyncio.Future[bytes]] = set()
         try:
             self._client = httpx.AsyncClient(
@@ -58,15 +63,24 @@ class Node:
             await asyncio.wait(self._running)
         await self._client.aclose()
 
-    async def call(self, command: str, *arguments: str, **options: str | int) -> bytes:
+    async def call(
+        self,
+        command: str,
+        *arguments: str,
+        most: int = ANSWER_BYTES_MAX,
+        **options: str | int,
+    ) -> bytes:
         """What a command gives.
+
+        Args:
+            most: Bytes of the answer; a node that has no end is not listened to.
 
         Raises:
             Refused: the node says no.
             StoreFull: the node's disk is full.
             StoreUnavailable: it does not answer, or not to us.
         """
-        task = asyncio.ensure_future(self._posted(command, arguments, options))
+        task = asyncio.ensure_future(self._answered(command, arguments, options, most))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         # Whoever is cancelled goes on, and the request to its end: after some that were broken
@@ -75,7 +89,7 @@ class Node:
 
     async def json(self, command: str, *arguments: str, **options: str | int) -> dict[str, Any]:
         """What a command gives that answers with an object of JSON; raises as `call` does."""
-        return self._object(await self.call(command, *arguments, **options))
+        return self._object(await self.call(command, *arguments, most=ANSWER_BYTES_MAX, **options))
 
     def _object(self, said: bytes) -> dict[str, Any]:
         try:
@@ -114,8 +128,22 @@ class Node:
             raise self._away("what answers is no IPFS node")
         return str(last["Hash"])
 
+    async def _answered(
+        self, command: str, arguments: tuple[str, ...], options: dict[str, str | int], most: int
+    ) -> bytes:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._posted(command, arguments, options, most)
+        except TimeoutError:
+            raise self._away(f"its answer has no end after {self._patience:g} s") from None
+
     async def _posted(
-        self, command: str, arguments: tuple[str, ...], options: dict[str, str | int], **body: Any
+        self,
+        command: str,
+        arguments: tuple[str, ...],
+        options: dict[str, str | int],
+        most: int = ANSWER_BYTES_MAX,
+        **body: Any,
     ) -> bytes:
         query = httpx.QueryParams(
             [*(("arg", it) for it in arguments), *((k, str(v)) for k, v in options.items())]
@@ -125,6 +153,8 @@ class Node:
             async with self._client.stream("POST", command, params=query, **body) as response:
                 async for part in response.aiter_bytes():
                     said += part
+                    if len(said) > most + PIECE:  # It may say why not, where it gives nothing.
+                        raise self._away(f"it gives more than the {most} bytes asked for")
         except httpx.HTTPError as error:
             raise self._away(str(error) or type(error).__name__) from error
         if response.status_code == httpx.codes.OK:

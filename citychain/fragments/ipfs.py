@@ -89,7 +89,9 @@ class IpfsStore:
         """See `FragmentStore.read`."""
         path = self._path(key)
         try:
-            got = await self._node.call("files/read", path, offset=offset, count=length)
+            got = await self._node.call(
+                "files/read", path, most=length, offset=offset, count=length
+            )
         except Refused as refused:
             if isinstance(refused, Missing):
                 await self._be_there()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,39 @@ async def test_what_a_node_refuses_is_told(
         told = await failure(f"http://127.0.0.1:{port}")
     assert type(told) is raised
     assert says in str(told)
+
+
+@pytest.mark.parametrize(
+    ("pause", "timeout", "says"),
+    [(0.0, 30, "gives more than the 3 bytes"), (0.05, 0.1, "its answer has no end after 1 s")],
+)
+async def test_an_answer_without_end_is_given_up(pause: float, timeout: float, says: str) -> None:
+    sent, has_ended = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 It\r\nContent-Type: text/plain\r\n\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                part = b"x" if pause else bytes(1 << 16)
+                sent += len(part)
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause)
+        writer.close()
+        has_ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(60):
+        from citychain.fragments._ipfs_node import Node
+
+        port = server.sockets[0].getsockname()[1]
+        node = Node(f"http://127.0.0.1:{port}", None, timeout, "here")
+        with pytest.raises(StoreUnavailable, match=says):
+            await node.call("files/read", "/x", most=3, count=3)
+        await node.close()
+        await has_ended.wait()
+    assert sent < 64 << 20
 
 
 def test_without_its_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
