@@ -116,12 +116,15 @@ class Folder:
             self._be_there()
             return None
 
-    def find(self, object_id: bytes) -> list[FragmentKey]:
-        """See `FragmentStore.find`."""
+    def find(
+        self, object_id: bytes, after: FragmentKey | None = None, limit: int | None = None
+    ) -> list[FragmentKey]:
+        """See `FragmentStore.find`; a page of it, as `keys` has them, where there is a limit."""
         prefix = object_id.hex()
-        names = self._names(prefix[:SHARD_DIGITS])
+        last = "" if after is None else name_of(after)
+        names = self._names(prefix[:SHARD_DIGITS], prefix)
         self._be_there()
-        return [key_of(name) for name in names if name.startswith(prefix)]
+        return [key_of(name) for name in [it for it in names if it > last][:limit]]
 
     def keys(self, after: FragmentKey | None, limit: int) -> list[FragmentKey]:
         """See `FragmentStore.keys`."""
@@ -161,12 +164,12 @@ class Folder:
     def _shards(self) -> list[str]:
         return sorted(name for name in os.listdir(self.path) if SHARD.fullmatch(name))
 
-    def _names(self, shard: str) -> list[str]:
+    def _names(self, shard: str, prefix: str = "") -> list[str]:
         try:
             names = os.listdir(self.path / shard)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if is_name(name, shard))
+        return sorted(it for it in names if it.startswith(prefix) and is_name(it, shard))
 
     def _counted(self) -> int:
         return sum(size for shard in self._shards() for size in self._sizes(shard))

@@ -259,17 +259,19 @@ class OwnedFragments:
                 wrong = error
         raise wrong or _missing(key)
 
-    async def find(self, object_id: bytes) -> Sequence[FragmentKey]:
-        """See `FragmentStore.find`."""
+    async def find(
+        self, object_id: bytes, after: FragmentKey | None, limit: int
+    ) -> Sequence[FragmentKey]:
+        """Fragments of an object, a page at a time as those of `keys`."""
         await self._be_there()
-        found = [await shelf.find(object_id) for shelf in self._asked(None)]
-        return sorted({key for some in found for key in some})
+        found = [await shelf.page(object_id, after, limit) for shelf in self._asked(None)]
+        return await self._compute(_merged, found, limit)
 
     async def keys(self, after: FragmentKey | None, limit: int) -> Sequence[FragmentKey]:
         """See `FragmentStore.keys`."""
         await self._be_there()
         found = [await shelf.keys(after, limit) for shelf in self._asked(None)]
-        return sorted({key for some in found for key in some})[:limit]
+        return await self._compute(_merged, found, limit)
 
     async def space(self, owner: bytes | None = None) -> Space:
         """How much all owners use, and how much that may be as far as one of them is concerned."""
@@ -309,8 +311,19 @@ class _Shelf(DirectoryStore):
         self._compute = compute
         self._threads = threads
 
+    async def page(
+        self, object_id: bytes, after: FragmentKey | None, limit: int
+    ) -> Sequence[FragmentKey]:
+        """Some of what `find` gives."""
+        return await self._call(self._folder.find, object_id, after, limit)
+
     def _told(self, error: OSError) -> StorageError:
         return _told(self._folder.path, error)
+
+
+def _merged(pages: Sequence[Sequence[FragmentKey]], limit: int) -> list[FragmentKey]:
+    """The first keys of pages of as many."""
+    return sorted({key for page in pages for key in page})[:limit]
 
 
 def _missing(key: FragmentKey, what: str = "") -> FragmentMissing:

@@ -68,7 +68,11 @@ async def test_all_owners_fragments_are_read_as_those_of_one_store(tmp_path: Pat
         assert await fragments.keys(None, 10) == [third, KEY, OTHER]
         assert await fragments.keys(None, 2) == [third, KEY]
         assert await fragments.keys(KEY, 10) == [OTHER]
-        assert await fragments.find(KEY.object_id) == [third, KEY]
+        assert await fragments.find(KEY.object_id, None, 9) == [third, KEY]
+        assert await fragments.find(KEY.object_id, None, 1) == [third]
+        assert await fragments.find(KEY.object_id, third, 9) == [KEY]
+        assert await fragments.find(OTHER.object_id, KEY, 9) == [OTHER]
+        assert await fragments.find(KEY.object_id, OTHER, 9) == []
         assert await fragments.size(third) == 4
         assert await fragments.size(KEY._replace(index=4)) is None
         assert await read(fragments, KEY, 1, 2) == b"bc"
@@ -258,7 +262,7 @@ async def test_a_disk_that_goes_is_told_and_not_taken_for_empty(
         for call in (
             read(fragments, KEY, 0, 3),
             fragments.size(KEY),
-            fragments.find(KEY.object_id),
+            fragments.find(KEY.object_id, None, 9),
             fragments.keys(None, 10),
             fragments.delete(ALICE, KEY),
             put(fragments, ALICE, KEY, b"abc"),

@@ -116,8 +116,7 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         object_id = requests.id_bytes(request.object_id, "object_id")
         after = _key(request.after, "after") if request.HasField("after") else None
         limit = requests.page_size(request.page_size, PAGE, PAGE)
-        found = await self._fragments.find(object_id)
-        keys = [key for key in found if after is None or key > after][:limit]
+        keys = await self._fragments.find(object_id, after, limit)
         return storage_pb2.FindFragmentsResponse(keys=map(encode_fragment_key, keys))
 
     async def ListFragments(
