@@ -86,7 +86,7 @@ async def store_object(
     survey = await survey_object(source, shape, compute, partial(told, "reading"))
     manifest = survey.manifest
     left = {place.name: place for place in places if place.weight > 0}
-    there: Mapping[int, Collection[str]] = await _there(manifest, stores)
+    there: Mapping[int, Collection[str]] = await _there(manifest, stores, left)
     written: dict[int, str] = {}
     present: dict[int, str] = {}
     replaced: list[int] = []
@@ -112,9 +112,10 @@ async def store_object(
 
 
 async def _there(
-    manifest: Manifest, stores: Mapping[str, FragmentStore]
+    manifest: Manifest, stores: Mapping[str, FragmentStore], left: Collection[str]
 ) -> dict[int, Collection[str]]:
-    """By index, the stores that have a fragment."""
+    """By index, the stores that have a fragment. First come those of which fewest ``left`` have
+    one: they are to stay before those that can stay elsewhere."""
     root = manifest.root
 
     async def ask(name: str, store: FragmentStore) -> list[tuple[int, str]]:
@@ -128,4 +129,8 @@ async def _there(
     for some in await all_of(ask(name, store) for name, store in stores.items()):
         for index, name in some:
             there[index] = [*there.get(index, ()), name]
-    return there
+
+    def first(index: int) -> tuple[int, int]:
+        return sum(name in left for name in there[index]), index
+
+    return {index: there[index] for index in sorted(there, key=first)}
