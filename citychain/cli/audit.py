@@ -17,6 +17,7 @@ from citychain.cli.options import (
     Server,
     Servers,
     Timeout,
+    read_genesis,
 )
 from citychain.cli.output import Json, print_json, say
 
@@ -85,10 +86,9 @@ def audit(
     from citychain.client.acknowledgements import load_acknowledgement
     from citychain.config import load_settings
     from citychain.errors import ConfigurationError, InvalidAcknowledgement, InvalidRound
-    from citychain.genesis import Genesis
     from citychain.promise import PromiseState
 
-    pinned = None if genesis is None else Genesis.from_bytes(genesis.read_bytes())
+    pinned = None if genesis is None else read_genesis(genesis)
     try:
         promised = None if acknowledgement is None else load_acknowledgement(acknowledgement)
     except InvalidAcknowledgement as error:

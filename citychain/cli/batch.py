@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["batch"]
 
 ROUNDS_MAX: Final = 100_000
+PENDING_MAX: Final = 1_000_000_000
 
 
 def batch(
-    pending: Annotated[int, typer.Argument(min=0, help="Transactions that wait for a round.")],
+    pending: Annotated[
+        int, typer.Argument(min=0, max=PENDING_MAX, help="Transactions that wait for a round.")
+    ],
     current: Annotated[
         float | None,
         typer.Option(
@@ -73,6 +76,8 @@ def batch(
     which nothing waits closes none. With `--json` a round has `seconds`, `sealed`, `pending` (left
     for the next) and `interval` (until the next).
 
+    Exit codes: 0 done; 2 a number or a setting cannot be used.
+
     Examples:
 
         citychain batch 0 --current 1.0
@@ -118,8 +123,10 @@ def _simulate(
     within = takewhile(lambda it: it.seconds <= seconds, every)
     closings = list(islice(within, ROUNDS_MAX + 1))
     if len(closings) > ROUNDS_MAX:
+        # Full ones close at once: then it is what waited that is too much.
+        is_at_once = closings[0].seconds == closings[-1].seconds
         detail = f"there are more than {ROUNDS_MAX} rounds in {seconds:g} s: give fewer"
-        raise InvalidRequest("--seconds", detail)
+        raise InvalidRequest("PENDING" if is_at_once else "--seconds", detail)
     if json:
         for closing in closings:
             print_json(closing._asdict())

@@ -31,6 +31,7 @@ from citychain.client.actions import Action, Data
 from citychain.client.claims import PresenceForm
 from citychain.client.keys import load_public_key
 from citychain.errors import InvalidRequest
+from citychain.json_members import read_json
 from citychain.nearest import did_you_mean
 
 __all__ = ["Draft", "TimedDraft", "from_options", "parse_draft", "parse_line"]
@@ -172,11 +173,16 @@ def parse_line(line: str | bytes) -> Draft:
 def parse_draft(line: str | bytes, form: type[D]) -> D:
     """As `parse_line`, for a form that may have more fields."""
     try:
-        return form.model_validate_json(line)
+        draft = form.model_validate_json(line)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, fault["loc"])) or "line"
         raise InvalidRequest(field, _in_words(fault, form)) from None
+    try:
+        read_json(line.encode() if isinstance(line, str) else line)
+    except ValueError as error:  # Which of the two it means nobody can say, and it is signed.
+        raise InvalidRequest("line", str(error)) from None
+    return draft
 
 
 def _in_words(fault: Any, form: type[Draft]) -> str:

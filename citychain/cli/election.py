@@ -31,6 +31,8 @@ election = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 def _group() -> None:
     """Show an election of representatives, and compute it again.
 
+    Nothing is changed.
+
     Examples:
 
         citychain election show --city kanazawa

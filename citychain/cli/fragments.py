@@ -25,6 +25,8 @@ fragments = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 def _group() -> None:
     """Show what is kept as fragments, and where.
 
+    Nothing is changed. What is in the fragments is for `citychain scrub` to say.
+
     Examples:
 
         citychain fragments ls

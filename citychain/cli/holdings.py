@@ -17,6 +17,7 @@ from citychain.cli.options import (
     Server,
     Servers,
     Timeout,
+    read_genesis,
 )
 from citychain.cli.output import Json, print_json
 
@@ -81,9 +82,8 @@ def holdings(
     from citychain.clock import SystemClock
     from citychain.config import load_settings
     from citychain.errors import InvalidRequest
-    from citychain.genesis import Genesis
 
-    pinned = None if genesis is None else Genesis.from_bytes(genesis.read_bytes())
+    pinned = None if genesis is None else read_genesis(genesis)
     recount = asyncio.run(
         recount_city(
             city=city,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -66,11 +68,12 @@ class Keeping:
         """Restore an object; see `restore_object`.
 
         Raises:
-            InvalidRequest: the file's folder is not there.
+            InvalidRequest: the file's folder is not there, or takes no file.
             StoreUnavailable: no store that answers has a fragment of it.
         """
         if not target.parent.is_dir():
             raise InvalidRequest("--output", f"{target.parent} is no folder")
+        _be_writable(target.parent)
         with _progress(self._shown) as bar:
             try:
                 return await restore_object(
@@ -207,6 +210,16 @@ class Keeping:
 def _be_plain(file: Path) -> None:
     if file.exists() and not file.is_file():
         raise InvalidRequest("FILE", f"{file} is no plain file, which can be read twice")
+
+
+def _be_writable(folder: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return  # There may be room soon, and the file may be there in part.
+        raise InvalidRequest("--output", f"{folder} takes no file: {error.strerror}") from None
 
 
 @asynccontextmanager

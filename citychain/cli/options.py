@@ -16,10 +16,11 @@ import typer
 if TYPE_CHECKING:
     from citychain.client.channels import ChannelFactory
     from citychain.client.city import CityClient
+    from citychain.genesis import Genesis
 
 __all__ = ["DEFAULT_POLICY", "DEFAULT_SERVER", "DEFAULT_TIMEOUT", "City", "Config", "Policy",
            "Server", "Servers", "Spread", "Timeout", "TxId", "connect", "finite",
-           "parse_id"]  # fmt: skip
+           "parse_id", "read_genesis"]  # fmt: skip
 
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
 DEFAULT_TIMEOUT: Final = 10.0
@@ -116,6 +117,22 @@ def connect(servers: Servers, city: str, timeout: float) -> CityClient:
     from citychain.client.city import CityClient
 
     return CityClient(city, servers.channels(), timeout=timedelta(seconds=timeout))
+
+
+def read_genesis(path: Path) -> Genesis:
+    """The genesis file that was given.
+
+    Raises:
+        ConfigurationError: it is none; names the file.
+    """
+    from citychain.errors import ConfigurationError
+    from citychain.genesis import Genesis
+
+    try:
+        return Genesis.from_bytes(path.read_bytes())
+    except ConfigurationError as error:
+        fault = str(error).removeprefix("genesis file: ")
+        raise ConfigurationError(f"{path}: is no genesis file: {fault}") from None
 
 
 def parse_id(text: str, name: str) -> bytes:

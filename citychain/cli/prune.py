@@ -38,7 +38,8 @@ def prune(
     city may still need.
 
     Exit codes: 0 all that may go is gone, or nothing may; 1 a segment is not proven in the archive;
-    3 the storage or all stores cannot be had now.
+    2 a setting cannot be used; 3 the storage or all stores cannot be had now, or a segment is not
+    proven while a store does not answer.
 
     Examples:
 
@@ -58,7 +59,7 @@ def prune(
     )
     _tell_sum(pruned, dry_run, json)
     if pruned.unproven:
-        raise typer.Exit(Exit.NO)
+        raise typer.Exit(Exit.UNAVAILABLE if pruned.away else Exit.NO)
 
 
 def _tell(portion: Portion, dry: bool, json: bool) -> None:
@@ -85,8 +86,10 @@ def _tell(portion: Portion, dry: bool, json: bool) -> None:
 
 
 def _amount(gone: int, size: int, stay: int) -> str:
-    left = f", {stay:,} stay" if stay else ""
-    return f"{gone:,} transactions, {size / MIB:,.1f} MiB{left}"
+    words = f"{gone:,} transaction{'' if gone == 1 else 's'}"
+    amount = f"{size:,} bytes" if size < MIB else f"{size / MIB:,.1f} MiB"
+    left = f"; {stay:,} {'stays' if stay == 1 else 'stay'}" if stay else ""
+    return f"{words}, {amount}{left}"
 
 
 def _tell_sum(pruned: Pruned, dry: bool, json: bool) -> None:
@@ -104,6 +107,7 @@ def _tell_sum(pruned: Pruned, dry: bool, json: bool) -> None:
                 "bytes": pruned.bytes,
                 "stay": pruned.stay,
                 "unproven": pruned.unproven,
+                "away": sorted(pruned.away),
                 "storage_bytes_before": pruned.bytes_before,
                 "storage_bytes": pruned.bytes_after,
             }
@@ -112,11 +116,12 @@ def _tell_sum(pruned: Pruned, dry: bool, json: bool) -> None:
     if pruned.keeps == FOREVER:
         say(f"{pruned.city} keeps everything: its retention is forever")
         return
-    of = f"{pruned.city}, which keeps {duration_text(pruned.keeps)}"
+    keeps = f"{pruned.city} keeps {duration_text(pruned.keeps)}"
     if not (pruned.portions or pruned.unproven):
-        say(f"nothing archived is older in {of}")
+        say(f"{keeps}, and nothing archived is older")
         return
-    say(f"{of}: {_amount(pruned.gone, pruned.bytes, pruned.stay)}{' would go' if dry else ''}")
+    state = "would go" if dry else "gone"
+    say(f"{state}: {_amount(pruned.gone, pruned.bytes, pruned.stay)}: {keeps}")
     if not dry and pruned.bytes_before:
         say(
             f"storage {pruned.storage} has {pruned.bytes_after / MIB:,.1f} MiB, "

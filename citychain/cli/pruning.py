@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from citychain.city.plan import Part
+from citychain.cli.output import say
 from citychain.cli.saving import founded
 from citychain.config import Settings
 from citychain.config_tables import FOREVER
@@ -17,9 +18,11 @@ from citychain.errors import (
     NotSupported,
     StoreUnavailable,
 )
+from citychain.fragments.sources import find_sources
 from citychain.hooks.definitions import StorageDefinition
+from citychain.keeping.stores import OpenStores
 from citychain.moving.composing import open_home
-from citychain.ports import StorageBackend, can_prune
+from citychain.ports import Compute, StorageBackend, can_prune
 from citychain.retention.composing import segments_of
 from citychain.retention.pruner import Portion, Pruner
 from citychain.upkeep import has_upkeep
@@ -41,6 +44,8 @@ class Pruned:
     stay: int = 0
     unproven: int = 0
     """Segments that are old enough, and not proven in the archive."""
+    away: dict[str, str] = field(default_factory=dict)
+    """By name, why stores do not answer."""
     bytes_before: int = 0
     """Of the whole storage; 0 where that is not known."""
     bytes_after: int = 0
@@ -78,6 +83,9 @@ async def run_prune(
             "fragments.stores: there are none, so no archive that could be proven: nothing may go"
         )
     async with core.compute(), core.engines(), open_fragment_stores(core) as stores:
+        away: dict[str, str] = {}
+        for name, error in stores.failed.items():
+            _lose(away, name, str(error))
         if not stores.stores:
             raise StoreUnavailable("no store of [fragments.stores] answers")
         plan, genesis = founded(core, city)
@@ -92,7 +100,7 @@ async def run_prune(
         if (retention := can_prune(home.storage)) is None:
             raise NotSupported(f"storage {home.part.name} cannot forget what transactions say")
         backend = await core.engines().backend(home.part)
-        pruned = Pruned(plan.slug, home.part.name, plan.retention)
+        pruned = Pruned(plan.slug, home.part.name, plan.retention, away=away)
         pruned.bytes_before = pruned.bytes_after = await _bytes(backend)
         pruner = Pruner(
             genesis=genesis,
@@ -104,11 +112,32 @@ async def run_prune(
             clock=core.clock(),
         )
         async for portion in pruner.prune(dry=dry):
+            if portion.why_not:
+                portion = await _with_those_away(portion, stores, away, core.compute())
             pruned.add(portion)
             told(portion)
     if not dry and pruned.bytes_before:
         pruned.bytes_after = await _bytes_of(home.part, settings)
     return pruned
+
+
+async def _with_those_away(
+    portion: Portion, stores: OpenStores, away: dict[str, str], compute: Compute
+) -> Portion:
+    """A segment that is not proven, and which stores may have what it lacks."""
+    _, faults = await find_sources(bytes.fromhex(portion.object_id), stores.stores, compute)
+    for fault in faults:
+        _lose(away, fault.store, fault.detail)
+    if not away:
+        return portion
+    detail = f"{portion.why_not}; these stores do not answer: {', '.join(sorted(away))}"
+    return replace(portion, why_not=detail)
+
+
+def _lose(away: dict[str, str], name: str, why: str) -> None:
+    if name not in away:
+        away[name] = why
+        say(f"store {name} does not answer: {why}")
 
 
 async def _bytes_of(part: Part[StorageDefinition], settings: Settings) -> int:

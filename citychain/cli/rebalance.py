@@ -110,12 +110,13 @@ def rebalance(
     asked, is made anew in another store. It stays where it is, too.
 
     Exit codes: 0 all is where it belongs; 1 something is lost, or a store did not take what it
-    should have; 3 a store does not answer. With --dry-run the same, of what would be.
+    should have; 2 an id or a setting cannot be used; 3 a store does not answer. With --dry-run the
+    same, of what would be; that a store will be full is not foreseen.
 
     Examples:
 
         citychain rebalance --dry-run
-        citychain rebalance --limit-mib-s 20
+        citychain rebalance --limit-mib-s 20 --json
         citychain rebalance --check
         citychain rebalance --city kanazawa
     """

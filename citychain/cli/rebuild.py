@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import City, Config
+from citychain.cli.options import City, Config, read_genesis
 from citychain.cli.output import Json, print_json, say
 
 if TYPE_CHECKING:
@@ -51,24 +51,24 @@ def rebuild(
 
     Exit codes: 0 all that the archive has is there; 1 there is no segment, or some rounds cannot be
     had, or may be in a store that does not answer: bring more stores, or take those that are gone
-    out of the configuration, and repeat it; 2 the storage has the city already; 3 no store answers.
+    out of the configuration, and repeat it; 2 the storage has the city already, or a file, option
+    or setting cannot be used; 3 no store answers.
 
     Examples:
 
         citychain rebuild --city kanazawa --genesis kanazawa.json
-        citychain rebuild --city kanazawa --genesis kanazawa.json --to fresh
+        citychain rebuild --city kanazawa --genesis kanazawa.json --to fresh --json
         citychain audit --city kanazawa --genesis kanazawa.json --storage
     """
     import asyncio
 
     from citychain.cli.rebuilding import run_rebuild
     from citychain.config import load_settings
-    from citychain.genesis import Genesis
 
     result, storage = asyncio.run(
         run_rebuild(
             city=city,
-            genesis=Genesis.from_bytes(genesis.read_bytes()),
+            genesis=read_genesis(genesis),
             to=to,
             incomplete=incomplete,
             settings=load_settings(config),

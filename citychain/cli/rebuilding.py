@@ -65,7 +65,7 @@ async def run_rebuild(
         if not opened.stores:
             raise StoreUnavailable("no store of [fragments.stores] answers")
         plan = await compute(_plan, core, city, genesis)
-        part = plan.storage if to is None else core.catalogue().storage(plan.slug, to)
+        part = plan.storage if to is None else _named(core, plan, to)
         if not part.definition.durable:
             raise InvalidRequest(
                 "--to", f"backend {part.definition.name} keeps nothing when this command ends"
@@ -122,6 +122,17 @@ def _plan(core: CoreContainer, city: str, genesis: Genesis) -> CityPlan:
             "began with it is not wanted any more"
         )
     return plan
+
+
+def _named(core: CoreContainer, plan: CityPlan, name: str) -> Part[StorageDefinition]:
+    try:
+        return core.catalogue().storage(plan.slug, name)
+    except ConfigurationError as error:
+        if name in core.settings().storage:
+            raise
+        raise InvalidRequest(
+            "--to", f"the configuration has no table [storage.{name}], and {error}"
+        ) from None
 
 
 async def _target(

@@ -61,8 +61,8 @@ def scrub(
 
     DAMAGED is what is restored all the same; LOST is what is not.
 
-    Exit codes: 0 all is whole; 1 something is lost or wrong; 3 a store does not answer, and
-    nothing that was read is wrong.
+    Exit codes: 0 all is whole; 1 something is lost or wrong; 2 an id or a setting cannot be used; 3
+    a store does not answer, and nothing that was read is wrong.
 
     Examples:
 

@@ -9,7 +9,7 @@ import typer
 
 from citychain.cli.options import Config
 from citychain.cli.output import Json, log_to_standard_error
-from citychain.cli.serving import serve_until_stopped
+from citychain.cli.serving import clear_ready_file, serve_until_stopped
 
 if TYPE_CHECKING:
     from citychain.config import Settings
@@ -57,7 +57,7 @@ def serve(
         )
     log_to_standard_error(debug=context.obj.debug)
     if ready_file is not None:
-        ready_file.unlink(missing_ok=True)
+        clear_ready_file(ready_file)
     asyncio.run(_serve(settings, ready_file, json=json))
 
 

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from citychain.cli.exits import Exit
 from citychain.cli.output import print_json, say
+from citychain.errors import InvalidRequest
 
-__all__ = ["serve_until_stopped"]
+__all__ = ["clear_ready_file", "serve_until_stopped"]
 
 
 class Serving(Protocol):
@@ -20,6 +21,23 @@ class Serving(Protocol):
     @property
     def address(self) -> str:
         """Host and port."""
+
+
+def clear_ready_file(path: Path) -> None:
+    """Remove what an earlier server left, and see that there can be another.
+
+    Raises:
+        InvalidRequest: there cannot.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        unfinished = _unfinished(path)
+        unfinished.touch()
+        unfinished.unlink()
+    except OSError as error:
+        raise InvalidRequest(
+            "--ready-file", f"{path}: cannot be written: {error.strerror}"
+        ) from None
 
 
 async def serve_until_stopped(
@@ -61,8 +79,12 @@ async def serve_until_stopped(
         say(f"stopping: {stopping}; another signal ends it at once")
 
 
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}")
+
+
 def _write_whole(path: Path, text: str) -> None:
     """Write a file that nobody sees half-written."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished = _unfinished(path)
     unfinished.write_text(text)
     unfinished.replace(path)

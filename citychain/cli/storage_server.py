@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citychain.cli.output import Json, log_to_standard_error
-from citychain.cli.serving import serve_until_stopped
+from citychain.cli.serving import clear_ready_file, serve_until_stopped
 
 if TYPE_CHECKING:
     from citychain.rpc.storage_server import StorageServerOptions
@@ -58,6 +58,9 @@ def storage_server(
     SIGTERM or SIGINT: calls under way may finish, for ten seconds at most. A second signal ends the
     server at once. Nothing acknowledged is lost either way.
 
+    Exit codes: 0 it was told to stop; 2 an option cannot be used, or the address is taken; 3 the
+    folder is in use, or cannot be read or written; 130 a second signal ended it.
+
     Examples:
 
         citychain storage-server --dir /mnt/cellar/fragments
@@ -71,7 +74,7 @@ def storage_server(
     options.check()
     log_to_standard_error(debug=context.obj.debug)
     if ready_file is not None:
-        ready_file.unlink(missing_ok=True)
+        clear_ready_file(ready_file)
     limits = (limit_mib, owner_limit_mib)
     asyncio.run(_serve(directory, options, limits, ready_file, json=json))
 

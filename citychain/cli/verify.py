@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from citychain.cli.exits import Exit
+from citychain.cli.options import read_genesis
 from citychain.cli.output import Json, print_json
 
 __all__ = ["verify"]
@@ -37,10 +38,9 @@ def verify(
         citychain verify deed.receipt.json --genesis kanazawa.json
         citychain verify deed.world.json --genesis world.json
     """
-    from citychain.genesis import Genesis
     from citychain.receipt import ReceiptVerifier
 
-    verifier = ReceiptVerifier(Genesis.from_bytes(genesis.read_bytes()))
+    verifier = ReceiptVerifier(read_genesis(genesis))
     worst = Exit.OK
     for path in receipts:
         record = {"file": path} | _verdict(path, verifier)

@@ -189,6 +189,7 @@ def test_what_cannot_be_rebuilt_is_said(tmp_path: Path) -> None:
     rebuild = ("rebuild", "--city", "tokyo", "--genesis", genesis, "--config", "citychain.toml")
     ran = run_here(*rebuild, cwd=tmp_path)
     assert ran.code == Exit.UNUSABLE
+    assert f"{genesis}: is no genesis file: " in ran.err
     genesis.write_bytes(History({1: 1}, city="kyoto").genesis.file)
     ran = run_here(*rebuild, cwd=tmp_path)
     assert ran.code == Exit.UNAVAILABLE
@@ -201,6 +202,9 @@ def test_what_cannot_be_rebuilt_is_said(tmp_path: Path) -> None:
     genesis.write_bytes(
         History({1: 1}, city="tokyo").genesis.model_copy(update={"network": "local"}).to_bytes()
     )
+    ran = run_here(*rebuild, "--to", "fresh", cwd=tmp_path)
+    assert ran.code == Exit.UNUSABLE
+    assert "--to: the configuration has no table [storage.fresh], and " in ran.err
     ran = run_here(*rebuild, "--to", "other", cwd=tmp_path)
     assert ran.code == Exit.NO, ran.err
     assert "no server opens tokyo now: repeat this when more stores answer" in ran.err

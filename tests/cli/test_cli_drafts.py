@@ -185,6 +185,8 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     [
         ("not json", "line", "invalid JSON"),
         ("[]", "line", "object"),
+        ('{"data": "a", "data": "b"}', "line", "member 'data' is given twice"),
+        ('{"data": "a", "writes": {"x": 1, "x": 2}}', "line", "member 'x' is given twice"),
         ("{}", "line", "needs one of data, data_base64, transfer, presence, candidacy,"),
         ('{"data": "a", "candidacy": {"asset": "coin", "stake": 5}}', "line", "needs one of"),
         ('{"candidacy": {"asset": "coin", "stake": 0}}', "candidacy.stake", "is at least 1"),

@@ -536,6 +536,7 @@ def test_storing_and_restoring_take_little_memory(tmp_path: Path) -> None:
         (["restore", UNKNOWN, "-o", "x"], 1, f"no object '{UNKNOWN}'"),
         (["restore", UNKNOWN, "-o", "nowhere/x"], 2, "--output: nowhere is no folder"),
         (["fragments", "show", UNKNOWN], 1, f"no object '{UNKNOWN}'"),
+        (["restore", UNKNOWN, "-o", "/proc/x"], 2, "--output: /proc takes no file: "),
         (["scrub", "12"], 2, "ID: '12' is no id"),
         (["store", "file", "--config", "none.toml"], 2, "fragments.stores: there are none"),
     ],

@@ -257,6 +257,11 @@ def test_a_second_signal_ends_it_at_once(
         (["--dir", ".", "--listen", "nowhere"], 2, "host:port"),
         (["--dir", ".", "--listen", "0.0.0.0:0"], 2, "give --exposed as well"),
         (["--dir", ".", "--limit-mib", "0"], 2, "--limit-mib"),
+        (
+            ["--dir", ".", "--ready-file", "no/x"],
+            2,
+            "--ready-file: no/x: cannot be written: No such",
+        ),
         ([], 2, "--dir"),
     ],
 )

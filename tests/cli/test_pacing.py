@@ -157,6 +157,7 @@ def test_many_rounds_are_drawn_together(citychain: Any, tmp_path: Path) -> None:
         (["--simulate", "--seconds", "nan"], "--seconds"),
         (["--current", "nan"], "--current"),
         (["--simulate", "--rate", "1e6", "--seconds", "1000"], "--seconds"),
+        (["--simulate", "--holding", "--seconds", "1e6"], "--seconds"),
     ],
 )
 def test_what_cannot_be_drawn_is_told(
@@ -164,6 +165,23 @@ def test_what_cannot_be_drawn_is_told(
 ) -> None:
     write_pacer(tmp_path)
     ran = citychain("batch", "0", *options, cwd=tmp_path)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.message
+
+
+@pytest.mark.parametrize(
+    ("pending", "options", "message"),
+    [
+        ("99999999999999999999999999", ["--simulate"], "'pending': "),
+        ("1000000001", [], "'pending': "),
+        ("1000000000", ["--simulate"], "PENDING: there are more than 100000 rounds"),
+    ],
+)
+def test_more_than_can_wait_is_told(
+    citychain: Any, tmp_path: Path, pending: str, options: list[str], message: str
+) -> None:
+    write_pacer(tmp_path)
+    ran = citychain("batch", pending, *options, cwd=tmp_path)
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -148,6 +149,32 @@ def test_a_lost_fragment_stops_it(
     assert ran.code == 1
     assert ran.records[0]["state"] == "UNPROVEN"
     assert ran.records[-1]["transactions"] == 0
+    assert ran.records[-1]["away"] == []
+
+
+def test_a_store_that_is_away_is_told(
+    citychain: Any, start_server: Callable[..., Any], fresh: Path
+) -> None:
+    server = start_server(fresh)
+    options = ("--key", "alice.key", "--data", "deed", "--wait", "approved")
+    assert server.run("submit", *CITY, *options).code == 0
+    archived(server)
+    assert server.end().code == 0
+    due(citychain, fresh)
+    told = citychain("prune", *CITY, "--dry-run", cwd=fresh)
+    assert re.search(
+        r"^would go: \d+ transactions?, [\d,]+ bytes(; \d+ stays?)?: hometown keeps 1s$", told.err
+    )
+    (fresh / "two").rename(fresh / "away")
+    ran = citychain("prune", *CITY, cwd=fresh)
+    assert ran.code == 3
+    assert "store two does not answer: " in ran.err
+    assert ran.out.startswith("UNPROVEN")
+    assert ran.out.splitlines()[0].endswith("; these stores do not answer: two")
+    ran = citychain("prune", *CITY, "--json", cwd=fresh)
+    assert (ran.code, ran.records[-1]["away"]) == (3, ["two"])
+    (fresh / "away").rename(fresh / "two")
+    assert citychain("prune", *CITY, cwd=fresh).code == 0
 
 
 def test_what_was_killed_is_repeated(
