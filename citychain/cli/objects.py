@@ -142,7 +142,7 @@ def restore(
     name is replaced.
 
     Exit codes: 0 it is restored; 1 all stores answered, and have no fragment of it, or too many are
-    lost or wrong; 2 the id or a setting cannot be used; 3 too many stores do not answer now.
+    lost or wrong; 2 the id, FILE or a setting cannot be used; 3 too many stores do not answer now.
 
     Examples:
 

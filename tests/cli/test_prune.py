@@ -12,6 +12,12 @@ from typing import Any
 
 import pytest
 
+from citychain.cli import pruning
+from citychain.errors import StoreUnavailable
+from citychain.fragments.memory import MemoryStore
+from citychain.keeping.stores import OpenStores
+from citychain.retention.pruner import Portion
+
 CITY = ("--city", "hometown")
 CONFIG = """
 [fragments.stores.one]
@@ -175,6 +181,29 @@ def test_a_store_that_is_away_is_told(
     assert (ran.code, ran.records[-1]["away"]) == (3, ["two"])
     (fresh / "away").rename(fresh / "two")
     assert citychain("prune", *CITY, cwd=fresh).code == 0
+
+
+class Silent(MemoryStore):
+    """Was opened, and does not answer any more."""
+
+    async def find(self, object_id: bytes) -> Any:
+        raise StoreUnavailable("it was unplugged")
+
+
+async def test_a_store_that_ceases_to_answer_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def compute(function: Any, *args: Any) -> Any:
+        return function(*args)
+
+    stores = OpenStores({}, {"far": Silent(), "near": MemoryStore()}, {})
+    away: dict[str, str] = {}
+    portion = Portion(1, 2, "ab" * 32, why_not="it lacks something")
+    told = await pruning._with_those_away(portion, stores, away, compute)
+    assert told.why_not == "it lacks something; these stores do not answer: far"
+    assert away.keys() == {"far"}
+    assert capsys.readouterr().err == f"store far does not answer: {away['far']}\n"
+    assert "it was unplugged" in away["far"]
 
 
 def test_what_was_killed_is_repeated(
