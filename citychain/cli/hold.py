@@ -67,13 +67,18 @@ def hold(
     end it with exit code 0. Start it again any time, or by a timer with --once: what it said is in
     the ledger. Of a city with many rounds, let it keep with --state how far it is.
 
-    Exit codes of --once: 0 all is said and proven; 1 a fragment that was asked for is gone or
-    wrong; 3 a store or the city does not answer, or the city took no more for now.
+    A challenge that was missed cannot be answered any more. Of fragments that failed so, and of a
+    key that is silent, which answered nothing in its last challenge, it says so at each start.
+
+    Exit codes: 2 an option or a file cannot be used. Of --once also: 0 all that is due now is said
+    and proven; 1 a fragment that was asked for is gone or wrong; 3 a store or the city does not
+    answer, or the city took no more for now.
 
     Examples:
 
         citychain hold --city kanazawa --key holder.key
         citychain hold --city kanazawa --key holder.key --once --state holder.state
+        citychain hold --city kanazawa --key holder.key --once --json
     """
     import asyncio
     from datetime import timedelta
@@ -83,6 +88,8 @@ def hold(
 
     log_to_standard_error(debug=context.obj.debug)
     signer, servers = load_key(key), Servers(server, policy)
+    if state is not None:
+        _check_writable(state)
     lost, is_all = False, True
 
     def told(deed: Deed) -> None:
@@ -134,6 +141,24 @@ def hold(
         raise typer.Exit(Exit.UNAVAILABLE)
 
 
+def _check_writable(state: Path) -> None:
+    """Find out before anything is signed that the file cannot be written.
+
+    Raises:
+        InvalidRequest: it cannot.
+    """
+    from tempfile import TemporaryFile
+
+    from citychain.errors import InvalidRequest
+
+    try:
+        # It is replaced whole: what must be writable is its directory.
+        TemporaryFile(dir=state.parent).close()
+    except OSError as error:
+        detail = f"{state}: cannot be written: {error.strerror}"
+        raise InvalidRequest("--state", detail) from None
+
+
 def _kept(state: Path | None, genesis: Genesis, holder: bytes) -> dict[str, Any]:
     """What a holder is given of the file with its state."""
     from functools import partial
@@ -156,7 +181,7 @@ def _tell_start(holder: Holder, city: str, json: bool) -> None:
 
 
 def _tell(deed: Deed, json: bool) -> None:
-    from citychain.holding.deeds import Answered, Claimed, Refused, TakenBack, Unproven
+    from citychain.holding.deeds import Answered, Claimed, Missed, Refused, TakenBack, Unproven
 
     record: dict[str, Any]
     match deed:
@@ -182,6 +207,15 @@ def _tell(deed: Deed, json: bool) -> None:
                 f"NOT PROVEN  {f'round {round}: ' if round else ''}chunk {chunk} of fragment "
                 f"{key.index} of {key.object_id.hex()}: {detail}"
             )
+        case Missed(round, fragments, silent):
+            record = {"missed": fragments, "last_round": round, "silent": silent}
+            text = (
+                f"MISSED      up to round {round}: {fragments} fragments failed when last asked for"
+            )
+            if silent:
+                text += "; the key is silent: nothing of it counts until it answers a challenge"
+            else:
+                text += ": they do not count until they are answered for"
         case Refused(code, detail):
             record = {"refused": code, "detail": detail}
             text = f"REFUSED     {code}: {detail}"

@@ -69,7 +69,7 @@ def holdings(
     holder that is silent, which answered nothing in its last challenge.
 
     Exit codes: 0 every fragment has its holders; 1 some have not, or the city does not hold; 2 a
-    file or a round cannot be used.
+    file or a round cannot be used; 3 the city does not answer.
 
     Examples:
 
@@ -83,6 +83,8 @@ def holdings(
     from citychain.config import load_settings
     from citychain.errors import InvalidRequest
 
+    if last_round is not None and first_round > last_round:
+        raise InvalidRequest("--first-round", f"is {first_round}, after --last-round {last_round}")
     pinned = None if genesis is None else read_genesis(genesis)
     recount = asyncio.run(
         recount_city(
@@ -98,6 +100,9 @@ def holdings(
     if last > recount.round:
         detail = f"is {last}, and the city's last certified round is {recount.round}"
         raise InvalidRequest("--last-round", detail)
+    if first_round > max(last, 1):
+        detail = f"is {first_round}, and the city's last certified round is {last}"
+        raise InvalidRequest("--first-round", detail)
     now_ms = SystemClock().time_ms()
     _tell(recount, first_round, last, now_ms, json)
     if recount.lacking(now_ms):

@@ -126,12 +126,13 @@ def reward_distribute(
     With `--dry-run` anybody compares, to the last unit, what was paid with what is due.
 
     Exit codes: 0 all is paid as due, or with `--dry-run` nothing was stated and paid yet; 1 it is
-    not, or the votes are not those that the operator stated; 2 the epoch is not over, or an option
-    is missing or not as was stated.
+    not, or the votes are not those that the operator stated; 2 the epoch is not over, an option is
+    missing or not as was stated, or the operator has too little; 3 the city does not answer.
 
     Examples:
 
         citychain reward-distribute --city kanazawa --epoch 4 --asset coin --dry-run
+        citychain reward-distribute --city kanazawa --epoch 4 --dry-run --json --csv epoch-4.csv
         citychain reward-distribute --city kanazawa --epoch 4 --asset coin --budget 500000 \\
             --key operator.key
         citychain reward-distribute --city kanazawa --epoch 4 --explain <key id>

@@ -152,12 +152,14 @@ class Distributing:
         if self.key is not None and self.wish.epoch not in count.stated:
             parameters = self._parameters(count)
             planned = distribute(parameters, count.services(parameters.first, parameters.last))
-            async with connect(self.servers, self.city, self.timeout) as client:
-                await _check_funds(client, genesis, parameters, planned.dues)
-                tx_id = await paying.state(client, genesis, self.key, parameters)
-            say(f"stated the parameters of epoch {self.wish.epoch}: {tx_id.hex()}")
-            # What counts is what the record has, were another one stated before.
-            genesis, count = await self._count()
+            # A statement is for good: none is made beside a payment that it makes wrong.
+            if not _tell_wrong(compare(planned, count.paid.get(self.wish.epoch, {}))):
+                async with connect(self.servers, self.city, self.timeout) as client:
+                    await _check_funds(client, genesis, parameters, planned.dues)
+                    tx_id = await paying.state(client, genesis, self.key, parameters)
+                say(f"stated the parameters of epoch {self.wish.epoch}: {tx_id.hex()}")
+                # What counts is what the record has, were another one stated before.
+                genesis, count = await self._count()
         stated = count.stated.get(self.wish.epoch)
         parameters = self._parameters(count)
         first, last = parameters.first, parameters.last
@@ -235,8 +237,7 @@ class Distributing:
         assert self.key is not None
         parameters = distribution.parameters
         lines = compare(distribution, paid)
-        if wrong := [line.key_id.hex() for line in lines if line.state is State.WRONG]:
-            say(f"nothing more is paid: something else than is due was paid to {', '.join(wrong)}")
+        if _tell_wrong(lines):
             return
         dues = [line.due for line in lines if line.due is not None and line.state is State.DUE]
         dues = paying.in_order(dues, genesis.operator_id)
@@ -252,6 +253,14 @@ class Distributing:
                     amount = it.due.amount
                     paid[payee] = Payment(it.tx_id, it.round, parameters.asset, amount)
                     say(f"paid {amount} {parameters.asset} to {payee.hex()}")
+
+
+def _tell_wrong(lines: Sequence[Line]) -> bool:
+    """Say who was paid something else than is due; whether anybody was."""
+    wrong = [line.key_id.hex() for line in lines if line.state is State.WRONG]
+    if wrong:
+        say(f"nothing more is paid: something else than is due was paid to {', '.join(wrong)}")
+    return bool(wrong)
 
 
 async def _check_funds(

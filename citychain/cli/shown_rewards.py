@@ -102,7 +102,7 @@ def _words(distribution: Distribution, line: Line) -> str:
     due, payment, asset = line.due, line.payment, distribution.parameters.asset
     words = f"{line.state.name:<8} {line.key_id.hex()}"
     if due is not None:
-        words += f"  {due.service.role.value:<5}  {due.service.done:,} of {due.service.of:,}"
+        words += f"  {due.service.role.value:<14}  {due.service.done:,} of {due.service.of:,}"
         words += f"  {due.amount:,} {asset}"
     if payment is not None and line.state is State.WRONG:
         words += f"  was paid {payment.amount:,} {payment.asset}"
@@ -129,7 +129,7 @@ def _explained(distribution: Distribution, line: Line, asks_presence: bool) -> s
         seen = "the city asks for no presence"
     rows = [
         f"score       {did}, in {rounds}",
-        f"rate        {_decimal(due.rate)}   {service.role.value} node",
+        f"rate        {_decimal(due.rate)}   of a {service.role.value}",
         f"multiplier  {_decimal(due.multiplier)}   {seen} in the epoch",
         f"base        {parameters.base} {parameters.asset}",
         f"exact       {due.exact} = {float(due.exact):.3f}",

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from citychain.ports import FragmentKey
 
-__all__ = ["Answered", "Claimed", "Deed", "Refused", "TakenBack", "Unproven"]
+__all__ = ["Answered", "Claimed", "Deed", "Missed", "Refused", "TakenBack", "Unproven"]
 
 
 class Claimed(NamedTuple):
@@ -41,6 +41,17 @@ class Unproven(NamedTuple):
     """Whether the fragment is gone or wrong; else a store does not answer."""
 
 
+class Missed(NamedTuple):
+    """Not everything was answered in time that was asked for last."""
+
+    last_round: int
+    """In which an answer to the last challenge that was over counted."""
+    fragments: int
+    """With a receipt, that do not count as proven until they are answered for."""
+    silent: bool
+    """Whether nothing at all was answered in that challenge: then none with a receipt counts."""
+
+
 class Refused(NamedTuple):
     """The city did not take what was submitted; it is tried again."""
 
@@ -48,4 +59,4 @@ class Refused(NamedTuple):
     detail: str
 
 
-Deed: TypeAlias = Claimed | TakenBack | Answered | Unproven | Refused
+Deed: TypeAlias = Claimed | TakenBack | Answered | Unproven | Missed | Refused

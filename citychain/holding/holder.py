@@ -24,7 +24,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import CitychainError, ConfigurationError, VerificationError
 from citychain.genesis import Genesis
 from citychain.handler import Received, TransactionEvent
-from citychain.holding.deeds import Answered, Claimed, Deed, Refused, TakenBack, Unproven
+from citychain.holding.deeds import Answered, Claimed, Deed, Missed, Refused, TakenBack, Unproven
 from citychain.holding.parcels import due_receipts, packed, parts
 from citychain.holding.reading import stated
 from citychain.holding.recount import Recount
@@ -106,6 +106,8 @@ class Holder:
         """Fragments of which a chunk could not be proven, and which chunk."""
         self._unproven: set[Unproven] = set()
         """What was told of challenges that are open."""
+        self._missed: Missed | None = None
+        """What was told of challenges that are over."""
         self._found: Found | None = None
         """At the last look, of which it is known how many segments there were, and when it was."""
         self._looked = (0, float("-inf"))
@@ -220,6 +222,7 @@ class Holder:
 
     async def _act(self) -> bool:
         """Do what is due; whether nothing is left."""
+        await self._tell_missed()
         if not self._under_way.may_submit:
             return False
         is_all = await self._answer()
@@ -229,6 +232,22 @@ class Holder:
             was_all = await self._claim()
             self._claimed = (fragments, now, was_all)
         return is_all and was_all
+
+    async def _tell_missed(self) -> None:
+        async with self._counting:
+            missed = self._missed_now()
+        if missed is not None and missed != self._missed:
+            self._told(missed)
+        self._missed = missed
+
+    def _missed_now(self) -> Missed | None:
+        recount = self.recount
+        held = recount.receipts(self.key_id, self._clock.time_ms())
+        failed = len(recount.failed(self.key_id) & held.keys())
+        silent = recount.is_silent(self.key_id)
+        if not held or not (failed or silent):
+            return None
+        return Missed(recount.states[self.key_id].closed_in[-1], failed, silent)
 
     async def _answer(self) -> bool:
         async with self._counting:

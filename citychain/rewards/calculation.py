@@ -30,9 +30,9 @@ PRESENT: Final = 1_000
 class Role(StrEnum):
     """What a key is paid for."""
 
-    FULL = "full"
+    FULL = "representative"
     """It votes."""
-    LIGHT = "light"
+    LIGHT = "holder"
     """It holds fragments."""
 
 

@@ -99,6 +99,10 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
     assert before.code == 1
     assert [it["holders"] for it in before.records[:-1]] == [0, 0, 0, 0]
 
+    nowhere = server.run_process(*HOLD, "--once", "--state", "nowhere/state")
+    assert (nowhere.code, nowhere.out) == (2, "")
+    assert "--state: nowhere/state: cannot be written: No such file" in nowhere.err
+
     held = server.run_process(*HOLD, "--once")
     assert held.code == 0, held.err
     start, said = held.records
@@ -163,6 +167,13 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
     )
     assert other.code == 2
     assert "holder.state: is of another key or another city" in other.err.splitlines()[-1]
+    for rounds, message in (
+        (("--first-round", "9", "--last-round", "2"), "is 9, after --last-round 2"),
+        (("--first-round", "100000"), "is 100000, and the city's last certified round is"),
+    ):
+        backward = server.run(*HOLDINGS, *rounds)
+        assert backward.code == 2
+        assert f"--first-round: {message}" in backward.err
     late = server.run(*HOLDINGS, "--last-round", "100000")
     assert late.code == 2
     assert "--last-round: is 100000, and the city's last certified round is" in late.err

@@ -267,6 +267,8 @@ def test_beside_a_wrong_payment_nothing_more_is_paid(town: Town) -> None:
     refused = town.distribute("--epoch", "0", *WISH, *BUDGET)
     assert refused.code == 1
     assert f"something else than is due was paid to {id_of(MEMBERS[2])}" in refused.err
+    assert refused.records[-1]["stated"] is None
+    assert "stated the parameters" not in refused.err
     assert town.balances(CHAIR, MEMBERS[2]) == [0, 7]
 
 

@@ -26,7 +26,7 @@ from citychain.fragments.layout import Shape
 from citychain.fragments.memory import MemoryStore
 from citychain.fragments.writing import survey_object, write_fragments
 from citychain.genesis import Genesis
-from citychain.holding.deeds import Answered, Claimed, Deed, Refused, TakenBack, Unproven
+from citychain.holding.deeds import Answered, Claimed, Deed, Missed, Refused, TakenBack, Unproven
 from citychain.holding.holder import Holder
 from citychain.holding.kept import load_recount, save_recount
 from citychain.holding.recount import Recount
@@ -237,6 +237,25 @@ async def test_what_is_gone_is_not_proven_and_taken_back(place: Place) -> None:
     await place.seal_until(challenge + WITHIN)
     await again.once(PATIENCE)
     assert again.recount.lacking(0) == {}
+
+
+async def test_what_was_missed_is_told_until_it_is_answered_for(place: Place) -> None:
+    await place.holder().once(PATIENCE)
+    over = await place.challenge() + WITHIN
+    await place.seal_until(over)
+    late = place.holder()
+    for _ in range(2):
+        assert await late.once(PATIENCE), "nothing is left to do"
+    assert place.told[1:] == [Missed(over, 3, silent=True)]
+    # Of a restart it is told anew.
+    await place.holder().once(PATIENCE)
+    assert place.told[2:] == [Missed(over, 3, silent=True)]
+    again = await place.challenge()
+    await late.once(PATIENCE)
+    await place.seal_until(again + WITHIN)
+    place.told.clear()
+    await place.holder().once(PATIENCE)
+    assert place.told == []
 
 
 async def test_a_wrong_byte_is_found_when_it_is_asked_for(place: Place) -> None:
