@@ -64,6 +64,10 @@ class Steps:
         return time.monotonic() - self._since
 
 
+HEARS_SECONDS: Final = 1.0
+"""A signal that comes just before a wait begins is not heard until it is over."""
+
+
 @contextmanager
 def guarded(doing: str) -> Iterator[None]:
     """Run a plugin's code; whatever it raises becomes a `PluginError`.
@@ -174,7 +178,7 @@ class _Thread:
         """What each work raised, up to the first that is overdue."""
         remaining = seconds
         try:
-            while not self._ended.wait(remaining):
+            while not self._ended.wait(min(remaining, HEARS_SECONDS)):
                 with self._lock:
                     remaining = self._steps.began + seconds - time.monotonic()
                     if remaining <= 0 and len(self._outcomes) < len(self._works):

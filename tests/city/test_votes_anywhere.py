@@ -116,7 +116,7 @@ async def test_a_follower_knows_of_votes_that_reached_another_one(servers: Serve
     assert second.voting is not None
     assert third.voting is not None
     await second.voting.cast([vote(second, KEYS[0], 1, stored.checkpoint_hash)])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not (await third.voting.committee()).stake_for:
             await asyncio.sleep(0.01)
 
@@ -145,7 +145,7 @@ async def test_two_votes_of_a_key_through_two_servers_accuse_it(servers: Servers
     await first_round(second)
     votes = [(city, vote(city, KEYS[0], 1, digest)) for city, digest in said]
     assert first.voting is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not (await first.voting.committee()).conflicting:
             # Again, as representatives do: servers can share the place of a note.
             for city, one in votes:
@@ -153,7 +153,7 @@ async def test_two_votes_of_a_key_through_two_servers_accuse_it(servers: Servers
                 await city.voting.cast([one])
                 await asyncio.sleep(0.01)
     voters = [Voter(city, KEYS[1:3]) for city in (first, second)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await first.storage.notes("accused/"):
             await asyncio.sleep(0.01)
     for voter in voters:
@@ -170,7 +170,7 @@ async def test_objections_are_heard_of_wherever_they_arrive(servers: Servers) ->
     assert second.voting is not None
     await second.voting.object([Objection(*said, key_id(KEYS[0].public_key), signature)])
     assert first.voting is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not any(m.objection for m in (await first.voting.committee()).members):
             await asyncio.sleep(0.01)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ SHORT = 0.2
 """Seconds, where the plugin hangs for certain: a busy machine only waits longer."""
 SOUND = 3.0
 """Where something sound is to be done by then, too."""
-LONG = 60.0
+LONG = 600.0
 
 LOOP = """
 import time
@@ -242,12 +242,13 @@ print([record.status for record in registry.records if record.name == "broken"],
 
 
 @pytest.fixture
-def program(site: Site) -> Callable[..., subprocess.Popen[str]]:
+def program(site: Site) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a program that loads the plugins of the site."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(seconds: float, before: str = "") -> subprocess.Popen[str]:
         code = LOAD.format(folder=str(site.folder), seconds=seconds, before=before)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -255,8 +256,13 @@ def program(site: Site) -> Callable[..., subprocess.Popen[str]]:
             # What a shell in the background ignores, it would inherit.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 DEAF = """

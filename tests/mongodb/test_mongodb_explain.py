@@ -15,7 +15,7 @@ import ast
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 import citychain.storage
 from citychain.errors import LeaseLost, RoundTaken
+from citychain.ports import can_prune
 from citychain.storage._mongodb_leases import FORGET
 from citychain.testing import FakeClock
 from citychain.types import ObjectWrite, RawTransaction, SealedRound
@@ -120,7 +121,16 @@ async def ask_everything(town: Town, database: str) -> None:
             with pytest.raises(RoundTaken):
                 await beside.commit(sealed)
         assert (await beside.head()).round == sealed.round
+        await ask_to_prune(city, [it.tx_id for it in sealed.transactions])
         await ask_to_forget(backend)
+
+
+async def ask_to_prune(city: Any, tx_ids: Sequence[bytes]) -> None:
+    retention = can_prune(city)
+    assert retention is not None
+    assert (await retention.sizes(tx_ids)).keys() == {*tx_ids}
+    await retention.prune(tx_ids)
+    assert await city.raw(tx_ids) == {}
 
 
 async def ask_to_forget(backend: Any) -> None:
