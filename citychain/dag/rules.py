@@ -14,6 +14,7 @@ from citychain._native import settle
 from citychain._native.transactions import Transaction
 from citychain.errors import ConsensusError
 from citychain.ports import SETTLED_ACTIONS, CityContext, RoundContext, StateView
+from citychain.statements import CONTENT_TYPES
 from citychain.types import Decision, Parent, Rejection, SealedNode
 
 __all__ = ["LedgerRules"]
@@ -36,7 +37,8 @@ class LedgerRules(ABC):
     def validate(self, transaction: Transaction, round: RoundContext) -> Rejection | None:
         """A city's own rule; override it. ``None`` lets the transaction pass.
 
-        Pure, and called in a worker thread, once for each candidate of a round.
+        Pure, and called in a worker thread, once for each candidate of a round, but for the
+        operator's statements (`citychain.statements`), which a city is archived and paid by.
         It must not raise; the built-in rules follow whatever it says.
         """
         return None
@@ -97,7 +99,10 @@ class LedgerRules(ABC):
         self, candidates: Sequence[Transaction], round: RoundContext
     ) -> dict[int, Rejection]:
         rejections: dict[int, Rejection] = {}
+        operator = self.city.genesis.operator_id
         for index, candidate in enumerate(candidates):
+            if candidate.content_type in CONTENT_TYPES and candidate.author == operator:
+                continue
             try:
                 rejection = self.validate(candidate, round)
             except Exception as error:

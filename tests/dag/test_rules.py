@@ -11,7 +11,7 @@ import pytest
 
 from citychain import checkpoint, record
 from citychain._native import link
-from citychain._native.transactions import decode_batch
+from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.directory import CityDirectory
 from citychain.client.keys import create_key
 from citychain.client.transactions import sign_transaction
@@ -23,9 +23,11 @@ from citychain.crypto.signatures import SigningKey
 from citychain.dag.dependencies_only import DependenciesOnly
 from citychain.dag.random_tips import RandomTips, RandomTipsOptions
 from citychain.dag.sealed_rounds import SealedRounds
+from citychain.genesis import Genesis, Representative
 from citychain.handler import CityHandler
 from citychain.ports import CityContext, RoundContext, StateView
-from citychain.types import NodeRef, SealedNode, State
+from citychain.statements import Segment
+from citychain.types import NodeRef, Rejection, SealedNode, State
 
 RULES = {
     "sealed-rounds": lambda city: SealedRounds(city),
@@ -99,6 +101,46 @@ async def _live(directory: CityDirectory, seed: int) -> CityHandler:
     async for _ in city.watch_transactions(sent, State.APPROVED):
         pass
     return city
+
+
+class RefusesData(SealedRounds):
+    """A city that takes payments alone."""
+
+    def validate(self, transaction: Transaction, round: RoundContext) -> Rejection | None:
+        return Rejection("RULE", "data") if transaction.action == "data" else None
+
+
+class Nothing(Replayed):
+    """A ledger before its first round."""
+
+    async def objects(self, objects: Sequence[str]) -> dict[str, Any]:
+        return {}
+
+
+async def test_a_citys_rule_is_not_asked_about_what_its_operator_states() -> None:
+    """Or a city could be neither archived nor paid; others' statements are for the rule."""
+    operator, other = KEYS[:2]
+    public_key = operator.public_key.hex()
+    genesis = Genesis(
+        network="test",
+        city="tokyo",
+        rule="refuses-data/1",
+        consensus="solo/1",
+        operator=public_key,
+        committee=(Representative(public_key=public_key),),
+    )
+    sent = [
+        sign_transaction(key, genesis=genesis.id, data=b"{}", content_type=content_type)
+        for key in (operator, other)
+        for content_type in (Segment.CONTENT_TYPE, "application/json")
+    ]
+    candidates = decode_batch([signed.envelope for signed in sent])
+    first = RoundContext(genesis.id, 1, 1, bytes(32), genesis.id, genesis.id)
+    async with Executor(1) as compute:
+        rule = RefusesData(CityContext("tokyo", genesis, compute, SystemClock(), operator))
+        decision = await rule.decide(first, candidates, [0] * 4, {}, Nothing())
+    verdicts = dict(zip((it.tx_id for it in decision.order), decision.verdicts, strict=True))
+    assert [verdicts[signed.tx_id] is None for signed in sent] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from citychain import CityContext, Rejection, RoundContext, SealedRounds, Transaction
+from citychain.statements import CONTENT_TYPES
 
 # Everybody who verifies the city must get the same verdict, on every version of Python.
 # They differ in how deep a JSON text may be: this bound is below all of theirs. And in how
@@ -45,8 +46,8 @@ class Districts(SealedRounds):
         self.districts = frozenset(options.districts)
 
     def validate(self, transaction: Transaction, round: RoundContext) -> Rejection | None:
-        """Reject data that names no known district; transfers pass."""
-        if transaction.action != "data":
+        """Reject data that names no known district; transfers pass, and what holders state."""
+        if transaction.action != "data" or transaction.content_type in CONTENT_TYPES:
             return None
         return self.judge(transaction.content or b"")
 
