@@ -38,8 +38,8 @@ async def rebalance_objects(
                 done, at_work = await asyncio.wait(at_work, return_when=asyncio.FIRST_COMPLETED)
                 for outcome in _outcomes(done):
                     yield outcome
-        for task in asyncio.as_completed(at_work):
-            for outcome in await task:
+        for next_done in asyncio.as_completed(at_work):
+            for outcome in await next_done:
                 yield outcome
     finally:
         for task in at_work:
