@@ -40,6 +40,7 @@ __all__ = [
     "Segment",
     "Statement",
     "decode",
+    "is_statement",
 ]
 
 FRAGMENTS_MAX: Final = 400
@@ -305,3 +306,11 @@ def decode(content_type: str, content: bytes) -> Statement | None:
     """
     kind = CONTENT_TYPES.get(content_type)
     return None if kind is None else kind.from_bytes(content)
+
+
+def is_statement(content_type: str, content: bytes) -> bool:
+    """Whether a transaction's data is a statement, and a right one."""
+    try:
+        return decode(content_type, content) is not None
+    except VerificationError:
+        return False

@@ -334,8 +334,9 @@ class Rebuilding:
         return ""
 
 
-async def mark_unfinished(target: CityStorage) -> None:
-    """Keep servers from opening the city in an empty storage until a rebuild is done.
+async def mark_unfinished(target: CityStorage) -> bool:
+    """Keep servers from opening the city in an empty storage until a rebuild is done; whether
+    nothing did before.
 
     Raises:
         InvalidRequest: the storage has the city already, and not as an unfinished rebuild.
@@ -353,6 +354,7 @@ async def mark_unfinished(target: CityStorage) -> None:
             )
         begun = HomeNote(False, NO_MOVE, 0, bytes(32), REBUILDING)
         await target.keep({notes.HOME: home_bytes(begun)})
+    return note is None
 
 
 def _reach(segments: list[Candidate]) -> dict[int, int]:

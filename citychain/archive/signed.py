@@ -7,6 +7,7 @@ nothing of the votes for it. Where one was damaged all hashes hold, and nobody c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from citychain._native.transactions import Refusal, check_batch
 from citychain.city.handovers import Handovers
@@ -19,6 +20,9 @@ from citychain.ports import CityStorage, Compute, StoredRound
 from citychain.types import Handover
 
 __all__ = ["Votes", "check_signatures"]
+
+PREPARED_KEYS: Final = 1_024
+"""Each takes 66 KB; others are prepared anew."""
 
 
 def check_signatures(
@@ -34,7 +38,7 @@ def check_signatures(
     Raises:
         InvalidRound: one does not hold, or its key is missing.
     """
-    keys = KeyCache(len(public_keys), len(public_keys))
+    keys = KeyCache(min(len(public_keys), PREPARED_KEYS), len(public_keys))
     for key_id, public_key in public_keys.items():
         keys.add_public_key(key_id, public_key)
     for round, envelopes in rounds:

@@ -18,11 +18,13 @@ from citychain.errors import (
     InvalidRequest,
     NameTaken,
     NotFound,
+    StorageError,
     StoreUnavailable,
 )
 from citychain.genesis import Genesis
 from citychain.hooks.definitions import StorageDefinition
 from citychain.moving.home import forget_home, write_home
+from citychain.notes import HOME
 from citychain.ports import CityStorage, Clock, SupportsServers, knows_servers
 from citychain.upkeep import can_forget
 
@@ -73,8 +75,13 @@ async def run_rebuild(
         target = await _target(core, genesis, part)
         # From then on a server that opens the city finds what is unfinished, and begins no other:
         # first of all the mark, since with the genesis alone it would begin the city anew.
-        await mark_unfinished(target)
-        target = await _emptied(core, genesis, part, target)
+        is_new = await mark_unfinished(target)
+        try:
+            target = await _emptied(core, genesis, part, target)
+        except InvalidRequest:
+            if is_new:
+                await target.keep({HOME: b""})
+            raise
         await compute(keep_genesis, settings.data_dir, plan, genesis)
         await compute(_remember, settings, plan, part.name)
         with _progress(shown) as told:
@@ -90,11 +97,25 @@ async def run_rebuild(
             try:
                 return await rebuilding.run(incomplete=incomplete), part.name
             except NotFound:
+                if part.name != plan.storage.name and await _has_rounds(core, genesis, plan):
+                    await target.keep({HOME: b""})
+                    await compute(_remember, settings, plan, plan.storage.name)
+                    say(f"{plan.slug} stays in storage {plan.storage.name}, which has it")
+                    raise
                 say(
                     f"no server opens {plan.slug} now: repeat this when more stores answer, or "
                     "with --incomplete to begin the city anew"
                 )
                 raise
+
+
+async def _has_rounds(core: CoreContainer, genesis: Genesis, plan: CityPlan) -> bool:
+    """Whether the storage that the city lived in can be opened, and has something of it."""
+    try:
+        storage = await _target(core, genesis, plan.storage)
+        return (await storage.head()).round > 0
+    except (ConfigurationError, StorageError):
+        return False
 
 
 def _remember(settings: Settings, plan: CityPlan, storage: str) -> None:
@@ -156,11 +177,11 @@ async def _emptied(
     Raises:
         InvalidRequest: a server has it open.
     """
-    if (await target.head()).round:
-        return target
     backend = await core.engines().backend(part)
     if (shared := knows_servers(backend)) is not None:
         await _alone(shared, genesis.id, core.lease(), core.clock())
+    if (await target.head()).round:
+        return target
     if (forgetful := can_forget(backend)) is None:
         return target
     await forgetful.forget(genesis.id, genesis.initial_objects())

@@ -14,7 +14,7 @@ from citychain._native import settle
 from citychain._native.transactions import Transaction
 from citychain.errors import ConsensusError
 from citychain.ports import SETTLED_ACTIONS, CityContext, RoundContext, StateView
-from citychain.statements import CONTENT_TYPES
+from citychain.statements import is_statement
 from citychain.types import Decision, Parent, Rejection, SealedNode
 
 __all__ = ["LedgerRules"]
@@ -101,7 +101,9 @@ class LedgerRules(ABC):
         rejections: dict[int, Rejection] = {}
         operator = self.city.genesis.operator_id
         for index, candidate in enumerate(candidates):
-            if candidate.content_type in CONTENT_TYPES and candidate.author == operator:
+            if candidate.author == operator and is_statement(
+                candidate.content_type or "", candidate.content or b""
+            ):
                 continue
             try:
                 rejection = self.validate(candidate, round)

@@ -255,3 +255,13 @@ async def test_servers_that_found_the_storage_empty_do_no_harm(tmp_path: Path) -
     ran = await called(tmp_path, "rebuild", "--city", "tokyo", "--genesis", tmp_path / "tokyo.json")
     assert ran.code == Exit.OK, ran.err
     assert await opened(tmp_path) >= segments[-1].last
+    # What finds nothing leaves a city that is there where it is.
+    for number in range(4):
+        shutil.rmtree(tmp_path / f"disk-{number}")
+        (tmp_path / f"disk-{number}").mkdir()
+    rebuild = ("rebuild", "--city", "tokyo", "--genesis", tmp_path / "tokyo.json")
+    ran = await called(tmp_path, *rebuild, "--to", "other")
+    assert ran.code == Exit.NO
+    assert "tokyo stays in storage sqlite, which has it" in ran.err
+    assert not home_file(tmp_path / "data", "tokyo").exists()
+    assert await opened(tmp_path) >= segments[-1].last

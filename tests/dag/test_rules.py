@@ -26,7 +26,7 @@ from citychain.dag.sealed_rounds import SealedRounds
 from citychain.genesis import Genesis, Representative
 from citychain.handler import CityHandler
 from citychain.ports import CityContext, RoundContext, StateView
-from citychain.statements import Segment
+from citychain.statements import HoldingRules
 from citychain.types import NodeRef, Rejection, SealedNode, State
 
 RULES = {
@@ -130,17 +130,18 @@ async def test_a_citys_rule_is_not_asked_about_what_its_operator_states() -> Non
         committee=(Representative(public_key=public_key),),
     )
     sent = [
-        sign_transaction(key, genesis=genesis.id, data=b"{}", content_type=content_type)
+        sign_transaction(key, genesis=genesis.id, data=data, content_type=content_type)
         for key in (operator, other)
-        for content_type in (Segment.CONTENT_TYPE, "application/json")
+        for data in (HoldingRules().encode(), b"{}")
+        for content_type in (HoldingRules.CONTENT_TYPE, "application/json")
     ]
     candidates = decode_batch([signed.envelope for signed in sent])
     first = RoundContext(genesis.id, 1, 1, bytes(32), genesis.id, genesis.id)
     async with Executor(1) as compute:
         rule = RefusesData(CityContext("tokyo", genesis, compute, SystemClock(), operator))
-        decision = await rule.decide(first, candidates, [0] * 4, {}, Nothing())
+        decision = await rule.decide(first, candidates, [0] * len(sent), {}, Nothing())
     verdicts = dict(zip((it.tx_id for it in decision.order), decision.verdicts, strict=True))
-    assert [verdicts[signed.tx_id] is None for signed in sent] == [True, False, False, False]
+    assert [verdicts[signed.tx_id] is None for signed in sent] == [True] + [False] * 7
 
 
 @pytest.mark.parametrize("rule", RULES)

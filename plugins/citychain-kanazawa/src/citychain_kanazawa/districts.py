@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from citychain import CityContext, Rejection, RoundContext, SealedRounds, Transaction
-from citychain.statements import CONTENT_TYPES
+from citychain.statements import is_statement
 
 # Everybody who verifies the city must get the same verdict, on every version of Python.
 # They differ in how deep a JSON text may be: this bound is below all of theirs. And in how
@@ -47,9 +47,10 @@ class Districts(SealedRounds):
 
     def validate(self, transaction: Transaction, round: RoundContext) -> Rejection | None:
         """Reject data that names no known district; transfers pass, and what holders state."""
-        if transaction.action != "data" or transaction.content_type in CONTENT_TYPES:
+        content = transaction.content or b""
+        if transaction.action != "data" or is_statement(transaction.content_type or "", content):
             return None
-        return self.judge(transaction.content or b"")
+        return self.judge(content)
 
     def judge(self, content: bytes) -> Rejection | None:
         """Reject content that names no known district."""
