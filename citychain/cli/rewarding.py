@@ -20,7 +20,7 @@ from citychain.errors import InvalidRequest
 from citychain.genesis import Genesis
 from citychain.rewards import paying
 from citychain.rewards.calculation import PRESENT, Distribution, Due, distribute
-from citychain.rewards.comparing import Line, State, compare
+from citychain.rewards.comparing import Line, PaymentState, compare
 from citychain.rewards.counting import Count, Payment, Stated, counting, presence_validity
 from citychain.statements import Rewards
 
@@ -182,14 +182,14 @@ class Distributing:
         shown = lines
         if explained is not None:
             shown = [line for line in lines if line.key_id == explained]
-            shown = shown or [Line(explained, None, None, State.NOTHING)]
+            shown = shown or [Line(explained, None, None, PaymentState.NOTHING)]
         is_asked = presence_validity(genesis) is not None
         explains = None if explained is None else is_asked
         tell(distribution, shown, stated, same_votes, self.json, explains)
         if file is not None:
             write(file, distribution, lines)
         begun = stated is not None or bool(paid)
-        wrong = {State.WRONG, State.DUE} if begun else {State.WRONG}
+        wrong = {PaymentState.WRONG, PaymentState.DUE} if begun else {PaymentState.WRONG}
         return same_votes and not any(line.state in wrong for line in shown)
 
     async def _count(self) -> tuple[Genesis, Count]:
@@ -239,7 +239,9 @@ class Distributing:
         lines = compare(distribution, paid)
         if _tell_wrong(lines):
             return
-        dues = [line.due for line in lines if line.due is not None and line.state is State.DUE]
+        dues = [
+            line.due for line in lines if line.due is not None and line.state is PaymentState.DUE
+        ]
         dues = paying.in_order(dues, genesis.operator_id)
         async with connect(self.servers, self.city, self.timeout) as client:
             await _check_funds(client, genesis, parameters, dues)
@@ -257,7 +259,7 @@ class Distributing:
 
 def _tell_wrong(lines: Sequence[Line]) -> bool:
     """Say who was paid something else than is due; whether anybody was."""
-    wrong = [line.key_id.hex() for line in lines if line.state is State.WRONG]
+    wrong = [line.key_id.hex() for line in lines if line.state is PaymentState.WRONG]
     if wrong:
         say(f"nothing more is paid: something else than is due was paid to {', '.join(wrong)}")
     return bool(wrong)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from citychain.cli.output import print_json
 from citychain.rewards.calculation import Distribution
-from citychain.rewards.comparing import Line, State
+from citychain.rewards.comparing import Line, PaymentState
 from citychain.rewards.counting import Stated
 
 __all__ = ["NO_BUDGET", "tell", "told", "write"]
@@ -74,7 +74,7 @@ def tell(
         "payees": payees,
         "due": distribution.amount,
         "paid": paid,
-        **{state.value + "_keys": _count_of(lines, state) for state in State},
+        **{state.value + "_keys": _count_of(lines, state) for state in PaymentState},
     }
     if json:
         for line in lines:
@@ -94,7 +94,7 @@ def tell(
         )
 
 
-def _count_of(lines: Sequence[Line], state: State) -> int:
+def _count_of(lines: Sequence[Line], state: PaymentState) -> int:
     return sum(line.state is state for line in lines)
 
 
@@ -104,7 +104,7 @@ def _words(distribution: Distribution, line: Line) -> str:
     if due is not None:
         words += f"  {due.service.role.value:<14}  {due.service.done:,} of {due.service.of:,}"
         words += f"  {due.amount:,} {asset}"
-    if payment is not None and line.state is State.WRONG:
+    if payment is not None and line.state is PaymentState.WRONG:
         words += f"  was paid {payment.amount:,} {payment.asset}"
     return words
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from citychain.client.files import write_whole
 from citychain.errors import ConfigurationError
-from citychain.holding.recount import Challenge, HolderState, Receipt, Recount
+from citychain.holding.recount import Challenge, HolderState, HoldingReceipt, Recount
 from citychain.ports import FragmentKey
 from citychain.statements import HoldingRules, Segment
 
@@ -127,7 +127,9 @@ def _restore(recount: Recount, kept: _Kept, holder: bytes) -> None:
         return keys[number][index]
 
     state = HolderState(
-        receipts={key(it): Receipt(since, until_ms) for it, since, until_ms in kept.receipts},
+        receipts={
+            key(it): HoldingReceipt(since, until_ms) for it, since, until_ms in kept.receipts
+        },
         ended={key(it) for it in kept.ended},
         failed={key(it) for it in kept.failed},
         open={

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Final
 
-from citychain.holding.recount import Receipt
+from citychain.holding.recount import HoldingReceipt
 from citychain.ports import FragmentKey
 from citychain.statements import ANSWERS_MAX, FRAGMENTS_MAX, Answer, AnsweredChunk
 
@@ -16,7 +16,7 @@ CONTENT_BYTES_MAX: Final = 63 << 10
 
 
 def due_receipts(
-    here: Set[FragmentKey], held: Mapping[FragmentKey, Receipt], now_ms: int, term_ms: int
+    here: Set[FragmentKey], held: Mapping[FragmentKey, HoldingReceipt], now_ms: int, term_ms: int
 ) -> Set[FragmentKey]:
     """Fragments that want a receipt: those without; and once one has less than a third of its term
     left, all with less than two thirds, so that receipts do not come in ever smaller parts."""

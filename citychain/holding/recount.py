@@ -38,7 +38,7 @@ __all__ = [
     "CHUNK_BYTES_MAX",
     "Challenge",
     "HolderState",
-    "Receipt",
+    "HoldingReceipt",
     "Recount",
     "StatedTransaction",
 ]
@@ -56,7 +56,7 @@ StatedTransaction: TypeAlias = tuple[bytes, bytes, str, bytes]
 """Of an approved `Data` transaction: id, author, content type, content."""
 
 
-class Receipt(NamedTuple):
+class HoldingReceipt(NamedTuple):
     """A fragment that a holder says to have."""
 
     since: int
@@ -85,7 +85,7 @@ class Challenge:
 class HolderState:
     """What is known of one key."""
 
-    receipts: dict[FragmentKey, Receipt] = field(default_factory=dict)
+    receipts: dict[FragmentKey, HoldingReceipt] = field(default_factory=dict)
     """The last one of each fragment; those that were over in an earlier round may be left out."""
     ended: set[FragmentKey] = field(default_factory=set)
     """Of which there was a receipt that was left out so."""
@@ -111,7 +111,7 @@ class HolderState:
         answered = len(over.answered & over.weighed)
         self.proved.append((over.last_round, over.held, answered, len(over.weighed)))
 
-    def receive(self, keys: Collection[FragmentKey], receipt: Receipt) -> None:
+    def receive(self, keys: Collection[FragmentKey], receipt: HoldingReceipt) -> None:
         """There is another receipt of these."""
         self.receipts |= dict.fromkeys(keys, receipt)
         self.ended.difference_update(keys)
@@ -122,7 +122,7 @@ class HolderState:
         self.ended |= self.receipts.keys() - live.keys()
         self.receipts = live
 
-    def live(self, time_ms: int) -> dict[FragmentKey, Receipt]:
+    def live(self, time_ms: int) -> dict[FragmentKey, HoldingReceipt]:
         """Receipts that live at a time."""
         return {key: it for key, it in self.receipts.items() if it.until_ms > time_ms}
 
@@ -237,7 +237,9 @@ class Recount:
         if not known or (holding.until <= time_ms and author not in self.states):
             return
         until_ms = min(holding.until, time_ms + TERM_MS_MAX)
-        self.states.setdefault(author, HolderState()).receive(known, Receipt(round, until_ms))
+        self.states.setdefault(author, HolderState()).receive(
+            known, HoldingReceipt(round, until_ms)
+        )
 
     def _ask(self, round: int, time_ms: int, checkpoint_hash: bytes) -> None:
         last_round = round + self.rules.answer_rounds
@@ -273,7 +275,7 @@ class Recount:
         """Key ids of all who ever had a receipt that lived, sorted."""
         return sorted(self.states)
 
-    def receipts(self, holder: bytes, at_ms: int) -> dict[FragmentKey, Receipt]:
+    def receipts(self, holder: bytes, at_ms: int) -> dict[FragmentKey, HoldingReceipt]:
         """The live receipts of a holder at a time: not before that of the last round."""
         known = self.states.get(holder)
         return {} if known is None else known.live(at_ms)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from citychain.rewards.calculation import Distribution, Due
 from citychain.rewards.counting import Payment
 
-__all__ = ["Line", "State", "compare"]
+__all__ = ["Line", "PaymentState", "compare"]
 
 
-class State(StrEnum):
+class PaymentState(StrEnum):
     """How a key stands."""
 
     PAID = "paid"
@@ -32,7 +32,7 @@ class Line(NamedTuple):
     due: Due | None
     """``None`` for one that did nothing in the epoch."""
     payment: Payment | None
-    state: State
+    state: PaymentState
 
 
 def compare(distribution: Distribution, paid: Mapping[bytes, Payment]) -> list[Line]:
@@ -51,8 +51,12 @@ def compare(distribution: Distribution, paid: Mapping[bytes, Payment]) -> list[L
 
 def _state(
     dues: Mapping[bytes, Due], paid: Mapping[bytes, Payment], key_id: bytes, asset: str
-) -> State:
+) -> PaymentState:
     amount = dues[key_id].amount if key_id in dues else 0
     if (payment := paid.get(key_id)) is None:
-        return State.DUE if amount else State.NOTHING
-    return State.PAID if (payment.asset, payment.amount) == (asset, amount) else State.WRONG
+        return PaymentState.DUE if amount else PaymentState.NOTHING
+    return (
+        PaymentState.PAID
+        if (payment.asset, payment.amount) == (asset, amount)
+        else PaymentState.WRONG
+    )

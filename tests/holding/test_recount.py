@@ -19,7 +19,7 @@ from deeds import (
 )
 
 from citychain.holding.reading import unproven
-from citychain.holding.recount import Receipt, Recount
+from citychain.holding.recount import HoldingReceipt, Recount
 from citychain.ports import FragmentKey
 from citychain.statements import Answer, AnsweredChunk, Holding, HoldingRules, Segment
 
@@ -212,7 +212,7 @@ def test_a_receipt_lives_until_its_time_and_the_last_one_counts() -> None:
     city.hold(ALICE, [one, other], until=60 * SECOND)
     city.hold(ALICE, [one], until=30 * SECOND)
     live = city.recount.receipts
-    assert live(ALICE, 29_999) == {one: Receipt(3, 30_000), other: Receipt(2, 60_000)}
+    assert live(ALICE, 29_999) == {one: HoldingReceipt(3, 30_000), other: HoldingReceipt(2, 60_000)}
     assert [*live(ALICE, 30_000)] == [other]
     city.hold(ALICE, [other], until=1)
     assert [*live(ALICE, 1)] == [one]
@@ -239,7 +239,7 @@ def test_what_is_over_is_looked_at_no_more() -> None:
     assert not city.recount.states[ALICE].receipts
     assert city.recount.lapsed(ALICE, 5 * SECOND) == {*city.keys}
     city.hold(ALICE, [one])
-    assert city.recount.receipts(ALICE, 6 * SECOND) == {one: Receipt(6, DAY)}
+    assert city.recount.receipts(ALICE, 6 * SECOND) == {one: HoldingReceipt(6, DAY)}
     assert city.recount.lapsed(ALICE, 6 * SECOND) == {*others}
 
 
@@ -259,7 +259,7 @@ def test_who_has_no_live_receipt_is_asked_for_nothing() -> None:
 def test_who_takes_back_what_it_was_asked_for_has_failed_all_the_same(city: City) -> None:
     city.hold(ALICE, city.keys, until=1)
     assert outcome(city) == 0
-    assert city.recount.receipts(ALICE, 0) == dict.fromkeys(city.keys, Receipt(6, 1))
+    assert city.recount.receipts(ALICE, 0) == dict.fromkeys(city.keys, HoldingReceipt(6, 1))
     assert city.recount.receipts(ALICE, 1) == {}
     city.hold(ALICE, city.keys)
     assert len(city.recount.failed(ALICE)) == 3, "a new receipt proves nothing"

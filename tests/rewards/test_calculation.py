@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from citychain.cli.shown_rewards import told
 from citychain.rewards.calculation import Role, Service, distribute
-from citychain.rewards.comparing import State, compare
+from citychain.rewards.comparing import PaymentState, compare
 from citychain.rewards.counting import Payment
 from citychain.rewards.paying import in_order, needed
 from citychain.statements import Rewards
@@ -170,18 +170,18 @@ def test_what_was_paid_is_compared_to_the_last_unit() -> None:
     }
     states = {line.key_id: line.state for line in compare(found, paid)}
     assert states == {
-        KEYS[0]: State.NOTHING,
-        KEYS[1]: State.PAID,
-        KEYS[2]: State.WRONG,
-        KEYS[3]: State.DUE,
-        KEYS[5]: State.WRONG,
+        KEYS[0]: PaymentState.NOTHING,
+        KEYS[1]: PaymentState.PAID,
+        KEYS[2]: PaymentState.WRONG,
+        KEYS[3]: PaymentState.DUE,
+        KEYS[5]: PaymentState.WRONG,
     }
     for payment in (
         Payment(bytes(32), 501, "coin", 9_999),
         Payment(bytes(32), 501, "rice", 10_000),
     ):
         [line] = [it for it in compare(found, {KEYS[1]: payment}) if it.key_id == KEYS[1]]
-        assert line.state is State.WRONG
+        assert line.state is PaymentState.WRONG
 
 
 def test_the_operators_own_payment_comes_first_and_needs_what_others_leave_there() -> None:
