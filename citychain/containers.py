@@ -63,8 +63,8 @@ from citychain.handler import CityHandler
 from citychain.hooks.definitions import StorageDefinition
 from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
-from citychain.keeping.server_stores import server_stores
-from citychain.keeping.stores import OpenStores, open_stores, plan_stores
+from citychain.keeping.server_stores import keep_stores
+from citychain.keeping.stores import Opening, OpenStores, open_stores, plan_stores
 from citychain.moving.composing import city_mover, open_home
 from citychain.moving.served import ServedMoves
 from citychain.ports import (
@@ -362,7 +362,7 @@ async def _open_cities(
         await stack.enter_async_context(core.engines())
         await stack.enter_async_context(core.spreading())
         if core.settings().fragments.stores:
-            opener.stores = await stack.enter_async_context(server_stores(core))
+            opener.stores = await stack.enter_async_context(open_fragment_stores(core, keep_stores))
         directory = CityDirectory(core.catalogue(), opener.open_city, core.clock(), compute)
         opener.cities = SpreadCities(directory, core.settings().network, compute)
         opener.directory = directory
@@ -430,21 +430,22 @@ async def _follow(
 
 
 @asynccontextmanager
-async def open_fragment_stores(core: CoreContainer) -> AsyncIterator[OpenStores]:
-    """The fragment stores of the configuration.
+async def open_fragment_stores(
+    core: CoreContainer, opening: Opening = open_stores
+) -> AsyncIterator[OpenStores]:
+    """The fragment stores of the configuration; ``core``'s compute is entered.
 
     Args:
-        core: Its compute is entered.
+        opening: `keep_stores` for a server, which runs on.
 
     Raises:
         ConfigurationError: a kind or an option does not exist or is wrong.
         PluginError: several plugins claim a kind.
     """
-    settings = core.settings()
-    plans = plan_stores(settings, await asyncio.to_thread(core.registry))
-    directory = settings.data_dir / "fragments"
+    plans = plan_stores(core.settings(), await asyncio.to_thread(core.registry))
+    directory = core.settings().data_dir / "fragments"
     compute, clock = core.compute(), core.clock()
-    async with open_stores(plans, directory=directory, compute=compute, clock=clock) as stores:
+    async with opening(plans, directory=directory, compute=compute, clock=clock) as stores:
         yield stores
 
 

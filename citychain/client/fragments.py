@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 import grpc
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from citychain.client.channels import ChannelFactory
 from citychain.client.errors import translated
@@ -34,7 +34,7 @@ from citychain.errors import (
 from citychain.fragments._folder import make_folder, sync_folder
 from citychain.fragments.proving import ChunkProof
 from citychain.fragments.sources import FOUND_MAX
-from citychain.hooks.definitions import FOLDER
+from citychain.hooks.definitions import ConfigPath
 from citychain.ports import FragmentKey, Space, StorageContext
 from citychain.rpc._generated.citychain.v1 import storage_pb2, storage_pb2_grpc
 from citychain.rpc.messages.fragments import (
@@ -70,7 +70,7 @@ class RemoteOptions(BaseModel):
     """``host:port`` of a `citychain storage-server`. Nothing is encrypted."""
     timeout_seconds: float = Field(default=30.0, gt=0, le=3_600, allow_inf_nan=False)
     """To go on without a word from the server."""
-    owner_file: Path | None = None
+    owner_file: ConfigPath | None = None
     """A file with the owner's token, 16 to 64 characters: who has it may delete what was stored
     with it. Absent for ``fragments/NAME/owner`` in the data directory, which is made."""
 
@@ -82,12 +82,6 @@ class RemoteOptions(BaseModel):
         except ConfigurationError as error:
             raise ValueError(str(error).removeprefix("endpoints: ")) from None
         return endpoint
-
-    @field_validator("owner_file")
-    @classmethod
-    def _find_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        folder = (info.context or {}).get(FOLDER)
-        return path if path is None or folder is None else Path(folder) / path
 
 
 class RemoteStore:

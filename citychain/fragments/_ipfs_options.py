@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -12,12 +11,11 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from citychain.hooks.definitions import FOLDER, SourceUnreadable
+from citychain.hooks.definitions import ConfigPath, SourceUnreadable
 
 __all__ = ["IpfsOptions"]
 
@@ -39,7 +37,7 @@ class IpfsOptions(BaseModel):
     token: SecretStr | None = None
     """Bearer token, where the node's ``API.Authorizations`` asks for one; better by
     ``token_file``."""
-    token_file: Path | None = None
+    token_file: ConfigPath | None = None
     """File with the token, instead of ``token``."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """How long the node may be silent."""
@@ -54,12 +52,6 @@ class IpfsOptions(BaseModel):
         if not parts.hostname or parts.port == 0:  # A port that is no number raises.
             raise ValueError("is no address such as http://127.0.0.1:5001")
         return endpoint
-
-    @field_validator("token_file")
-    @classmethod
-    def _find_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
-        folder = (info.context or {}).get(FOLDER)
-        return file if file is None or folder is None else Path(folder) / file
 
     @model_validator(mode="after")
     def _have_one_token(self) -> IpfsOptions:

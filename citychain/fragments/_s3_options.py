@@ -10,12 +10,10 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
-from citychain.hooks.definitions import FOLDER, SourceUnreadable
+from citychain.hooks.definitions import ConfigPath, SourceUnreadable
 
 __all__ = ["AccessKey", "S3Options"]
 
@@ -54,9 +52,9 @@ class S3Options(BaseModel):
     """Name of the key that requests are signed with."""
     secret_access_key: SecretStr | None = None
     """That key; better by ``secret_access_key_file``."""
-    secret_access_key_file: Path | None = None
+    secret_access_key_file: ConfigPath | None = None
     """File with the key, instead of ``secret_access_key``."""
-    certificates: Path | None = None
+    certificates: ConfigPath | None = None
     """PEM file of the certificates that the service's is signed with, where those of the system do
     not do."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
@@ -65,12 +63,6 @@ class S3Options(BaseModel):
     limit_mib: int | None = Field(default=None, ge=1)
     """Most that the fragments may take, counted by each process from what it found when it began;
     absent for as much as the service takes."""
-
-    @field_validator("secret_access_key_file", "certificates")
-    @classmethod
-    def _find_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
-        folder = (info.context or {}).get(FOLDER)
-        return file if file is None or folder is None else Path(folder) / file
 
     @model_validator(mode="after")
     def _have_a_whole_key(self) -> S3Options:

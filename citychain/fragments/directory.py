@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from citychain.errors import StorageError, StoreFull, StoreUnavailable
 from citychain.fragments._folder import Folder, Writing
 from citychain.fragments._settled import settled
 from citychain.fragments._threads import Threads
 from citychain.fragments.patience import ANSWER_SECONDS, within
-from citychain.hooks.definitions import FOLDER
+from citychain.hooks.definitions import ConfigPath
 
 if TYPE_CHECKING:
     from citychain.ports import FragmentKey, Space, StorageContext
@@ -37,18 +36,12 @@ class DirectoryOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Path | None = None
+    path: ConfigPath | None = None
     """Folder of the fragments, which must be there: best one within a disk that is mounted, since
     without the disk it is gone. Absent for ``fragments/NAME`` in the data directory, which is
     made."""
     limit_mib: int | None = Field(default=None, ge=1)
     """Most that the fragments may take; absent for as much as fits on the disk."""
-
-    @field_validator("path")
-    @classmethod
-    def _find_folder(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        folder = (info.context or {}).get(FOLDER)
-        return path if path is None or folder is None else Path(folder) / path
 
 
 class DirectoryStore:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 from citychain.ports import (
     CityContext,
@@ -23,6 +24,7 @@ __all__ = [
     "FOLDER",
     "CityDefinition",
     "CommandDefinition",
+    "ConfigPath",
     "ConsensusDefinition",
     "DagDefinition",
     "Disc",
@@ -42,6 +44,15 @@ FIRST_VERSION: Final = 1
 FOLDER: Final = "folder"
 """Options are validated with a context that has the folder of ``citychain.toml`` under this key: a
 `pathlib.Path` that paths in them are relative to."""
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get(FOLDER)
+    return path if folder is None else Path(folder) / path
+
+
+ConfigPath = Annotated[Path, AfterValidator(_from_folder)]
+"""Type of an option that is a path: a relative one begins at the folder of ``citychain.toml``."""
 
 
 class SourceUnreadable(ValueError):

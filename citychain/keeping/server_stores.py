@@ -7,17 +7,14 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from citychain.errors import StorageError, StoreUnavailable
 from citychain.fragments.sources import told
-from citychain.keeping.stores import OpenStores, StorePlan, plan_stores
+from citychain.keeping.stores import OpenStores, StorePlan
 from citychain.ports import Clock, Compute, FragmentStore, StorageContext
 
-if TYPE_CHECKING:
-    from citychain.containers import CoreContainer
-
-__all__ = ["keep_stores", "server_stores"]
+__all__ = ["keep_stores"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,26 +22,6 @@ FIRST_SECONDS: Final = 5.0
 """For so long a server waits for its stores when it starts; those that take longer come later."""
 RETRY_SECONDS: Final = 60.0
 """Until a store that could not be opened is tried again."""
-
-
-@asynccontextmanager
-async def server_stores(core: CoreContainer) -> AsyncIterator[OpenStores]:
-    """The fragment stores of a server's configuration; see `keep_stores`.
-
-    Args:
-        core: Its compute is entered.
-
-    Raises:
-        ConfigurationError: a kind or an option does not exist or is wrong.
-        PluginError: several plugins claim a kind.
-    """
-    settings = core.settings()
-    plans = plan_stores(settings, await asyncio.to_thread(core.registry))
-    directory = settings.data_dir / "fragments"
-    async with keep_stores(
-        plans, directory=directory, compute=core.compute(), clock=core.clock()
-    ) as stores:
-        yield stores
 
 
 @asynccontextmanager

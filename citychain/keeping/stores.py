@@ -5,8 +5,8 @@ A store that cannot be opened keeps nobody from the others: fragments are there 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from citychain.hooks.definitions import FOLDER, FragmentStoreDefinition
 from citychain.hooks.registry import Registry
 from citychain.ports import Clock, Compute, FragmentStore, StorageContext
 
-__all__ = ["OpenStores", "StorePlan", "open_stores", "plan_stores"]
+__all__ = ["OpenStores", "Opening", "StorePlan", "open_stores", "plan_stores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,10 @@ class OpenStores:
         """Those that are open, as placement has them."""
         plans = (self.plans[name] for name in self.stores)
         return [Place(plan.name, plan.weight, plan.domain) for plan in plans]
+
+
+Opening = Callable[..., AbstractAsyncContextManager[OpenStores]]
+"""Opens what was planned: `open_stores`, or what takes the same."""
 
 
 def plan_stores(settings: Settings, registry: Registry) -> tuple[StorePlan, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -12,12 +11,11 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from citychain.hooks.definitions import FOLDER, SourceUnreadable
+from citychain.hooks.definitions import ConfigPath, SourceUnreadable
 
 __all__ = ["Acknowledge", "MongodbOptions"]
 
@@ -45,7 +43,7 @@ class MongodbOptions(BaseModel):
     """Address of a replica set or of a cluster's routers, such as
     ``mongodb://db1,db2,db3/?replicaSet=city``; without it, and without ``uri_file``, what the
     environment's ``MONGODB_URI`` says."""
-    uri_file: Path | None = None
+    uri_file: ConfigPath | None = None
     """File with the address, instead of ``uri``."""
     database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "citychain"
     """Name of the database; cities of several servers that share one have it in common."""
@@ -64,12 +62,6 @@ class MongodbOptions(BaseModel):
         if uri is not None:
             _check(uri.get_secret_value())
         return uri
-
-    @field_validator("uri_file")
-    @classmethod
-    def _find_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
-        folder = (info.context or {}).get(FOLDER)
-        return file if file is None or folder is None else Path(folder) / file
 
     @model_validator(mode="after")
     def _have_one(self) -> MongodbOptions:
