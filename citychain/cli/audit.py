@@ -13,6 +13,8 @@ from citychain.cli.options import (
     DEFAULT_TIMEOUT,
     City,
     Config,
+    FromStorage,
+    GenesisFile,
     Policy,
     Server,
     Servers,
@@ -31,13 +33,7 @@ __all__ = ["audit"]
 
 def audit(
     city: City,
-    genesis: Annotated[
-        Path | None,
-        typer.Option(
-            help="The city's genesis file. Without it the source is asked for it, and believed.",
-            dir_okay=False,
-        ),
-    ] = None,
+    genesis: GenesisFile = None,
     from_round: Annotated[
         int,
         typer.Option(
@@ -50,12 +46,7 @@ def audit(
         Path | None,
         typer.Option(help="A signed acknowledgement: was the promise kept?", dir_okay=False),
     ] = None,
-    storage: Annotated[
-        bool,
-        typer.Option(
-            "--storage", help="Read the city's storage, which no server may have open, instead."
-        ),
-    ] = False,
+    storage: FromStorage = False,
     server: Server = None,
     policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,8 @@ from citychain.cli.options import (
     DEFAULT_TIMEOUT,
     City,
     Config,
+    FromStorage,
+    GenesisFile,
     Policy,
     Server,
     Servers,
@@ -29,13 +30,7 @@ __all__ = ["holdings"]
 
 def holdings(
     city: City,
-    genesis: Annotated[
-        Path | None,
-        typer.Option(
-            help="The city's genesis file. Without it the source is asked for it, and believed.",
-            dir_okay=False,
-        ),
-    ] = None,
+    genesis: GenesisFile = None,
     first_round: Annotated[
         int,
         typer.Option(min=1, help="Count the challenges that were over from this round on."),
@@ -48,12 +43,7 @@ def holdings(
             show_default="the last certified one",
         ),
     ] = None,
-    storage: Annotated[
-        bool,
-        typer.Option(
-            "--storage", help="Read the city's storage, which no server may have open, instead."
-        ),
-    ] = False,
+    storage: FromStorage = False,
     server: Server = None,
     policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from citychain.client.city import CityClient
     from citychain.genesis import Genesis
 
-__all__ = ["DEFAULT_POLICY", "DEFAULT_SERVER", "DEFAULT_TIMEOUT", "City", "Config", "Policy",
+__all__ = ["DEFAULT_POLICY", "DEFAULT_SERVER", "DEFAULT_TIMEOUT", "City", "Config",
+           "FromStorage", "GenesisFile", "Policy",
            "Server", "Servers", "Spread", "Timeout", "TxId", "connect", "finite",
            "parse_id", "read_genesis"]  # fmt: skip
 
@@ -78,6 +79,20 @@ Policy = Annotated[
 Timeout = Annotated[
     float,
     typer.Option("--timeout", min=0.1, callback=finite, help="Seconds to go on without an answer."),
+]
+GenesisFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--genesis",
+        help="The city's genesis file. Without it the source is asked for it, and believed.",
+        dir_okay=False,
+    ),
+]
+FromStorage = Annotated[
+    bool,
+    typer.Option(
+        "--storage", help="Read the city's storage, which no server may have open, instead."
+    ),
 ]
 TxId = Annotated[str, typer.Argument(metavar="TX_ID", help="64 hexadecimal digits.")]
 

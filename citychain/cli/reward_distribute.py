@@ -14,6 +14,7 @@ from citychain.cli.options import (
     DEFAULT_TIMEOUT,
     City,
     Config,
+    GenesisFile,
     Policy,
     Server,
     Servers,
@@ -100,13 +101,7 @@ def reward_distribute(
     csv: Annotated[
         Path | None, typer.Option(help="Write all of it to this file, too.", dir_okay=False)
     ] = None,
-    genesis: Annotated[
-        Path | None,
-        typer.Option(
-            help="The city's genesis file. Without it the server is asked for it, and believed.",
-            dir_okay=False,
-        ),
-    ] = None,
+    genesis: GenesisFile = None,
     server: Server = None,
     policy: Policy = DEFAULT_POLICY,
     timeout: Timeout = DEFAULT_TIMEOUT,
