@@ -19,6 +19,7 @@ from citychain.cli.options import (
     Server,
     Servers,
     Timeout,
+    read_genesis,
 )
 from citychain.cli.output import Json
 
@@ -139,7 +140,6 @@ def reward_distribute(
     from citychain.client.keys import load_key
     from citychain.config import load_settings
     from citychain.errors import InvalidRequest
-    from citychain.genesis import Genesis
 
     explained = None if explain is None else parse_id(explain, "--explain")
     pays = not dry_run and explained is None
@@ -149,7 +149,7 @@ def reward_distribute(
         city=city,
         wish=Wish(epoch, asset, epoch_rounds, base, full, light, absent, budget),
         key=load_key(key) if pays and key is not None else None,
-        given=None if genesis is None else Genesis.from_bytes(genesis.read_bytes()),
+        given=None if genesis is None else read_genesis(genesis),
         servers=Servers(server, policy),
         timeout=timeout,
         settings=load_settings(config),
