@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from citychain.crypto.erasure import FRAGMENTS_MAX
@@ -103,7 +103,7 @@ class Source:
         """Reads in a row that failed."""
         self._details: list[str] = []
         self._wrong_spans: list[tuple[int, int]] = []
-        """First and last of wrong chunks in a row."""
+        """First and last of wrong chunks in a row; runs that are read ahead come in any order."""
         self._store = store
         self._compute = compute
 
@@ -200,23 +200,19 @@ class Source:
             raise _Failed(told(error)) from error
 
     def _note(self, first: int, good: Sequence[bool]) -> None:
-        """Remember which chunks in a row are wrong."""
         self.wrong += good.count(False)
-        for chunk in (first + at for at, is_good in enumerate(good) if not is_good):
-            begin, last = self._wrong_spans.pop() if self._wrong_spans else (chunk, chunk)
-            if chunk - last > 1:
-                self._wrong_spans.append((begin, last))
-                begin = chunk
-            self._wrong_spans.append((begin, chunk))
+        wrong = ((first + at, first + at) for at, is_good in enumerate(good) if not is_good)
+        self._wrong_spans += _joined(wrong)
 
     def _wrong_told(self) -> str:
-        spans = [
+        spans = [*_joined(sorted(self._wrong_spans))]
+        texts = [
             f"{first}" if first == last else f"{first} to {last}"
-            for first, last in self._wrong_spans[:SPANS_TOLD]
+            for first, last in spans[:SPANS_TOLD]
         ]
-        more = ["and others"] if len(self._wrong_spans) > SPANS_TOLD else []
+        more = ["and others"] if len(spans) > SPANS_TOLD else []
         counted = "1 wrong chunk" if self.wrong == 1 else f"{self.wrong} wrong chunks"
-        return f"{counted}: {', '.join([*spans, *more])}"
+        return f"{counted}: {', '.join([*texts, *more])}"
 
     def release(self) -> None:
         """Forget the leaf hashes, which may be 64 MiB; `open` gets them once more."""
@@ -320,6 +316,19 @@ class Group:
         raise NotEnough(
             f"{needed - lacks} good chunks of the {needed} that the stripe at byte {begin} needs"
         )
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Sorted spans, those that touch as one."""
+    begin, last = -1, -2
+    for first, end in spans:
+        if first > last + 1:
+            if last >= begin:
+                yield begin, last
+            begin = first
+        last = max(last, end)
+    if last >= begin:
+        yield begin, last
 
 
 def run_hashes(hashes: bytes, run: Run) -> bytes:

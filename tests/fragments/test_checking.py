@@ -115,6 +115,22 @@ async def test_wrong_chunks_are_numbered(compute: Executor) -> None:
     ]
 
 
+async def test_wrong_chunks_are_told_in_their_order_in_whatever_order_they_are_read(
+    compute: Executor,
+) -> None:
+    stores = shelves(4)
+    survey = await store(noise(30 * SHAPE.stripe), SHAPE, stores.values(), compute)
+    for stripe in (0, 3, 4, 5, 7, 29):
+        stores["shelf-2"].flip(chunk_at(survey.manifest, stripe)[0] + 5)
+    sources, _ = await find_sources(survey.manifest.object_id, stores, compute)
+    [source] = [source for source in sources if source.name == "shelf-2"]
+    runs = [*survey.manifest.layout.runs()]
+    random.Random(7).shuffle(runs)
+    for run in runs:
+        await source.chunks(survey.manifest, run)
+    assert [fault.detail for fault in source.faults] == ["6 wrong chunks: 0, 3 to 5, 7, 29"]
+
+
 async def test_bytes_that_do_not_belong_there_are_seen(compute: Executor) -> None:
     stores = shelves(4)
     survey = await store(CONTENT, SHAPE, stores.values(), compute)
