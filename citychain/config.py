@@ -37,24 +37,22 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
 from citychain.city.names import normalise
 from citychain.client.keys import load_public_key
 from citychain.config_archive import ArchiveSettings
+from citychain.config_environment import CONFIG_VARIABLE, read_environment, read_mongodb, variable
 from citychain.config_files import read_cities, read_file
 from citychain.config_fragments import FragmentsSettings
 from citychain.config_tables import KeepFor, PartName, Table
 from citychain.errors import ConfigurationError, InvalidRequest
-from citychain.explain import Key, Source, explain
+from citychain.explain import Source, explain
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
 from citychain.hooks.definitions import CityDefinition
 from citychain.hooks.loading import LOAD_SECONDS
-from citychain.nearest import did_you_mean
 
 __all__ = [
     "CitySettings",
@@ -71,9 +69,6 @@ __all__ = [
     "get_dynamic_batch_interval",
     "load_settings",
 ]
-
-ENVIRONMENT_PREFIX: Final = "CITYCHAIN_"
-CONFIG_VARIABLE: Final = "CITYCHAIN_CONFIG"
 
 DEFAULT_CONFIG_FILE: Final = "citychain.toml"
 DEFAULT_NETWORK: Final = "local"
@@ -464,13 +459,13 @@ def load_settings(
     file = _find_file(config, environment)
     sources: tuple[Source, ...] = (
         Source(arguments, lambda key: ""),
-        Source(_read_environment(environment), _variable),
+        Source(read_environment(environment, Settings), variable),
         read_file(file, DEFAULTS) if file else Source({}, lambda key: ""),
     )
     values = _all_merged(sources)
     own = values.get("cities") or {}
     sources += read_cities(values.get("cities_from"), file)
-    sources += _read_mongodb(values.get("storage"), environment)
+    sources += read_mongodb(values.get("storage"), environment)
     values = _all_merged(sources)
     try:
         settings = Settings(**values)
@@ -483,81 +478,6 @@ def load_settings(
 
 
 # --- sources ------------------------------------------------------------------
-
-
-class EnvironmentVariables(EnvSettingsSource):
-    """Variables as nested values; only what looks like JSON is read as JSON."""
-
-    def __init__(self, variables: Mapping[str, str | None]) -> None:
-        super().__init__(
-            Settings,
-            case_sensitive=False,
-            env_prefix=ENVIRONMENT_PREFIX,
-            env_nested_delimiter="__",
-            env_ignore_empty=True,
-        )
-        self.env_vars = variables
-
-    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
-        if isinstance(value, str) and value.lstrip()[:1] not in ("[", "{"):
-            return value
-        return super().decode_complex_value(field_name, field, value)
-
-
-def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    variables: dict[str, str | None] = {}
-    for name, value in environment.items():
-        setting = name.removesuffix("_FILE")
-        if not value or name == CONFIG_VARIABLE or not _is_setting(setting):
-            continue
-        if setting == name:
-            variables[name.lower()] = value
-        elif not environment.get(setting):
-            is_path = setting == f"{ENVIRONMENT_PREFIX}OPERATOR_KEY"
-            variables[setting.lower()] = value if is_path else _read_secret(name, value)
-    try:
-        return EnvironmentVariables(variables)()
-    except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}; write lists and tables as JSON") from None
-
-
-def _read_mongodb(storage: Any, environment: Mapping[str, str]) -> tuple[Source, ...]:
-    """The address of MongoDB for those tables that lack it, and for cities that name none."""
-    uri, file = environment.get("MONGODB_URI"), environment.get("MONGODB_URI_FILE")
-    uri = uri or (file and _read_secret("MONGODB_URI_FILE", file))
-    given = {"mongodb": {"backend": "mongodb"}, **(storage if isinstance(storage, dict) else {})}
-    tables = {name: it for name, it in given.items() if isinstance(it, dict)}
-    names = [n for n, it in tables.items() if not it.keys() & {"uri", "uri_file"}]
-    values = {n: {**tables[n], "uri": uri} for n in names if tables[n].get("backend") == "mongodb"}
-    return (Source({"storage": values}, lambda key: "MONGODB_URI: "),) if uri else ()
-
-
-def _variable(key: Key) -> str:
-    return f"{ENVIRONMENT_PREFIX}{'__'.join(map(str, key)).upper()}: "
-
-
-def _read_secret(name: str, file: str) -> str:
-    try:
-        return Path(file).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{name}: {file} cannot be read: {error}") from None
-
-
-def _is_setting(name: str) -> bool:
-    """Whether a variable is ours.
-
-    Not every foreign one is a mistake: Kubernetes sets CITYCHAIN_PORT and the like for
-    a service called citychain. A nested or nearly right name is one.
-    """
-    if not name.startswith(ENVIRONMENT_PREFIX):
-        return False
-    head = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")[0]
-    if head in Settings.model_fields:
-        return True
-    hint = did_you_mean(head, Settings.model_fields, similarity=0.75)
-    if "__" in name or hint:
-        raise ConfigurationError(f"{name}: there is no setting {head}{hint}")
-    return False
 
 
 def _find_file(config: Path | None, environment: Mapping[str, str]) -> Path | None:

@@ -13,7 +13,6 @@ from pydantic_core import PydanticUndefined
 
 from citychain.client import builtin as client_parts
 from citychain.config import (
-    ENVIRONMENT_PREFIX,
     CitySettings,
     ClusterSettings,
     CryptoSettings,
@@ -27,6 +26,7 @@ from citychain.config import (
     StorageSettings,
 )
 from citychain.config_archive import ArchiveSettings
+from citychain.config_environment import ENVIRONMENT_PREFIX
 from citychain.config_fragments import FragmentsSettings, FragmentStoreSettings
 from citychain.config_tables import duration_text
 from citychain.consensus.builtin import citychain_consensus_steps
