@@ -20,7 +20,10 @@ GENESIS = b"g" * 32
 ALICE = WHO[0]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(seed=st.integers(0, 1 << 32), rounds=st.integers(1, 40), stops=st.sets(st.integers(1, 40)))
 def test_who_goes_on_counts_as_who_never_stopped(
     seed: int, rounds: int, stops: set[int], tmp_path: Path

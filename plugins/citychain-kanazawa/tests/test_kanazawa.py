@@ -6,7 +6,7 @@ import json
 
 import pytest
 from citychain_kanazawa.districts import BRACKETS_MAX, DistrictOptions, Districts
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import citychain.consensus.builtin
@@ -90,6 +90,7 @@ def test_long_numbers_are_no_matter(number: str) -> None:
     assert RULE.judge(f'{{"district": "katamachi", "number": {number}}}'.encode()) is None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # The machine may be busy.
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_content_makes_the_rule_fail(content: bytes) -> None:
     rejection = RULE.judge(content)

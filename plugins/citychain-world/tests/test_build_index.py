@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -31,6 +31,7 @@ def record(name: str, number: int, population: int, country: str = "US", *aliase
     }
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # The machine may be busy.
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(str.strip))
 @example("ℌ𝐀Ⓐ")
 @example("Ha\u0300 No\u0323\u0302i")
