@@ -31,6 +31,7 @@ class Suite(CitySuite):
     """The suite, smaller, on a server where one city is broken."""
 
     many = 40
+    examples = 100
 
     @pytest.fixture
     def settings(self, definition):

@@ -29,7 +29,7 @@ class Suite(ConsensusSuite):
     rounds = 6
     big_batch = 1_000
     many_votes = 1_500
-    examples = 10
+    examples = 500
 
     @pytest.fixture(autouse=True)
     def patience(self, monkeypatch):

@@ -27,7 +27,7 @@ class Suite(DagSuite):
     """The suite, smaller."""
 
     big_batch = 2_000
-    examples = 10
+    examples = 500
 
 
 class Linking(SealedRounds):

@@ -23,7 +23,7 @@ class Suite(FragmentStoreSuite):
     """The suite, smaller."""
 
     big_mib = 32
-    examples = 30
+    examples = 500
     kills = 1
 
     @pytest.fixture

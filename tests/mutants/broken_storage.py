@@ -26,7 +26,7 @@ class Suite(StorageSuite):
     """The suite, smaller."""
 
     big_batch = 2_000
-    examples = 30
+    examples = 500
     kills = 1
 
 
