@@ -66,6 +66,23 @@ async def live(city: CityHandler, seed: int, *, rounds: int = 8) -> None:
         pass
 
 
+async def contend(city: CityHandler) -> None:
+    """Two that write the same object: one is rejected, whatever else there is."""
+    pair = [
+        sign_transaction(
+            key,
+            genesis=city.genesis.id,
+            data=b"x",
+            writes={"contended": 0},
+            with_public_key=True,
+        )
+        for key in KEYS[:2]
+    ]
+    await city.submit([signed.envelope for signed in pair])
+    async for _ in city.watch_transactions([signed.tx_id for signed in pair], State.SEALED):
+        pass
+
+
 async def published(city: CityHandler) -> list[tuple[StoredRound, list[bytes]]]:
     """All that a stranger is given."""
     rounds = []
@@ -113,6 +130,7 @@ async def test_a_stranger_repeats_a_city_from_what_it_published(open_cities: Ope
     async with open_cities(cities={"tokyo": TOKYO}) as directory, Executor() as compute:
         city = await directory.handler("tokyo")
         await live(city, seed)
+        await contend(city)
         stranger = Stranger(city, compute)
         rounds = await published(city)
         await stranger.repeat(rounds)
@@ -120,7 +138,7 @@ async def test_a_stranger_repeats_a_city_from_what_it_published(open_cities: Ope
         assert replace(stranger.replay.head, certified_round=head.certified_round) == head
         codes = {verdict.code for stored, _ in rounds for verdict in
                  record.decode(stored.record).verdicts if verdict}  # fmt: skip
-        assert codes & {"CONFLICT", "OVERDRAFT"}, "the traffic was too tame"
+        assert "CONFLICT" in codes
 
 
 async def test_one_who_kept_what_was_checked_goes_on_from_there(open_cities: OpenCities) -> None:
