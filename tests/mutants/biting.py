@@ -76,9 +76,9 @@ pythonpath = {here}
 settings.register_profile(
     "biting", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None
 )
-"""Of properties: no search for a smaller example. Examples are drawn without chance, and still others
-where other modules are loaded, of which hypothesis takes constants: the suites of mutants allow so
-many that each mutant is caught whatever they are."""
+"""Of properties: no search for a smaller example. Examples are drawn without chance, and are others
+where other modules are loaded, of which hypothesis takes constants. So a suite of mutants allows so
+many that each mutant is caught, whatever they are."""
 
 MISTAKES = (TypeError, AttributeError, NameError, ImportError, SyntaxError)
 """What more likely is a mistake in the mutant than the one that it stands for."""
