@@ -9,8 +9,7 @@ servers from opening the city.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,12 +17,13 @@ from typing import Final
 from citychain import notes
 from citychain._native.transactions import decode_batch
 from citychain.archive.finding import Candidate, find_segments
+from citychain.archive.histories import History, follow_certificates, history_of, parted
 from citychain.archive.passing import passing_folder
 from citychain.archive.segment import Segment, decode
 from citychain.archive.signed import check_signatures
 from citychain.archive.source import SegmentSource
 from citychain.city.handovers import Handovers
-from citychain.committee import CommitteeChain
+from citychain.committee import CommitteeChain, Term
 from citychain.errors import (
     InvalidRequest,
     LeaseLost,
@@ -40,7 +40,6 @@ from citychain.moving.opening import home_note
 from citychain.notes import ArchivedNote, ArchivingNote
 from citychain.ports import CityStorage, Compute, FragmentStore
 from citychain.statements import Segment as Announcement
-from citychain.types import Handover
 
 __all__ = ["Rebuilding", "Rebuilt", "mark_unfinished"]
 
@@ -100,6 +99,8 @@ class Rebuilding:
         self._unrestorable: dict[Candidate, str] = {}
         self._refused: dict[Candidate, str] = {}
         self._forked = ""
+        self._histories: dict[Candidate, History | None] = {}
+        """Of those that have rounds of others; ``None`` of what is not certified."""
         self._planned: list[tuple[int, int]] = []
         """First and last rounds of segments that there were before."""
         self._away = set(away)
@@ -134,8 +135,9 @@ class Rebuilding:
             raise NotFound("segment", self._genesis.city)
         for handover in await Handovers(self._target).after(0):
             await self._compute(self._chain.apply, handover)
+        await self._look_back(head.round)
         at = max(1, head.round)
-        while await self._is_clear(at, incomplete) and (candidate := self._next(at)) is not None:
+        while (candidate := await self._chosen(at, incomplete)) is not None:
             if await self._take(candidate):
                 at = (await self._target.head()).round + 1
         return await self._end(incomplete)
@@ -156,57 +158,127 @@ class Rebuilding:
         reach = _reach(self._segments)
         return max(able, key=lambda it: (reach[it.header.last + 1], it.header.last, it.object_id))
 
-    async def _is_clear(self, at: int, incomplete: bool) -> bool:
-        """Whether one history goes on from here; otherwise the later one does, if it may.
+    async def _chosen(self, at: int, incomplete: bool) -> Candidate | None:
+        """The segment to take; ``None`` if there is none, or more than one history goes on.
 
         A city that was rebuilt without its last rounds has others in their place, and those that
-        were lost may come back with their store: the committee certified both.
+        were lost may come back with their store: the committee certified both. Where segments end
+        says nothing of where histories part, so all that have rounds of the next one are read.
         """
-        able = [it for it in self._segments if it.header.first <= at <= it.header.last]
-        if len(able) < 2:
-            return True
-        following = (await self._target.head()).round + 1
-        found: dict[bytes, list[Candidate]] = {}
-        times: dict[bytes, int] = {}
-        for candidate in able:
-            if (segment := await self._following(candidate)) is None:
+        while (incomplete or not self._forked) and (chosen := self._next(at)) is not None:
+            beside = [it for it in self._beside(chosen) if it.header.last >= at]
+            if not beside:
+                return chosen
+            if (segment := await self._following(chosen)) is None:
+                self._segments.remove(chosen)
+                continue
+            ours = await self._compute(history_of, self._genesis, self._chain.terms, segment)
+            del segment  # One at a time is in memory.
+            if ours is None:
+                return chosen  # It is refused when it is taken.
+            self._histories[chosen] = ours
+            for other in beside:
+                theirs = await self._history(other, ours.terms)
+                if theirs and (round := parted(ours.hashes, theirs.hashes)) is not None:
+                    following = (await self._target.head()).round + 1
+                    self._leave_one(chosen, other, round, following)
+                    break
+            else:
+                return chosen
+        return None
+
+    def _beside(self, candidate: Candidate) -> list[Candidate]:
+        """Other segments that claim to have rounds of this one."""
+        _, first, last, *_ = candidate.header
+        able = [it for it in self._segments if it.header.first <= last and it.header.last >= first]
+        return [it for it in able if it != candidate]
+
+    async def _history(self, candidate: Candidate, terms: Sequence[Term]) -> History | None:
+        """The certified rounds of a segment; ``None`` if it has none."""
+        if candidate in self._histories:
+            return self._histories[candidate]
+        if (segment := await self._readable(candidate)) is None:
+            self._segments.remove(candidate)
+            return None
+        # Of a history that parted long ago, the committee is that of before.
+        for known in (terms, self._chain.terms):
+            history = await self._compute(history_of, self._genesis, known, segment)
+            if history is not None:
+                break
+        self._histories[candidate] = history
+        return history
+
+    def _leave_one(self, one: Candidate, other: Candidate, round: int, following: int) -> None:
+        """Of two segments with another round each, leave out that which is earlier in time.
+
+        Args:
+            one: Follows on what is there.
+            other: Is left out if it cannot follow: rounds before it are lost, or are others.
+            following: The first round that is not there.
+        """
+        ours, theirs = self._histories[one], self._histories[other]
+        assert ours is not None
+        assert theirs is not None
+        kept, left, why = one, other, "goes on from what is there, unlike"
+        is_before = round - 1 in ours.hashes.keys() & theirs.hashes.keys()
+        rest = [it for it in self._segments if it != one]
+        if round >= following and is_before and _has_all(rest, following, other.header.first - 1):
+            why = "is later in time than"
+            if theirs.moment(round) > ours.moment(round):
+                kept, left = other, one
+        self._part(round, f"that of object {kept.object_id.hex()} {why} that of", left)
+        self._segments.remove(left)
+
+    async def _look_back(self, head: int) -> None:
+        """Hold rounds that were there before this run to the segments that have others."""
+        for candidate in [it for it in self._segments if it.header.last < head]:
+            if not self._beside(candidate):
+                continue  # It is what was read then.
+            history = await self._history(candidate, self._chain.terms)
+            if history is not None and await self._is_another(candidate, history):
                 self._segments.remove(candidate)
-            elif await self._compute(_is_certified, self._chain, segment):
-                for stored in (archived.stored for archived in segment.rounds):
-                    if stored.round == following:
-                        found.setdefault(stored.checkpoint_hash, []).append(candidate)
-                        times[stored.checkpoint_hash] = stored.time_ms
-        if len(found) < 2:
-            return True
-        latest = max(times, key=times.__getitem__)
-        left = [it for digest, those in found.items() if digest != latest for it in those]
+
+    async def _is_another(self, candidate: Candidate, history: History) -> bool:
+        """Whether certified rounds of a segment are other ones than those that are there."""
+        there = await self._target.checkpoint_hashes(sorted(history.hashes))
+        if (round := parted(there, history.hashes)) is None:
+            return False
+        self._part(round, "that which is there already is not that of", candidate)
+        return True
+
+    def _part(self, round: int, told: str, left: Candidate) -> None:
         self._forked = self._forked or (
-            f"more than one history goes on from round {following}, with a certificate each: that "
-            f"of object {found[latest][0].object_id.hex()} is later in time than that of "
-            f"{', '.join(it.object_id.hex() for it in left)}; --incomplete takes the "
-            "former; so does a repetition once no store has a fragment of the others"
+            f"more than one history goes on from round {round}, with a certificate each: {told} "
+            f"object {left.object_id.hex()}; --incomplete takes the former; so does a repetition "
+            "once no store has a fragment of the latter"
         )
-        if incomplete:
-            self._segments = [it for it in self._segments if it not in left]
-        return incomplete
 
     async def _following(self, candidate: Candidate) -> Segment | None:
         """A segment, if it can be had and is of the history that is there; else it is noted."""
-        name = candidate.object_id.hex()
-        try:
-            segment = await self._restored(candidate)
-        except (NotFound, NotRestorable) as error:
-            self._unrestorable[candidate] = str(error)
-            return None
-        except VerificationError as error:
-            self._refuse(candidate, f"object {name} is no segment: {error}")
+        if (segment := await self._readable(candidate)) is None:
             return None
         head = await self._target.head()
         before = await SegmentSource(segment).checkpoint_hashes([head.round])
         if head.round and before.get(head.round) != head.checkpoint_hash:
+            name = candidate.object_id.hex()
             self._refuse(candidate, f"object {name} has a history without round {head.round}")
+            terms = self._chain.terms
+            history = await self._compute(history_of, self._genesis, terms, segment)
+            if history is not None:
+                await self._is_another(candidate, history)
             return None
         return segment
+
+    async def _readable(self, candidate: Candidate) -> Segment | None:
+        """A segment, if it can be had and is one; else it is noted."""
+        try:
+            return await self._restored(candidate)
+        except (NotFound, NotRestorable) as error:
+            self._unrestorable[candidate] = str(error)
+        except VerificationError as error:
+            name = candidate.object_id.hex()
+            self._refuse(candidate, f"object {name} is no segment: {error}")
+        return None
 
     async def _take(self, candidate: Candidate) -> bool:
         """Copy the rounds of a segment that are missing; whether it was one."""
@@ -215,7 +287,7 @@ class Rebuilding:
             return False
         name = candidate.object_id.hex()
         try:
-            await self._compute(_certified, self._chain, segment)
+            await self._compute(follow_certificates, self._chain, segment)
             await self._compute(
                 check_signatures, segment.header.genesis, segment.envelopes(), segment.keys
             )
@@ -366,39 +438,9 @@ def _reach(segments: list[Candidate]) -> dict[int, int]:
     return reach
 
 
-class _Tried(Exception):
-    """Ends what was only tried."""
-
-
-def _is_certified(chain: CommitteeChain, segment: Segment) -> bool:
-    """Whether committees in office certified all rounds of a segment; nothing is applied."""
-    try:
-        with chain.attempt():
-            _certified(chain, segment)
-            raise _Tried
-    except _Tried:
-        return True
-    except VerificationError:
-        return False
-
-
-def _certified(chain: CommitteeChain, segment: Segment) -> None:
-    """Hold all rounds of a segment to the committees in office.
-
-    Raises:
-        VerificationError: a certificate does not hold, or a recovery is not the operator's.
-    """
-    recoveries = deque(
-        (notes.round_of(name), Handover(kept.public_keys, recovery=kept.envelope))
-        for name, note in sorted(segment.recoveries.items())
-        for kept in (notes.decode_recovery(note),)
-    )
-    with chain.attempt():
-        for archived in segment.rounds:
-            stored = archived.stored
-            while recoveries and recoveries[0][0] <= stored.round:
-                chain.apply(recoveries.popleft()[1])
-            assert stored.certificate is not None
-            chain.advance(stored.checkpoint, stored.certificate, segment.keys)
-    if recoveries:
-        raise VerificationError(f"a recovery from round {recoveries[0][0]} is of no round of it")
+def _has_all(segments: Iterable[Candidate], first: int, last: int) -> bool:
+    """Whether segments claim to have all of these rounds."""
+    for header in sorted(it.header[1:3] for it in segments):
+        if header[0] <= first <= header[1]:
+            first = header[1] + 1
+    return first > last

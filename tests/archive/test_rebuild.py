@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 from archive.conftest import (
-    OPERATOR,
-    TOKYO,
     announced,
     archive,
     archived_up_to,
@@ -289,10 +287,12 @@ async def test_a_lost_segment_is_told_and_keeps_servers_away(
 # --- what is in the stores and is not what it says
 
 
-async def put(it: Archived, content: bytes) -> None:
+async def put(it: Archived, content: bytes) -> str:
+    """Store an object; its id."""
     places = [Place(name, 1, name) for name in it.stores]
     shape = Shape(2, 2, 4 << 10)
     await store_object(io.BytesIO(content), shape, it.stores, places, at_once)
+    return sha256(content).hexdigest()
 
 
 async def content_of(it: Archived, announcement: Announcement) -> bytes:
@@ -430,56 +430,6 @@ async def test_a_last_segment_that_does_not_hold_keeps_servers_away(
         result = await it.rebuilding(target).run()
         assert f"rounds {last.first} to {last.last} are claimed, and not had" in result.lost
         assert await home_note(target) is not None
-
-
-async def test_of_two_histories_none_is_chosen_unasked(
-    city_server: CityServerFactory, tmp_path: Path
-) -> None:
-    """Rounds that were lost come back when the city has others in their place."""
-    async with archived(city_server, tmp_path) as it:
-        late = {key for segment in it.segments[2:] for key in segment.keys}
-        some: dict[str, MemoryStore] = {name: MemoryStore() for name in it.stores}
-        for name, store in it.stores.items():
-            there = store._fragments  # type: ignore[attr-defined]
-            some[name]._fragments = {key: there[key] for key in there if key not in late}
-        target = await it.target()
-        assert (await it.rebuilding(target, some).run()).round == it.segments[1].last
-        (tmp_path / "genesis.json").write_bytes(it.city.genesis.file)
-        found: list[Any] = []
-
-        def caught(city: Any) -> Any:
-            found.append(city)
-            return city
-
-        async with (
-            city_server(
-                {"tokyo": {**TOKYO, "genesis": str(tmp_path / "genesis.json")}},
-                {"tokyo": {"handler": caught, "storage": lambda _: target}},
-                operator=OPERATOR,
-            ) as server,
-            server.client("tokyo") as client,
-        ):
-            await client.info()
-            [city] = found
-            await archived_up_to(
-                archiver(city, archive(tmp_path / "new", it.stores)), city, it.segments[1].last
-            )
-            await more(city, 77)
-            one = archiver(city, archive(tmp_path / "new", it.stores))
-            await archived_up_to(one, city, (await city.head()).certified_round)
-            new = (await announced(city))[-1]
-            again = await it.target()
-            result = await it.rebuilding(again).run()
-            assert result.round == it.segments[1].last
-            assert f"more than one history goes on from round {result.round + 1}" in result.lost
-            assert await home_note(again) is not None
-            # By the operator's word it is the one that lives.
-            result = await it.rebuilding(again).run(incomplete=True)
-            assert "is later in time than that of" in result.lost
-            assert result.round == new.last
-            [stored] = await target.rounds(new.last, 1)
-            assert result.checkpoint_hash == stored.checkpoint_hash
-            assert await home_note(again) is None
 
 
 class Small(ArchiveSettings):
