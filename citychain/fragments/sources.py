@@ -343,17 +343,23 @@ async def find_sources(
 
     One that does not answer in time, now or later, is not asked any more.
     """
-    faults: list[Fault] = []
     patient = {name: Patient(store) for name, store in stores.items()}
 
-    async def ask(name: str, store: Readable) -> set[FragmentKey]:
+    async def ask(store: Readable) -> tuple[set[FragmentKey], str | None]:
         try:
-            return {key for key in await store.find(object_id) if is_possible(key, object_id)}
+            keys = await store.find(object_id)
+            return {key for key in keys if is_possible(key, object_id)}, None
         except Exception as error:
-            faults.append(Fault(name, None, told(error)))
-            return set()
+            return set(), told(error)
 
-    found = await all_of(ask(name, store) for name, store in patient.items())
+    answers = await all_of(ask(store) for store in patient.values())
+    # In the order of the stores, whichever failed first.
+    faults = [
+        Fault(name, None, failure)
+        for name, (_, failure) in zip(patient, answers, strict=True)
+        if failure is not None
+    ]
+    found = [keys for keys, _ in answers]
     named = Counter(root for keys in found for root in {key.root for key in keys})
     sources: list[Source] = []
     for (name, store), keys in zip(patient.items(), found, strict=True):
