@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 from datetime import timedelta
-from itertools import takewhile
+from itertools import count, takewhile
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,13 +29,14 @@ class StepClock:
     def __init__(self) -> None:
         self.now = 0.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = count()
 
     def monotonic(self) -> float:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
         sleeper = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.now + seconds, id(sleeper), sleeper))
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), sleeper))
         await sleeper
 
     async def go_to(self, time: float) -> None:

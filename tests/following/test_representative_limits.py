@@ -38,8 +38,9 @@ class OffClock(SystemClock):
 
 
 async def _objection(city: CityClient) -> Any:
-    while (objection := (await city.committee()).members[0].objection) is None:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(120):
+        while (objection := (await city.committee()).members[0].objection) is None:
+            await asyncio.sleep(0.02)
     return objection
 
 
