@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from citychain_otsu.rule import RULE, is_isbn
@@ -66,8 +66,8 @@ async def test_a_loan_names_books_a_borrower_and_a_day(
 async def test_a_book_is_lent_once_and_again_when_it_is_back(
     city_client: CityClientFactory, signed_transactions: TransactionFactory
 ) -> None:
-    today = datetime.now(UTC).date()
-    loan = f"lent to Aya, due {today}".encode()
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # It may be midnight.
+    loan = f"lent to Aya, due {tomorrow}".encode()
     async with city_client("testtown", cities=CITIES) as city:
         codes = []
         for data, version in ((loan, 0), (loan, 0), (b"returned", 1), (loan, 2)):
