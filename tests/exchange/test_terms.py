@@ -328,7 +328,7 @@ def test_what_is_not_what_its_name_says_is_not_taken() -> None:
         objects = terms.objects_of(history.genesis.id, shown)
         name = term_object(*key) if spoil == "altered" else next(reversed(objects))
         if spoil == "altered":
-            objects[name] = objects[name][:-1] + b"\1"
+            objects[name] = objects[name][:-1] + bytes((objects[name][-1] ^ 1,))
         else:
             del objects[name]
         state: Any = Kept(objects)

@@ -276,7 +276,7 @@ async def test_what_is_wrong_from_the_beginning_is_not_signed_for(place: Place) 
     wrong = place.segment.keys[1]
     [shelf] = [shelf for shelf in place.stores.values() if wrong in shelf.content]
     right = shelf.content[wrong]
-    shelf.content[wrong] = b"x" + right[1:]
+    shelf.content[wrong] = bytes((right[0] ^ 1,)) + right[1:]
     holder = place.holder()
     assert not await holder.once(PATIENCE)
     [unproven, claimed] = place.told

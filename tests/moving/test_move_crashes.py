@@ -377,7 +377,7 @@ class _Other:
         ("rounds", lambda found: [replace(r, record=r.record + b"x") for r in found]),
         ("find", lambda found: dict(list(found.items())[1:])),
         ("raw", lambda found: {k: replace(v, envelope=b"") for k, v in found.items()}),
-        ("leaf_hashes", lambda found: found[:-1] + b"x"),
+        ("leaf_hashes", lambda found: found[:-1] + bytes((found[-1] ^ 1,))),
         ("keys", lambda found: {}),
         ("nodes", lambda found: {}),
         ("latest", lambda found: {}),
