@@ -43,6 +43,11 @@ class StorageServerOptions:
     """Of a request or response."""
     max_concurrent_calls: int = 256
     """Each holds a few parts in memory."""
+    connection_max: timedelta = timedelta(hours=1)
+    """A connection takes no more calls when it is so old; clients make another one."""
+    call_max: timedelta = timedelta(hours=12)
+    """Then calls under way on it are ended: one of which nobody reads the answer does not end by
+    itself."""
 
     def check(self) -> None:
         """Refuse what is no address, or one that is not to be listened on.
@@ -65,6 +70,10 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _milliseconds(time: timedelta) -> int:
+    return round(time.total_seconds() * 1_000)
 
 
 class StorageServer:
@@ -93,7 +102,11 @@ class StorageServer:
         self._options.check()
         self._server = grpc.aio.server(
             interceptors=(StatusInterceptor(),),
-            options=channel_options(self._options.max_message_bytes),
+            options=[
+                *channel_options(self._options.max_message_bytes),
+                ("grpc.max_connection_age_ms", _milliseconds(self._options.connection_max)),
+                ("grpc.max_connection_age_grace_ms", _milliseconds(self._options.call_max)),
+            ],
             maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )
         storage_pb2_grpc.add_StorageServiceServicer_to_server(

@@ -157,9 +157,9 @@ async def test_what_was_put_survives_a_kill_of_the_node(tmp_path: Path, path: st
 
 
 async def test_a_token_lets_in(tmp_path: Path) -> None:
-    node = KuboProcess(tmp_path, token="let me in")
+    node = KuboProcess(tmp_path, token="let-me-in")
     try:
-        async with opened(node.endpoint, token="let me in") as store:
+        async with opened(node.endpoint, token="let-me-in") as store:
             await store.put(KEY, 3, in_parts(b"abc"))
         for token in (None, "hidden"):
             with pytest.raises(StoreUnavailable, match="status 403; see that") as told:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +231,68 @@ async def test_who_says_nothing_holds_no_room(
     assert code == Code.INVALID_ARGUMENT
     assert "nothing came" in detail
     assert left(tmp_path / "kept") == []
+
+
+READS_NOTHING = """
+import sys, grpc
+from citychain.rpc._generated.citychain.v1 import storage_pb2 as pb, storage_pb2_grpc
+
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    stub = storage_pb2_grpc.StorageServiceStub(channel)
+    key = pb.FragmentKey(object_id=b"o" * 32, root=b"r" * 32, index=254)
+    while True:
+        answers = stub.FetchFragment(pb.FetchFragmentRequest(key=key, length=int(sys.argv[2])))
+        try:
+            next(answers)
+            break
+        except grpc.RpcError:  # It came too late even for the first part.
+            pass
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+LARGE = 32 * MIB
+"""More than waits between a server and a client."""
+
+
+async def test_an_answer_that_nobody_reads_ends(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    usual = StorageServerOptions("127.0.0.1:0")
+    async with (
+        open_storage_server(tmp_path / "kept", usual, limit=None, owner_limit=None) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        parts = (Step(part=bytes(MIB)) for _ in range(LARGE // MIB))
+        stub = storage_pb2_grpc.StorageServiceStub(channel)
+        assert await stored(stub, start(LARGE), *parts, Step(commit=True))
+    short = replace(
+        usual,
+        max_concurrent_calls=1,
+        connection_max=timedelta(milliseconds=100),
+        call_max=timedelta(seconds=2),
+    )
+    async with open_storage_server(
+        tmp_path / "kept", short, limit=None, owner_limit=None
+    ) as server:
+        reader = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", READS_NOTHING, server.address, str(LARGE)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        try:
+            assert await reader.stdout.readline() == b"begun\n"
+            # It has the only place there is, and lives on.
+            async with asyncio.timeout(120), grpc.aio.insecure_channel(server.address) as channel:
+                stub, found = storage_pb2_grpc.StorageServiceStub(channel), False
+                while not found:
+                    with suppress(grpc.aio.AioRpcError):
+                        found = (await stub.HasFragment(pb.HasFragmentRequest(key=KEY))).found
+                    await asyncio.sleep(0.05)
+            assert reader.returncode is None
+        finally:
+            reader.kill()
+            await reader.wait()
 
 
 async def test_space_waits_for_what_is_at_its_last_step(
