@@ -53,8 +53,13 @@ class AcknowledgesEarly(Backend):
         writing.add_done_callback(self._under_way.discard)
         return made
 
+    async def __aexit__(self, *exc_info):
+        for writing in self._under_way:
+            writing.cancel()
+        await super().__aexit__(*exc_info)
+
     async def _later(self, *record):
-        await asyncio.sleep(5)
+        await asyncio.sleep(3_600)
         async with self._turn:
             await self.context.compute(self._journal.write, *record)
 
