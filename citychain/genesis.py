@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -99,6 +100,22 @@ class Genesis(BaseModel):
     def id_of(file: bytes) -> bytes:
         """Id of a genesis file, 32 bytes."""
         return hashlib.sha256(b"citychain/genesis/v1\0" + file).digest()
+
+    @classmethod
+    def read(cls, path: Path) -> Genesis:
+        """Read a genesis file.
+
+        Raises:
+            ConfigurationError: it is none; names the file.
+            OSError: it cannot be read.
+        """
+        with path.open("rb") as file:
+            content = file.read(GENESIS_BYTES_MAX + 1)
+        try:
+            return cls.from_bytes(content)
+        except ConfigurationError as error:
+            fault = str(error).removeprefix("genesis file: ")
+            raise ConfigurationError(f"{path}: is no genesis file: {fault}") from None
 
     @classmethod
     def from_bytes(cls, file: bytes) -> Genesis:

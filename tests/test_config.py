@@ -295,6 +295,11 @@ def test_a_wrong_setting_is_told_with_its_line(write: Write, text: str, told: st
     assert fault(write(text)).startswith(told)
 
 
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "nope.toml"
+    assert fault(file) == "nope.toml: cannot be read: No such file or directory"
+
+
 def test_all_faults_are_told_at_once(write: Write) -> None:
     told = fault(write("[server]\nopen = 'x'\n[pacer]\nmax_tx = 'x'")).splitlines()
     assert [line.split(": ")[:2] for line in told] == [

@@ -42,13 +42,11 @@ def found_city(data_dir: Path, network: str, plan: CityPlan, operator_public_key
     """
     path = genesis_path(data_dir, plan)
     try:
-        genesis = Genesis.from_bytes(path.read_bytes())
+        genesis = Genesis.read(path)
     except FileNotFoundError:
         if plan.genesis is not None:
             raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
         return _new(network, plan, operator_public_key)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
     _check(path, network, plan, genesis)
     return genesis
 

@@ -35,7 +35,7 @@ def genesis_file(data_dir: Path, slug: str, named: Path | None) -> Path:
 def pinned_options(path: Path, part: PinnedPart, identity: str) -> Mapping[str, Any]:
     """A part's options in a genesis file; empty if it has none for this part and version."""
     try:
-        genesis = Genesis.from_bytes(path.read_bytes())
+        genesis = Genesis.read(path)
     except (OSError, ConfigurationError):  # Told when the city is founded or checked.
         return {}
     name, options = PINNED[part]

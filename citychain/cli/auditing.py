@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TypeAlias
@@ -107,7 +108,7 @@ async def _source(
     plan = core.catalogue().plan(_slug(core, city))
     path = genesis_path(core.settings().data_dir, plan)
     try:
-        genesis = Genesis.from_bytes(path.read_bytes())
+        genesis = Genesis.read(path)
     except FileNotFoundError:
         raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
     async with core.engines(), AsyncExitStack() as stack:
@@ -128,10 +129,11 @@ def _slug(core: CoreContainer, city: str) -> str:
 
 @contextmanager
 def _progress(rounds: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; gives what moves it on by a round."""
+    """A bar on standard error, if that is a terminal; gives what moves it on by a round."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+    drawn = shown and sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=not drawn, transient=True) as bar:
         task = bar.add_task("rounds", total=rounds)
         yield lambda: bar.advance(task)

@@ -16,11 +16,13 @@ from citychain.cli.options import (
     Servers,
     Timeout,
     connect,
+    read_genesis,
 )
 from citychain.cli.output import Json, answers, print_json
 
 if TYPE_CHECKING:
     from citychain.client.elections import Election
+    from citychain.genesis import Genesis
 
 __all__ = ["election"]
 
@@ -80,7 +82,7 @@ def show(
     """
     import asyncio
 
-    trusted = genesis.read_bytes() if genesis else None
+    trusted = read_genesis(genesis) if genesis else None
     genesis_id, found, recomputed = asyncio.run(
         _ask(city, epoch, recompute, trusted, Servers(server, policy), timeout)
     )
@@ -95,7 +97,7 @@ async def _ask(
     city: str,
     epoch: int | None,
     recompute: bool,
-    trusted: bytes | None,
+    trusted: Genesis | None,
     servers: Servers,
     timeout: float,
 ) -> tuple[bytes, Election, bool]:
@@ -106,7 +108,7 @@ async def _ask(
 
     async with connect(servers, city, timeout) as client:
         info = await client.info()
-        genesis = Genesis.from_bytes(trusted or info.genesis_file)
+        genesis = trusted or Genesis.from_bytes(info.genesis_file)
         if genesis.id != info.genesis:
             raise VerificationError(f"the server's city {city} has another genesis")
         if epoch is None:

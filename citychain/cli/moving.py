@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -71,7 +72,7 @@ async def _offline(city: str, request: MoveRequest, settings: Settings, told: To
         plan = core.catalogue().plan(found.slug)
         path = genesis_path(settings.data_dir, plan)
         try:
-            genesis = Genesis.from_bytes(path.read_bytes())
+            genesis = Genesis.read(path)
         except FileNotFoundError:
             raise ConfigurationError(f"city {plan.slug}: there is no genesis file {path}") from None
         home = await open_home(core, plan, genesis)
@@ -91,11 +92,12 @@ async def _offline(city: str, request: MoveRequest, settings: Settings, told: To
 
 @contextmanager
 def _progress(shown: bool) -> Iterator[Told]:
-    """A bar on standard error; gives what moves it on."""
+    """A bar on standard error, if that is a terminal; gives what moves it on."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+    drawn = shown and sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=not drawn, transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def told(phase: Phase, done: int, of: int) -> None:

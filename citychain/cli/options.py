@@ -140,14 +140,9 @@ def read_genesis(path: Path) -> Genesis:
     Raises:
         ConfigurationError: it is none; names the file.
     """
-    from citychain.errors import ConfigurationError
     from citychain.genesis import Genesis
 
-    try:
-        return Genesis.from_bytes(path.read_bytes())
-    except ConfigurationError as error:
-        fault = str(error).removeprefix("genesis file: ")
-        raise ConfigurationError(f"{path}: is no genesis file: {fault}") from None
+    return Genesis.read(path)
 
 
 def parse_id(text: str, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -207,11 +208,12 @@ async def _alone(shared: SupportsServers, city: bytes, lease: timedelta, clock: 
 
 @contextmanager
 def _progress(shown: bool) -> Iterator[Told]:
-    """A bar on standard error; gives what moves it on."""
+    """A bar on standard error, if that is a terminal; gives what moves it on."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as bar:
+    drawn = shown and sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), disable=not drawn, transient=True) as bar:
         task = bar.add_task("rebuilding rounds", total=None)
 
         def told(done: int, of: int) -> None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from citychain.cli.options import DEFAULT_POLICY, City, Config, Policy, Server, Servers
+from citychain.cli.options import (
+    DEFAULT_POLICY,
+    City,
+    Config,
+    Policy,
+    Server,
+    Servers,
+    read_genesis,
+)
 from citychain.cli.output import Json, log_to_standard_error, print_json, say
 from citychain.cli.running import answer, until_told
 
@@ -122,10 +130,10 @@ def _followed(state_dir: Path, genesis_file: Path | None, key_id: bytes) -> Gene
     """The genesis to hold to, if there is one yet.
 
     Raises:
-        ConfigurationError: the state directory is another key's or another city's.
+        ConfigurationError: the state directory is another key's or another city's, or a genesis
+            file is none.
     """
     from citychain.errors import ConfigurationError
-    from citychain.genesis import Genesis
 
     owner = _read(state_dir / KEY_FILE)
     if owner is not None and (whose := owner.decode(errors="replace").strip()) != key_id.hex():
@@ -133,15 +141,15 @@ def _followed(state_dir: Path, genesis_file: Path | None, key_id: bytes) -> Gene
             f"{state_dir}: is the state directory of the key {whose}, not of {key_id.hex()}: "
             "each key has one of its own"
         )
-    kept = _read(state_dir / GENESIS_FILE)
-    given = None if genesis_file is None else genesis_file.read_bytes()
-    if kept is not None and given is not None and kept != given:
+    kept_file = state_dir / GENESIS_FILE
+    kept = read_genesis(kept_file) if kept_file.exists() else None
+    given = None if genesis_file is None else read_genesis(genesis_file)
+    if kept is not None and given is not None and kept.file != given.file:
         raise ConfigurationError(
             f"{state_dir}: follows another city than the one of {genesis_file}: "
             "each city has a directory of its own"
         )
-    file = given if kept is None else kept
-    return None if file is None else Genesis.from_bytes(file)
+    return given if kept is None else kept
 
 
 def _keep(state_dir: Path, followed: Genesis | None, offered: bytes, key_id: bytes) -> Genesis:

@@ -137,7 +137,7 @@ def founded(core: CoreContainer, city: str) -> tuple[CityPlan, Genesis]:
 def _genesis_of(core: CoreContainer, plan: CityPlan) -> Genesis:
     path = genesis_path(core.settings().data_dir, plan)
     try:
-        return Genesis.from_bytes(path.read_bytes())
+        return Genesis.read(path)
     except FileNotFoundError:
         raise ConfigurationError(
             f"city {plan.slug}: there is no genesis file {path}: a server makes it when it opens "

@@ -14,8 +14,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from citychain.client.files import read_bounded, write_whole
-from citychain.errors import InvalidReceipt
-from citychain.genesis import GENESIS_BYTES_MAX, Genesis
+from citychain.errors import ConfigurationError, InvalidReceipt
+from citychain.genesis import Genesis
 from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages import decode_receipt, encode_receipt
@@ -94,6 +94,9 @@ def read_genesis(genesis: Genesis | bytes | Path | str) -> Genesis:
     """
     if isinstance(genesis, Genesis):
         return genesis
-    if not isinstance(genesis, bytes):
-        genesis = read_bounded(genesis, GENESIS_BYTES_MAX)
-    return Genesis.from_bytes(genesis)
+    if isinstance(genesis, bytes):
+        return Genesis.from_bytes(genesis)
+    try:
+        return Genesis.read(Path(genesis))
+    except OSError as error:
+        raise ConfigurationError(f"{genesis}: cannot be read: {error.strerror}") from error

@@ -57,7 +57,9 @@ class StorageServerOptions:
         """
         found = _ADDRESS.fullmatch(self.listen)
         if found is None or int(found["port"]) > 65_535:
-            raise ConfigurationError(f"--listen: {self.listen!r} is not host:port")
+            raise ConfigurationError(
+                f"--listen: {self.listen!r} is not host:port, with a port from 0 to 65535"
+            )
         if not self.exposed and not _is_loopback(found["host"].strip("[]")):
             raise ConfigurationError(
                 f"--listen: {self.listen} can be reached from other machines, and nothing is "

@@ -84,6 +84,19 @@ def test_each_command_has_help_with_an_example(
     assert f"citychain {command}" in ran.out.split("Examples:")[1]
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["batch", "hold", "holdings", "prune", "rebalance", "rebuild", "restore", "reward-distribute",
+     "save", "scrub", "storage-server", "store"],
+)  # fmt: skip
+def test_what_keeps_a_city_answers_in_json_and_tells_its_exit_codes(
+    citychain: Any, tmp_path: Path, command: str
+) -> None:
+    told = citychain(command, "--help", cwd=tmp_path).out
+    assert "--json" in told.split("Examples:")[1]
+    assert "Exit codes: " in told
+
+
 def test_the_documentation_names_every_command_and_exit_code() -> None:
     rows = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().splitlines()
     firsts = {row.split("|")[1].strip() for row in rows if row.startswith("|")}

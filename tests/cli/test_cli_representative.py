@@ -158,7 +158,11 @@ def test_it_waits_for_a_server_that_is_away(
         (["--city", "narra", "--key", "rep0.key"], 1, "did you mean nara"),
         (["--city", "nara", "--key", "nobody.key"], 2, "nobody.key: cannot be read"),
         (["--city", "nara", "--key", "rep0.pub"], 2, "rep0.pub: "),
-        (["--city", "nara", "--key", "rep0.key", "--genesis", "rep0.pub"], 2, "genesis file: "),
+        (
+            ["--city", "nara", "--key", "rep0.key", "--genesis", "rep0.pub"],
+            2,
+            "rep0.pub: is no genesis file: ",
+        ),
         (["--city", "nara", "--key", "rep0.key", "--server", "nowhere"], 2, "not host:port"),
     ],
 )

@@ -188,6 +188,9 @@ async def test_receipts_are_verified_without_a_server(
         verify_receipt(receipt, Genesis.from_bytes(genesis_file))
     assert receipts[1].rejection is not None
     assert receipts[1].rejection.code == "CONFLICT"
+    for wrong, detail in ((path, "is no genesis file: "), (tmp_path / "no", "cannot be read: ")):
+        with pytest.raises(ConfigurationError, match=f"{wrong}: {detail}"):
+            verify_receipt(path, wrong)
 
 
 async def test_a_receipt_that_was_touched_does_not_verify(

@@ -99,6 +99,10 @@ async def test_what_is_wrong_with_a_move_is_said(
     ):
         assert await called("move", "--city", "tokyo", *arguments, *config) == Exit.UNUSABLE
         assert message in capsys.readouterr().err
+    (place / "data/genesis").mkdir(parents=True)
+    (place / "data/genesis/tokyo.json").write_text("not one")
+    assert await called("move", "--city", "tokyo", "--to", "new", *config) == Exit.UNUSABLE
+    assert "tokyo.json: is no genesis file: " in capsys.readouterr().err
 
 
 async def test_the_schema_of_a_storage(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
