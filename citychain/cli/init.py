@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from contextlib import ExitStack
 from json import dumps
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +62,9 @@ BALANCES = """
 [cities.{key}.balances.{asset}]
 """
 
+OPERATOR = "operator"
+"""Whose balance is that of the key that is made here."""
+
 
 def init(
     directory: Annotated[Path, typer.Argument(help="Made if it is not there.")] = Path(),
@@ -70,8 +74,8 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="ASSET=KEY:AMOUNT",
-            help="A first balance of a key, given by its file, its public key file or its id. Can "
-            "be repeated.",
+            help="A first balance of a key, given by its file, its public key file or its id; "
+            "`operator` is the key that is made here. Can be repeated.",
         ),
     ] = None,
     representative: Annotated[
@@ -92,6 +96,7 @@ def init(
 
         citychain init
         citychain init town --city hometown --balance coin=alice.key:1000
+        citychain init town --balance coin=operator:1000000 --json
         citychain init town --representative ana.pub --representative ben.pub:2
     """
     from citychain.city.founding import found_city, genesis_path, keep_genesis
@@ -99,6 +104,7 @@ def init(
     from citychain.client.keys import create_key
     from citychain.config import load_settings
     from citychain.containers import BUILTIN
+    from citychain.crypto.keys import key_id
     from citychain.hooks.registry import load_plugins
 
     config, operator_key = directory / "citychain.toml", directory / "operator.key"
@@ -106,22 +112,25 @@ def init(
     key = city if re.fullmatch(r"[a-z0-9-]+", city) else dumps(city)
     text = TEMPLATE.format(network=dumps(network), key=key, title=city.replace("-", " ").title())
     text += _committee(representative, directory) if representative else SOLO
-    for asset, balances in _balances(balance or []).items():
-        text += BALANCES.format(key=key, asset=asset)
-        text += "".join(f'"{owner}" = {amount}\n' for owner, amount in balances.items())
+    balances = _balances(balance or [])
 
     directory.mkdir(parents=True, exist_ok=True)
-    with config.open("x", encoding="utf-8") as file:
+    with config.open("x", encoding="utf-8") as file, ExitStack() as undo:
+        undo.callback(config.unlink)
+        operator = create_key(operator_key)
+        undo.callback(operator_key.unlink)  # Nobody has seen it yet.
+        for asset, owners in balances.items():
+            text += BALANCES.format(key=key, asset=asset)
+            for owner, amount in owners.items():
+                owner = key_id(operator.public_key).hex() if owner == OPERATOR else owner
+                text += f'"{owner}" = {amount}\n'
         file.write(text)
-    try:
+        file.flush()
         # The file alone: the environment of this moment is no part of the genesis.
         settings = load_settings(config, environment={})
         registry = load_plugins(builtin=BUILTIN, **settings.plugins.model_dump())
         plan = plan_city(city, settings, registry)
-        operator = create_key(operator_key)
-    except BaseException:
-        config.unlink()
-        raise
+        undo.pop_all()
     genesis = found_city(settings.data_dir, settings.network, plan, operator.public_key)
     keep_genesis(settings.data_dir, plan, genesis)
     genesis_file = genesis_path(settings.data_dir, plan)
@@ -153,6 +162,7 @@ def _committee(options: list[str], directory: Path) -> str:
 
 
 def _balances(options: list[str]) -> dict[str, dict[str, int]]:
+    """Amounts by asset and by key id, or `OPERATOR`."""
     from citychain.crypto.keys import key_id
 
     balances: dict[str, dict[str, int]] = defaultdict(dict)
@@ -161,7 +171,7 @@ def _balances(options: list[str]) -> dict[str, dict[str, int]]:
         if match is None:
             raise typer.BadParameter(f"{option!r} is not ASSET=KEY:AMOUNT", param_hint="--balance")
         asset, key, amount = match.groups()
-        if not re.fullmatch(r"[0-9a-f]{64}", key):
+        if key != OPERATOR and not re.fullmatch(r"[0-9a-f]{64}", key):
             key = key_id(_public_key(Path(key))).hex()
         balances[asset][key] = balances[asset].get(key, 0) + int(amount)
     return balances

@@ -60,6 +60,18 @@ def test_init_makes_what_a_server_needs(process: Any, tmp_path: Path) -> None:
     assert process("plugins", cwd=town).code == 0
 
 
+def test_init_gives_the_operator_something_to_pay_with(process: Any, tmp_path: Path) -> None:
+    balances = ("coin=operator:1000", f"coin={'ab' * 32}:5", "coin=operator:1", "gold=operator:3")
+    options = [word for balance in balances for word in ("--balance", balance)]
+    made = process("init", "--city", "springfield", *options, "--json", cwd=tmp_path)
+    assert made.code == 0, made.err
+    shown = process("keygen", "operator.key", "--show", "--json", cwd=tmp_path)
+    operator = shown.record["key_id"]
+    genesis = Genesis.read(tmp_path / made.record["genesis_file"])
+    assert genesis.operator_id.hex() == operator
+    assert genesis.balances == {"coin": {operator: 1001, "ab" * 32: 5}, "gold": {operator: 3}}
+
+
 def test_init_says_what_to_do_next(citychain: Any, tmp_path: Path) -> None:
     assert "citychain serve\n" in citychain("init", cwd=tmp_path).err
     assert (
@@ -86,6 +98,7 @@ def test_init_writes_over_nothing(citychain: Any, tmp_path: Path, name: str) -> 
         (["--balance", "coin"], "ASSET=KEY:AMOUNT"),
         (["--balance", "coin=none.key:5"], "none.key"),
         (["--balance", f"coin={'ab' * 32}:9999999999999999999"], "coin"),
+        (["--balance", "coin=operator:9999999999999999999"], "coin"),
     ],
 )
 def test_init_with_a_wrong_option_leaves_nothing(
