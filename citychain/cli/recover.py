@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from citychain.client.city import CityClient, CityInfo
     from citychain.client.transactions import SignedTransaction
     from citychain.crypto.signatures import SigningKey
-    from citychain.genesis import Genesis
     from citychain.ports import CommitteeStatus
     from citychain.types import Recovery, Seat
 
@@ -126,12 +125,13 @@ class _Recovery:
         self._json = json
 
     async def run(self, servers: Servers, city: str, timeout: float) -> None:
+        from citychain.cli.stating import check_operator
         from citychain.client.transactions import sign_transaction
         from citychain.genesis import Genesis
 
         async with connect(servers, city, timeout) as client:
             info = await client.info()
-            self._check_operator(Genesis.from_bytes(info.genesis_file))
+            check_operator(Genesis.from_bytes(info.genesis_file), self._operator, "--operator-key")
             status = await client.committee()
             if done := await self._done_before(client, status):
                 await self._submit(client, *done)
@@ -148,15 +148,6 @@ class _Recovery:
                 f"of {len(recovery.seats)}"
             )
             await self._submit(client, transaction, recovery)
-
-    def _check_operator(self, genesis: Genesis) -> None:
-        from citychain.errors import ConfigurationError
-
-        if self._operator.public_key.hex() != genesis.operator:
-            raise ConfigurationError(
-                f"--operator-key: is not the key of the operator that the genesis of "
-                f"{genesis.city} names, {genesis.operator_id.hex()}"
-            )
 
     async def _done_before(
         self, client: CityClient, status: CommitteeStatus

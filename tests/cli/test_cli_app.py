@@ -50,8 +50,10 @@ COMMANDS = (
     "fragments",
     "get",
     "hold",
+    "holding-rules",
     "holdings",
     "init",
+    "keep",
     "keygen",
     "plugins",
     "rebalance",
@@ -86,8 +88,8 @@ def test_each_command_has_help_with_an_example(
 
 @pytest.mark.parametrize(
     "command",
-    ["batch", "hold", "holdings", "prune", "rebalance", "rebuild", "restore", "reward-distribute",
-     "save", "scrub", "storage-server", "store"],
+    ["batch", "hold", "holding-rules", "holdings", "keep", "prune", "rebalance", "rebuild",
+     "restore", "reward-distribute", "save", "scrub", "storage-server", "store"],
 )  # fmt: skip
 def test_what_keeps_a_city_answers_in_json_and_tells_its_exit_codes(
     citychain: Any, tmp_path: Path, command: str
