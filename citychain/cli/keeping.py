@@ -32,7 +32,15 @@ from citychain.fragments.placement import Place
 from citychain.fragments.rebalancing import rebalance_objects
 from citychain.fragments.relocating import Means, Outcome
 from citychain.fragments.restoring import Restored, restore_object
-from citychain.fragments.sources import Fault, Group, Source, find_sources, grouped, told
+from citychain.fragments.sources import (
+    Fault,
+    Group,
+    Silence,
+    Source,
+    find_sources,
+    grouped,
+    told,
+)
 from citychain.fragments.storing import Stored, store_object
 from citychain.keeping.stores import OpenStores
 from citychain.ports import Compute, FragmentKey
@@ -185,7 +193,10 @@ class Keeping:
             return
         sources, faults = await find_sources(object_id, self.opened.stores, self._compute)
         for fault in faults:
-            self._lose(fault)
+            if isinstance(fault, Silence):
+                self._lose(fault)
+            else:
+                say(f"store {fault.store}: {fault.detail}")
         if not sources:
             self._found_nothing(object_id)
             raise NotFound("object", object_id.hex())

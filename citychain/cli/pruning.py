@@ -18,7 +18,7 @@ from citychain.errors import (
     NotSupported,
     StoreUnavailable,
 )
-from citychain.fragments.sources import find_sources
+from citychain.fragments.sources import Silence, find_sources
 from citychain.hooks.definitions import StorageDefinition
 from citychain.keeping.stores import OpenStores
 from citychain.moving.composing import open_home
@@ -127,7 +127,8 @@ async def _with_those_away(
     """A segment that is not proven, and which stores may have what it lacks."""
     _, faults = await find_sources(bytes.fromhex(portion.object_id), stores.stores, compute)
     for fault in faults:
-        _lose(away, fault.store, fault.detail)
+        if isinstance(fault, Silence):
+            _lose(away, fault.store, fault.detail)
     if not away:
         return portion
     detail = f"{portion.why_not}; these stores do not answer: {', '.join(sorted(away))}"

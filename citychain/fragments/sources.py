@@ -37,6 +37,7 @@ __all__ = [
     "Fault",
     "Group",
     "NotEnough",
+    "Silence",
     "Source",
     "all_of",
     "find_sources",
@@ -75,6 +76,12 @@ class Fault(NamedTuple):
     key: FragmentKey | None
     """Of the fragment; ``None`` for the store as a whole."""
     detail: str
+
+
+class Silence(Fault):
+    """A store did not answer: what it has is not known."""
+
+    __slots__ = ()
 
 
 class _Lost(Exception):
@@ -339,7 +346,8 @@ def run_hashes(hashes: bytes, run: Run) -> bytes:
 async def find_sources(
     object_id: bytes, stores: Mapping[str, FragmentStore], compute: Compute
 ) -> tuple[list[Source], list[Fault]]:
-    """All fragments of an object that stores name; and which stores did not answer.
+    """All fragments of an object that stores name; and which stores did not answer (`Silence`), or
+    name too many manifests for all of them to be looked at.
 
     One that does not answer in time, now or later, is not asked any more.
     """
@@ -354,8 +362,8 @@ async def find_sources(
 
     answers = await all_of(ask(store) for store in patient.values())
     # In the order of the stores, whichever failed first.
-    faults = [
-        Fault(name, None, failure)
+    faults: list[Fault] = [
+        Silence(name, None, failure)
         for name, (_, failure) in zip(patient, answers, strict=True)
         if failure is not None
     ]

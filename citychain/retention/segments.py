@@ -21,7 +21,7 @@ from citychain.archive.signed import Votes, check_signatures
 from citychain.errors import NotFound, Pruned, StorageError, VerificationError
 from citychain.fragments.checking import State, check_object
 from citychain.fragments.restoring import restore_object
-from citychain.fragments.sources import find_sources
+from citychain.fragments.sources import Silence, find_sources
 from citychain.genesis import Genesis
 from citychain.ports import CityStorage, Compute, FragmentStore
 from citychain.statements import Segment as Announcement
@@ -82,8 +82,9 @@ class Segments:
         """
         object_id = bytes.fromhex(announced.object)
         sources, faults = await find_sources(object_id, self.stores, self.compute)
-        if faults:
-            raise NotProven(f"store {faults[0].store} does not answer: {faults[0].detail}")
+        for fault in faults:
+            if isinstance(fault, Silence):
+                raise NotProven(f"store {fault.store} does not answer: {fault.detail}")
         checked = [
             it
             for it in await check_object(sources, self.compute)

@@ -15,7 +15,9 @@ import pytest
 from citychain.cli import pruning
 from citychain.errors import StoreUnavailable
 from citychain.fragments.memory import MemoryStore
+from citychain.fragments.sources import ROOTS_MAX
 from citychain.keeping.stores import OpenStores
+from citychain.ports import FragmentKey
 from citychain.retention.pruner import Portion
 
 CITY = ("--city", "hometown")
@@ -205,6 +207,26 @@ async def test_a_store_that_ceases_to_answer_is_told(
     assert away.keys() == {"far"}
     assert capsys.readouterr().err == f"store far does not answer: {away['far']}\n"
     assert "it was unplugged" in away["far"]
+
+
+class Boaster(MemoryStore):
+    """Answers, and names more manifests than anybody looks at."""
+
+    async def find(self, object_id: bytes) -> list[FragmentKey]:
+        return [FragmentKey(object_id, bytes([n]) * 32, 0) for n in range(ROOTS_MAX + 1)]
+
+
+async def test_a_store_that_names_too_much_is_not_away(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def compute(function: Any, *args: Any) -> Any:
+        return function(*args)
+
+    away: dict[str, str] = {}
+    portion = Portion(1, 2, "ab" * 32, why_not="it lacks something")
+    stores = OpenStores({}, {"far": Boaster(), "near": MemoryStore()}, {})
+    assert await pruning._with_those_away(portion, stores, away, compute) is portion
+    assert (away, capsys.readouterr().err) == ({}, "")
 
 
 def test_what_was_killed_is_repeated(

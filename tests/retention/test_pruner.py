@@ -40,9 +40,10 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRound, Pruned, StoreUnavailable
 from citychain.following.source import StorageSource
 from citychain.fragments.memory import MemoryStore
+from citychain.fragments.sources import ROOTS_MAX
 from citychain.keeping.stores import OpenStores
 from citychain.moving.copying import CityCopy
-from citychain.ports import FragmentStore, can_prune
+from citychain.ports import FragmentKey, FragmentStore, can_prune
 from citychain.receipt import ReceiptVerifier
 from citychain.retention import pruner as pruning
 from citychain.retention import segments as reading
@@ -195,7 +196,8 @@ async def test_what_is_not_announced_stays(city_server: CityServerFactory, tmp_p
 
 
 class Spoilt(MemoryStore):
-    """A store that stops to answer, or answers with other bytes."""
+    """A store that stops to answer, or answers with other bytes. It names more manifests than
+    anybody looks at, which alone keeps nothing from being proven."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +206,8 @@ class Spoilt(MemoryStore):
     async def find(self, object_id: bytes) -> Any:
         if self.is_down:
             raise StoreUnavailable("no answer")
-        return await super().find(object_id)
+        boasts = [FragmentKey(object_id, bytes([n]) * 32, 0) for n in range(ROOTS_MAX)]
+        return [*boasts, *await super().find(object_id)]
 
     def spoil(self) -> None:
         for key, content in list(self._fragments.items()):
