@@ -13,7 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Json", "answers", "log_to_standard_error", "print_json", "say", "tell_transaction"]
+__all__ = ["Json", "answers", "counted", "log_to_standard_error", "print_json", "say",
+           "tell_transaction"]  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, one object a line.")]
 
@@ -47,6 +48,11 @@ def tell_transaction(record: Mapping[str, Any], *, json: bool) -> None:
     if "detail" in record:
         parts.append(f"{record['field']}: {record['detail']}".removeprefix(": "))
     print("  ".join(parts), flush=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of something, as people say it: ``1 object``, ``1,204 objects``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def say(message: str) -> None:

@@ -20,7 +20,7 @@ from citychain.cli.options import (
     Timeout,
     parse_id,
 )
-from citychain.cli.output import Json, print_json, say
+from citychain.cli.output import Json, counted, print_json, say
 
 if TYPE_CHECKING:
     from citychain.fragments.pacing import Pace
@@ -111,7 +111,7 @@ def rebalance(
 
     Exit codes: 0 all is where it belongs; 1 something is lost, or a store did not take what it
     should have; 2 an id or a setting cannot be used; 3 a store does not answer. With --dry-run the
-    same, of what would be; that a store will be full is not foreseen.
+    same, of what would be: limits of stores are foreseen, a disk that will be full is not.
 
     Examples:
 
@@ -257,13 +257,14 @@ def _tell_sum(
             }
         )
         return
-    made, moved, removed = f"{total.made:,}", f"{total.moved:,}", f"{total.removed:,}"
+    objects, made = counted(total.objects, "object"), counted(total.made, "fragment")
+    moved, removed = f"{total.moved:,}", f"{total.removed:,}"
     if dry_run:
-        done = f"{made} fragments to make, {moved} to move, {removed} to remove"
-        print(f"FORETOLD  {total.objects:,} objects: {done}; {total.written:,} bytes to write")
+        done = f"{made} to make, {moved} to move, {removed} to remove"
+        print(f"FORETOLD  {objects}: {done}; {total.written:,} bytes to write")
         return
-    done = f"{made} fragments made, {moved} moved, {removed} removed"
+    done = f"{made} made, {moved} moved, {removed} removed"
     print(
-        f"REBALANCED  {total.objects:,} objects in {seconds:.1f} s: {done}; "
+        f"REBALANCED  {objects} in {seconds:.1f} s: {done}; "
         f"{pace.read:,} bytes read, {total.written:,} written"
     )

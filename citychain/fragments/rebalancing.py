@@ -9,6 +9,7 @@ from typing import Final
 
 from citychain.fragments.checking import Checked, check_object
 from citychain.fragments.manifest import fragment_bytes
+from citychain.fragments.patience import ANSWER_SECONDS, within
 from citychain.fragments.relocating import Means, Outcome, Relocation
 from citychain.fragments.sources import Source, grouped
 
@@ -29,6 +30,8 @@ async def rebalance_objects(
         objects: All fragments of each, as stores name them.
         check: Every fragment is read first, and one that is wrong is made anew.
     """
+    if means.dry_run:
+        await _look_for_room(means)
     large = asyncio.Lock()
     at_work: set[asyncio.Task[list[Outcome]]] = set()
     try:
@@ -45,6 +48,17 @@ async def rebalance_objects(
         for task in at_work:
             task.cancel()
         await asyncio.gather(*at_work, return_exceptions=True)
+
+
+async def _look_for_room(means: Means) -> None:
+    """Ask stores that have a limit what they may still take."""
+    for name, store in means.stores.items():
+        try:
+            used, limit = await within(ANSWER_SECONDS, store.space())
+        except Exception:  # Whoever asks it for its fragments is told why.
+            continue
+        if limit is not None:
+            means.room[name] = max(0, limit - used)
 
 
 def _outcomes(done: Iterable[asyncio.Task[list[Outcome]]]) -> list[Outcome]:

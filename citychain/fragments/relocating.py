@@ -91,6 +91,8 @@ class Means:
     """At which stores are read and written."""
     dry_run: bool = False
     """Nothing is changed."""
+    room: dict[str, int] = field(default_factory=dict)
+    """Of a dry run: bytes that stores with a limit would still take, after all that it foretold."""
     unproven: Collection[tuple[str, FragmentKey]] = frozenset()
     """Fragments of stores that are to be taken as missing: they are made anew in other stores, and
     left where they are."""
@@ -158,7 +160,8 @@ class Relocation:
             size = fragment_bytes(self._manifest.layout)
             self._means.told(0, size * (len(plan.make) + len(plan.move)))
             if self._means.dry_run:
-                self._foretell(plan)
+                self._foretell(self._plan_that_fits(size))
+                self._take_room(size)
                 return self._outcome
             await self._do_all()
             plan = self._plan()
@@ -178,6 +181,36 @@ class Relocation:
     @property
     def _is_given_up(self) -> bool:
         return self._is_doubtful and bool(self._outcome.loss)
+
+    def _plan_that_fits(self, size: int) -> Plan:
+        """What would be done once stores that are full have refused."""
+        while True:
+            plan = self._plan()
+            targets = {**plan.make, **{index: it.target for index, it in plan.move.items()}}
+            room, full = dict(self._means.room), False
+            for copy in sorted(map(Copy._make, targets.items())):
+                if copy.store not in room or copy in self._wrong:
+                    continue  # A right one replaces a wrong one.
+                if room[copy.store] >= size:
+                    room[copy.store] -= size
+                    continue
+                left = f"its limit leaves {room[copy.store]:,} bytes, and {size:,} are needed"
+                self._outcome.troubles.append(Trouble(copy.index, copy.store, f"is full: {left}"))
+                self._closed.add(copy.store)
+                full = True
+            if not full:
+                return plan
+
+    def _take_room(self, size: int) -> None:
+        """Count what is foretold, as it would be for the objects that come later."""
+        outcome, room = self._outcome, self._means.room
+        come = [*outcome.made.values(), *(move.target for move in outcome.moved.values())]
+        gone = [move.origin for move in outcome.moved.values()]
+        gone += [copy.store for copy in outcome.removed]
+        for names, change in ((come, -size), (gone, size)):
+            for name in names:
+                if name in room:
+                    room[name] += change
 
     def _foretell(self, plan: Plan) -> None:
         """Say what would be done."""

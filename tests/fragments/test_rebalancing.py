@@ -250,13 +250,35 @@ async def test_what_a_full_store_does_not_take_is_told_and_is_elsewhere(compute:
     await put(stores, compute, where)
     stores["shelf-2"].drop()
     where = places([*FOUR, "full"], shelf_2=0, full=1_000.0)
+    [foretold] = await rebalance(stores, compute, where, dry_run=True)
     [outcome] = await rebalance(stores, compute, where)
     assert {it.store for it in outcome.troubles} == {"full"}
     assert not outcome.missing
+    for told in (foretold, outcome):
+        assert {it.store for it in told.troubles} == {"full"}
+    assert (foretold.made, foretold.moved) == (outcome.made, outcome.moved)
+    assert (foretold.removed, foretold.missing) == (outcome.removed, outcome.missing)
     await are_whole(stores, compute, [place for place in where if place.name != "full"])
     stores["full"] = Shelf()
     await rebalance(stores, compute, where)
     await are_whole(stores, compute, where)
+
+
+async def test_what_a_store_still_takes_is_foretold_over_all_objects(compute: Executor) -> None:
+    """It has room for two of them, and all six would like to be there."""
+    stores: dict[str, Shelf] = shelves(4)
+    for seed in range(6):
+        await put(stores, compute, places(FOUR), content=noise(SMALL, seed))
+    [size] = {len(content) for shelf in stores.values() for content in shelf.content.values()}
+    stores["loft"] = Shelf(limit=2 * size + size // 2)
+    where = places(stores, loft=1_000.0)
+    foretold = await rebalance(stores, compute, where, dry_run=True)
+    done = await rebalance(stores, compute, where)
+    for outcomes in (foretold, done):
+        moved = [move.target for it in outcomes for move in it.moved.values()]
+        assert moved == ["loft", "loft"]
+        assert [it.store for outcome in outcomes for it in outcome.troubles] == ["loft"] * 4
+        assert not any(outcome.removed or outcome.missing for outcome in outcomes)
 
 
 async def test_a_store_that_stops_to_take_gets_nothing_more(compute: Executor) -> None:
