@@ -37,6 +37,9 @@ VERIFIED: Final = (
     VoteOutcome.EQUIVOCATION,
 )
 """Outcomes of votes whose signatures hold."""
+SENT_AGAIN: Final = (VoteOutcome.REPEATED, VoteOutcome.OTHER_CHECKPOINT, VoteOutcome.EQUIVOCATION)
+"""Outcomes of votes that may have come before: one that is held against its key never counts, so it
+is never told to be repeated."""
 RETRY_AFTER: Final = timedelta(seconds=1)
 REFRESH_SECONDS: Final = 1.0
 """Between two looks whether a recovery put a key in office."""
@@ -111,7 +114,7 @@ class SharedVoting:
         keys, again = dict[int, bytes](), set[int]()
         for vote, outcome in zip(votes, outcomes, strict=True):
             group, waits = notes.relay_group(vote.vote.key_id), self._waits(vote)
-            if outcome is VoteOutcome.REPEATED and waits and self._remembers(vote):
+            if outcome in SENT_AGAIN and waits and self._remembers(vote):
                 again.add(group)
             # What is late by what the step knows, and not yet by what is told, is not verified.
             elif outcome in VERIFIED and not (outcome is VoteOutcome.LATE and waits):
