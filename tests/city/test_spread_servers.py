@@ -89,7 +89,7 @@ class Cluster:
         ]
 
     async def settled(self, holds: Callable[[list[list[str]]], bool]) -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             while not holds(self.led()):
                 await asyncio.sleep(0.02)
 
@@ -138,7 +138,7 @@ async def writing(address: str) -> Any:
             [result] = await client.submit([item])
             assert isinstance(result, Received), result
             sent[slug].append(item.tx_id)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
     async with AsyncExitStack() as stack:
         for client in clients:

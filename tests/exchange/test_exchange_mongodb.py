@@ -37,7 +37,7 @@ TABLES = {
     "hill": funded(storage="shared"),
     "lake": plain(storage="shared", balances={"coin": {BOB_ID.hex(): FUNDS}}),
 }
-LEASE = 0.7
+LEASE = 2.0
 
 
 def remittances(ours: bytes, other: bytes, key: SigningKey, to: bytes) -> list[SignedTransaction]:

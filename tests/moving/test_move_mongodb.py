@@ -20,6 +20,7 @@ from moving.conftest import (
 
 from citychain.errors import MoveFailed
 from citychain.genesis import Genesis
+from citychain.moving import moving
 from citychain.testing.server import CityServerFactory
 
 
@@ -29,8 +30,12 @@ def keep(path: Path, genesis: Genesis) -> None:
 
 
 @pytest.fixture
-def here(mongodb_uri: str, mongodb_database: str, tmp_path: Path) -> dict[str, Any]:
+def here(
+    mongodb_uri: str, mongodb_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
     """A server's settings."""
+    # How long the last of it takes says how busy the machine is.
+    monkeypatch.setattr(moving, "HOLD_SECONDS", 300.0)
     mongodb = {"backend": "mongodb", "uri": mongodb_uri, "database": mongodb_database}
     return {
         "storage": {"old": {"backend": "sqlite"}, "shared": mongodb},
