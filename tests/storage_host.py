@@ -16,7 +16,7 @@ from citychain.rpc.storage_server import StorageServerOptions
 
 __all__ = ["StorageHost", "running_host"]
 
-SECONDS_MAX = 60
+SECONDS_MAX = 300
 
 
 class StorageHost:

@@ -42,7 +42,7 @@ async def proven(tmp_path: Path) -> AsyncIterator[tuple[Genesis, Receipt, Receip
                 KEY, genesis=city.genesis.id, data=b"x", with_public_key=True, **fields
             )
             await city.submit([signed.envelope])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 async for _ in city.watch_transactions([signed.tx_id], State.APPROVED):
                     pass
             return (await city.receipts([signed.tx_id]))[signed.tx_id]

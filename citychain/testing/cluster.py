@@ -67,7 +67,7 @@ class Cluster:
         city: str,
         policy: Balancing = "round_robin",
         *,
-        timeout: timedelta = timedelta(seconds=30),
+        timeout: timedelta = timedelta(seconds=120),
     ) -> CityClient:
         """A client of all servers that there are by now; enter it to use it."""
         addresses = [server.seen.address for server in self._servers]

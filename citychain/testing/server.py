@@ -65,7 +65,7 @@ class CityServer:
     _settings: Settings
     _directory: Path
 
-    def client(self, city: str, *, timeout: timedelta = timedelta(seconds=30)) -> CityClient:
+    def client(self, city: str, *, timeout: timedelta = timedelta(seconds=120)) -> CityClient:
         """A client of one of its cities; enter it to use it.
 
         Args:

@@ -95,7 +95,7 @@ async def more(city: City, seed: int) -> None:
     sent = entangled(city.genesis.id, seed)
     await city.submit([one.with_public_key() for one in sent])
     tx_ids = [one.tx_id for one in sent]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while {it.state for it in (await city.status(tx_ids)).values()} - {
             State.APPROVED,
             State.REJECTED,
@@ -153,7 +153,7 @@ def _closed() -> Iterator[None]:
 
 async def archived_up_to(one: Archiver, city: City, round: int) -> None:
     """Have an archiver look until a round is archived."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (await last_note(city)).round < round:
             progress = city.progress()
             await one.look()

@@ -66,7 +66,7 @@ async def write(city: City, text: str, content_type: str = "") -> None:
         with_public_key=True,
     )
     await city.submit([signed.envelope])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (await city.status([signed.tx_id]))[signed.tx_id].state != State.APPROVED:
             await asyncio.wait({asyncio.shield(city.progress())}, timeout=0.05)
 
@@ -364,7 +364,7 @@ async def test_a_server_archives_the_city_that_it_leads(
         await client.info()
         [city] = found
         await write(city, "one")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not (await last_note(city)).round:
                 await asyncio.wait({asyncio.shield(city.progress())}, timeout=0.05)
         first, *_ = await announced(city)

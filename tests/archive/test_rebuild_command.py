@@ -78,7 +78,7 @@ async def announcements(client: CityClient) -> list[Announcement]:
 
 async def archived(client: CityClient, sent: list[SignedTransaction]) -> list[Announcement]:
     """Wait until all of these are in announced segments; the segments."""
-    await client.wait([one.tx_id for one in sent], timeout=timedelta(seconds=60))
+    await client.wait([one.tx_id for one in sent], timeout=timedelta(seconds=300))
     receipts = await client.receipts([one.tx_id for one in sent])
     last = max(receipt.round for receipt in receipts.values())
     async with asyncio.timeout(120):

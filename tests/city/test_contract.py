@@ -186,7 +186,7 @@ async def test_a_citys_own_rule_that_raises_is_a_failed_round_not_a_lost_transac
         good, bad = sign(city), sign(city, data=b"bad")
         await city.submit([good.envelope, bad.envelope])
         codes = {}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             async for batch in city.watch_transactions([good.tx_id, bad.tx_id], State.APPROVED):
                 codes |= {event.tx_id: event.code for event in batch.events}
         assert codes == {good.tx_id: "", bad.tx_id: "RULE"}

@@ -92,7 +92,7 @@ def deposit(
 
 async def waiting(clock: FakeClock, putting: asyncio.Task[Any]) -> None:
     """Whoever puts waits for the next look."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not clock.sleepers:
             assert not putting.done()
             await asyncio.sleep(0)

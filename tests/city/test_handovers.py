@@ -64,7 +64,7 @@ async def receipt(
         key, genesis=city.genesis.id, action=action or Data(b"x"), with_public_key=True
     )
     await city.submit([signed.envelope])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         async for _ in city.watch_transactions([signed.tx_id], State.APPROVED):
             pass
     return (await city.receipts([signed.tx_id], known_round))[signed.tx_id]
@@ -187,7 +187,7 @@ async def test_an_election_is_noted_before_its_round_is_certified(failures: int)
         approved=approved,
     )
     running = asyncio.create_task(approver.run(stored_rounds(history)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await finished.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

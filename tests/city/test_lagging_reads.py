@@ -143,7 +143,7 @@ async def test_what_a_lagging_list_leaves_out_is_taken_up_when_it_names_it() -> 
     await picking.begin({})
     assert one.tx_id not in pool
     running = asyncio.create_task(picking.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await pool.filled(1)
     running.cancel()
     assert one.tx_id in pool
@@ -181,7 +181,7 @@ async def test_a_round_that_is_visible_in_part_is_told_when_all_of_it_is(
     ]
     await submit(one, batch := sign(one, 3))
     await final(one, batch)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         told = await asyncio.gather(*watching)
     assert told == [[signed.tx_id for signed in batch]] * 2
     assert max(half.asked.values()) > 1

@@ -98,7 +98,7 @@ class World:
             task.cancel()
 
     async def seal_all(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while self.storage.pending:
                 await self.pool.filled(1)
                 self.seal()
@@ -127,7 +127,7 @@ async def test_what_became_visible_late_is_found_however_much_is_pending() -> No
     world.storage.late = set(late)
     await world.picking.begin({})
     with world.running():
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while world.storage.pending:
                 if late and (chance.random() < 0.5 or len(world.storage.pending) <= len(late)):
                     world.storage.late.discard(late.pop())
@@ -179,7 +179,7 @@ async def test_nothing_is_read_while_there_is_no_room() -> None:
             await asyncio.sleep(0)
         assert len(world.storage.read) == looks
         world.seal()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while len(world.pool) < ROOM:
                 await asyncio.sleep(0)
 

@@ -19,7 +19,7 @@ import pytest
 from citychain.cli.app import run
 
 COMMAND = (sys.executable, "-m", "citychain")
-SECONDS_MAX = 60
+SECONDS_MAX = 300
 
 
 @dataclass(frozen=True)

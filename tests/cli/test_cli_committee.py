@@ -63,7 +63,7 @@ class Town:
 
     async def _vote(self, numbers: tuple[int, ...]) -> None:
         channels = ChannelFactory([self.server.address])
-        async with CityClient("hometown", channels, timeout=timedelta(seconds=20)) as client:
+        async with CityClient("hometown", channels, timeout=timedelta(seconds=120)) as client:
             info = await client.info()
             for stored in await client.rounds(info.head.certified_round + 1, 20):
                 digest = stored.checkpoint_hash

@@ -195,7 +195,7 @@ def test_it_answers_until_it_is_told_to_stop_and_goes_on_after_a_kill(nara: Nara
         {"challenge": challenge, "answered": 1},
     ]
     second.send_signal(signal.SIGTERM)
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=300)
     assert (second.returncode, out) == (0, ""), err
     assert "Traceback" not in err
 
@@ -220,7 +220,7 @@ def test_what_the_archive_announces_is_held(start_server: Callable[..., Any], pl
     assert sent.code == 0, sent.err
     assert said(holder)["receipts"] == 4
     holder.send_signal(signal.SIGTERM)
-    _, err = holder.communicate(timeout=60)
+    _, err = holder.communicate(timeout=300)
     assert holder.returncode == 0, err
     wait = ("--wait", "approved", "--timeout", "60")  # What came before it is approved as well.
     sent = server.run("submit", "--city", "nara", "--key", "operator.key", "--data", "x", *wait)

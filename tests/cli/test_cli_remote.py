@@ -339,7 +339,7 @@ def test_watch_all_goes_on_from_a_round(server: Any, approved: str) -> None:
             first = json.loads(process.stdout.readline())
         finally:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=300)
         assert first["round"] == 1
         assert process.returncode == 130
         assert "Traceback" not in err

@@ -54,7 +54,7 @@ def until(process: subprocess.Popen[str], text: str) -> list[str]:
 def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> str:
     """End it by a signal, which must be clean; returns what else it said."""
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     return err

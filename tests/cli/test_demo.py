@@ -234,7 +234,7 @@ def test_when_it_is_stopped_its_server_is_stopped_too(
         time.sleep(0.02)
     host, port = ready.read_text().strip().split(":")
     running.send_signal(number)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 130
     assert "Traceback" not in err
     with socket.socket() as probe:

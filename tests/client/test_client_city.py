@@ -158,7 +158,7 @@ async def test_waiting_ends_at_the_timeout(
 
     monkeypatch.setattr(fake, "watch_transactions", endless)
     timeout = timedelta(milliseconds=100)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not opened:  # As long as the time is over before the server is reached.
             with pytest.raises(TimeoutError):
                 await city.wait([digest(1)], timeout=timeout)

@@ -69,7 +69,7 @@ async def send(city: CityHandler, key: SigningKey, action: Action) -> tuple[byte
     signed = sign_transaction(key, genesis=city.genesis.id, action=action, with_public_key=True)
     [received] = await city.submit([signed.envelope])
     assert isinstance(received, Received), received
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         async for batch in city.watch_transactions([received.tx_id], State.APPROVED):
             return received.tx_id, batch.events[0].code
     raise AssertionError("it never became final")

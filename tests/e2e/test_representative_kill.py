@@ -189,7 +189,7 @@ async def test_a_representative_never_votes_for_two_versions(tmp_path: Path) -> 
                 for victim in victims:
                     await victim.start(address)
             channels = ChannelFactory([address])
-            async with CityClient("tokyo", channels, timeout=timedelta(seconds=60)) as client:
+            async with CityClient("tokyo", channels, timeout=timedelta(seconds=300)) as client:
                 genesis = Genesis.from_bytes((await client.info()).genesis_file)
                 loading = asyncio.create_task(load(client, genesis.id, stop))
                 certified = await more(client)

@@ -52,7 +52,7 @@ REPRESENTATIVES = 2
 async def use(address: str, city: str, seed: int) -> tuple[Genesis, list[bytes]]:
     """What any application does: submit, wait, fetch receipts and verify them with the genesis."""
     channels = ChannelFactory([address])
-    async with CityClient(city, channels, timeout=timedelta(seconds=60)) as client:
+    async with CityClient(city, channels, timeout=timedelta(seconds=300)) as client:
         info = await client.info()
         genesis = Genesis.from_bytes(info.genesis_file)
         sent = [
@@ -121,7 +121,7 @@ def test_one_client_one_server_three_steps(
         assert ran.record["certified_round"] == ran.record["rounds"] > 0
     for each in running:
         each.send_signal(signal.SIGTERM)
-        _, err = each.communicate(timeout=60)
+        _, err = each.communicate(timeout=300)
         assert each.returncode == 0, err
         assert "Traceback" not in err
     assert server.end().code == 0

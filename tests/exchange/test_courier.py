@@ -431,7 +431,7 @@ async def test_what_is_never_decided_keeps_nothing_else_from_arriving(
         for first in range(0, 20, 4):
             await home.submit(signed[first : first + 4])
             await home.wait([one.tx_id for one in signed[first : first + 4]])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await asyncio.gather(*(home.delivered(one.tx_id) for one in signed[4:]))
         for one in signed[:4]:
             assert (await home.remittance(one.tx_id)).outgoing.state is RemittanceState.PENDING

@@ -128,7 +128,7 @@ async def test_each_remittance_arrives_once_whoever_is_killed(
             await sending
 
             for one in signed:
-                told = await home.delivered(one.tx_id, timeout=timedelta(seconds=60))
+                told = await home.delivered(one.tx_id, timeout=timedelta(seconds=300))
                 assert told.outgoing.state is RemittanceState.DELIVERED
             decided = await there.deliveries(ours.id, [one.tx_id for one in signed])
             assert len(decided) == SENT

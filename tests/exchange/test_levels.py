@@ -45,7 +45,7 @@ CITIES = {
     "lake": plain(parent="isle"),
 }
 SOON = {"anchor_seconds": 0.05}
-PATIENT = timedelta(seconds=60)
+PATIENT = timedelta(seconds=300)
 
 
 async def deed(client: CityClient, content: bytes = b"deed", **fields: Any) -> bytes:

@@ -17,12 +17,12 @@ from citychain.genesis import escrow_account
 from citychain.types import Remittance
 
 SENT = 60
-PATIENT = timedelta(seconds=60)
+PATIENT = timedelta(seconds=300)
 
 
 async def known(client: CityClient, slug: str) -> bytes:
     """Genesis id of a peer, once it is pinned."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             try:
                 return await client.peer_id(slug)

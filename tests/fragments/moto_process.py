@@ -22,7 +22,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 logging.getLogger("werkzeug").disabled = True
 moto = DomainDispatcherApplication(create_backend_app)
 waiting, busy = set(), set()
-SECONDS_MAX = 60
+SECONDS_MAX = 300
 
 class Handler(WSGIRequestHandler):
     # One request a connection, however many threads.

@@ -93,7 +93,7 @@ class Waiting:
 
     async def __call__(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if getattr(function, "__name__", "") == self._name:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 await self._until.wait()
         return await self._compute(function, *args, **options)
 

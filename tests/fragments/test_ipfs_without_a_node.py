@@ -94,7 +94,7 @@ async def test_an_answer_without_end_is_given_up(pause: float, timeout: float, s
         writer.close()
         has_ended.set()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(60):
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(120):
         from citychain.fragments._ipfs_node import Node
 
         port = server.sockets[0].getsockname()[1]

@@ -379,7 +379,7 @@ async def test_a_store_that_fails_while_it_is_waited_for_holds_nobody_up(
     stores = {0: watched, 1: FailingLate(watched.has_taken), 2: Shelf(), 3: Shelf()}
     source = io.BytesIO(CONTENT)
     survey = await survey_object(source, SHAPE, compute)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         written = await write_fragments(source, survey, stores, compute)
     assert written.stored == [0, 2, 3]
     assert list(written.failed) == [1]

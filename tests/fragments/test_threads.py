@@ -21,7 +21,7 @@ async def test_threads_that_could_not_be_started_are_started_later() -> None:
         for _ in range(3):
             with pytest.raises(RuntimeError, match="can't start"):
                 await threads(int)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         assert await threads(int, "7") == 7
     threads.close()
 

@@ -277,7 +277,7 @@ def ask(channel: grpc.Channel, city: str) -> tuple[str, str]:
     """Whether a city opens, or the status and the error id that it answers."""
     request: Any = pb.GetCityRequest(city=city)
     try:
-        stubs.CityServiceStub(channel).GetCity(request, wait_for_ready=True, timeout=60)
+        stubs.CityServiceStub(channel).GetCity(request, wait_for_ready=True, timeout=300)
     except grpc.RpcError as error:
         found = re.search(r"error id (\w+)", error.details())
         return error.code().name, found[1] if found else ""

@@ -18,7 +18,7 @@ from typing import Final
 from free_ports import free_port
 
 PROGRAM: Final = Path(sysconfig.get_path("scripts")) / "secantusd-py"
-SECONDS_MAX: Final = 60
+SECONDS_MAX: Final = 300
 SAID_MAX: Final = 20_000
 """Bytes of its output that a failure shows."""
 

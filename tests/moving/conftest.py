@@ -103,7 +103,7 @@ class Load:
     async def grown(self, count: int) -> None:
         """Wait until so many more were received."""
         wanted = len(self.sent) + count
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while len(self.sent) < wanted:
                 await asyncio.sleep(0.01)
 
@@ -113,7 +113,7 @@ async def receipts_of(
 ) -> dict[bytes, Receipt]:
     """Receipts of all, once all are final; each is checked."""
     tx_ids = [transaction.tx_id for transaction in sent]
-    await client.wait(tx_ids, timeout=timedelta(seconds=60))
+    await client.wait(tx_ids, timeout=timedelta(seconds=300))
     receipts = await client.receipts(tx_ids)
     assert receipts.keys() == set(tx_ids)
     verifier = ReceiptVerifier(Genesis.from_bytes((await client.info()).genesis_file))

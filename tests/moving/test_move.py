@@ -252,7 +252,7 @@ async def test_watchers_go_on_where_they_were(city_server: CityServerFactory) ->
             await receipts_of(client, batch)
             last = (await client.info()).head.round
             told: list[bytes] = []
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while len(told) < len(sent):
                     told += [event.tx_id for event in (await everything.read()).events]
                 numbers = [(await rounds.read()).round.round for _ in range(last)]

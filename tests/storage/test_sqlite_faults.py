@@ -398,7 +398,7 @@ async def test_a_closed_engine_refuses_calls(backend: Open) -> None:
         city.pending(None, 1),
         engine.city(bytes(32), b"", ()),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             with pytest.raises(StorageError, match="closed"):
                 await call
 

@@ -156,7 +156,7 @@ async def test_unequal_stakes_are_refused_until_they_are_left_out(
         server = await stack.enter_async_context(city_server(nara(1, 2, 1), directory=place))
         city = await stack.enter_async_context(server.client("nara"))
         asking = asyncio.create_task(city.info())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while "one vote each: leave out their stakes" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert not asking.done()
