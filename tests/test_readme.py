@@ -118,7 +118,7 @@ def test_the_commands_for_representatives_run_as_they_stand(
 ) -> None:
     told = _run(block("sh", "citychain representative"), tmp_path, monkeypatch)
     assert "APPROVED" in told.upper()
-    assert "HOLDS  1 rounds" in told
+    assert "HOLDS  1 round, " in told
 
 
 def test_the_commands_for_stores_run_as_they_stand(

@@ -21,7 +21,7 @@ from citychain.cli.options import (
     Timeout,
     read_genesis,
 )
-from citychain.cli.output import Json, print_json, say
+from citychain.cli.output import Json, counted, print_json, say
 
 if TYPE_CHECKING:
     from citychain.errors import InvalidRound
@@ -134,7 +134,7 @@ def _tell(result: AuditResult, promise: PromiseVerdict | None, from_round: int, 
         )
         return
     print(
-        f"HOLDS  {result.rounds} rounds, {result.transactions} transactions "
+        f"HOLDS  {counted(result.rounds, 'round')}, {counted(result.transactions, 'transaction')} "
         f"({result.transactions - result.approved} rejected), in {result.seconds:.1f} s"
     )
     if result.certified_round < result.rounds:

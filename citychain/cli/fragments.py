@@ -8,7 +8,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import Config, parse_id
-from citychain.cli.output import Json, answers, print_json, say
+from citychain.cli.output import Json, answers, counted, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ def ls(config: Config = None, json: Json = False) -> None:
                     _list(same, None, json)
             is_all = not keeping.away
         if not json:
-            say("1 object" if count == 1 else f"{count:,} objects")
+            say(counted(count, "object"))
         return is_all
 
     if not asyncio.run(run()):
@@ -79,7 +79,7 @@ def _list(sources: Sequence[Source], group: Group | None, json: bool) -> None:
         return
     parts = [key.object_id.hex()]
     if group is None:
-        parts.append(f"no manifest, {found} fragments")
+        parts.append(f"no manifest, {counted(found, 'fragment')}")
     else:
         shape = group.manifest.layout.shape
         parts.append(f"{group.manifest.layout.size:>15,} bytes")

@@ -17,7 +17,7 @@ from citychain.cli.options import (
     Servers,
     Timeout,
 )
-from citychain.cli.output import Json, log_to_standard_error, print_json, say
+from citychain.cli.output import Json, counted, log_to_standard_error, print_json, say
 from citychain.cli.running import answer, until_told
 
 if TYPE_CHECKING:
@@ -187,13 +187,13 @@ def _tell(deed: Deed, json: bool) -> None:
     match deed:
         case Claimed(fragments, until_ms):
             record = {"receipts": fragments, "until_ms": until_ms}
-            text = f"HOLDS       {fragments} fragments until {_moment(until_ms)}"
+            text = f"HOLDS       {counted(fragments, 'fragment')} until {_moment(until_ms)}"
         case TakenBack(fragments):
             record = {"taken_back": fragments}
-            text = f"TAKEN BACK  {fragments} fragments, which are gone or wrong"
+            text = f"TAKEN BACK  {counted(fragments, 'fragment')}, gone or wrong"
         case Answered(round, chunks):
             record = {"challenge": round, "answered": chunks}
-            text = f"ANSWERED    round {round}: {chunks} chunks"
+            text = f"ANSWERED    round {round}: {counted(chunks, 'chunk')}"
         case Unproven(round, key, chunk, detail, lost):
             record = {
                 "challenge": round,
@@ -209,9 +209,8 @@ def _tell(deed: Deed, json: bool) -> None:
             )
         case Missed(round, fragments, silent):
             record = {"missed": fragments, "last_round": round, "silent": silent}
-            text = (
-                f"MISSED      up to round {round}: {fragments} fragments failed when last asked for"
-            )
+            failed = f"{counted(fragments, 'fragment')} failed when last asked for"
+            text = f"MISSED      up to round {round}: {failed}"
             if silent:
                 text += "; the key is silent: nothing of it counts until it answers a challenge"
             else:

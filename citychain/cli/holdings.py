@@ -20,7 +20,7 @@ from citychain.cli.options import (
     Timeout,
     read_genesis,
 )
-from citychain.cli.output import Json, print_json
+from citychain.cli.output import Json, counted, print_json
 
 if TYPE_CHECKING:
     from citychain.holding.recount import Recount
@@ -127,10 +127,10 @@ def _tell(recount: Recount, first: int, last: int, now_ms: int, json: bool) -> N
         return
     for it in holders:
         part = "-" if it["availability"] is None else f"{it['answered'] / it['asked']:.1%}"
+        has = f"{counted(it['receipts'], 'fragment')}, {it['failed']:,} of them failed"
         print(
-            f"HOLDER   {it['holder'].hex()}  {it['receipts']:,} fragments, {it['failed']:,} of "
-            f"them failed  answered {it['answered']:,} of {it['asked']:,}  {part}"
-            f"{'  silent' if it['silent'] else ''}"
+            f"HOLDER   {it['holder'].hex()}  {has}  answered {it['answered']:,} of "
+            f"{it['asked']:,}  {part}{'  silent' if it['silent'] else ''}"
         )
     for it in lacking:
         print(
@@ -138,8 +138,10 @@ def _tell(recount: Recount, first: int, last: int, now_ms: int, json: bool) -> N
             f"{it['wanted']} holders"
         )
     print(
-        f"COUNTED  rounds {first} to {last}: {len(holders):,} holders; {total['fragments']:,} "
-        f"fragments of {total['segments']:,} segments, {len(lacking):,} of them lack holders"
+        f"COUNTED  rounds {first} to {last}: {counted(len(holders), 'holder')}; "
+        f"{counted(len(recount.fragments), 'fragment')} of "
+        f"{counted(len(recount.segments), 'segment')}, {len(lacking):,} of them "
+        f"{'lacks' if len(lacking) == 1 else 'lack'} holders"
     )
 
 

@@ -8,7 +8,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import City, Config
-from citychain.cli.output import Json, print_json, say
+from citychain.cli.output import Json, counted, print_json, say
 
 if TYPE_CHECKING:
     from citychain.cli.pruning import Pruned
@@ -86,10 +86,9 @@ def _tell(portion: Portion, dry: bool, json: bool) -> None:
 
 
 def _amount(gone: int, size: int, stay: int) -> str:
-    words = f"{gone:,} transaction{'' if gone == 1 else 's'}"
     amount = f"{size:,} bytes" if size < MIB else f"{size / MIB:,.1f} MiB"
     left = f"; {stay:,} {'stays' if stay == 1 else 'stay'}" if stay else ""
-    return f"{words}, {amount}{left}"
+    return f"{counted(gone, 'transaction')}, {amount}{left}"
 
 
 def _tell_sum(pruned: Pruned, dry: bool, json: bool) -> None:

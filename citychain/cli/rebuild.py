@@ -9,7 +9,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import City, Config, read_genesis
-from citychain.cli.output import Json, print_json, say
+from citychain.cli.output import Json, counted, print_json, say
 
 if TYPE_CHECKING:
     from citychain.archive.rebuilding import Rebuilt
@@ -102,8 +102,8 @@ def _tell(city: str, storage: str, result: Rebuilt, incomplete: bool, json: bool
         say(f"and {len(result.faults) - FAULTS_TOLD} more faults")
     done = "INCOMPLETE" if result.lost else "REBUILT"
     print(
-        f"{done}  {city} in storage {storage}: {result.round} rounds, {result.transactions} "
-        f"transactions, from {result.segments} segments"
+        f"{done}  {city} in storage {storage}: {counted(result.round, 'round')}, "
+        f"{counted(result.transactions, 'transaction')}; {counted(result.segments, 'segment')} read"
     )
     if result.lost:
         say(result.lost)

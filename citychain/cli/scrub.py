@@ -10,7 +10,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import Config, parse_id
-from citychain.cli.output import Json, print_json, say
+from citychain.cli.output import Json, counted, print_json, say
 
 if TYPE_CHECKING:
     from citychain.fragments.checking import Checked, State
@@ -160,4 +160,4 @@ def _tell_sum(total: _Sum, away: list[str], seconds: float, json: bool) -> None:
         )
         return
     of = ", ".join(f"{count:,} {state}" for state, count in counts.items())
-    print(f"CHECKED  {sum(counts.values()):,} objects in {seconds:.1f} s: {of}")
+    print(f"CHECKED  {counted(sum(counts.values()), 'object')} in {seconds:.1f} s: {of}")

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from citychain.cli.output import print_json
+from citychain.cli.output import counted, print_json
 from citychain.rewards.calculation import Distribution
 from citychain.rewards.comparing import Line, PaymentState
 from citychain.rewards.counting import Stated
@@ -89,8 +89,8 @@ def tell(
     if not explain:
         print(
             f"EPOCH    {parameters.epoch}, rounds {parameters.first} to {parameters.last}: "
-            f"{distribution.amount:,} {parameters.asset} due to {payees:,} keys, {paid:,} paid"
-            + ("" if stated else "; nothing is stated yet")
+            f"{distribution.amount:,} {parameters.asset} due to {counted(payees, 'key')}, "
+            f"{paid:,} paid" + ("" if stated else "; nothing is stated yet")
         )
 
 

@@ -359,12 +359,16 @@ class Work:
                     raise
                 await _tell_wait(client)
                 raise typer.Exit(Exit.UNAVAILABLE) from None
+            rejected = [tx_id for tx_id in batch if reached[tx_id].code]
+            reasons = await _reasons(client, rejected)
             for tx_id in batch:
                 event = reached[tx_id]
                 record = received[tx_id] | {"state": event.state.name}
                 record |= {"round": event.round, "seq": event.seq}
                 if event.code:
                     record["code"] = event.code
+                    if tx_id in reasons:
+                        record |= {"field": "", "detail": reasons[tx_id]}
                     self.all_well = False
                 elif self.wait is Wait.DELIVERED:
                     record |= await self._delivered(client, city, tx_id)
@@ -409,6 +413,21 @@ class Work:
 
     def _tell(self, record: dict[str, Any]) -> None:
         tell_transaction(record, json=self.json)
+
+
+async def _reasons(client: CityClient, tx_ids: Sequence[bytes]) -> dict[bytes, str]:
+    """Why the city rejected these, in words, as far as it says so now."""
+    from citychain.errors import CitychainError
+
+    try:
+        found = await client.status(tx_ids)
+    except (CitychainError, TimeoutError):
+        return {}  # Their codes are known all the same.
+    return {
+        tx_id: status.node.rejection.reason
+        for tx_id, status in found.items()
+        if status.node is not None and status.node.rejection is not None
+    }
 
 
 async def _tell_wait(client: CityClient) -> None:

@@ -160,7 +160,7 @@ def test_holding_from_receipt_to_recount_and_to_what_is_lost(nara: Nara) -> None
     )
     assert lines[1].startswith("LACKING  ")
     assert lines[1].endswith("  fragment 0: 0 of 1 holders")
-    assert lines[-1].endswith("1 holders; 4 fragments of 1 segments, 4 of them lack holders")
+    assert lines[-1].endswith("1 holder; 4 fragments of 1 segment, 4 of them lack holders")
 
     other = server.run(
         *("hold", "--city", "nara", "--key", "operator.key", "--once"), "--state", "holder.state"

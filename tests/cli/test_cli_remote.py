@@ -139,6 +139,8 @@ def test_a_rejected_transaction_makes_it_fail(server: Any) -> None:
     assert overdraft.code == 1
     assert overdraft.record["state"] == "REJECTED"
     assert overdraft.record["code"] == "OVERDRAFT"
+    shown = server.run("get", "--city", "hometown", overdraft.record["tx_id"], "--json").record
+    assert overdraft.record["detail"] == shown["reason"] != ""
     fine = submit(server, "--transfer", f"coin:1:{UNKNOWN}", "--wait", "approved")
     assert fine.code == 0
 
@@ -164,6 +166,7 @@ def test_each_line_of_a_file_has_an_answer(server: Any) -> None:
     ]
     assert told[2]["field"] == "data"
     assert told[4]["code"] == "CONFLICT"
+    assert seat in told[4]["detail"]
 
 
 def test_more_lines_than_a_batch_has(server: Any, tmp_path: Path) -> None:
