@@ -19,7 +19,7 @@ from citychain.cli.options import (
     Timeout,
     connect,
 )
-from citychain.cli.output import Json, answers, print_json, say
+from citychain.cli.output import Json, answers, moment_in_words, print_json, say
 
 if TYPE_CHECKING:
     from citychain.city.listing import CityListing
@@ -101,6 +101,10 @@ async def _show(
         info = await client.info()
         with suppress(NotSupported):
             committee = await client.committee()
+        approved_ms = archived_ms = None
+        if info.archived_round:
+            approved_ms = (await client.checkpoint(info.head.certified_round)).time_ms
+            archived_ms = (await client.checkpoint(info.archived_round)).time_ms
     waits = committee is not None and committee.round <= info.head.round
     record = _record(info.listing) | {
         "genesis": info.genesis,
@@ -112,6 +116,9 @@ async def _show(
         "checkpoint_hash": info.head.checkpoint_hash,
         "pending": info.pending,
         "archived_round": info.archived_round,
+        # Of these two rounds: how far the archive is behind.
+        "approved_time_ms": approved_ms,
+        "archived_time_ms": archived_ms,
     }
     if save_genesis is not None:
         # Never over another: a genesis is what receipts are held against.
@@ -128,6 +135,8 @@ async def _show(
                 value = ", ".join(f"{title} ({tag})" for tag, title in value.items())
             case list():
                 value = ", ".join(value)
+            case int() if key.endswith("_time_ms"):
+                key, value = key.removesuffix("_ms"), moment_in_words(value)
         if value not in ("", None):
             print(f"{key:<16}{value}")
     if committee is not None:

@@ -17,7 +17,14 @@ from citychain.cli.options import (
     Servers,
     Timeout,
 )
-from citychain.cli.output import Json, counted, log_to_standard_error, print_json, say
+from citychain.cli.output import (
+    Json,
+    counted,
+    log_to_standard_error,
+    moment_in_words,
+    print_json,
+    say,
+)
 from citychain.cli.running import answer, until_told
 
 if TYPE_CHECKING:
@@ -187,7 +194,7 @@ def _tell(deed: Deed, json: bool) -> None:
     match deed:
         case Claimed(fragments, until_ms):
             record = {"receipts": fragments, "until_ms": until_ms}
-            text = f"HOLDS       {counted(fragments, 'fragment')} until {_moment(until_ms)}"
+            text = f"HOLDS       {counted(fragments, 'fragment')} until {moment_in_words(until_ms)}"
         case TakenBack(fragments):
             record = {"taken_back": fragments}
             text = f"TAKEN BACK  {counted(fragments, 'fragment')}, gone or wrong"
@@ -222,9 +229,3 @@ def _tell(deed: Deed, json: bool) -> None:
         print_json(record)
     else:
         print(text, flush=True)
-
-
-def _moment(time_ms: int) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds")

@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Json", "answers", "counted", "log_to_standard_error", "print_json", "say",
-           "tell_transaction"]  # fmt: skip
+__all__ = ["Json", "answers", "counted", "log_to_standard_error", "moment_in_words", "print_json",
+           "say", "tell_transaction"]  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, one object a line.")]
 
@@ -53,6 +53,13 @@ def tell_transaction(record: Mapping[str, Any], *, json: bool) -> None:
 def counted(number: int, noun: str) -> str:
     """A number of something, as people say it: ``1 object``, ``1,204 objects``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def moment_in_words(time_ms: int) -> str:
+    """A time since 1970, in UTC to the second."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds")
 
 
 def say(message: str) -> None:

@@ -61,6 +61,7 @@ class _Sum:
 
 
 def rebalance(
+    context: typer.Context,
     object_ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="ID", help="Only these objects.", show_default="all"),
@@ -125,8 +126,13 @@ def rebalance(
 
     from citychain.cli.keeping import open_keeping
     from citychain.clock import SystemClock
+    from citychain.errors import InvalidRequest
     from citychain.fragments.pacing import Pace
 
+    # It may also stand in the environment, for other commands.
+    given = context.get_parameter_source("server")
+    if city is None and given is not None and given.name == "COMMANDLINE":
+        raise InvalidRequest("--server", "is asked for a city: say which with --city")
     wanted = [parse_id(text, "ID") for text in object_ids or ()]
     total, failed = _Sum(), dict[str, str]()
     pace = Pace(SystemClock(), None if limit_mib_s is None else limit_mib_s * (1 << 20))

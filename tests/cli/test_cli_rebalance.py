@@ -281,6 +281,7 @@ def test_wherever_it_is_killed_all_is_there_and_the_next_one_goes_on(
         (["rebalance", "12"], "ID: '12' is no id of 64 hexadecimal digits"),
         (["rebalance", "--limit-mib-s", "0"], "--limit-mib-s"),
         (["rebalance", "--limit-mib-s", "nan"], "--limit-mib-s"),
+        (["rebalance", "--server", "127.0.0.1:1"], "--server: is asked for a city"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

@@ -149,6 +149,12 @@ def test_a_lost_fragment_stops_it(
     options = ("--key", "alice.key", "--data", "deed", "--wait", "approved")
     assert server.run("submit", *CITY, *options).code == 0
     archived(server)
+    end = time.monotonic() + 60
+    while not (shown := server.run("cities", "hometown", "--json").record)["archived_round"]:
+        assert shown["archived_time_ms"] is None
+        assert time.monotonic() < end
+    assert 0 < shown["archived_time_ms"] <= shown["approved_time_ms"]
+    assert re.search(r"\narchived_time +20.*\+00:00\n", server.run("cities", "hometown").out)
     assert server.end().code == 0
     due(citychain, fresh)
     fragments = [file for file in (fresh / "one").rglob("*") if file.is_file()]
