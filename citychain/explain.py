@@ -23,6 +23,24 @@ _PATTERNS = {
 }
 """What patterns of ours ask for, in words."""
 
+_IN_WORDS = {
+    "missing": "is missing",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be a text",
+    "path_type": "must be a path",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type"), "must be a table"),
+    **dict.fromkeys(("literal_error", "enum"), "must be {expected}"),
+}
+"""Types of faults of pydantic, in words."""
+
 Key = tuple[str | int, ...]
 """Path of a setting, such as ``("cities", "kanazawa", "aliases", 0)``."""
 
@@ -59,9 +77,11 @@ def explain(
         table: Key of the table that was validated.
     """
     lines = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+    for fault in error.errors(include_url=False, include_input=False):
         loc = tuple(part for part in fault["loc"] if part != "[key]")
         message = fault["msg"].removeprefix("Value error, ")
+        if words := _IN_WORDS.get(fault["type"]):
+            message = words.format_map(fault.get("ctx", {}))
         if fault["type"] in ("list_type", "tuple_type", "dict_type", "model_type"):
             message += "; in the environment, write it as JSON"
         elif fault["type"] == "extra_forbidden":

@@ -96,18 +96,18 @@ def test_a_store_is_named_by_variables_too() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[fragments]\ndata = 0", "citychain.toml:2: fragments.data: Input should be greater"),
-        ("[fragments]\nparity = -1", "citychain.toml:2: fragments.parity: Input should be"),
+        ("[fragments]\ndata = 0", "citychain.toml:2: fragments.data: must be at least 1"),
+        ("[fragments]\nparity = -1", "citychain.toml:2: fragments.parity: must be at least 0"),
         ("[fragments]\ndata = 200\nparity = 56", "not be more than 255 together"),
         (
             "[fragments]\ndata = 60\nparity = 5\nchunk_kib = 1024",
             "chunk_kib must not be more than 65536 for all of data and parity together",
         ),
         ("[fragments]\nchunk_kib = 96", ":2: fragments.chunk_kib: must be a power of two"),
-        ("[fragments]\nchunk_kib = 2", ":2: fragments.chunk_kib: Input should be greater"),
-        ("[fragments]\nchunk_kib = 2048", ":2: fragments.chunk_kib: Input should be less"),
+        ("[fragments]\nchunk_kib = 2", ":2: fragments.chunk_kib: must be at least 4"),
+        ("[fragments]\nchunk_kib = 2048", ":2: fragments.chunk_kib: must be at most 1024"),
         ("[fragments]\ndate = 2", "unknown key; did you mean data?"),
-        ("[fragments.stores.a]\nweight = 1", "fragments.stores.a.kind: Field required"),
+        ("[fragments.stores.a]\nweight = 1", "fragments.stores.a.kind: is missing"),
         ("[fragments.stores.a]\nkind = 'x'\nholder = 'me'", ":3: fragments.stores.a.holder: "),
         ("[fragments.stores.a]\nkind = 'x'\nweight = -1", ":3: fragments.stores.a.weight: "),
         ("[fragments.stores.a]\nkind = 'x'\nweight = inf", ":3: fragments.stores.a.weight: "),
@@ -134,7 +134,7 @@ def test_a_wrong_setting_is_told(write: Write, text: str, told: str) -> None:
         ),
         (
             "[fragments.stores.a]\nkind = 'directory'\nlimit_mib = 0",
-            ":3: fragments.stores.a.limit_mib: Input should be greater",
+            ":3: fragments.stores.a.limit_mib: must be at least 1",
         ),
     ],
 )
