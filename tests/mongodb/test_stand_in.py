@@ -22,11 +22,17 @@ DURABLE = WriteConcern("majority", j=True)
 
 def wait_for_end(pid: int) -> None:
     end = time.monotonic() + SECONDS_MAX
-    while Path(f"/proc/{pid}/stat").exists():
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return
+    while is_running(pid):
         assert time.monotonic() < end, f"{pid} still runs"
         time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # It ended, maybe while this was read.
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 async def test_it_is_written_to_as_a_ledger_needs(mongodb_uri: str, mongodb_database: str) -> None:
