@@ -92,7 +92,7 @@ async def die(
             loop.call_later(later, kill)
 
     async with CityClient("tokyo", channels, timeout=timedelta(seconds=1)) as client:
-        writing = asyncio.create_task(write(client, genesis.id, acknowledged))
+        writing = asyncio.create_task(write(client, genesis.id, acknowledged, process))
         known = len(acknowledged)
         while len(acknowledged) < known + 100:
             assert not writing.done()
@@ -105,14 +105,21 @@ async def die(
         await writing
 
 
-async def write(client: CityClient, genesis: bytes, acknowledged: list[SignedTransaction]) -> None:
+async def write(
+    client: CityClient,
+    genesis: bytes,
+    acknowledged: list[SignedTransaction],
+    process: asyncio.subprocess.Process,
+) -> None:
     """Write until the server is gone."""
     while True:
         batch = signed(genesis, AUTHORS[0], 10, str(len(acknowledged)))
         try:
             results = await client.submit(batch, timeout=timedelta(seconds=5))
         except (CitychainError, TimeoutError):
-            return
+            if process.returncode is not None:
+                return
+            continue  # The machine is busy, or it is about to be found dead.
         acknowledged.extend(
             transaction
             for transaction, result in zip(batch, results, strict=True)
