@@ -19,6 +19,7 @@ from archive.test_rebuild import Archived, archived, put
 from citychain.archive.packing import OpenSegment
 from citychain.archive.rebuilding import Rebuilt
 from citychain.archive.signed import Votes
+from citychain.city.pipeline import City
 from citychain.fragments.memory import MemoryStore
 from citychain.moving.opening import home_note
 from citychain.ports import CityStorage
@@ -79,6 +80,14 @@ class Parted:
         assert await home_note(target) is None
 
 
+async def grown(city: City, round: int) -> None:
+    """Have a city certify rounds up to this one."""
+    seed = 70
+    while (await city.head()).certified_round < round:
+        await more(city, seed)
+        seed += 1
+
+
 @asynccontextmanager
 async def parted(city_server: CityServerFactory, folder: Path) -> AsyncIterator[Parted]:
     """Both histories have at least three more rounds; nothing is in the stores."""
@@ -96,6 +105,7 @@ async def parted(city_server: CityServerFactory, folder: Path) -> AsyncIterator[
             some[name]._fragments = {key: there[key] for key in there if key not in late}
         later = await it.target()
         common = it.segments[1].last
+        await grown(it.city, common + 3)
         assert (await it.rebuilding(later, some).run()).round == common
         genesis = folder / "genesis.json"
         genesis.write_bytes(it.city.genesis.file)
@@ -111,12 +121,7 @@ async def parted(city_server: CityServerFactory, folder: Path) -> AsyncIterator[
             await client.info()
             it.stores = stores()
             one = Parted(it, later, common)
-            for seed in range(70, 80):
-                if (await later.head()).certified_round >= common + 3:
-                    break
-                await more(found[0], seed)
-            assert (await later.head()).certified_round >= common + 3
-            assert (await one.earlier.head()).certified_round >= common + 3
+            await grown(found[0], common + 3)
             yield one
 
 
