@@ -27,8 +27,10 @@ __all__ = [
     "pytest_runtest_makereport",
 ]
 
-# How long an example takes says how busy the machine is, nothing of the code.
-settings.register_profile("citychain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is, nothing of the code; nor does it that the
+# first ones drawn, by chance, are too large or filtered out.
+BY_CHANCE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("citychain", deadline=None, suppress_health_check=BY_CHANCE)
 settings.load_profile("citychain")
 
 
