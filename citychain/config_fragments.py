@@ -20,6 +20,8 @@ DEFAULT_DATA: Final = 2
 DEFAULT_PARITY: Final = 2
 DEFAULT_CHUNK_KIB: Final = 64
 DEFAULT_WEIGHT: Final = 1.0
+DEFAULT_REPAIR_MIB_S: Final = 16.0
+DEFAULT_SCRUB_MIB_S: Final = 1.0
 
 
 class FragmentStoreSettings(Table):
@@ -58,6 +60,11 @@ class FragmentsSettings(Table):
     """Fragments besides: so many may be lost."""
     chunk_kib: Annotated[int, Field(ge=4, le=1_024)] = DEFAULT_CHUNK_KIB
     """What is checked by itself: a power of two; one of each fragment are 64 MiB at most."""
+    repair_mib_s: Annotated[float, Field(gt=0, le=1_000_000)] = DEFAULT_REPAIR_MIB_S
+    """MiB a second that a server reads and writes at most to make anew what is lost of the archives
+    of all its cities."""
+    scrub_mib_s: Annotated[float, Field(gt=0, le=1_000_000)] = DEFAULT_SCRUB_MIB_S
+    """MiB a second that it reads at most to find what is wrong in them."""
     stores: dict[PartName, FragmentStoreSettings] = Field(default_factory=dict)
 
     @field_validator("chunk_kib")

@@ -26,6 +26,7 @@ import citychain.fragments.builtin
 import citychain.storage.builtin
 from citychain._native.transactions import Limits
 from citychain.archive.composing import Archiving, city_archiving
+from citychain.city.accuser import accusation
 from citychain.city.catalogue import Catalogue
 from citychain.city.directory import CityDirectory
 from citychain.city.door import Doors
@@ -42,7 +43,6 @@ from citychain.city.spreading import Spreading, server_name
 from citychain.city.state import LedgerState
 from citychain.client.city import CityClient
 from citychain.client.keys import load_key
-from citychain.client.transactions import sign_transaction
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
@@ -71,15 +71,14 @@ from citychain.ports import (
     CityContext,
     CityStorage,
     Clock,
-    Compute,
     StateView,
     StorageBackend,
     StorageContext,
     takes_votes,
 )
+from citychain.repair.composing import Repairing, Repairs, city_repair
 from citychain.retention.composing import CityRetention, city_retention
 from citychain.rpc.server import CoreServer, ServerOptions
-from citychain.types import ConflictingVotes, Equivocation
 
 __all__ = [
     "CityContainer",
@@ -134,6 +133,7 @@ class CoreContainer(containers.DeclarativeContainer):
     engines = providers.Singleton(
         StorageEngines, directory=settings.provided.data_dir, compute=compute, clock=clock
     )
+    repairs = providers.Singleton(Repairs, settings.provided.fragments, clock)
     lease = providers.Factory(timedelta, seconds=settings.provided.cluster.lease_seconds)
     spreading = providers.Singleton(Spreading, server=server_name, lease=lease, clock=clock)
 
@@ -146,25 +146,6 @@ def _representatives(
         return tuple(map(load_key, plan.representatives))
     seats = {seat.key_id for seat in genesis.seats}
     return (operator,) if key_id(operator.public_key) in seats else ()
-
-
-async def _accusation(
-    genesis: Genesis, operator: SigningKey, compute: Compute, proof: ConflictingVotes
-) -> bytes:
-    """The operator's transaction that brings a proof into the ledger."""
-    first, second = proof.first, proof.second
-    action = Equivocation(
-        proof.public_key,
-        first.round,
-        first.checkpoint_hash,
-        first.vote.signature,
-        second.checkpoint_hash,
-        second.vote.signature,
-    )
-    signed = await compute(
-        sign_transaction, operator, genesis=genesis.id, action=action, with_public_key=True
-    )
-    return signed.envelope
 
 
 class CityContainer(containers.DeclarativeContainer):
@@ -219,6 +200,7 @@ class CityContainer(containers.DeclarativeContainer):
     )
     archive: providers.Object[Archiving | None] = providers.Object(None)
     retention: providers.Object[CityRetention] = providers.Object(CityRetention())
+    repair: providers.Object[Repairing | None] = providers.Object(None)
     handler = providers.Singleton(
         City,
         slug=plan.provided.slug,
@@ -243,7 +225,7 @@ class CityContainer(containers.DeclarativeContainer):
         final_within_ms=plan.provided.limits.final_within_ms,
         pacer=plan.provided.pacer,
         accusation=providers.Factory(
-            functools.partial, _accusation, genesis, operator, core.compute
+            functools.partial, accusation, genesis, operator, core.compute
         ),
         exchange=exchange,
         holder=core.server_name,
@@ -253,6 +235,7 @@ class CityContainer(containers.DeclarativeContainer):
         archive=archive,
         prune=retention.provided.prune,
         archived=retention.provided.archived,
+        repair=repair,
     )
 
 
@@ -581,6 +564,8 @@ class _Opener:
         container.archive.override(providers.Object(archiving))
         retention = city_retention(core, container, self.stores)
         container.retention.override(providers.Object(retention))
+        repair = city_repair(core, container, self.stores)
+        container.repair.override(providers.Object(repair))
         await compute(keep_genesis, core.settings().data_dir, plan, genesis)
         handler = await stack.enter_async_context(container.handler())
         handler = replaced("handler", handler)

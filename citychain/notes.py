@@ -39,6 +39,8 @@ order of round::
                             is none
     segment/<round>         transaction id 32 | `citychain.statements.Segment`: the approved
                             announcement of the segment that ends with this round
+    segment-read/<round>    time 8, milliseconds: when all fragments of the segment that ends with
+                            this round were read last
     retention-scanned       round 8: up to here it was looked for statements of retention
     retention-stated/<round>
                             ids of that round's approved statements, 32 each
@@ -83,6 +85,7 @@ __all__ = [
     "RETENTION_SCANNED",
     "RETENTION_STATED",
     "SEGMENT",
+    "SEGMENT_READ",
     "AnchorNote",
     "ArchivedNote",
     "ArchivingNote",
@@ -132,6 +135,7 @@ ANCHORING: Final = "anchoring"
 ARCHIVE_LAST: Final = "archive/last"
 ARCHIVE_NEXT: Final = "archive/next"
 SEGMENT: Final = "segment/"
+SEGMENT_READ: Final = "segment-read/"
 RETENTION_SCANNED: Final = "retention-scanned"
 RETENTION_STATED: Final = "retention-stated/"
 RETENTION_PRUNED: Final = "retention-pruned"

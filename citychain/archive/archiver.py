@@ -23,6 +23,7 @@ from typing import BinaryIO, Final, Protocol, cast
 
 from citychain import notes
 from citychain.archive.packing import OpenSegment
+from citychain.archive.resting import Rests
 from citychain.archive.signed import Votes
 from citychain.city.retry import pause_seconds
 from citychain.client.transactions import SignedTransaction
@@ -50,10 +51,6 @@ FAILED_SECONDS: Final = 1.0
 FAILED_SECONDS_MAX: Final = 60.0
 REJECTED_SECONDS_MAX: Final = 3_600.0
 """A rejected announcement stands in the ledger, so another one is not to follow soon."""
-RESTS: Final = 1.0
-"""For so many times as long as a step took it rests."""
-RESTS_FULL: Final = 9.0
-"""Likewise while more transactions wait than a round takes: the city needs all that there is."""
 
 
 class LedCity(Protocol):
@@ -110,6 +107,7 @@ class Archiver:
         """Of announcements, in a row."""
         self._open: OpenSegment | None = None
         self._votes = Votes(city.genesis, city.storage, compute)
+        self._rests = Rests(lambda: city.pending, archive.round_transactions, clock)
 
     async def run(self) -> None:
         """Archive the city until it is cancelled; what fails is tried again."""
@@ -193,7 +191,7 @@ class Archiver:
         while segment.last < upto and (planned is not None or not self._is_full(segment)):
             began = self._clock.monotonic()
             await segment.grow(upto)
-            await self._rest(began)
+            await self._rests.after(began)
         if planned is None:
             if not (self._is_full(segment) or self._is_old(segment)):
                 return
@@ -230,11 +228,6 @@ class Archiver:
         """Up to this round all have a certificate."""
         return (await self._city.head()).certified_round
 
-    async def _rest(self, began: float) -> None:
-        is_full = self._city.pending >= self._archive.round_transactions
-        rests = RESTS_FULL if is_full else RESTS
-        await self._clock.sleep(rests * (self._clock.monotonic() - began))
-
     async def _store(self, segment: OpenSegment) -> None:
         await segment.close()
         archive = self._archive
@@ -270,7 +263,7 @@ class Archiver:
         )
         await self._sign(announcement)
         self._drop()
-        await self._rest(began)
+        await self._rests.after(began)
 
     async def _sign(self, announcement: Announcement) -> None:
         content = announcement.encode()

@@ -13,19 +13,40 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from citychain import election
+from citychain.client.transactions import sign_transaction
+from citychain.crypto.signatures import SigningKey
 from citychain.errors import CitychainError
 from citychain.genesis import Genesis
 from citychain.handler import Received, Refusal
 from citychain.notes import ACCUSATION, ACCUSED
-from citychain.ports import CityStorage, SupportsVotes
-from citychain.types import ConflictingVotes, State
+from citychain.ports import CityStorage, Compute, SupportsVotes
+from citychain.types import ConflictingVotes, Equivocation, State
 from citychain.waiting import short
 
-__all__ = ["Accuser"]
+__all__ = ["Accuser", "accusation"]
 
 logger = logging.getLogger(__name__)
 
 UNPROVEN: Final = "EQUIVOCATION_UNPROVEN"
+
+
+async def accusation(
+    genesis: Genesis, operator: SigningKey, compute: Compute, proof: ConflictingVotes
+) -> bytes:
+    """The operator's transaction that brings a proof into the ledger."""
+    first, second = proof.first, proof.second
+    action = Equivocation(
+        proof.public_key,
+        first.round,
+        first.checkpoint_hash,
+        first.vote.signature,
+        second.checkpoint_hash,
+        second.vote.signature,
+    )
+    signed = await compute(
+        sign_transaction, operator, genesis=genesis.id, action=action, with_public_key=True
+    )
+    return signed.envelope
 
 
 class Accuser:

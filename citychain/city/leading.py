@@ -80,6 +80,8 @@ class LeadingParts:
     """Archives the city while this server leads it."""
     prune: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Prunes its storage while this server leads it."""
+    repair: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Repairs its archive while this server leads it."""
 
     @property
     def resume(self) -> Callable[[], Awaitable[None]] | None:
@@ -177,6 +179,8 @@ class Leading:
                     group.create_task(parts.archive())
                 if parts.prune is not None:
                     group.create_task(parts.prune())
+                if parts.repair is not None:
+                    group.create_task(parts.repair())
         except* _Stopped:
             pass
         finally:

@@ -89,6 +89,7 @@ class City:
         on_approved: Told of each approved round; must not block.
         archive: Archives it while this server leads it.
         prune: Prunes its storage while this server leads it.
+        repair: Repairs its archive while this server leads it.
         archived: Gives what was pruned; ``None`` where the archive cannot be had.
     """
 
@@ -119,6 +120,7 @@ class City:
         on_approved: Callable[[str, StoredRound], None],
         archive: Callable[[City], Coroutine[Any, Any, None]] | None = None,
         prune: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        repair: Callable[[City], Coroutine[Any, Any, None]] | None = None,
         archived: Archived | None = None,
     ) -> None:
         self._slug = slug
@@ -186,6 +188,7 @@ class City:
             on_approved=on_approved,
             archive=None if archive is None else lambda: archive(self),
             prune=prune,
+            repair=None if repair is None else lambda: repair(self),
         )
         self._intake = Intake(
             genesis=genesis.id,

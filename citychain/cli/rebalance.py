@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,39 +24,11 @@ from citychain.cli.output import Json, counted, print_json, say
 if TYPE_CHECKING:
     from citychain.fragments.pacing import Pace
     from citychain.fragments.relocating import Outcome
+    from citychain.fragments.summing import OutcomeSum
     from citychain.keeping.stores import StorePlan
     from citychain.ports import FragmentKey
 
 __all__ = ["rebalance"]
-
-
-@dataclass
-class _Sum:
-    """What was done in all, or would be."""
-
-    objects: int = 0
-    lost: int = 0
-    made: int = 0
-    moved: int = 0
-    removed: int = 0
-    missing: int = 0
-    troubles: int = 0
-    written: int = 0
-    """Bytes of what was made and moved."""
-
-    def add(self, outcome: Outcome) -> None:
-        from citychain.fragments.manifest import fragment_bytes
-
-        self.objects += 1
-        self.lost += bool(outcome.loss)
-        self.made += len(outcome.made)
-        self.moved += len(outcome.moved)
-        self.removed += len(outcome.removed)
-        self.missing += len(outcome.missing)
-        self.troubles += len(outcome.troubles)
-        if outcome.manifest is not None:
-            size = fragment_bytes(outcome.manifest.layout)
-            self.written += size * (len(outcome.made) + len(outcome.moved))
 
 
 def rebalance(
@@ -128,13 +99,14 @@ def rebalance(
     from citychain.clock import SystemClock
     from citychain.errors import InvalidRequest
     from citychain.fragments.pacing import Pace
+    from citychain.fragments.summing import OutcomeSum
 
     # It may also stand in the environment, for other commands.
     given = context.get_parameter_source("server")
     if city is None and given is not None and given.name == "COMMANDLINE":
         raise InvalidRequest("--server", "is asked for a city: say which with --city")
     wanted = [parse_id(text, "ID") for text in object_ids or ()]
-    total, failed = _Sum(), dict[str, str]()
+    total, failed = OutcomeSum(), dict[str, str]()
     pace = Pace(SystemClock(), None if limit_mib_s is None else limit_mib_s * (1 << 20))
     begun = time.monotonic()
 
@@ -243,7 +215,7 @@ def _lines(outcome: Outcome, to: str) -> Iterator[tuple[str, str]]:
 
 
 def _tell_sum(
-    total: _Sum, pace: Pace, away: list[str], seconds: float, *, dry_run: bool, json: bool
+    total: OutcomeSum, pace: Pace, away: list[str], seconds: float, *, dry_run: bool, json: bool
 ) -> None:
     if json:
         print_json(

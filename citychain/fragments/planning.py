@@ -6,7 +6,7 @@ would do.
 
 A store that does not answer may have what no other has. So of fragments that are nowhere it is
 presumed to have as many as it has seats; where it has weight 0, what it has is to leave anyhow, and
-nothing is presumed.
+nothing is presumed. Nor is it of a fragment that is said not to be in it any more.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def plan_object(
     silent: Collection[str] = (),
     closed: Collection[str] = (),
     known: Collection[int] = (),
+    gone: Collection[tuple[int, str]] = (),
 ) -> Plan:
     """Plan for an object of ``count`` fragments.
 
@@ -70,11 +71,14 @@ def plan_object(
         closed: Stores that get nothing more; what they have may stay.
         known: Fragments of which a store that answers has a copy that does not count: no other is
             presumed to have it.
+        gone: Fragments, each with a store that does not answer and is not presumed to have it.
     """
     weighty = [place for place in places if place.weight > 0]
     may_have = [place.name for place in weighty if place.name in silent]
     presumed = {
-        index: there.get(index) or (() if index in known else may_have) for index in range(count)
+        index: there.get(index)
+        or [name for name in may_have if index not in known and (index, name) not in gone]
+        for index in range(count)
     }
     seats = _seats(object_id, weighty, count, presumed, closed)
     make: dict[int, str] = {}

@@ -93,9 +93,12 @@ class Means:
     """Nothing is changed."""
     room: dict[str, int] = field(default_factory=dict)
     """Of a dry run: bytes that stores with a limit would still take, after all that it foretold."""
+    moves: bool = True
+    """Fragments move where they belong, and copies that are too many go; else only what is lost or
+    wrong is made anew."""
     unproven: Collection[tuple[str, FragmentKey]] = frozenset()
-    """Fragments of stores that are to be taken as missing: they are made anew in other stores, and
-    left where they are."""
+    """Fragments of stores that are to be taken as missing, whether the store answers or not: they
+    are made anew in other stores, and left where they are."""
     told: Callable[[int, int], None] = lambda done, more: None
     """Told of bytes that were done, and of bytes that are found to be to do."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -169,9 +172,12 @@ class Relocation:
         return self._outcome
 
     async def _do_all(self) -> None:
+        acts = [self._make, self._clear]
+        if self._means.moves:
+            acts += [self._move, self._thin]
         while not self._is_given_up:
             plan, before = self._plan(), self._changes
-            for act in (self._make, self._clear, self._move, self._thin):
+            for act in acts:
                 await act(plan)
                 if self._changes > before:
                     break
@@ -222,7 +228,7 @@ class Relocation:
             outcome.missing = sorted((*plan.nowhere, *plan.make))
         else:
             outcome.made = dict(plan.make)
-        if not self._is_given_up:
+        if self._means.moves and not self._is_given_up:
             outcome.moved = dict(plan.move)
             spare = {index: set(names) for index, names in plan.spare.items()} | {
                 index: self._there[index] - {move.origin} for index, move in plan.move.items()
@@ -261,15 +267,23 @@ class Relocation:
 
     def _plan(self) -> Plan:
         means = self._means
-        closed = {*means.failed, *self._closed, *(it.store for it in self._unproven)}
+        silent = means.silent
+        gone = {
+            Copy(key.index, name)
+            for name in silent
+            for key in self._keys
+            if (name, key) in means.unproven
+        }
+        closed = {*means.failed, *self._closed, *(it.store for it in (*self._unproven, *gone))}
         return plan_object(
             self._manifest.object_id,
             means.places,
             len(self._keys),
             self._there,
-            means.silent,
+            silent,
             closed,
             {copy.index for copy in (*self._wrong, *self._unproven)},
+            gone,
         )
 
     def _copies(self) -> list[Copy]:

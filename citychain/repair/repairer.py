@@ -1,0 +1,304 @@
+"""Repairs a city's archive while this server leads it, and reads all of it, little by little.
+
+Every so often each announced segment is looked for in all stores. What is nowhere is made anew of
+the other fragments, as `citychain rebalance ID` does, and so is what the holder of a store is not
+proven to have any more. In between, the segment that was read longest ago is read, every byte; what
+is wrong is made anew. When each was read is noted in the city's storage.
+
+Nothing moves, and no good copy is removed: where fragments belong is for the operator to say. What
+a store that does not answer may have is left to it, unless the ledger says that its holder does not
+prove it any more. Each object is planned from what stores have,
+so it may be killed at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Protocol
+
+from citychain import notes
+from citychain.archive.resting import Rests
+from citychain.errors import CitychainError
+from citychain.fragments.pacing import Pace
+from citychain.fragments.placement import Place
+from citychain.fragments.rebalancing import rebalance_objects
+from citychain.fragments.relocating import Means, Outcome
+from citychain.fragments.sources import Source, find_sources
+from citychain.fragments.summing import OutcomeSum
+from citychain.genesis import Genesis
+from citychain.holding.reading import unproven
+from citychain.holding.stored import StoredRecounts
+from citychain.ports import CityStorage, Clock, Compute, FragmentKey, FragmentStore
+from citychain.statements import Segment
+
+__all__ = ["RepairNumbers", "RepairPlan", "RepairedCity", "Repairer"]
+
+logger = logging.getLogger(__name__)
+
+FIRST: Final = timedelta(minutes=1)
+"""Until the first look, so that who leads for a moment does nothing."""
+DOUBLINGS_MAX: Final = 3
+"""Looks come ever later while a store does not answer."""
+READ_AGAIN: Final = timedelta(days=1)
+"""A segment that could not be read in all stores is read again so much later."""
+
+Unproven = frozenset[tuple[str, FragmentKey]]
+
+
+class RepairedCity(Protocol):
+    """What is asked of `citychain.city.pipeline.City`."""
+
+    @property
+    def genesis(self) -> Genesis: ...
+
+    @property
+    def storage(self) -> CityStorage: ...
+
+    @property
+    def pending(self) -> int: ...
+
+
+@dataclass(slots=True)
+class RepairNumbers:
+    """What was done for one city since the server started."""
+
+    looks: int = 0
+    """At all segments."""
+    read: int = 0
+    """Segments of which every byte was read."""
+    outcomes: OutcomeSum = field(default_factory=OutcomeSum)
+    """Of all of these."""
+    away: Collection[str] = ()
+    """Stores that did not answer in the last look."""
+    lost: Collection[str] = ()
+    """Segments that could not be restored in the last look, by object."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairPlan:
+    """What a city's archive is repaired with."""
+
+    every: timedelta
+    """Between two looks."""
+    read_every: timedelta
+    """Between two times that a segment is read."""
+    stores: Callable[[], Mapping[str, FragmentStore]]
+    """Those that are open now, by name."""
+    places: Sequence[Place]
+    """All that there should be."""
+    holders: Mapping[str, bytes]
+    """By the name of a store, the key that proves what is in it."""
+    recounts: Callable[[Rests], StoredRecounts]
+    """Makes those of the holders."""
+    pace: Pace
+    """Of looking and making anew."""
+    read_pace: Pace
+    """Of reading everything."""
+    round_transactions: int
+    """With so many a round of the city is full."""
+
+
+class Repairer:
+    """Repairs the archive of one city, for one term of leading it.
+
+    Args:
+        numbers: Are added to.
+    """
+
+    def __init__(
+        self,
+        city: RepairedCity,
+        plan: RepairPlan,
+        numbers: RepairNumbers,
+        *,
+        compute: Compute,
+        clock: Clock,
+    ) -> None:
+        self._slug = city.genesis.city
+        self._storage = city.storage
+        self._plan = plan
+        self._numbers = numbers
+        self._compute = compute
+        self._clock = clock
+        self._rests = Rests(lambda: city.pending, plan.round_transactions, clock)
+        self._recounts = plan.recounts(self._rests)
+        self._unproven: Unproven = frozenset()
+        """As found by the last look."""
+        self._repairs: Unproven = frozenset()
+        """Of these, those that were so in the look before, too: who holds them may be away."""
+        self._warned: dict[str, str] = {}
+        """What was last said of an object, or of this work as a whole."""
+
+    async def run(self) -> None:
+        """Repair the archive until it is cancelled; what fails is tried again."""
+        await self._clock.sleep(min(FIRST, self._plan.every).total_seconds())
+        failures = 0
+        while True:
+            try:
+                all_answer = await self.look()
+                self._warned.pop("", None)
+            except Exception as error:  # The city goes on without it.
+                all_answer = False
+                self._warn("", f"its archive is not repaired for now: {_told(error)}")
+            failures = 0 if all_answer else failures + 1
+            pause = self._plan.every * 2 ** min(failures, DOUBLINGS_MAX)
+            await self._read_until(self._clock.monotonic() + pause.total_seconds())
+
+    async def _read_until(self, due: float) -> None:
+        """Read what is due until the next look is."""
+        while (left := due - self._clock.monotonic()) > 0:
+            try:
+                has_read = await self.read_next()
+            except Exception as error:
+                has_read = False
+                self._warn("", f"its archive is not read for now: {_told(error)}")
+            if not has_read:
+                await self._clock.sleep(left)
+
+    def _warn(self, what: str, text: str) -> None:
+        """Say it, unless it was said before."""
+        if self._warned.get(what) != text:
+            self._warned[what] = text
+            logger.warning("%s: %s", self._slug, text)
+
+    # --- a look at everything
+
+    async def look(self) -> bool:
+        """Make anew what is lost of any segment; whether all stores answered."""
+        await self._recount()
+        away: set[str] = set()
+        means = self._means(self._plan.pace, away)
+        segments = (await self._storage.notes(notes.SEGMENT)).values()
+        lost = set[str]()
+        await self._repair(self._found(segments, means, away, lost), means, lost, check=False)
+        self._numbers.looks += 1
+        self._numbers.away = sorted({*means.silent, *means.failed})
+        self._numbers.lost = sorted(lost)
+        return not self._numbers.away
+
+    async def _recount(self) -> None:
+        """Find what holders of stores are not proven to have any more."""
+        if not self._plan.holders:
+            return
+        try:
+            recounts = await self._recounts.follow()
+        except CitychainError as error:
+            self._warn("recount", f"its holdings are not counted for now: {error}")
+            return
+        self._warned.pop("recount", None)
+        found = set[tuple[str, FragmentKey]]()
+        for store, holder in self._plan.holders.items():
+            holders = {store: holder}
+            found |= await self._compute(unproven, recounts[holder], holders, self._clock.time_ms())
+        self._unproven, before = frozenset(found), self._unproven
+        self._repairs = self._unproven & before
+
+    def _means(self, pace: Pace, away: Collection[str]) -> Means:
+        return Means(
+            stores=dict(self._plan.stores()),
+            places=self._plan.places,
+            away=away,
+            compute=self._compute,
+            pace=pace,
+            moves=False,
+            unproven=self._repairs,
+        )
+
+    async def _found(
+        self, segments: Collection[bytes], means: Means, away: set[str], lost: set[str]
+    ) -> AsyncIterator[list[Source]]:
+        """The fragments of each segment.
+
+        Args:
+            away: Gets the stores that do not answer, which are asked no more.
+            lost: Gets the objects of which no store has anything.
+        """
+        for note in segments:
+            began = self._clock.monotonic()
+            segment = Segment.from_bytes(note[32:])
+            there = {name: it for name, it in means.stores.items() if name not in away}
+            sources, faults = await find_sources(
+                bytes.fromhex(segment.object), there, self._compute
+            )
+            away |= {fault.store for fault in faults if fault.key is None}
+            # The same content may have been stored otherwise, too: that is none of the archive.
+            if own := [it for it in sources if it.key.root.hex() == segment.root]:
+                yield own
+            elif not means.silent:
+                lost.add(segment.object)
+                self._warn(segment.object, f"no store has segment {segment.object} any more")
+            await self._rests.after(began)
+
+    async def _repair(
+        self, objects: AsyncIterator[list[Source]], means: Means, lost: set[str], *, check: bool
+    ) -> None:
+        """Make anew what is lost or wrong.
+
+        Args:
+            lost: Gets the objects that cannot be restored.
+        """
+        async with aclosing(rebalance_objects(objects, means, check=check)) as outcomes:
+            async for outcome in outcomes:
+                self._numbers.outcomes.add(outcome)
+                self._tell(outcome)
+                if outcome.loss:
+                    lost.add(outcome.object_id.hex())
+
+    def _tell(self, outcome: Outcome) -> None:
+        segment = outcome.object_id.hex()
+        for index, name in sorted(outcome.made.items()):
+            logger.info(
+                "%s: fragment %d of segment %s was made anew in store %s",
+                *(self._slug, index, segment, name),
+            )
+        for index, name in outcome.removed:
+            logger.info(
+                "%s: a wrong fragment %d of segment %s was removed from store %s",
+                *(self._slug, index, segment, name),
+            )
+        if outcome.loss:
+            self._warn(segment, f"segment {segment} cannot be restored: {outcome.loss}")
+        elif outcome.missing:
+            missing = ", ".join(map(str, outcome.missing))
+            self._warn(segment, f"no store takes fragments {missing} of segment {segment}")
+        elif outcome.troubles:
+            index, name, detail = outcome.troubles[0]
+            self._warn(segment, f"store {name}, fragment {index} of segment {segment}: {detail}")
+        else:
+            self._warned.pop(segment, None)
+
+    # --- reading
+
+    async def read_next(self) -> bool:
+        """Read the segment that was read longest ago, if that is long enough; whether it was."""
+        segments = await self._storage.notes(notes.SEGMENT)
+        noted = await self._storage.notes(notes.SEGMENT_READ)
+        read = {notes.round_of(name): notes.decode_number(note) for name, note in noted.items()}
+        now_ms = self._clock.time_ms()
+        by_time = [(read.get(round, 0), round) for round in map(notes.round_of, segments)]
+        if not by_time:
+            return False
+        read_ms, round = min(by_time)
+        every_ms = self._plan.read_every // timedelta(milliseconds=1)
+        if read_ms + every_ms > now_ms:
+            return False
+        away: set[str] = set()
+        means = self._means(self._plan.read_pace, away)
+        note = segments[notes.round_name(notes.SEGMENT, round)]
+        lost = set[str]()
+        await self._repair(self._found([note], means, away, lost), means, lost, check=True)
+        self._numbers.read += 1
+        if means.silent or means.failed:
+            again_ms = READ_AGAIN // timedelta(milliseconds=1)
+            now_ms -= max(0, every_ms - again_ms)
+        name = notes.round_name(notes.SEGMENT_READ, round)
+        await self._storage.keep({name: notes.number_bytes(max(now_ms, 0))})
+        return True
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, CitychainError) else repr(error)
