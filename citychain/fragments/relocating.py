@@ -134,6 +134,8 @@ class Relocation:
         self._there: dict[int, set[str]] = {index: set() for index in range(len(self._keys))}
         """The stores of copies that count."""
         self._wrong: set[Copy] = set()
+        self._found_wrong: set[int] = set()
+        """Those of which there was a wrong copy, also where it is removed by now."""
         self._whole: set[Copy] = set()
         """What was read or written just now."""
         self._unproven: set[Copy] = set()
@@ -263,6 +265,7 @@ class Relocation:
         self._there[copy.index].discard(copy.store)
         if is_there:
             self._wrong.add(copy)
+            self._found_wrong.add(copy.index)
         self._changes += 1
 
     def _plan(self) -> Plan:
@@ -282,7 +285,7 @@ class Relocation:
             self._there,
             silent,
             closed,
-            {copy.index for copy in (*self._wrong, *self._unproven)},
+            {*self._found_wrong, *(copy.index for copy in self._unproven)},
             gone,
         )
 
