@@ -61,10 +61,10 @@ class FragmentsSettings(Table):
     chunk_kib: Annotated[int, Field(ge=4, le=1_024)] = DEFAULT_CHUNK_KIB
     """What is checked by itself: a power of two; one of each fragment are 64 MiB at most."""
     repair_mib_s: Annotated[float, Field(gt=0, le=1_000_000)] = DEFAULT_REPAIR_MIB_S
-    """MiB a second that a server reads and writes at most to make anew what is lost of the archives
-    of all its cities."""
+    """Most that a server reads and writes to make anew what is lost of the archives of all its
+    cities."""
     scrub_mib_s: Annotated[float, Field(gt=0, le=1_000_000)] = DEFAULT_SCRUB_MIB_S
-    """MiB a second that it reads at most to find what is wrong in them."""
+    """Most that it reads to find what is wrong in them."""
     stores: dict[PartName, FragmentStoreSettings] = Field(default_factory=dict)
 
     @field_validator("chunk_kib")

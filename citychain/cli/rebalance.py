@@ -79,7 +79,8 @@ def rebalance(
 
     With --city it is counted first who proved what, as by `citychain holdings`: a fragment in a
     store with a `holder`, of which that key has no live receipt any more, or failed when it was
-    asked, is made anew in another store. It stays where it is, too.
+    asked, is made anew in another store. It stays where it is, too. A store that does not answer
+    counts as without it.
 
     Exit codes: 0 all is where it belongs; 1 something is lost, or a store did not take what it
     should have; 2 an id or a setting cannot be used; 3 a store does not answer. With --dry-run the

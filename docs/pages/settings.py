@@ -200,6 +200,8 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any], name: str) 
 
 
 def _unit(name: str) -> str:
+    if name.endswith("_mib_s"):
+        return "MiB/s"
     words = name.split("_")
     for word, unit in UNITS.items():
         if word in words:

@@ -165,6 +165,24 @@ def test_a_closed_store_gets_nothing(
     holds(there, plan)
 
 
+@given(states(), st.data())
+def test_a_store_that_is_away_is_not_presumed_to_have_what_is_gone(
+    state: tuple[bytes, list[Place], There], data: st.DataObject
+) -> None:
+    object_id, stores, there = state
+    away = data.draw(st.sampled_from([store.name for store in stores]))
+    there = {index: names - {away} for index, names in there.items()}
+    gone = {(index, away) for index in data.draw(st.sets(st.sampled_from(sorted(there))))}
+    closed = {away} if gone else set()
+    plan = plan_object(object_id, stores, len(there), there, [away], closed, gone=gone)
+    assert not {(index, name) for index, name in plan.presumed.items()} & gone
+    assert away not in plan.make.values()
+    if not gone:
+        assert plan == plan_object(object_id, stores, len(there), there, [away])
+    # What is presumed there was nowhere else.
+    assert not any(there[index] for index in plan.presumed)
+
+
 def test_without_any_weight_nothing_is_moved() -> None:
     plan = plan_object(bytes(32), [Place("a", 0.0, "a")], 2, {0: {"a"}})
     assert (plan.is_done, plan.nowhere) == (True, [1])

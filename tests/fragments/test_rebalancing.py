@@ -341,6 +341,35 @@ async def test_what_is_not_proven_is_made_elsewhere(compute: Executor, tmp_path:
     stores["shelf-2"].drop()
 
 
+async def test_what_is_not_proven_of_a_store_that_is_away_is_made_elsewhere(
+    compute: Executor, tmp_path: Path
+) -> None:
+    stores = shelves(5)
+    await put(stores, compute, places(FOUR))
+    key, _ = stores["shelf-2"].only()
+    other, _ = stores["shelf-1"].only()
+    where = places(stores)
+    for name in ("shelf-1", "shelf-2"):
+        stores[name].is_down = True
+    unproven = {("shelf-2", key), ("shelf-2", other)}
+    [outcome] = await rebalance(stores, compute, where, unproven=unproven)
+    assert outcome.made == {key.index: "shelf-4"}, "the other one may be where it belongs"
+    assert await rebalance(stores, compute, where, unproven=unproven) == []
+
+
+async def test_what_was_wrong_is_made_anew_while_another_store_is_away(
+    compute: Executor, tmp_path: Path
+) -> None:
+    stores = shelves(4)
+    await put(stores, compute)
+    before = {name: dict(shelf.content) for name, shelf in stores.items()}
+    stores["shelf-1"].is_down = True
+    stores["shelf-2"].flip(9)
+    [outcome] = await rebalance(stores, compute, check=True)
+    assert list(outcome.made.values()) == ["shelf-2"]
+    assert {name: shelf.content for name, shelf in stores.items()} == before
+
+
 # --- whose it is
 
 
