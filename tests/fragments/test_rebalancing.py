@@ -4,7 +4,7 @@ on the way, wherever it ends."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
@@ -357,16 +357,17 @@ async def test_what_is_not_proven_of_a_store_that_is_away_is_made_elsewhere(
     assert await rebalance(stores, compute, where, unproven=unproven) == []
 
 
+@pytest.mark.parametrize(("away", "wrong"), list(permutations(FOUR, 2)))
 async def test_what_was_wrong_is_made_anew_while_another_store_is_away(
-    compute: Executor, tmp_path: Path
+    compute: Executor, tmp_path: Path, away: str, wrong: str
 ) -> None:
     stores = shelves(4)
     await put(stores, compute)
     before = {name: dict(shelf.content) for name, shelf in stores.items()}
-    stores["shelf-1"].is_down = True
-    stores["shelf-2"].flip(9)
+    stores[away].is_down = True
+    stores[wrong].flip(9)
     [outcome] = await rebalance(stores, compute, check=True)
-    assert list(outcome.made.values()) == ["shelf-2"]
+    assert list(outcome.made.values()) == [wrong]
     assert {name: shelf.content for name, shelf in stores.items()} == before
 
 
