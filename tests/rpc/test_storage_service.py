@@ -268,7 +268,7 @@ async def test_an_answer_that_nobody_reads_ends(tmp_path: Path) -> None:
         usual,
         max_concurrent_calls=1,
         connection_max=timedelta(milliseconds=100),
-        call_max=timedelta(seconds=2),
+        call_max=timedelta(seconds=5),
     )
     async with open_storage_server(
         tmp_path / "kept", short, limit=None, owner_limit=None
@@ -283,7 +283,7 @@ async def test_an_answer_that_nobody_reads_ends(tmp_path: Path) -> None:
         try:
             assert await reader.stdout.readline() == b"begun\n"
             # It has the only place there is, and lives on.
-            async with asyncio.timeout(120), grpc.aio.insecure_channel(server.address) as channel:
+            async with asyncio.timeout(600), grpc.aio.insecure_channel(server.address) as channel:
                 stub, found = storage_pb2_grpc.StorageServiceStub(channel), False
                 while not found:
                     with suppress(grpc.aio.AioRpcError):
