@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from citychain.client.transactions import SignedTransaction
     from citychain.crypto.signatures import SigningKey
 
-__all__ = ["Wait", "Work", "submit"]
+__all__ = ["Wait", "Work", "reasons_of", "submit"]
 
 LINES: Final = 500
 """Lines that are signed and sent at a time."""
@@ -360,7 +360,7 @@ class Work:
                 await _tell_wait(client)
                 raise typer.Exit(Exit.UNAVAILABLE) from None
             rejected = [tx_id for tx_id in batch if reached[tx_id].code]
-            reasons = await _reasons(client, rejected)
+            reasons = await reasons_of(client, rejected)
             for tx_id in batch:
                 event = reached[tx_id]
                 record = received[tx_id] | {"state": event.state.name}
@@ -415,7 +415,7 @@ class Work:
         tell_transaction(record, json=self.json)
 
 
-async def _reasons(client: CityClient, tx_ids: Sequence[bytes]) -> dict[bytes, str]:
+async def reasons_of(client: CityClient, tx_ids: Sequence[bytes]) -> dict[bytes, str]:
     """Why the city rejected these, in words, as far as it says so now."""
     from citychain.errors import CitychainError
 

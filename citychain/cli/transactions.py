@@ -186,6 +186,7 @@ def watch(
     """
     import asyncio
 
+    from citychain.cli.submit import reasons_of
     from citychain.errors import InvalidRequest
     from citychain.types import State
 
@@ -196,20 +197,26 @@ def watch(
     ids = [parse_id(tx_id, "TX_ID") for tx_id in tx_ids or ()]
     author_id = parse_id(author, "--author") if author is not None else None
 
-    def tell(event: TransactionEvent) -> None:
+    async def tell(client: CityClient, events: Sequence[TransactionEvent]) -> None:
+        reasons = await reasons_of(client, [event.tx_id for event in events if event.code])
+        for event in events:
+            tell_one(event, reasons.get(event.tx_id, ""))
+
+    def tell_one(event: TransactionEvent, reason: str) -> None:
         record = {
             "tx_id": event.tx_id,
             "state": event.state.name,
             "round": event.round,
             "seq": event.seq,
             "code": event.code,
+            "reason": reason,
         }
         if json:
             print_json(record)
         else:
             place = f"  round {event.round}, {event.seq}" if event.round else ""
-            code = f"  {event.code}" if event.code else ""
-            print(f"{event.state.name:<8}  {event.tx_id.hex()}{place}{code}", flush=True)
+            why = "".join(f"  {it}" for it in (event.code, reason) if it)
+            print(f"{event.state.name:<8}  {event.tx_id.hex()}{place}{why}", flush=True)
 
     async def follow_each(client: CityClient) -> bool:
         await client.wait(ids, State.RECEIVED)
@@ -222,7 +229,7 @@ def watch(
             [event] = (await client.wait([tx_id], state, timeout=timedelta(days=365))).values()
             if event.state != told:
                 told = event.state
-                tell(event)
+                await tell(client, [event])
         return told == State.APPROVED
 
     async def ask() -> bool:
@@ -231,8 +238,7 @@ def watch(
                 return await follow_each(client)
             state = State.SEALED if sealed else State.APPROVED
             async for batch in client.watch(author=author_id, from_state=state, after=after):
-                for event in batch.events:
-                    tell(event)
+                await tell(client, batch.events)
         return True
 
     if not asyncio.run(ask()):

@@ -331,7 +331,10 @@ def test_watching_a_rejected_one_fails(server: Any) -> None:
     tx_id = submit(server, "--transfer", f"coin:999999:{UNKNOWN}").record["tx_id"]
     ran = server.run("watch", "--city", "hometown", tx_id)
     assert ran.code == 1
-    assert "OVERDRAFT" in ran.out
+    reason = server.run("get", "--city", "hometown", tx_id, "--json").record["reason"]
+    assert ran.out.endswith(f"  OVERDRAFT  {reason}\n")
+    again = server.run("watch", "--city", "hometown", tx_id, "--json")
+    assert again.records[-1]["reason"] == reason
 
 
 def test_watch_all_goes_on_from_a_round(server: Any, approved: str) -> None:
