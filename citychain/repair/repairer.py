@@ -7,8 +7,7 @@ is wrong is made anew. When each was read is noted in the city's storage.
 
 Nothing moves, and no good copy is removed: where fragments belong is for the operator to say. What
 a store that does not answer may have is left to it, unless the ledger says that its holder does not
-prove it any more. Each object is planned from what stores have,
-so it may be killed at any time.
+prove it any more. Each object is planned from what stores have, so it may be killed at any time.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from citychain.fragments.pacing import Pace
 from citychain.fragments.placement import Place
 from citychain.fragments.rebalancing import rebalance_objects
 from citychain.fragments.relocating import Means, Outcome
-from citychain.fragments.sources import Source, find_sources
+from citychain.fragments.sources import Silence, Source, find_sources
 from citychain.fragments.summing import OutcomeSum
 from citychain.genesis import Genesis
 from citychain.holding.reading import unproven
@@ -224,7 +223,7 @@ class Repairer:
             sources, faults = await find_sources(
                 bytes.fromhex(segment.object), there, self._compute
             )
-            away |= {fault.store for fault in faults if fault.key is None}
+            away |= {fault.store for fault in faults if isinstance(fault, Silence)}
             # The same content may have been stored otherwise, too: that is none of the archive.
             if own := [it for it in sources if it.key.root.hex() == segment.root]:
                 yield own
