@@ -40,6 +40,7 @@ class TestMongodbStorage(StorageSuite):
         monkeypatch.setenv(VARIABLE, mongodb_uri)
         name = hashlib.sha256(bytes(storage_directory)).hexdigest()[:16]
         database = f"citychain-test-{name}"
-        yield {"uri": mongodb_uri, "database": database}
+        # A stand-in on a busy machine takes longer for much than MongoDB has.
+        yield {"uri": mongodb_uri, "database": database, "timeout_seconds": 120}
         if elsewhere.place is None:
             mongodb_client.drop_database(database)

@@ -26,7 +26,7 @@ from citychain.testing.conformance.ledger import Ledger, pending
 from citychain.types import ObjectWrite
 
 TTL = timedelta(seconds=10)
-SECONDS = 60
+SECONDS = 300
 """For what a machine may be slow at."""
 
 Open = Callable[..., Awaitable[MongodbBackend]]
