@@ -213,7 +213,9 @@ async def test_who_goes_away_leaves_nothing(stub: Any, tmp_path: Path) -> None:
     await call.write(start(3 * MIB))
     await call.initial_metadata()
     await call.write(Step(part=bytes(MIB)))
-    assert len(left(tmp_path / "kept")) == 1
+    async with asyncio.timeout(120):
+        while len(left(tmp_path / "kept")) != 1:  # What was sent may not have come yet.
+            await asyncio.sleep(0.01)
     assert (await stub.GetSpace(pb.GetSpaceRequest())).used == 3 * MIB, "its room is held"
     call.cancel()
     async with asyncio.timeout(120):
