@@ -10,7 +10,7 @@ from typing import Final
 from citychain.fragments.checking import Checked, check_object
 from citychain.fragments.manifest import fragment_bytes
 from citychain.fragments.patience import ANSWER_SECONDS, within
-from citychain.fragments.relocating import Means, Outcome, Relocation
+from citychain.fragments.relocating import Copy, Means, Outcome, Relocation, Trouble
 from citychain.fragments.sources import Source, grouped
 
 __all__ = ["rebalance_objects"]
@@ -90,6 +90,17 @@ async def _rebalance(
             if not check:
                 means.told(len(group.sources) * fragment_bytes(group.manifest.layout), 0)
     for same in unknown:
-        key, loss = same[0].key, "no fragment has its manifest"
-        outcomes.append(Outcome(key.object_id, key.root, None, loss=loss))
+        outcomes.append(_lost(same, means))
     return outcomes
+
+
+def _lost(sources: Sequence[Source], means: Means) -> Outcome:
+    """Of fragments of which none has a manifest, unless a store did not give it."""
+    key, loss = sources[0].key, "no fragment has its manifest"
+    outcome = Outcome(key.object_id, key.root, None, loss=loss)
+    for it in sources:
+        if it.unanswered:
+            outcome.unanswered.append(Copy(it.key.index, it.name))
+            outcome.troubles.append(Trouble(it.key.index, it.name, it.unanswered))
+            means.failed.setdefault(it.name, it.unanswered)
+    return outcome

@@ -9,11 +9,12 @@ nothing to remember.
   put once more.
   The only other removal is of a wrong one, whose store would not take the right one beside it: then
   k other fragments were read whole, and else the right one comes to another store first.
+- Whose store failed to answer when it was read is not wrong: it stays, and counts where it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -62,13 +63,17 @@ class Outcome:
     troubles: list[Trouble] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     """Those that are in no store that answers, and are not presumed in another."""
+    unanswered: list[Copy] = field(default_factory=list)
+    """Those whose stores failed when they were read, as `troubles` and `Means.failed` say too: what
+    they are is not known, and a loss may be none."""
     loss: str = ""
     """Why none can be made from the others; empty if any can, or none had to be."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether all is where it belongs, as far as the stores that answer can tell."""
-        return not (self.troubles or self.missing or self.loss)
+        """Whether all is where it belongs, as far as the stores that answer can tell: nothing is
+        left to do."""
+        return not (self.troubles or self.missing or self.loss or self.unanswered)
 
     @property
     def is_changed(self) -> bool:
@@ -151,6 +156,7 @@ class Relocation:
         self._changes = 0
         """Grows with whatever is learned or done, so that it is planned anew."""
         self._outcome = Outcome(manifest.object_id, self._keys[0].root, manifest)
+        self._seen = {Copy(source.key.index, source.name): source for source in group.sources}
         for source in group.sources:
             if (source.name, source.key) in means.unproven:
                 self._unproven.add(Copy(source.key.index, source.name))
@@ -158,6 +164,7 @@ class Relocation:
                 self._there[source.key.index].add(source.name)
 
     async def run(self, checked: Checked | None) -> Outcome:
+        self._listen(self._seen.values())
         if checked is not None:
             await self._learn(checked)
         plan = self._plan()
@@ -251,16 +258,37 @@ class Relocation:
             for name in sorted(names):
                 copy = Copy(index, name)
                 if copy in faulty:
-                    await self._suspect(copy)
+                    await self._suspect(self._seen[copy])
                 else:
                     self._whole.add(copy)
 
-    async def _suspect(self, copy: Copy) -> None:
-        """A copy could not be read as it should be: it is wrong, gone, or its store is away."""
+    def _listen(self, sources: Iterable[Source]) -> None:
+        """Take over which stores failed to answer."""
+        for source in sources:
+            if source.unanswered:
+                self._leave(Copy(source.key.index, source.name), source.unanswered)
+
+    def _leave(self, copy: Copy, why: str) -> None:
+        """A store did not give what it may well have: that stays, and counts where it is."""
+        if copy not in self._outcome.unanswered:
+            self._outcome.unanswered.append(copy)
+            self._outcome.troubles.append(Trouble(copy.index, copy.store, why))
+            self._means.failed.setdefault(copy.store, why)
+            self._changes += 1
+
+    async def _suspect(self, source: Source) -> None:
+        """A copy could not be read as it should be: it is wrong, gone, or its store failed."""
+        copy = Copy(source.key.index, source.name)
+        if source.unanswered:
+            self._leave(copy, source.unanswered)
+            return
         try:
-            is_there = await self._means.reads(copy.store).size(self._keys[copy.index]) is not None
+            is_there = await self._means.reads(copy.store).size(source.key) is not None
         except Exception as error:
-            self._trouble(copy, error)
+            self._leave(copy, told(error))
+            return
+        if is_there and source.missed:
+            self._leave(copy, f"it is there, and when it was read: {source.missed}")
             return
         self._there[copy.index].discard(copy.store)
         if is_there:
@@ -302,21 +330,25 @@ class Relocation:
     async def _is_real(self) -> bool:
         """Whether it is the object that it says, where there is doubt."""
         if self._is_doubtful and not self._outcome.loss:
+            group = self._group()
             try:
-                if await is_of_object(self._group(), self._means.compute):
+                if await is_of_object(group, self._means.compute):
                     self._is_doubtful = False
                 else:
                     self._outcome.loss = "it is of other content"
             except NotEnough as error:
                 self._outcome.loss = str(error)
+            self._listen(group.sources)
             self._changes += 1
         return not self._is_doubtful
 
     async def _is_whole(self, copy: Copy) -> bool:
+        if copy in self._outcome.unanswered:
+            return False
         if copy not in self._whole:
             source = self._means.source(copy.store, self._keys[copy.index])
             if not await is_whole(source, self._manifest):
-                await self._suspect(copy)
+                await self._suspect(source)
                 return False
             self._whole.add(copy)
         return True
@@ -409,10 +441,11 @@ class Relocation:
         """Make copies; those that are durable now."""
         means = self._means
         stores = {copy.index: means.stores[copy.store] for copy in copies}
+        group = self._group()
         self._changes += 1
         try:
             written = await make_fragments(
-                self._group(),
+                group,
                 stores,
                 means.compute,
                 means.pace,
@@ -422,6 +455,8 @@ class Relocation:
             self._outcome.loss = str(error)
             self._stuck.update(copies)
             return []
+        finally:
+            self._listen(group.sources)
         done = []
         for copy in copies:
             if refusal := written.failed.get(copy.index):
@@ -441,6 +476,9 @@ class Relocation:
 
     async def _remove(self, copy: Copy) -> bool:
         self._changes += 1
+        if copy in self._outcome.unanswered:
+            self._stuck.add(copy)
+            return False
         try:
             await self._means.stores[copy.store].delete(self._keys[copy.index])
         except NotOwned:

@@ -106,6 +106,8 @@ class Source:
         """Leaf hashes of its chunks, while they are known."""
         self.unanswered = ""
         """Why a call was not answered, if one was not: what is wrong then may be right later."""
+        self.missed = ""
+        """What the store said when it did not find it, if it did not."""
         self.failures = 0
         """Reads in a row that failed."""
         self._details: list[str] = []
@@ -202,7 +204,9 @@ class Source:
             return await answer
         except Exception as error:
             self.failures += 1
-            if not isinstance(error, FragmentMissing):
+            if isinstance(error, FragmentMissing):
+                self.missed = told(error)
+            else:
                 self.unanswered = told(error)
             raise _Failed(told(error)) from error
 

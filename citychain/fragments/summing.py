@@ -16,6 +16,7 @@ class OutcomeSum:
 
     objects: int = 0
     lost: int = 0
+    """Of those whose stores all answered; else `troubles` has more."""
     made: int = 0
     moved: int = 0
     removed: int = 0
@@ -27,7 +28,7 @@ class OutcomeSum:
     def add(self, outcome: Outcome) -> None:
         """One more."""
         self.objects += 1
-        self.lost += bool(outcome.loss)
+        self.lost += bool(outcome.loss and not outcome.unanswered)
         self.made += len(outcome.made)
         self.moved += len(outcome.moved)
         self.removed += len(outcome.removed)

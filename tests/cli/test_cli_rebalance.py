@@ -65,6 +65,35 @@ def citychain_fragment_stores():
     yield FragmentStoreDefinition("killed", Killed, DirectoryOptions, api_version=2)
 """
 
+SICK = """
+import errno
+from pathlib import Path
+from citychain import FragmentStoreDefinition, hookimpl
+from citychain.fragments.directory import DirectoryOptions, DirectoryStore
+
+
+class Sick(DirectoryStore):
+    "Fails the reads whose numbers are in the file `sick`, or all."
+
+    asked = 0
+
+    async def read(self, key, offset, length):
+        self.asked += 1
+        which = Path("sick").read_text().split()
+        if self._folder.path.name in which and {"all", str(self.asked)} & {*which}:
+            raise OSError(errno.EIO, "Input/output error")
+        return await super().read(key, offset, length)
+
+    async def delete(self, key):
+        Path("deleted").touch()
+        return await super().delete(key)
+
+
+@hookimpl
+def citychain_fragment_stores():
+    yield FragmentStoreDefinition("sick", Sick, DirectoryOptions, api_version=2)
+"""
+
 
 @pytest.fixture(scope="module")
 def kept(citychain: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -154,6 +183,28 @@ def test_a_store_that_does_not_answer_keeps_what_it_may_have(citychain: Any, cop
     (copy / "unmounted").rename(copy / "shed")
     assert fragments(copy) == before
     assert citychain("rebalance", cwd=copy).code == 0
+
+
+@pytest.mark.parametrize("which", ["2", "all"])
+def test_what_a_store_fails_to_read_stays_as_it_is(
+    which: str, process: Any, install: Callable[..., dict[str, str]], copy: Path
+) -> None:
+    env = install("sick", SICK)
+    configure(copy, *FOUR, kind="sick", shape=SHAPE)
+    before = {path: path.stat().st_ino for name in FOUR for path in files(copy, name)}
+    (copy / "sick").write_text(f"attic shed {which}")
+    ran = process("rebalance", "--check", cwd=copy, env=env)
+    assert ran.code == 3
+    assert "Input/output error" in ran.out
+    assert "LOST" not in ran.out
+    for name in ("attic", "shed"):
+        assert f"store {name} was given nothing more: OSError: [Errno 5]" in ran.err
+    assert {path: path.stat().st_ino for name in FOUR for path in files(copy, name)} == before
+    assert not (copy / "deleted").exists()
+    (copy / "sick").write_text("")
+    ran = process("rebalance", "--check", cwd=copy, env=env)
+    assert ran.code == 0
+    assert "0 fragments made, 0 moved, 0 removed" in ran.out
 
 
 def test_one_object_alone(citychain: Any, copy: Path) -> None:

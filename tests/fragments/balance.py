@@ -39,6 +39,8 @@ async def rebalance(
     check: bool = False,
     dry_run: bool = False,
     unproven: Collection[tuple[str, FragmentKey]] = (),
+    moves: bool = True,
+    failed: dict[str, str] | None = None,
 ) -> list[Outcome]:
     """Of all objects, as the command does it; those that are told."""
     away: set[str] = set()
@@ -51,6 +53,8 @@ async def rebalance(
         Pace(SystemClock()),
         dry_run=dry_run,
         unproven=unproven,
+        moves=moves,
+        failed={} if failed is None else failed,
     )
     objects = every_object(answer, compute, lambda fault: away.add(fault.store))
     outcomes = [it async for it in rebalance_objects(objects, means, check=check)]
