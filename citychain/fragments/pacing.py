@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from citychain.fragments.patience import Readable
 from citychain.ports import Clock, FragmentKey
 
-__all__ = ["Pace", "PacedReads"]
+__all__ = ["Pace", "PaceShare", "PacedReads"]
 
 
 class Pace:
@@ -36,6 +36,26 @@ class Pace:
         self._free_at = max(self._free_at, now) + count / self._rate
         if wait > 0:
             await self._clock.sleep(wait)
+
+    def share(self) -> PaceShare:
+        """The same pace for one of several who go at it together."""
+        return PaceShare(self, self._clock)
+
+
+class PaceShare(Pace):
+    """What one of several has of a pace; knows how long that one had to wait for it."""
+
+    def __init__(self, pace: Pace, clock: Clock) -> None:
+        super().__init__(clock)
+        self._pace = pace
+        self.waited = 0.0
+        """Seconds."""
+
+    async def take(self, count: int) -> None:
+        """See `Pace.take`."""
+        began = self._clock.monotonic()
+        await self._pace.take(count)
+        self.waited += self._clock.monotonic() - began
 
 
 class PacedReads:

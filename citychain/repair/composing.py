@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from citychain.config_fragments import FragmentsSettings
 from citychain.fragments.pacing import Pace
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Repairing", "Repairs", "city_repair"]
 
+AT_ONCE: Final = 4
+"""Objects of all cities at a time: some megabytes each, and a store that hangs holds one."""
+
 Repairing = Callable[[RepairedCity], Coroutine[Any, Any, None]]
 """Repairs a city's archive while this server leads it, until it is cancelled."""
 
@@ -34,6 +38,7 @@ class Repairs:
         """Of looking and making anew."""
         self.read_pace = Pace(clock, settings.scrub_mib_s * (1 << 20))
         """Of reading everything."""
+        self.turns = asyncio.Semaphore(AT_ONCE)
         self.numbers: dict[str, RepairNumbers] = {}
         """By city, of those that were opened."""
 
@@ -76,6 +81,7 @@ def city_repair(
         recounts=recounts,
         pace=shared.pace,
         read_pace=shared.read_pace,
+        turns=shared.turns,
         round_transactions=plan.pacer.max_tx,
     )
     numbers = shared.numbers.setdefault(plan.slug, RepairNumbers())

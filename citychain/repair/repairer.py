@@ -12,17 +12,19 @@ prove it any more. Each object is planned from what stores have, so it may be ki
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from citychain import notes
 from citychain.archive.resting import Rests
 from citychain.errors import CitychainError
-from citychain.fragments.pacing import Pace
+from citychain.fragments.pacing import Pace, PaceShare
 from citychain.fragments.placement import Place
 from citychain.fragments.rebalancing import rebalance_objects
 from citychain.fragments.relocating import Means, Outcome
@@ -97,6 +99,8 @@ class RepairPlan:
     """Of looking and making anew."""
     read_pace: Pace
     """Of reading everything."""
+    turns: asyncio.Semaphore
+    """One is held while an object is worked on, with some megabytes in memory."""
     round_transactions: int
     """With so many a round of the city is full."""
 
@@ -129,6 +133,9 @@ class Repairer:
         """As found by the last look."""
         self._repairs: Unproven = frozenset()
         """Of these, those that were so in the look before, too: who holds them may be away."""
+        self._is_first = True
+        self._next = deque[_Reading]()
+        """Segments to read, in that order; empty for whoever has to ask."""
         self._warned: dict[str, str] = {}
         """What was last said of an object, or of this work as a whole."""
 
@@ -158,25 +165,40 @@ class Repairer:
             if not has_read:
                 await self._clock.sleep(left)
 
-    def _warn(self, what: str, text: str) -> None:
-        """Say it, unless it was said before."""
-        if self._warned.get(what) != text:
-            self._warned[what] = text
+    def _warn(self, what: str, text: str, same: str = "") -> None:
+        """Say it, unless the same was said before.
+
+        Args:
+            same: What makes it the same, where the text has numbers that change.
+        """
+        if self._warned.get(what) != (same or text):
+            self._warned[what] = same or text
             logger.warning("%s: %s", self._slug, text)
 
     # --- a look at everything
 
     async def look(self) -> bool:
         """Make anew what is lost of any segment; whether all stores answered."""
-        await self._recount()
+        # At first it is counted from the first round on: what is lost does not wait for that.
+        is_first, self._is_first = self._is_first, False
+        if not is_first:
+            await self._recount()
         away: set[str] = set()
-        means = self._means(self._plan.pace, away)
-        segments = (await self._storage.notes(notes.SEGMENT)).values()
+        share = self._plan.pace.share()
+        means = self._means(share, away)
+        segments = await self._storage.notes(notes.SEGMENT)
         lost = set[str]()
-        await self._repair(self._found(segments, means, away, lost), means, lost, check=False)
+        for name, note in segments.items():
+            try:
+                segment = Segment.from_bytes(note[32:])
+                await self._mend(segment, means, share, away, lost, check=False)
+            except Exception as error:  # The others may be better off.
+                self._warn(name, f"the segment in note {name} is not repaired: {_told(error)}")
         self._numbers.looks += 1
         self._numbers.away = sorted({*means.silent, *means.failed})
         self._numbers.lost = sorted(lost)
+        if is_first:
+            await self._recount()
         return not self._numbers.away
 
     async def _recount(self) -> None:
@@ -185,8 +207,8 @@ class Repairer:
             return
         try:
             recounts = await self._recounts.follow()
-        except CitychainError as error:
-            self._warn("recount", f"its holdings are not counted for now: {error}")
+        except Exception as error:  # What is lost is repaired without it.
+            self._warn("recount", f"its holdings are not counted for now: {_told(error)}")
             return
         self._warned.pop("recount", None)
         found = set[tuple[str, FragmentKey]]()
@@ -207,45 +229,50 @@ class Repairer:
             unproven=self._repairs,
         )
 
-    async def _found(
-        self, segments: Collection[bytes], means: Means, away: set[str], lost: set[str]
-    ) -> AsyncIterator[list[Source]]:
-        """The fragments of each segment.
+    async def _mend(
+        self,
+        segment: Segment,
+        means: Means,
+        share: PaceShare,
+        away: set[str],
+        lost: set[str],
+        *,
+        check: bool,
+    ) -> bool:
+        """Make anew what is lost of a segment, or wrong, and rest; whether nothing is left to do.
 
         Args:
             away: Gets the stores that do not answer, which are asked no more.
-            lost: Gets the objects of which no store has anything.
+            lost: Gets the object, if it cannot be restored.
         """
-        for note in segments:
-            began = self._clock.monotonic()
-            segment = Segment.from_bytes(note[32:])
-            there = {name: it for name, it in means.stores.items() if name not in away}
-            sources, faults = await find_sources(
-                bytes.fromhex(segment.object), there, self._compute
-            )
-            away |= {fault.store for fault in faults if isinstance(fault, Silence)}
-            # The same content may have been stored otherwise, too: that is none of the archive.
-            if own := [it for it in sources if it.key.root.hex() == segment.root]:
-                yield own
-            elif not means.silent:
-                lost.add(segment.object)
-                self._warn(segment.object, f"no store has segment {segment.object} any more")
-            await self._rests.after(began)
+        settled = True
+        async with self._plan.turns:
+            began, waited = self._clock.monotonic(), share.waited
+            found = self._found(segment, means, away, lost)
+            async with aclosing(rebalance_objects(found, means, check=check)) as outcomes:
+                async for outcome in outcomes:
+                    settled &= outcome.is_settled
+                    self._numbers.outcomes.add(outcome)
+                    self._tell(outcome)
+                    if outcome.loss:
+                        lost.add(segment.object)
+            settled &= segment.object not in lost and not (means.silent or means.failed)
+        await self._rests.after(began + share.waited - waited)
+        return settled
 
-    async def _repair(
-        self, objects: AsyncIterator[list[Source]], means: Means, lost: set[str], *, check: bool
-    ) -> None:
-        """Make anew what is lost or wrong.
-
-        Args:
-            lost: Gets the objects that cannot be restored.
-        """
-        async with aclosing(rebalance_objects(objects, means, check=check)) as outcomes:
-            async for outcome in outcomes:
-                self._numbers.outcomes.add(outcome)
-                self._tell(outcome)
-                if outcome.loss:
-                    lost.add(outcome.object_id.hex())
+    async def _found(
+        self, segment: Segment, means: Means, away: set[str], lost: set[str]
+    ) -> AsyncIterator[list[Source]]:
+        """The fragments of a segment."""
+        there = {name: it for name, it in means.stores.items() if name not in away}
+        sources, faults = await find_sources(bytes.fromhex(segment.object), there, self._compute)
+        away |= {fault.store for fault in faults if isinstance(fault, Silence)}
+        # The same content may have been stored otherwise, too: that is none of the archive.
+        if own := [it for it in sources if it.key.root.hex() == segment.root]:
+            yield own
+        elif not means.silent:
+            lost.add(segment.object)
+            self._warn(segment.object, f"no store has segment {segment.object} any more")
 
     def _tell(self, outcome: Outcome) -> None:
         segment = outcome.object_id.hex()
@@ -266,7 +293,8 @@ class Repairer:
             self._warn(segment, f"no store takes fragments {missing} of segment {segment}")
         elif outcome.troubles:
             index, name, detail = outcome.troubles[0]
-            self._warn(segment, f"store {name}, fragment {index} of segment {segment}: {detail}")
+            where = f"store {name}, fragment {index} of segment {segment}"
+            self._warn(segment, f"{where}: {detail}", where)
         else:
             self._warned.pop(segment, None)
 
@@ -274,29 +302,47 @@ class Repairer:
 
     async def read_next(self) -> bool:
         """Read the segment that was read longest ago, if that is long enough; whether it was."""
-        segments = await self._storage.notes(notes.SEGMENT)
-        noted = await self._storage.notes(notes.SEGMENT_READ)
-        read = {notes.round_of(name): notes.decode_number(note) for name, note in noted.items()}
+        if not self._next:
+            segments = await self._storage.notes(notes.SEGMENT)
+            noted = await self._storage.notes(notes.SEGMENT_READ)
+            self._next = await self._compute(_by_time_read, [*segments], noted)
         now_ms = self._clock.time_ms()
-        by_time = [(read.get(round, 0), round) for round in map(notes.round_of, segments)]
-        if not by_time:
-            return False
-        read_ms, round = min(by_time)
         every_ms = self._plan.read_every // timedelta(milliseconds=1)
-        if read_ms + every_ms > now_ms:
+        if not self._next or self._next[0].read_ms + every_ms > now_ms:
+            self._next.clear()  # Segments may come before this is due.
             return False
+        name = self._next.popleft().segment
+        found = await self._storage.notes(name)
         away: set[str] = set()
-        means = self._means(self._plan.read_pace, away)
-        note = segments[notes.round_name(notes.SEGMENT, round)]
-        lost = set[str]()
-        await self._repair(self._found([note], means, away, lost), means, lost, check=True)
+        share = self._plan.read_pace.share()
+        means = self._means(share, away)
+        settled = False
+        try:
+            segment = Segment.from_bytes(found[name][32:])
+            settled = await self._mend(segment, means, share, away, set(), check=True)
+        finally:
+            if not settled:
+                again_ms = READ_AGAIN // timedelta(milliseconds=1)
+                now_ms -= max(0, every_ms - again_ms)
+            note = notes.round_name(notes.SEGMENT_READ, notes.round_of(name))
+            await self._storage.keep({note: notes.number_bytes(max(now_ms, 0))})
         self._numbers.read += 1
-        if means.silent or means.failed:
-            again_ms = READ_AGAIN // timedelta(milliseconds=1)
-            now_ms -= max(0, every_ms - again_ms)
-        name = notes.round_name(notes.SEGMENT_READ, round)
-        await self._storage.keep({name: notes.number_bytes(max(now_ms, 0))})
         return True
+
+
+class _Reading(NamedTuple):
+    """When a segment was read."""
+
+    read_ms: int
+    """0 for never."""
+    segment: str
+    """The name of its note."""
+
+
+def _by_time_read(segments: Sequence[str], noted: Mapping[str, bytes]) -> deque[_Reading]:
+    """Those that were read longest ago first."""
+    read = {notes.round_of(name): notes.decode_number(note) for name, note in noted.items()}
+    return deque(sorted(_Reading(read.get(notes.round_of(name), 0), name) for name in segments))
 
 
 def _told(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -84,6 +85,7 @@ class Ruin:
             "recounts": no_recounts,
             "pace": Pace(self.clock),
             "read_pace": Pace(self.clock),
+            "turns": asyncio.Semaphore(1),
             "round_transactions": 2_000,
         }
         return RepairPlan(**(given | changed))

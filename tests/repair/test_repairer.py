@@ -12,10 +12,11 @@ import pytest
 from ruins import DAY, NAMES, SMALL, Ruin, are_whole, open_ruin, spoil
 
 from citychain import notes
-from citychain.errors import StoreUnavailable
+from citychain.errors import StoreUnavailable, VerificationError
 from citychain.fragments.memory import MemoryStore
 from citychain.fragments.pacing import Pace
 from citychain.fragments.placement import Place
+from citychain.ports import FragmentKey
 from citychain.repair.repairer import FIRST
 from citychain.testing.clock import FakeClock
 
@@ -222,9 +223,55 @@ async def test_reading_goes_at_its_pace(tmp_path: Path) -> None:
                 pass
 
         await ruin.clock.advance_until(read(), step=1.0)
-        assert pace.read >= size
+        assert ruin.numbers.read == 2
         # What was taken last goes at once, and its time is waited for by whoever comes next.
         assert ruin.clock.monotonic() >= (size - 4 * SMALL) / 1_000
+
+
+class Refusing(MemoryStore):
+    """A store that gives nothing that can be read while it is ill, and takes nothing."""
+
+    is_ill = True
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        if self.is_ill:
+            raise StoreUnavailable("the disk makes noises")
+        return await super().read(key, offset, length)
+
+
+async def test_a_store_that_cannot_be_read_is_read_again_a_day_later(tmp_path: Path) -> None:
+    barn = Refusing()
+    stores = {name: barn if name == "barn" else MemoryStore() for name in NAMES}
+    ruin = Ruin(tmp_path, stores)
+    barn.is_ill = False
+    await ruin.archive()
+    barn.is_ill = True
+    one = ruin.repairer()
+    assert await one.read_next()
+    assert not await one.read_next()
+    barn.is_ill = False
+    ruin.clock.jump(DAY.total_seconds())
+    assert await one.read_next()
+    ruin.clock.jump(DAY.total_seconds())
+    assert not await one.read_next()
+
+
+async def test_a_segment_that_fails_keeps_no_other_from_repair(tmp_path: Path) -> None:
+    async with open_ruin(tmp_path, segments=3) as ruin:
+        whole = ruin.content()
+        for segment in ruin.segments:
+            spoil(ruin.file(segment, 2))
+            ruin.file(segment, 1).unlink()
+        broken = notes.round_name(notes.SEGMENT, 5)
+        await ruin.storage.keep({broken: b"\0" * 32 + b"no segment"})
+        one = ruin.repairer()
+        await one.look()
+        assert ruin.numbers.outcomes.made == 3
+        with pytest.raises(VerificationError):
+            await one.read_next()
+        while await one.read_next():
+            pass
+        assert ruin.content() == whole
 
 
 # --- running
@@ -330,29 +377,62 @@ async def test_what_fails_is_tried_again_and_harms_nobody(
 
 
 class Resting(FakeClock):
-    """Each look at it is a second later; it notes how long somebody rests."""
+    """Notes how long somebody rests, which takes no time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rests: set[float] = set()
+        self.rests: list[float] = []
 
-    def monotonic(self) -> float:
-        self._now += 1
-        return self._now
+    def passes(self, seconds: float) -> None:
+        """Time that nobody rests."""
+        self._now += seconds
 
     async def sleep(self, seconds: float) -> None:
-        self.rests.add(seconds)
+        self.rests.append(seconds)
+
+
+class Slow(MemoryStore):
+    """A store that takes five seconds to read something."""
+
+    def __init__(self, clock: Resting) -> None:
+        super().__init__()
+        self._clock = clock
+        self.took = 0.0
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        self._clock.passes(5)
+        self.took += 5
+        return await super().read(key, offset, length)
+
+
+class Waiting(Pace):
+    """A pace at which everything is waited for."""
+
+    def __init__(self, clock: Resting) -> None:
+        super().__init__(clock)
+        self._resting = clock
+
+    async def take(self, count: int) -> None:
+        self._resting.passes(1_000)
 
 
 @pytest.mark.parametrize(("pending", "rest"), [(0, 1.0), (2_000, 9.0)])
 async def test_it_rests_the_longer_the_more_the_city_has_to_do(
     tmp_path: Path, pending: int, rest: float
 ) -> None:
-    ruin = Ruin(tmp_path, {name: MemoryStore() for name in NAMES}, pending=pending)
-    await ruin.archive()
     clock = Resting()
-    await ruin.repairer(clock, pace=Pace(clock)).look()
-    assert clock.rests == {rest}
+    store = Slow(clock)
+    stores = {**{name: MemoryStore() for name in NAMES[1:]}, NAMES[0]: store}
+    ruin = Ruin(tmp_path, stores, clock=clock, pending=pending)
+    await ruin.archive()
+    await ruin.archive()
+    store.took = 0.0
+    one = ruin.repairer(pace=Waiting(clock), read_pace=Waiting(clock))
+    await one.look()
+    assert len(clock.rests) == 2, "after each segment"
+    assert await one.read_next()
+    # A store's own time is the city's; what the pace makes wait is not.
+    assert sum(clock.rests) == rest * store.took
 
 
 class Died(BaseException):
