@@ -18,7 +18,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -138,12 +138,18 @@ class Folder:
         self._be_there()
         return [key_of(name) for name in found[:limit]]
 
-    def delete(self, key: FragmentKey) -> bool:
-        """See `FragmentStore.delete`. A power cut may bring it back."""
+    def delete(self, key: FragmentKey, is_left: Callable[[], bool] = lambda: False) -> bool:
+        """See `FragmentStore.delete`. A power cut may bring it back.
+
+        Args:
+            is_left: Whether nobody asks for it any more, as `adopt` has it.
+        """
         place = self.place(key)
         try:
-            with self._lock:
+            with self._lock, _locked(place.parent):
                 size = place.stat().st_size
+                if is_left():
+                    raise self.left()
                 place.unlink()
         except FileNotFoundError:
             self._be_there()
@@ -203,16 +209,33 @@ class Folder:
             # What another process put, and this one deleted, was never counted here.
             self._used = max(0, self._used - size)
 
-    def adopt(self, file: Path, key: FragmentKey) -> bool:
+    def has(self, key: FragmentKey) -> bool:
+        """Whether a fragment has its place, and nobody is just giving it or taking it away."""
+        place = self.place(key)
+        with self._lock, suppress(FileNotFoundError), _locked(place.parent):
+            return place.exists()
+        return False
+
+    def left(self) -> StorageError:
+        """Told to nobody: by a thread that was left, and only then got on."""
+        return StoreUnavailable(f"{self.path}: nobody waits for this any more")
+
+    def adopt(self, file: Path, key: FragmentKey, is_left: Callable[[], bool]) -> bool:
         """Give a file that is on the disk its place; whether there was none before.
 
         When this returns others see it; `make_durable` is still to be called.
+
+        Args:
+            is_left: Whether nobody asks for it any more; then nothing is done. It is looked at
+                under the lock: whatever is called after it was left comes after it, or without it.
         """
         place = self.place(key)
         place.parent.mkdir(exist_ok=True)
         with self._lock, _locked(place.parent):
             if place.exists():
                 return False
+            if is_left():
+                raise self.left()
             file.rename(place)
             return True
 
@@ -225,7 +248,11 @@ class Folder:
 
 
 class Writing:
-    """A fragment on its way into a folder. `close` it, whatever happened; nothing is left then."""
+    """A fragment on its way into a folder. `close` it, whatever happened; nothing is left then.
+
+    A step that hangs may be left to itself: once it gets on, the fragment gets no name any more,
+    and what there is of it is removed.
+    """
 
     def __init__(self, folder: Folder, key: FragmentKey, size: int) -> None:
         self._folder = folder
@@ -235,6 +262,35 @@ class Writing:
         self._taken = False
         self._path: Path | None = None
         self._file: int | None = None
+        self._guard = threading.Lock()
+        """Held for a moment only, never while the disk is waited for."""
+        self._is_at_work = self._is_left = False
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody asks for it any more."""
+        return self._is_left
+
+    def leave(self) -> None:
+        """From now on nobody asks for it. It does not block."""
+        self._is_left = True
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """A step: nobody closes the file meanwhile, as its number may soon be another file's. If it
+        was to be closed, it is now."""
+        with self._guard:
+            if self._is_left:
+                raise self._folder.left()
+            self._is_at_work = True
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._is_at_work = False
+                is_left = self._is_left
+            if is_left:
+                self._remove()
 
     def begin(self) -> bool:
         """Whether there is something to write: the fragment is not there yet.
@@ -242,15 +298,17 @@ class Writing:
         Raises:
             StoreFull: it does not fit.
         """
-        place = self._folder.place(self._key)
-        if place.exists():
-            # Who put it may be about to make it durable, and this call may return earlier.
-            self._folder.make_durable(place.parent)
-            return False
-        self._folder.take(self._size)
-        self._taken = True
-        self._create()
-        return True
+        with self._at_work():
+            if self._folder.has(self._key):
+                # Who put it may be about to make it durable, and this call may return earlier.
+                self._folder.make_durable(self._folder.place(self._key).parent)
+                return False
+            if self._is_left:
+                raise self._folder.left()
+            self._folder.take(self._size)
+            self._taken = True
+            self._create()
+            return True
 
     def _create(self) -> None:
         while True:
@@ -270,17 +328,18 @@ class Writing:
         Raises:
             StorageError: it is more than was said.
         """
-        assert self._file is not None
-        self._left -= len(part)
-        if self._left < 0:
-            raise self._of_another_size()
-        rest = memoryview(part)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
-        self._unsynced += len(part)
-        if self._unsynced >= SYNC_BYTES:
-            os.fsync(self._file)
-            self._unsynced = 0
+        with self._at_work():
+            assert self._file is not None
+            self._left -= len(part)
+            if self._left < 0:
+                raise self._of_another_size()
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            self._unsynced += len(part)
+            if self._unsynced >= SYNC_BYTES:
+                os.fsync(self._file)
+                self._unsynced = 0
 
     def finish(self) -> None:
         """Let everybody see it: when this returns it survives a power cut.
@@ -288,16 +347,17 @@ class Writing:
         Raises:
             StorageError: it is less than was said.
         """
-        assert self._file is not None
-        assert self._path is not None
-        if self._left:
-            raise self._of_another_size()
-        os.fsync(self._file)
-        if self._folder.adopt(self._path, self._key):
-            # From here on it is there and counted, even if it cannot be made durable now.
-            self._taken = False
-            self._path = None
-        self._folder.make_durable(self._folder.place(self._key).parent)
+        with self._at_work():
+            assert self._file is not None
+            assert self._path is not None
+            if self._left:
+                raise self._of_another_size()
+            os.fsync(self._file)
+            if self._folder.adopt(self._path, self._key, lambda: self._is_left):
+                # From here on it is there and counted, even if it cannot be made durable now.
+                self._taken = False
+                self._path = None
+            self._folder.make_durable(self._folder.place(self._key).parent)
         self.close()
 
     def _of_another_size(self) -> StorageError:
@@ -309,9 +369,17 @@ class Writing:
 
     def close(self) -> None:
         """Remove what is not finished. Raises nothing: what a disk that fails does not let go is
-        removed when the folder is opened again."""
-        file, path, taken = self._file, self._path, self._taken
-        self._file, self._path, self._taken = None, None, False
+        removed when the folder is opened again. Where a step has not ended, that does it then."""
+        with self._guard:
+            self._is_left = True
+            if self._is_at_work:
+                return
+        self._remove()
+
+    def _remove(self) -> None:
+        with self._guard:
+            file, path, taken = self._file, self._path, self._taken
+            self._file, self._path, self._taken = None, None, False
         if taken:
             self._folder.give_back(self._size)
         if file is not None:
@@ -346,7 +414,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """No other process gives a fragment its place in a folder meanwhile."""
+    """No other process gives a fragment its place in a folder meanwhile, or takes it away."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # A file system without locks is used by one process, or counts a fragment twice at worst.

@@ -32,6 +32,14 @@ class Threads:
     async def __call__(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """What the function returns or raises. Who is cancelled does not wait for its end; one
         that has not begun by then does not."""
+        return await self.submit(function, *args)
+
+    def submit(self, function: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """The same, to be awaited or left: it is done all the same unless it is cancelled.
+
+        Raises:
+            RuntimeError: the system gives no thread, and none runs.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -66,7 +74,7 @@ class Threads:
             else:
                 self._running += 1
         self._queue.put(work)
-        return await future
+        return future
 
     def close(self) -> None:
         """Let them end once nothing is to be done."""

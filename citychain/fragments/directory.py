@@ -7,6 +7,7 @@ there is no half of one, whenever the power goes. `citychain.fragments._folder` 
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from citychain.errors import StorageError, StoreFull, StoreUnavailable
 from citychain.fragments._folder import Folder, Writing
-from citychain.fragments._settled import settled
+from citychain.fragments._settled import settled, waited
 from citychain.fragments._threads import Threads
 from citychain.fragments.patience import ANSWER_SECONDS, within
 from citychain.hooks.definitions import ConfigPath
@@ -29,6 +30,11 @@ Ts = TypeVarTuple("Ts")
 
 FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READS_AT_ONCE: Final = 4
+WRITES_AT_ONCE: Final = 4
+LEAVE_SECONDS: Final = 3.0
+"""For a call that writes, when its caller is cancelled, and for removing what was begun. A disk
+that is well ends each of them sooner: at most 32 MiB are to be synced. With one that hangs whoever
+stops a server, or has lost a city, is not to wait for it."""
 
 
 class DirectoryOptions(BaseModel):
@@ -48,8 +54,8 @@ class DirectoryStore:
     """A `FragmentStore` in a folder, which several processes may use."""
 
     def __init__(self, options: DirectoryOptions, context: StorageContext) -> None:
-        self._compute = context.compute
         self._threads = Threads("citychain-fragments", READS_AT_ONCE)
+        self._writers = Threads("citychain-fragments-put", WRITES_AT_ONCE)
         self._folder = Folder(
             options.path or context.directory,
             make=options.path is None,
@@ -67,21 +73,30 @@ class DirectoryStore:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._threads.close()
+        self._writers.close()
 
     async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
         """See `FragmentStore.put`."""
         writing = Writing(self._folder, key, size)
         try:
-            if await self._settled(writing.begin):
+            if await self._settled(writing.leave, writing.begin):
                 async for part in parts:
-                    await self._settled(writing.write, part)
-                await self._settled(writing.finish)
+                    await self._settled(writing.leave, writing.write, part)
+                await self._settled(writing.leave, writing.finish)
         except BaseException:
-            try:
-                await self._settled(writing.close)
-            finally:
-                writing.close()  # Where no thread could be had.
+            await self._closed(writing)
             raise
+
+    async def _closed(self, writing: Writing) -> None:
+        """Close what was not finished. A disk that hangs is not waited for, or not once more: it is
+        closed when that is possible, or when the process ends, and removed as after a kill."""
+        seconds = 0 if writing.is_left else LEAVE_SECONDS
+        try:
+            closing = self._writers.submit(writing.close)
+        except RuntimeError:  # No thread could be had.
+            writing.close()
+        else:
+            await waited(closing, seconds)
 
     async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
         """See `FragmentStore.read`."""
@@ -101,7 +116,8 @@ class DirectoryStore:
 
     async def delete(self, key: FragmentKey) -> bool:
         """See `FragmentStore.delete`."""
-        return await self._settled(self._folder.delete, key)
+        left = threading.Event()
+        return await self._settled(left.set, self._folder.delete, key, left.is_set)
 
     async def space(self) -> Space:
         """See `FragmentStore.space`."""
@@ -119,16 +135,19 @@ class DirectoryStore:
         except OSError as error:
             raise self._told(error) from error
 
-    async def _settled(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call a function in a thread; whoever is cancelled waits for its end, so that nothing is
-        done to a file behind the back of who closes it.
+    async def _settled(
+        self, leave: Callable[[], None], function: Callable[[*Ts], T], *args: *Ts
+    ) -> T:
+        """Call a function in a thread of the store's own; whoever is cancelled waits for its end,
+        so that it is known what was done. One that hangs is left after a while: ``leave`` lets it
+        change nothing any more, beyond what the disk is just at.
 
         Raises:
             StoreFull: the disk is.
             StoreUnavailable: the operating system refuses otherwise.
         """
         try:
-            return await settled(self._compute(function, *args))
+            return await settled(self._writers.submit(function, *args), LEAVE_SECONDS, leave)
         except OSError as error:
             raise self._told(error) from error
 

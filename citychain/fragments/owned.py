@@ -47,6 +47,8 @@ OWNERS_MAX: Final = 1_000
 """Each is asked for what is read."""
 READS_AT_ONCE: Final = 8
 """Of all owners."""
+WRITES_AT_ONCE: Final = 8
+"""Of all owners."""
 _OWNER: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -73,6 +75,7 @@ class OwnedFragments:
         self._owners = folder / "owners"
         self._compute = compute
         self._threads = Threads("citychain-owned", READS_AT_ONCE)
+        self._writers = Threads("citychain-owned-put", WRITES_AT_ONCE)
         self._owner_limit = owner_limit
         self._budget = Budget(limit)
         self._shelves: dict[bytes, _Shelf] = {}
@@ -93,6 +96,7 @@ class OwnedFragments:
     async def __aexit__(self, *exc_info: object) -> None:
         """Let another process open the folder."""
         self._threads.close()
+        self._writers.close()
         self._close()
 
     def _open(self) -> None:
@@ -125,7 +129,7 @@ class OwnedFragments:
         folder = OwnersFolder(path, self._budget, self._owner_limit)
         folder.open()
         folder.count()
-        shelf = _Shelf(bytes.fromhex(path.name), folder, self._compute, self._threads)
+        shelf = _Shelf(bytes.fromhex(path.name), folder, self._threads, self._writers)
         self._shelves[shelf.owner] = shelf
         return shelf
 
@@ -302,14 +306,14 @@ class _Shelf(DirectoryStore):
     """The store of one owner."""
 
     def __init__(
-        self, owner: bytes, folder: OwnersFolder, compute: Compute, threads: Threads
+        self, owner: bytes, folder: OwnersFolder, threads: Threads, writers: Threads
     ) -> None:
         self.owner = owner
         self.folder = self._folder = folder
         self.puts = 0
         """Under way."""
-        self._compute = compute
         self._threads = threads
+        self._writers = writers
 
     async def page(
         self, object_id: bytes, after: FragmentKey | None, limit: int

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -286,6 +286,34 @@ async def test_what_another_process_put_is_no_more_room_once_it_is_deleted(tmp_p
         assert await first.space() == Space(0, 1 << 20)
         with pytest.raises(StoreFull):
             await first.put(KEY, (1 << 20) + 1, one(bytes((1 << 20) + 1)))
+
+
+async def test_a_put_of_which_any_step_gets_no_thread_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one for closing it. The suite fails `compute`, which the store does not write in."""
+    async with opened(tmp_path, limit_mib=1) as store:
+        submit = store._writers.submit
+        for steps in range(10):
+            calls = iter(range(steps))
+
+            def submitted(*args: Any, calls: Iterator[int] = calls) -> asyncio.Future[Any]:
+                if next(calls, None) is None:
+                    raise RuntimeError("can't start new thread")
+                return submit(*args)
+
+            with monkeypatch.context() as busy:
+                busy.setattr(store._writers, "submit", submitted)
+                try:
+                    await store.put(KEY, 6, parts())
+                    break
+                except RuntimeError:
+                    pass
+            assert files(tmp_path) == set()
+            assert await store.space() == Space(0, 1 << 20)
+        assert steps == 4, "it begins, writes twice and finishes"
+        assert await store.read(KEY, 0, 6) == b"abcdef"
+        assert files(tmp_path) == {f"aba/{NAME}"}
 
 
 # --- several who have it open

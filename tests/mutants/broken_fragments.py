@@ -11,6 +11,7 @@ from biting import Mutant
 from pydantic import BaseModel
 
 from citychain.errors import FragmentMissing, StorageError, StoreFull, StoreUnavailable
+from citychain.fragments._settled import settled
 from citychain.fragments.directory import DirectoryOptions, DirectoryStore
 from citychain.fragments.memory import MemoryStore
 from citychain.hooks.definitions import API_VERSION, FragmentStoreDefinition
@@ -483,13 +484,17 @@ class LosesConnections(MemoryStore):
 class LeavesAPartOfAFailure(DirectoryStore):
     """Has the fragment's name from the first part on, and takes it back when cancelled."""
 
+    def __init__(self, options, context):
+        super().__init__(options, context)
+        self._compute = context.compute
+
     async def put(self, key, size, parts):
         if await self.size(key) is not None:
             return
         place = self._folder.place(key)
         place.parent.mkdir(exist_ok=True)
         async for part in parts:
-            await self._settled(self._append, place, part)
+            await settled(self._compute(self._append, place, part))
 
     def _append(self, place, part):
         with place.open("ab") as file:
