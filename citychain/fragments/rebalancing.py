@@ -11,7 +11,7 @@ from citychain.fragments.checking import Checked, check_object
 from citychain.fragments.manifest import fragment_bytes
 from citychain.fragments.patience import ANSWER_SECONDS, within
 from citychain.fragments.relocating import Copy, Means, Outcome, Relocation, Trouble
-from citychain.fragments.sources import Source, grouped
+from citychain.fragments.sources import Source, grouped, told
 
 __all__ = ["rebalance_objects"]
 
@@ -71,6 +71,16 @@ def _outcomes(done: Iterable[asyncio.Task[list[Outcome]]]) -> list[Outcome]:
 
 
 async def _rebalance(
+    sources: Sequence[Source], means: Means, large: asyncio.Lock, *, check: bool
+) -> list[Outcome]:
+    try:
+        return await _relocated(sources, means, large, check=check)
+    except Exception as error:  # Stores may be anybody's: one object keeps none from the others.
+        key, loss = sources[0].key, f"it was given up: {told(error)}"
+        return [Outcome(key.object_id, key.root, None, loss=loss)]
+
+
+async def _relocated(
     sources: Sequence[Source], means: Means, large: asyncio.Lock, *, check: bool
 ) -> list[Outcome]:
     sources = [means.source(it.name, it.key) for it in sources]

@@ -18,7 +18,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from citychain.errors import CitychainError, NotOwned, StoreUnavailable, VerificationError
+from citychain.errors import (
+    CitychainError,
+    NotOwned,
+    StoreFull,
+    StoreUnavailable,
+    VerificationError,
+)
 from citychain.fragments.checking import OTHER_PART, Checked
 from citychain.fragments.making import is_of_object, is_whole, make_fragments
 from citychain.fragments.manifest import Manifest, fragment_bytes
@@ -108,6 +114,9 @@ class Means:
     """Told of bytes that were done, and of bytes that are found to be to do."""
     failed: dict[str, str] = field(default_factory=dict)
     """Stores that failed meanwhile, and why: they are given no more."""
+    full: set[str] = field(default_factory=set)
+    """Stores that were full, where nothing moves and so nothing is freed: they are given no more.
+    Each refusal costs the reading of what was to be made."""
     _reads: dict[str, PacedReads] = field(default_factory=dict)
 
     @property
@@ -305,7 +314,12 @@ class Relocation:
             for key in self._keys
             if (name, key) in means.unproven
         }
-        closed = {*means.failed, *self._closed, *(it.store for it in (*self._unproven, *gone))}
+        closed = {
+            *means.failed,
+            *means.full,
+            *self._closed,
+            *(it.store for it in (*self._unproven, *gone)),
+        }
         return plan_object(
             self._manifest.object_id,
             means.places,
@@ -466,6 +480,8 @@ class Relocation:
                     self._stuck.add(copy)
                 else:
                     self._closed.add(copy.store)
+                    if isinstance(refusal, StoreFull) and not means.moves:
+                        means.full.add(copy.store)
             else:
                 self._there[copy.index].add(copy.store)
                 self._secured.add(copy)

@@ -125,7 +125,7 @@ class Source:
     async def manifest(self) -> Manifest | None:
         """The manifest that it ends with, if it is the one that the key names."""
         try:
-            size = await self._asked(self._store.size(self.key))
+            size = await self._asked(_sized(self._store.size(self.key)))
             if size is None:
                 raise _Lost("it is not there any more")
             length = min(size, TAIL_BYTES_MAX)
@@ -192,7 +192,7 @@ class Source:
         return bytes(hashes)
 
     async def _read(self, offset: int, length: int) -> bytes:
-        data = await self._asked(self._store.read(self.key, offset, length))
+        data = await self._asked(_given(self._store.read(self.key, offset, length)))
         if len(data) != length:
             self.failures += 1
             raise _Failed(f"it gives {len(data)} bytes for {length}")
@@ -425,6 +425,22 @@ async def all_of(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _sized(answer: Awaitable[object]) -> int | None:
+    """A size, of a store that may give anything."""
+    size = await answer
+    if size is not None and not isinstance(size, int):
+        raise TypeError(f"its size is no number but {type(size).__name__}")
+    return size
+
+
+async def _given(answer: Awaitable[object]) -> bytes:
+    """What was read, of a store that may give anything."""
+    data = await answer
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"what it gives is no bytes but {type(data).__name__}")
+    return bytes(data)
 
 
 def _has_root(hashes: bytearray, root: bytes) -> bool:

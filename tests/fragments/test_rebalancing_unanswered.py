@@ -11,19 +11,22 @@ import pytest
 from balance import (
     CONTENT,
     FOUR,
+    OBJECT_ID,
     are_whole,
     learn_the_truth,
     places,
     put,
     rebalance,
 )
-from shelves import SMALL, Shelf, restore
+from shelves import SMALL, Shelf, noise, restore
 
 from citychain.compute import Executor
-from citychain.errors import FragmentMissing, StoreUnavailable
+from citychain.errors import FragmentMissing, StoreFull, StoreUnavailable
 from citychain.fragments import layout
+from citychain.fragments.checking import Checked
 from citychain.fragments.placement import Place
-from citychain.fragments.relocating import Outcome
+from citychain.fragments.rebalancing import AT_ONCE
+from citychain.fragments.relocating import Outcome, Relocation
 from citychain.fragments.summing import OutcomeSum
 from citychain.ports import FragmentKey
 
@@ -228,3 +231,84 @@ async def test_a_loss_found_while_making_names_who_did_not_answer(compute: Execu
         shelf.fails = nth()
     await run(stores, compute)
     await are_whole(stores, compute)
+
+
+class Odd(Sick):
+    """Answers what is no answer."""
+
+    sized: object = None
+    given: object = None
+
+    async def size(self, key: FragmentKey) -> int | None:
+        return self.sized if self.sized is not None else await super().size(key)  # type: ignore[return-value]
+
+    async def read(self, key: FragmentKey, offset: int, length: int) -> bytes:
+        return self.given  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["check", "look"])
+@pytest.mark.parametrize(
+    ("sized", "given"), [("many", None), (None, None), (None, "text"), (None, 7), (b"1", b"")]
+)
+async def test_what_is_no_answer_stops_nothing(
+    sized: object, given: object, check: bool, compute: Executor
+) -> None:
+    stores = await sick(compute)
+    odd = Odd()
+    odd.sized, odd.given = sized, given
+    odd.content.update(stores["shelf-0"].content)
+    stores["shelf-0"] = odd
+    stores["shelf-1"].drop()
+    before = dict(odd.content)
+    [outcome], failed = await run(stores, compute, check=check, moves=False)
+    assert list(outcome.made.values()) == ["shelf-1"]
+    assert failed == {"shelf-0"}
+    assert (odd.content, odd.changes) == (before, [])
+
+
+async def test_one_object_that_fails_keeps_none_from_the_others(
+    compute: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = await sick(compute)
+    others = [(await put(stores, compute, content=noise(SMALL, seed))) for seed in range(6)]
+    for shelf in stores.values():
+        shelf.changes = []
+    stores["shelf-1"].drop()
+    run_one = Relocation.run
+
+    async def fails(self: Relocation, checked: Checked | None) -> Outcome:
+        outcome = await run_one(self, checked)
+        if outcome.object_id == OBJECT_ID:
+            raise RuntimeError("nobody thought of this")
+        return outcome
+
+    monkeypatch.setattr(Relocation, "run", fails)
+    told, _ = await run(stores, compute)
+    assert sum(len(it.made) for it in told) == len(others)
+    [lost] = [it for it in told if it.object_id == OBJECT_ID]
+    assert lost.loss == "it was given up: RuntimeError: nobody thought of this"
+    assert not lost.is_settled
+
+
+@pytest.mark.parametrize("moves", [True, False], ids=["moves", "stays"])
+async def test_a_store_that_is_full_is_asked_once_where_nothing_is_freed(
+    moves: bool, compute: Executor
+) -> None:
+    class Full(Sick):
+        async def put(self, key: FragmentKey, size: int, parts: AsyncIterator[bytes]) -> None:
+            self.changes.append("put")
+            raise StoreFull("its limit is reached")
+
+    stores = await sick(compute)
+    for seed in range(12):
+        await put(stores, compute, content=noise(SMALL, seed))
+    full: dict[str, Sick] = {name: Full() for name in FOUR}
+    for name, shelf in stores.items():
+        full[name].content.update(shelf.content)
+    full["shelf-1"].drop()
+    told, failed = await run(full, compute, check=False, moves=moves)
+    assert len(told) == 13
+    assert all(len(it.missing) == 1 and not it.is_settled for it in told)
+    assert failed == set()
+    puts = [len(shelf.changes) for shelf in full.values()]
+    assert all(count == 13 if moves else count <= AT_ONCE for count in puts), puts
