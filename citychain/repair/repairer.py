@@ -254,7 +254,7 @@ class Repairer:
                     settled &= outcome.is_settled
                     self._numbers.outcomes.add(outcome)
                     self._tell(outcome)
-                    if outcome.loss:
+                    if outcome.loss and not outcome.unanswered:
                         lost.add(segment.object)
             settled &= segment.object not in lost and not (means.silent or means.failed)
         await self._rests.after(began + share.waited - waited)
@@ -286,7 +286,7 @@ class Repairer:
                 "%s: a wrong fragment %d of segment %s was removed from store %s",
                 *(self._slug, index, segment, name),
             )
-        if outcome.loss:
+        if outcome.loss and not outcome.unanswered:
             self._warn(segment, f"segment {segment} cannot be restored: {outcome.loss}")
         elif outcome.missing:
             missing = ", ".join(map(str, outcome.missing))
