@@ -308,6 +308,7 @@ class Repairer:
             self._next = await self._compute(_by_time_read, [*segments], noted)
         now_ms = self._clock.time_ms()
         every_ms = self._plan.read_every // timedelta(milliseconds=1)
+        again_ms = min(READ_AGAIN // timedelta(milliseconds=1), every_ms)
         if not self._next or self._next[0].read_ms + every_ms > now_ms:
             self._next.clear()  # Segments may come before this is due.
             return False
@@ -316,18 +317,19 @@ class Repairer:
         away: set[str] = set()
         share = self._plan.read_pace.share()
         means = self._means(share, away)
-        settled = False
         try:
             segment = Segment.from_bytes(found[name][32:])
             settled = await self._mend(segment, means, share, away, set(), check=True)
-        finally:
-            if not settled:
-                again_ms = READ_AGAIN // timedelta(milliseconds=1)
-                now_ms -= max(0, every_ms - again_ms)
-            note = notes.round_name(notes.SEGMENT_READ, notes.round_of(name))
-            await self._storage.keep({note: notes.number_bytes(max(now_ms, 0))})
+        except Exception:
+            await self._note_read(name, now_ms - every_ms + again_ms)
+            raise
+        await self._note_read(name, now_ms if settled else now_ms - every_ms + again_ms)
         self._numbers.read += 1
         return True
+
+    async def _note_read(self, segment: str, time_ms: int) -> None:
+        name = notes.round_name(notes.SEGMENT_READ, notes.round_of(segment))
+        await self._storage.keep({name: notes.number_bytes(max(time_ms, 0))})
 
 
 class _Reading(NamedTuple):

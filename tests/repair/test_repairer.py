@@ -349,6 +349,18 @@ async def test_who_is_stopped_stops_in_the_middle(tmp_path: Path) -> None:
     assert asyncio.all_tasks() == others, "nothing is at work any more"
 
 
+async def test_a_reading_that_is_broken_off_counts_as_none(tmp_path: Path) -> None:
+    ruin = Ruin(tmp_path, {name: MemoryStore() for name in NAMES})
+    await ruin.archive()
+    stuck = ruin.stores["barn"] = Stuck()  # What it had is to be made anew.
+    reading = asyncio.create_task(ruin.repairer().read_next())
+    await stuck.puts.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert await ruin.storage.notes(notes.SEGMENT_READ) == {}
+
+
 async def test_what_fails_is_tried_again_and_harms_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
