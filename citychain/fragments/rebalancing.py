@@ -22,18 +22,13 @@ LARGE_BYTES: Final = 4 << 20
 
 
 async def rebalance_objects(
-    objects: AsyncIterator[Sequence[Source]],
-    means: Means,
-    *,
-    check: bool = False,
-    at_once: int = AT_ONCE,
+    objects: AsyncIterator[Sequence[Source]], means: Means, *, check: bool = False
 ) -> AsyncGenerator[Outcome, None]:
     """Bring objects in order; what became of the fragments of each manifest, as they are done.
 
     Args:
         objects: All fragments of each, as stores name them.
         check: Every fragment is read first, and one that is wrong is made anew.
-        at_once: Objects at a time.
     """
     if means.dry_run:
         await _look_for_room(means)
@@ -42,7 +37,7 @@ async def rebalance_objects(
     try:
         async for sources in objects:
             at_work.add(asyncio.create_task(_rebalance(sources, means, large, check=check)))
-            if len(at_work) >= at_once:
+            if len(at_work) >= AT_ONCE:
                 done, at_work = await asyncio.wait(at_work, return_when=asyncio.FIRST_COMPLETED)
                 for outcome in _outcomes(done):
                     yield outcome
