@@ -13,8 +13,16 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Json", "answers", "counted", "log_to_standard_error", "moment_in_words", "print_json",
-           "say", "tell_transaction"]  # fmt: skip
+__all__ = [
+    "Json",
+    "answers",
+    "counted",
+    "log_to_standard_error",
+    "moment_in_words",
+    "print_json",
+    "say",
+    "tell_transaction",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, one object a line.")]
 
