@@ -39,13 +39,13 @@ soak: ready ## The same for SOAK_SECONDS, half an hour
 test: test-python test-plugins test-rust ## Run all tests of both languages
 
 test-python: ready ## Run the tests of the Python package
-	$(BIN)/pytest -n auto
+	@.ci/tests $(BIN)/python -n auto
 
 test-plugins: ready ## Run the tests of each plugin
 	@for tests in plugins/*/tests; do \
 		[ -d "$$tests" ] || continue; \
-		echo "$(BIN)/pytest -n auto $$tests"; \
-		$(BIN)/pytest -n auto "$$tests" || exit 1; \
+		echo "$$tests"; \
+		.ci/tests $(BIN)/python -n auto "$$tests" || exit 1; \
 	done
 
 test-rust: ready ## Run the tests of the Rust code
@@ -53,7 +53,7 @@ test-rust: ready ## Run the tests of the Rust code
 
 test-packages: ready ## Build all packages; test them in fresh environments (slow)
 	@$(BIN)/python -m pip install --quiet --group packages
-	$(BIN)/pytest tests/packages -m slow
+	@.ci/tests $(BIN)/python tests/packages -m slow
 
 lint: ready $(VENV)-build/made ## Run all linters and type checkers
 	@$(BIN)/python -m pip install --quiet --group lint

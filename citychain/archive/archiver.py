@@ -200,7 +200,13 @@ class Archiver:
 
     async def _begin(self) -> OpenSegment:
         assert self._last is not None
-        file = await self._compute(_spool, self._archive.folder)
+        spooling = asyncio.ensure_future(self._compute(_spool, self._archive.folder))
+        try:
+            file = await asyncio.shield(spooling)
+        except asyncio.CancelledError:
+            # A disk that hangs is not waited for; what it gives in the end nobody else would close.
+            spooling.add_done_callback(_close_unwanted)
+            raise
         try:
             return await OpenSegment.begin(
                 genesis=self._city.genesis.id,
@@ -326,6 +332,11 @@ def _close(file: BinaryIO) -> None:
     disk, and that is no reason for anything."""
     with suppress(OSError):
         file.close()
+
+
+def _close_unwanted(spooling: asyncio.Future[BinaryIO]) -> None:
+    if not spooling.cancelled() and spooling.exception() is None:
+        _close(spooling.result())
 
 
 def _spool(folder: Path) -> BinaryIO:

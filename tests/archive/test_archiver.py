@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -427,3 +428,30 @@ async def test_a_full_disk_stops_the_archive_and_not_the_city(
         # There is room again.
         await archived_up_to(archiver(city, archive(tmp_path, there)), city, 1)
         await whole(city, there, tmp_path)
+
+
+async def test_a_segment_of_which_nobody_waits_for_the_file_closes_it(
+    city_server: CityServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, files = threading.Event(), threading.Event(), []
+    spool = archiving._spool
+
+    def slow(folder: Path) -> Any:
+        begun.set()
+        go.wait()
+        files.append(spool(folder))
+        return files[0]
+
+    async with busy_city(city_server, settled=1) as city:
+        monkeypatch.setattr(archiving, "_spool", slow)
+        one = archiver(city, archive(tmp_path, stores()))
+        one._compute = asyncio.to_thread
+        looking = asyncio.create_task(one.run())
+        await asyncio.to_thread(begun.wait)
+        looking.cancel()
+        await asyncio.wait([looking])
+        assert looking.cancelled()
+        go.set()
+        async with asyncio.timeout(120):
+            while not (files and files[0].closed):
+                await asyncio.sleep(0.01)
