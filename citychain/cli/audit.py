@@ -9,19 +9,16 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import (
-    DEFAULT_POLICY,
     DEFAULT_TIMEOUT,
     City,
     Config,
     FromStorage,
     GenesisFile,
-    Policy,
-    Server,
-    Servers,
     Timeout,
     read_genesis,
 )
 from citychain.cli.output import Json, counted, print_json, say
+from citychain.cli.reaching import Servers, asks_servers
 
 if TYPE_CHECKING:
     from citychain.errors import InvalidRound
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["audit"]
 
 
+@asks_servers
 def audit(
     city: City,
     genesis: GenesisFile = None,
@@ -47,8 +45,8 @@ def audit(
         typer.Option(help="A signed acknowledgement: was the promise kept?", dir_okay=False),
     ] = None,
     storage: FromStorage = False,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     config: Config = None,
     json: Json = False,
@@ -91,7 +89,7 @@ def audit(
                 given=pinned,
                 first=from_round,
                 promise=promised,
-                servers=None if storage else Servers(server, policy),
+                servers=None if storage else servers,
                 timeout=timeout,
                 settings=load_settings(config),
                 progress=not json,

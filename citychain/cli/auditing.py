@@ -12,7 +12,7 @@ from citychain.city.answers import Archived
 from citychain.city.founding import genesis_path
 from citychain.city.replay import PublishedRound
 from citychain.city.state import MemoryState
-from citychain.cli.options import Servers, connect
+from citychain.cli.reaching import Servers, connect
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_fragment_stores, open_replay

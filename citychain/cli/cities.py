@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    connect,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, Timeout
 from citychain.cli.output import Json, answers, moment_in_words, print_json, say
+from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
     from citychain.city.listing import CityListing
@@ -28,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["cities"]
 
 
+@asks_servers
 def cities(
     name: Annotated[
         str | None, typer.Argument(help="One city, by any of its names.", show_default=False)
@@ -38,8 +32,8 @@ def cities(
         Path | None,
         typer.Option(help="With a name: write the city's genesis file here.", dir_okay=False),
     ] = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -63,9 +57,9 @@ def cities(
     if name is None:
         if save_genesis is not None:
             raise InvalidRequest("--save-genesis", "needs the name of a city")
-        asyncio.run(_list(Servers(server, policy), query, limit, timeout, json=json))
+        asyncio.run(_list(servers, query, limit, timeout, json=json))
     else:
-        asyncio.run(_show(Servers(server, policy), name, save_genesis, timeout, json=json))
+        asyncio.run(_show(servers, name, save_genesis, timeout, json=json))
 
 
 async def _list(servers: Servers, query: str, limit: int, timeout: float, *, json: bool) -> None:

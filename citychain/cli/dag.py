@@ -6,19 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    TxId,
-    connect,
-    parse_id,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout, TxId, parse_id
 from citychain.cli.output import Json, answers, print_json
+from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
     from citychain.cli.graph import Neighbourhood
@@ -32,13 +22,14 @@ CHILDREN_MAX: Final = 20
 NODES_MAX: Final = 500
 
 
+@asks_servers
 def dag(
     tx_id: TxId,
     city: City,
     depth: Annotated[int, typer.Option(min=1, max=16, help="Steps up and down.")] = 1,
     dot: Annotated[bool, typer.Option("--dot", help="Write Graphviz DOT.")] = False,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -58,7 +49,7 @@ def dag(
     wanted = parse_id(tx_id, "TX_ID")
 
     async def ask() -> Neighbourhood:
-        async with connect(Servers(server, policy), city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             return await _explore(client, wanted, depth)
 
     graph = asyncio.run(ask())

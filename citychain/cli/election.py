@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    connect,
-    read_genesis,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout, read_genesis
 from citychain.cli.output import Json, answers, print_json
+from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
     from citychain.client.elections import Election
@@ -43,6 +34,7 @@ def _group() -> None:
 
 
 @election.command()
+@asks_servers
 def show(
     city: City,
     epoch: Annotated[
@@ -63,8 +55,8 @@ def show(
             "--genesis", "-g", help="The city's genesis file, instead of the server's word for it."
         ),
     ] = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -84,7 +76,7 @@ def show(
 
     trusted = read_genesis(genesis) if genesis else None
     genesis_id, found, recomputed = asyncio.run(
-        _ask(city, epoch, recompute, trusted, Servers(server, policy), timeout)
+        _ask(city, epoch, recompute, trusted, servers, timeout)
     )
     record = _record(found) | {"genesis": genesis_id, "recomputed": recomputed}
     if json:

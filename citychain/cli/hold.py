@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    City,
-    Config,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-)
+from citychain.cli.options import City, Config, Timeout
 from citychain.cli.output import (
     Json,
     counted,
@@ -25,6 +17,7 @@ from citychain.cli.output import (
     print_json,
     say,
 )
+from citychain.cli.reaching import Servers, asks_servers
 from citychain.cli.running import answer, until_told
 
 if TYPE_CHECKING:
@@ -38,6 +31,7 @@ DEFAULT_SECONDS: Final = 30.0
 """To wait for an answer, and with --once until all is approved: a certificate takes its time."""
 
 
+@asks_servers
 def hold(
     context: typer.Context,
     city: City,
@@ -57,8 +51,8 @@ def hold(
             dir_okay=False,
         ),
     ] = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_SECONDS,
     config: Config = None,
     json: Json = False,
@@ -94,7 +88,7 @@ def hold(
     from citychain.holding.deeds import Unproven
 
     log_to_standard_error(debug=context.obj.debug)
-    signer, servers = load_key(key), Servers(server, policy)
+    signer = load_key(key)
     if state is not None:
         _check_writable(state)
     lost, is_all = False, True
@@ -106,7 +100,7 @@ def hold(
 
     async def work() -> None:
         from citychain.cli.keeping import open_keeping
-        from citychain.cli.options import connect
+        from citychain.cli.reaching import connect
         from citychain.config import load_settings
         from citychain.containers import CoreContainer
         from citychain.crypto.keys import key_id

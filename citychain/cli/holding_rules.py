@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout
 from citychain.cli.output import Json
+from citychain.cli.reaching import Servers, asks_servers
 
 if TYPE_CHECKING:
     from citychain.client.city import CityClient
@@ -27,6 +20,7 @@ __all__ = ["holding_rules"]
 NUMBER_MAX = (1 << 53) - 1
 
 
+@asks_servers
 def holding_rules(
     city: City,
     key: Annotated[Path, typer.Option("--key", "-k", help="The operator's key file.")],
@@ -41,8 +35,8 @@ def holding_rules(
     receipts: Annotated[
         int, typer.Option(min=1, max=NUMBER_MAX, help="Holders that a fragment wants.")
     ],
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -79,7 +73,7 @@ def holding_rules(
         signer,
         check,
         city=city,
-        servers=Servers(server, policy),
+        servers=servers,
         timeout=timeout,
         json=json,
     )

@@ -8,19 +8,16 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import (
-    DEFAULT_POLICY,
     DEFAULT_TIMEOUT,
     City,
     Config,
     FromStorage,
     GenesisFile,
-    Policy,
-    Server,
-    Servers,
     Timeout,
     read_genesis,
 )
 from citychain.cli.output import Json, counted, print_json
+from citychain.cli.reaching import Servers, asks_servers
 
 if TYPE_CHECKING:
     from citychain.holding.recount import Recount
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["holdings"]
 
 
+@asks_servers
 def holdings(
     city: City,
     genesis: GenesisFile = None,
@@ -44,8 +42,8 @@ def holdings(
         ),
     ] = None,
     storage: FromStorage = False,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     config: Config = None,
     json: Json = False,
@@ -80,7 +78,7 @@ def holdings(
         recount_city(
             city=city,
             given=pinned,
-            servers=None if storage else Servers(server, policy),
+            servers=None if storage else servers,
             timeout=timeout,
             settings=load_settings(config),
             progress=not json,

@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    parse_id,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout, parse_id
 from citychain.cli.output import Json
+from citychain.cli.reaching import Servers, asks_servers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +36,7 @@ def _milliseconds(text: str) -> int:
         ) from None
 
 
+@asks_servers
 def keep(
     city: City,
     until: Annotated[
@@ -67,8 +60,8 @@ def keep(
             "of its own.",
         ),
     ] = False,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -108,7 +101,7 @@ def keep(
         signer,
         check,
         city=city,
-        servers=Servers(server, policy),
+        servers=servers,
         timeout=timeout,
         json=json,
     )

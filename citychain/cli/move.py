@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Config,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Config, Timeout
 from citychain.cli.output import Json, print_json, say
+from citychain.cli.reaching import Servers, asks_servers
 
 if TYPE_CHECKING:
     from citychain.moving.moving import MoveResult
@@ -25,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["move"]
 
 
+@asks_servers
 def move(
     city: City,
     to: Annotated[
@@ -59,8 +52,8 @@ def move(
         bool,
         typer.Option("--volatile", help="Also to a storage that forgets when the server stops."),
     ] = False,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     config: Config = None,
     json: Json = False,
@@ -99,7 +92,7 @@ def move(
             city=city,
             request=request,
             operator=None if offline else load_key(operator_key or settings.operator_key),
-            servers=None if offline else Servers(server, policy),
+            servers=None if offline else servers,
             timeout=timeout,
             settings=settings,
             shown=not json,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from citychain.city.founding import genesis_path
-from citychain.cli.options import Servers, connect
 from citychain.cli.output import say
+from citychain.cli.reaching import Servers, connect
 from citychain.client.moves import request_move
 from citychain.config import Settings
 from citychain.containers import CoreContainer

@@ -1,29 +1,31 @@
-"""Options that several sub-commands share, and what is common to those that ask a server."""
+"""Options that several sub-commands share; those that say how servers are reached are in
+`citychain.cli.reaching`."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 if TYPE_CHECKING:
-    from citychain.client.channels import ChannelFactory
-    from citychain.client.city import CityClient
     from citychain.genesis import Genesis
 
-__all__ = ["DEFAULT_POLICY", "DEFAULT_SERVER", "DEFAULT_TIMEOUT", "City", "Config",
-           "FromStorage", "GenesisFile", "Policy",
-           "Server", "Servers", "Spread", "Timeout", "TxId", "connect", "finite",
-           "parse_id", "read_genesis"]  # fmt: skip
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "City",
+    "Config",
+    "FromStorage",
+    "GenesisFile",
+    "Timeout",
+    "TxId",
+    "finite",
+    "parse_id",
+    "read_genesis",
+]
 
-DEFAULT_SERVER: Final = "127.0.0.1:50051"
 DEFAULT_TIMEOUT: Final = 10.0
 
 
@@ -46,36 +48,6 @@ Config = Annotated[
 City = Annotated[
     str, typer.Option("--city", help="Any name of the city, or its genesis id.", show_default=False)
 ]
-Server = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--server",
-        "-s",
-        envvar="CITYCHAIN_ADDRESS",
-        metavar="[CITY=]HOST:PORT[,...]",
-        help="Where the servers are, and where those of one city are. Can be repeated.",
-        show_default=DEFAULT_SERVER,
-    ),
-]
-
-
-class Spread(StrEnum):
-    """How several servers are used; `Policy` is the option."""
-
-    PICK_FIRST = "pick_first"
-    ROUND_ROBIN = "round_robin"
-
-
-DEFAULT_POLICY: Final = Spread.PICK_FIRST
-
-Policy = Annotated[
-    Spread,
-    typer.Option(
-        "--policy",
-        envvar="CITYCHAIN_POLICY",
-        help="Use one of several servers until it fails, or spread calls over all.",
-    ),
-]
 Timeout = Annotated[
     float,
     typer.Option("--timeout", min=0.1, callback=finite, help="Seconds to go on without an answer."),
@@ -95,43 +67,6 @@ FromStorage = Annotated[
     ),
 ]
 TxId = Annotated[str, typer.Argument(metavar="TX_ID", help="64 hexadecimal digits.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """Which servers to ask: what `Server` and `Policy` said."""
-
-    given: Sequence[str] | None
-    policy: Spread
-
-    def __str__(self) -> str:
-        return " ".join(self.given or (DEFAULT_SERVER,))
-
-    def channels(self) -> ChannelFactory:
-        """Channels to them.
-
-        Raises:
-            ConfigurationError: what was given is no list of servers.
-        """
-        from citychain.client.channels import EVERY_CITY, ChannelFactory
-        from citychain.errors import ConfigurationError
-
-        routes: dict[str, list[str]] = {}
-        for text in self.given or (DEFAULT_SERVER,):
-            city, _, endpoints = text.rpartition("=")
-            routes.setdefault(city or EVERY_CITY, []).extend(endpoints.split(","))
-        try:
-            return ChannelFactory(routes, self.policy.value)
-        except ConfigurationError as error:
-            fault = str(error).removeprefix("endpoints: ")
-            raise ConfigurationError(f"--server: {fault}") from None
-
-
-def connect(servers: Servers, city: str, timeout: float) -> CityClient:
-    """A client of one city, to be entered."""
-    from citychain.client.city import CityClient
-
-    return CityClient(city, servers.channels(), timeout=timedelta(seconds=timeout))
 
 
 def read_genesis(path: Path) -> Genesis:

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    connect,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout
 from citychain.cli.output import Json, answers, print_json
+from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
     from citychain.handler import PeerStatus
@@ -22,10 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["peers"]
 
 
+@asks_servers
 def peers(
     city: City,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -41,7 +34,7 @@ def peers(
     import asyncio
 
     async def ask() -> list[PeerStatus]:
-        async with connect(Servers(server, policy), city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             return await client.peers()
 
     found = asyncio.run(ask())

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    connect,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout
 from citychain.cli.output import Json, print_json, say
+from citychain.cli.reaching import Servers, asks_servers, connect
 from citychain.cli.shown_actions import degrees
 from citychain.cli.submit import Wait, Work
 
@@ -40,6 +32,7 @@ ClaimFile = Annotated[Path, typer.Argument(metavar="CLAIM", help="The claim file
 
 
 @presence.command()
+@asks_servers
 def make(
     city: City,
     key: Annotated[Path, typer.Option("--key", "-k", help="The key file of who claims it.")],
@@ -51,8 +44,8 @@ def make(
     window: Annotated[
         int, typer.Option(min=1, max=1 << 32, help="Rounds within which it has to be sealed.")
     ] = DEFAULT_WINDOW,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -81,7 +74,7 @@ def make(
     subject = key_id(load_key(key).public_key)
 
     async def ask() -> Claim:
-        async with connect(Servers(server, policy), city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             info = await client.info()
             first, anchor = 0, info.genesis
             if info.head.certified_round > 0:
@@ -146,12 +139,13 @@ def witness(
 
 
 @presence.command()
+@asks_servers
 def submit(
     claim: ClaimFile,
     key: Annotated[Path, typer.Option("--key", "-k", help="The key file of who claims it.")],
     wait: Annotated[Wait, typer.Option(help="The state to wait for.")] = Wait.RECEIVED,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -179,12 +173,12 @@ def submit(
     work = Work(signer, wait, None, json=json, numbered=False)
 
     async def send() -> None:
-        async with connect(Servers(server, policy), claimed.city, timeout) as client:
+        async with connect(servers, claimed.city, timeout) as client:
             genesis = (await client.info()).genesis
         if genesis != claimed.genesis:
             detail = f"is {claimed.genesis.hex()}, the server's {claimed.city} is {genesis.hex()}"
             raise InvalidRequest("genesis", detail)
-        await work.run(Servers(server, policy), claimed.city, timeout, iter([draft]))
+        await work.run(servers, claimed.city, timeout, iter([draft]))
 
     asyncio.run(send())
     if not work.all_well:

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    Config,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    parse_id,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, Config, Timeout, parse_id
 from citychain.cli.output import Json, counted, print_json, say
+from citychain.cli.reaching import Servers, asks_servers
 
 if TYPE_CHECKING:
     from citychain.fragments.pacing import Pace
@@ -31,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["rebalance"]
 
 
+@asks_servers
 def rebalance(
     context: typer.Context,
     object_ids: Annotated[
@@ -62,8 +55,8 @@ def rebalance(
             show_default=False,
         ),
     ] = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     config: Config = None,
     json: Json = False,
@@ -116,7 +109,7 @@ def rebalance(
             unproven: Collection[tuple[str, FragmentKey]] = ()
             if city is not None:
                 unproven = await _unproven(
-                    city, Servers(server, policy), timeout, config, keeping.opened.plans, json
+                    city, servers, timeout, config, keeping.opened.plans, json
                 )
             async for outcome in keeping.rebalance(
                 wanted, pace, failed, check=check, dry_run=dry_run, unproven=unproven

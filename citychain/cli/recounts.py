@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from citychain.cli.auditing import Seen, run_audit
-from citychain.cli.options import Servers
+from citychain.cli.reaching import Servers
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
 from citychain.genesis import Genesis

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    connect,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout
 from citychain.cli.output import Json, print_json, say
+from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
     from citychain.client.city import CityClient, CityInfo
@@ -31,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["recover"]
 
 
+@asks_servers
 def recover(
     city: City,
     operator_key: Annotated[
@@ -49,8 +42,8 @@ def recover(
         bool, typer.Option("--force", help="Also where no round waits for its certificate.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -76,7 +69,7 @@ def recover(
     operator = load_key(operator_key)
     members = [_member(seat) for seat in seats]
     recovery = _Recovery(operator, members, force=force, yes=yes, json=json)
-    asyncio.run(recovery.run(Servers(server, policy), city, timeout))
+    asyncio.run(recovery.run(servers, city, timeout))
 
 
 class _Member(NamedTuple):

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    City,
-    Config,
-    Policy,
-    Server,
-    Servers,
-    read_genesis,
-)
+from citychain.cli.options import City, Config, read_genesis
 from citychain.cli.output import Json, log_to_standard_error, print_json, say
+from citychain.cli.reaching import Servers, asks_servers
 from citychain.cli.running import answer, until_told
 
 if TYPE_CHECKING:
@@ -34,6 +27,7 @@ KEY_FILE: Final = "key-id"
 LEDGER: Final = "ledger"
 
 
+@asks_servers
 def representative(
     context: typer.Context,
     city: City,
@@ -50,8 +44,8 @@ def representative(
             dir_okay=False,
         ),
     ] = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -84,7 +78,7 @@ def representative(
                 key=load_key(key),
                 state_dir=state_dir,
                 genesis_file=genesis,
-                servers=Servers(server, policy),
+                servers=servers,
                 config=config,
                 json=json,
             )
@@ -102,7 +96,7 @@ async def _represent(
     config: Path | None,
     json: bool,
 ) -> None:
-    from citychain.cli.options import connect
+    from citychain.cli.reaching import connect
     from citychain.config import load_settings
     from citychain.containers import CoreContainer, open_representative
     from citychain.crypto.keys import key_id

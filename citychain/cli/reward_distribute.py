@@ -9,19 +9,9 @@ from typing import Annotated, Final
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Config,
-    GenesisFile,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    read_genesis,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Config, GenesisFile, Timeout, read_genesis
 from citychain.cli.output import Json
+from citychain.cli.reaching import Servers, asks_servers
 
 __all__ = ["reward_distribute"]
 
@@ -36,6 +26,7 @@ def _thousandths(text: str) -> int:
     return int(match[1]) * 1_000 + int((match[2] or "").ljust(3, "0"))
 
 
+@asks_servers
 def reward_distribute(
     city: City,
     epoch: Annotated[int, typer.Option(min=0, help="Which epoch; the first one is 0.")],
@@ -103,8 +94,8 @@ def reward_distribute(
         Path | None, typer.Option(help="Write all of it to this file, too.", dir_okay=False)
     ] = None,
     genesis: GenesisFile = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     config: Config = None,
     json: Json = False,
@@ -150,7 +141,7 @@ def reward_distribute(
         wish=Wish(epoch, asset, epoch_rounds, base, full, light, absent, budget),
         key=load_key(key) if pays and key is not None else None,
         given=None if genesis is None else read_genesis(genesis),
-        servers=Servers(server, policy),
+        servers=servers,
         timeout=timeout,
         settings=load_settings(config),
         json=json,

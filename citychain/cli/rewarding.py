@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from citychain.cli.auditing import Seen, run_audit
-from citychain.cli.options import Servers, connect
 from citychain.cli.output import say
+from citychain.cli.reaching import Servers, connect
 from citychain.cli.shown_rewards import NO_BUDGET, tell, write
 from citychain.client.city import CityClient
 from citychain.committee import CommitteeChain

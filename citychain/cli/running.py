@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from citychain.cli.exits import Exit, failure
-from citychain.cli.options import Servers
 from citychain.cli.output import say
+from citychain.cli.reaching import Servers
 
 __all__ = ["answer", "until_told"]
 

@@ -9,7 +9,7 @@ import typer
 
 from citychain.cli.drafts import Draft
 from citychain.cli.exits import Exit
-from citychain.cli.options import Servers, connect
+from citychain.cli.reaching import Servers, connect
 from citychain.cli.submit import Wait, Work
 from citychain.client.city import CityClient
 from citychain.crypto.signatures import SigningKey

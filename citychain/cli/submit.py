@@ -15,17 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    connect,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout
 from citychain.cli.output import Json, say, tell_transaction
+from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
     from citychain.acknowledgement import Promise
@@ -56,6 +48,7 @@ class Wait(StrEnum):
         return "APPROVED" if self is Wait.DELIVERED else self.name
 
 
+@asks_servers
 def submit(
     city: City,
     key: Annotated[Path, typer.Option("--key", "-k", help="The key file that signs.")],
@@ -116,8 +109,8 @@ def submit(
             "file for each.",
         ),
     ] = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -175,7 +168,7 @@ def submit(
                 data=data,
                 content_type=content_type,
                 transfer=transfer,
-                peer=asyncio.run(_peer(Servers(server, policy), city, timeout, transfer or "")),
+                peer=asyncio.run(_peer(servers, city, timeout, transfer or "")),
                 candidacy=candidacy,
                 withdrawal=withdrawal,
                 witness=witness,
@@ -189,7 +182,7 @@ def submit(
         if acknowledgement is not None:
             _check_place(acknowledgement, folder=jsonl is not None)
         work = Work(signer, wait, acknowledgement, json=json, numbered=jsonl is not None)
-        asyncio.run(work.run(Servers(server, policy), city, timeout, drafts))
+        asyncio.run(work.run(servers, city, timeout, drafts))
     if not work.all_well:
         raise typer.Exit(Exit.NO)
 

@@ -10,19 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from citychain.cli.exits import Exit
-from citychain.cli.options import (
-    DEFAULT_POLICY,
-    DEFAULT_TIMEOUT,
-    City,
-    Policy,
-    Server,
-    Servers,
-    Timeout,
-    TxId,
-    connect,
-    parse_id,
-)
+from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout, TxId, parse_id
 from citychain.cli.output import Json, print_json
+from citychain.cli.reaching import Servers, asks_servers, connect
 from citychain.cli.shown_actions import action_in_words, action_record
 
 if TYPE_CHECKING:
@@ -32,11 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["get", "receipt", "watch"]
 
 
+@asks_servers
 def get(
     tx_id: TxId,
     city: City,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -59,7 +50,7 @@ def get(
     wanted = parse_id(tx_id, "TX_ID")
 
     async def ask() -> tuple[TransactionStatus, RemittanceStatus | None]:
-        async with connect(Servers(server, policy), city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             found = await client.status([wanted])
             if wanted not in found:
                 raise NotFound("transaction", tx_id)
@@ -145,6 +136,7 @@ def _plain(value: object) -> str:
     return str(value)
 
 
+@asks_servers
 def watch(
     city: City,
     tx_ids: Annotated[
@@ -167,8 +159,8 @@ def watch(
     sealed: Annotated[
         bool, typer.Option("--sealed", help="With --author or --all: before approval, too.")
     ] = False,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -233,7 +225,7 @@ def watch(
         return told == State.APPROVED
 
     async def ask() -> bool:
-        async with connect(Servers(server, policy), city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             if ids:
                 return await follow_each(client)
             state = State.SEALED if sealed else State.APPROVED
@@ -245,6 +237,7 @@ def watch(
         raise typer.Exit(Exit.NO)
 
 
+@asks_servers
 def receipt(
     tx_id: TxId,
     city: City,
@@ -260,8 +253,8 @@ def receipt(
             metavar="CITY", help="Lead up to a city above: its country, continent, the world."
         ),
     ] = None,
-    server: Server = None,
-    policy: Policy = DEFAULT_POLICY,
+    *,
+    servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
     json: Json = False,
 ) -> None:
@@ -286,10 +279,10 @@ def receipt(
     wanted = parse_id(tx_id, "TX_ID")
 
     def above(name: str, endpoints: Sequence[str]) -> CityClient:
-        return connect(Servers(endpoints or server, policy), name, timeout)
+        return connect(servers.at(endpoints), name, timeout)
 
     async def ask() -> LevelReceipt:
-        async with connect(Servers(server, policy), city, timeout) as client:
+        async with connect(servers, city, timeout) as client:
             if up_to is not None:
                 limit = timedelta(seconds=timeout)
                 return await fetch_level_receipt(client, wanted, up_to, above, timeout=limit)

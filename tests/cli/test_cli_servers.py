@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from citychain.cli.options import Servers, Spread
+from citychain.cli.reaching import Servers, Spread
 from citychain.client.channels import ChannelFactory
 from citychain.errors import ConfigurationError
 

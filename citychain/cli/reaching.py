@@ -1,0 +1,119 @@
+"""How a command reaches the servers that it asks: what is common to all that do."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from citychain.client.channels import ChannelFactory
+    from citychain.client.city import CityClient
+
+__all__ = ["Servers", "Spread", "asks_servers", "connect"]
+
+T = TypeVar("T")
+
+DEFAULT_SERVER: Final = "127.0.0.1:50051"
+
+
+class Spread(StrEnum):
+    """How several servers are used; the option `--policy`."""
+
+    PICK_FIRST = "pick_first"
+    ROUND_ROBIN = "round_robin"
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Which servers to ask, and how: what the options of `asks_servers` said."""
+
+    given: Sequence[str] | None
+    policy: Spread = Spread.PICK_FIRST
+
+    def __str__(self) -> str:
+        return " ".join(self.given or (DEFAULT_SERVER,))
+
+    def at(self, endpoints: Sequence[str]) -> Servers:
+        """Others, reached in the same way; these where there is no endpoint."""
+        return replace(self, given=endpoints) if endpoints else self
+
+    def channels(self) -> ChannelFactory:
+        """Channels to them.
+
+        Raises:
+            ConfigurationError: what was given is no list of servers.
+        """
+        from citychain.client.channels import EVERY_CITY, ChannelFactory
+        from citychain.errors import ConfigurationError
+
+        routes: dict[str, list[str]] = {}
+        for text in self.given or (DEFAULT_SERVER,):
+            city, _, endpoints = text.rpartition("=")
+            routes.setdefault(city or EVERY_CITY, []).extend(endpoints.split(","))
+        try:
+            return ChannelFactory(routes, self.policy.value)
+        except ConfigurationError as error:
+            fault = str(error).removeprefix("endpoints: ")
+            raise ConfigurationError(f"--server: {fault}") from None
+
+
+def _servers(
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--server",
+            "-s",
+            envvar="CITYCHAIN_ADDRESS",
+            metavar="[CITY=]HOST:PORT[,...]",
+            help="Where the servers are, and where those of one city are. Can be repeated.",
+            show_default=DEFAULT_SERVER,
+        ),
+    ] = None,
+    policy: Annotated[
+        Spread,
+        typer.Option(
+            "--policy",
+            envvar="CITYCHAIN_POLICY",
+            help="Use one of several servers until it fails, or spread calls over all.",
+        ),
+    ] = Spread.PICK_FIRST,
+) -> Servers:
+    """Its parameters are the options of each command that asks servers."""
+    return Servers(server, policy)
+
+
+def asks_servers(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the options that say how servers are reached.
+
+    They take the place of its keyword-only parameter ``servers``, which is what they said.
+    """
+    options = inspect.signature(_servers, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def asking(**given: Any) -> T:
+        said = {name: given.pop(name) for name in options}
+        return command(**given, servers=_servers(**said))
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.parameters.items():
+        added = options.values() if name == "servers" else (parameter,)
+        parameters += (it.replace(kind=inspect.Parameter.KEYWORD_ONLY) for it in added)
+    # What typer reads: the options of a command are the parameters of its function.
+    vars(asking)["__signature__"] = own.replace(parameters=parameters)
+    asking.__annotations__ = {}
+    return asking
+
+
+def connect(servers: Servers, city: str, timeout: float) -> CityClient:
+    """A client of one city, to be entered."""
+    from citychain.client.city import CityClient
+
+    return CityClient(city, servers.channels(), timeout=timedelta(seconds=timeout))
