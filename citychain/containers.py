@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from dependency_injector import containers, providers
 
@@ -37,11 +36,10 @@ from citychain.city.overrides import NOTHING_REPLACED, Overrides, check_cities, 
 from citychain.city.pipeline import City
 from citychain.city.plan import CityPlan, Part
 from citychain.city.pool import PoolLimits
-from citychain.city.replay import PublicKeys, Replay
+from citychain.city.replay import Replay
 from citychain.city.spread_cities import SpreadCities
 from citychain.city.spreading import Spreading, server_name
 from citychain.city.state import LedgerState
-from citychain.client.city import CityClient
 from citychain.client.keys import load_key
 from citychain.clock import SystemClock
 from citychain.compute import Executor
@@ -51,13 +49,9 @@ from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.errors import (
     CitychainError,
     CityUnavailable,
-    ConfigurationError,
-    DirectoryInUse,
-    InvalidRound,
-    NameTaken,
 )
 from citychain.exchange.exchange import Exchange
-from citychain.following.representative import Representative
+from citychain.following.composing import open_replay
 from citychain.genesis import Genesis
 from citychain.handler import CityHandler
 from citychain.hooks.definitions import StorageDefinition
@@ -71,9 +65,7 @@ from citychain.ports import (
     CityContext,
     CityStorage,
     Clock,
-    StateView,
     StorageBackend,
-    StorageContext,
     takes_votes,
 )
 from citychain.repair.composing import Repairing, Repairs, city_repair
@@ -87,8 +79,6 @@ __all__ = [
     "RunningServer",
     "open_directory",
     "open_fragment_stores",
-    "open_replay",
-    "open_representative",
     "open_server",
 ]
 
@@ -354,65 +344,6 @@ async def _open_cities(
 
 
 @asynccontextmanager
-async def open_replay(
-    core: CoreContainer, genesis: Genesis, state: StateView, public_keys: PublicKeys
-) -> AsyncIterator[Replay]:
-    """The rules that a genesis pins, to repeat its city's rounds with.
-
-    Args:
-        core: Its registry has the parts; its compute is entered.
-        state: The ledger, at its beginning or where the replay is to be resumed.
-        public_keys: Gives keys by id.
-
-    Raises:
-        ConfigurationError: no installed package has a part of this version.
-    """
-    context = CityContext(
-        slug=genesis.city,
-        genesis=genesis,
-        compute=core.compute(),
-        clock=core.clock(),
-        operator=None,
-    )
-    registry = core.registry()
-    async with AsyncExitStack() as stack:
-        dag = await _follow(
-            stack, registry.dag_handler, genesis.rule, genesis.rule_options, context
-        )
-        consensus = await _follow(
-            stack, registry.consensus_step, genesis.consensus, genesis.consensus_options, context
-        )
-        yield Replay(
-            genesis=genesis,
-            dag=dag,
-            consensus=consensus,
-            state=state,
-            compute=core.compute(),
-            keys=core.keys(),
-            public_keys=public_keys,
-        )
-
-
-async def _follow(
-    stack: AsyncExitStack,
-    find: Callable[[str], Any],
-    pinned: str,
-    options: Mapping[str, Any],
-    context: CityContext,
-) -> Any:
-    """The part that a genesis pins."""
-    definition = find(pinned.partition("/")[0])
-    if (here := f"{definition.name}/{definition.version}") != pinned:
-        raise ConfigurationError(
-            f"the genesis of {context.slug} pins {pinned}, and {here} is installed"
-        )
-    part = definition.factory(definition.options.model_validate(dict(options)), context)
-    if isinstance(part, AbstractAsyncContextManager):
-        part = await stack.enter_async_context(part)
-    return part
-
-
-@asynccontextmanager
 async def open_fragment_stores(
     core: CoreContainer, opening: Opening = open_stores
 ) -> AsyncIterator[OpenStores]:
@@ -430,64 +361,6 @@ async def open_fragment_stores(
     compute, clock = core.compute(), core.clock()
     async with opening(plans, directory=directory, compute=compute, clock=clock) as stores:
         yield stores
-
-
-@asynccontextmanager
-async def open_representative(
-    core: CoreContainer,
-    *,
-    genesis: Genesis,
-    key: SigningKey,
-    client: CityClient,
-    directory: Path,
-    objected: Callable[[InvalidRound], None] | None = None,
-) -> AsyncIterator[Representative]:
-    """A representative of one city; run it.
-
-    Args:
-        core: Its compute is entered.
-        directory: Keeps its copy of the ledger; of this key alone.
-
-    Raises:
-        DirectoryInUse: another process has the directory open.
-        ConfigurationError: no installed package has a part that the genesis pins.
-    """
-    compute, clock = core.compute(), core.clock()
-    definition = core.registry().storage_backend("sqlite")
-    context = StorageContext(directory=directory, compute=compute, clock=clock)
-    async with AsyncExitStack() as stack:
-        try:
-            backend = await stack.enter_async_context(
-                definition.factory(definition.options(), context)
-            )
-        except DirectoryInUse as error:
-            # Not the advice that servers get: a key on two directories can vote twice.
-            raise DirectoryInUse(
-                error.directory,
-                error.process,
-                "stop it first, since a representative has one state directory, ever",
-            ) from None
-        try:
-            storage = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
-        except NameTaken as error:
-            raise ConfigurationError(
-                f"{directory} has what the representative did in another city {error.name}, with "
-                "another genesis: give this one a state directory of its own"
-            ) from None
-        state = LedgerState(storage)
-        async with open_replay(core, genesis, state, client.public_keys) as replay:
-            await replay.resume(storage)
-            yield Representative(
-                genesis=genesis,
-                key=key,
-                client=client,
-                storage=storage,
-                state=state,
-                replay=replay,
-                compute=compute,
-                clock=clock,
-                objected=objected,
-            )
 
 
 class _Opener:

@@ -15,9 +15,10 @@ from citychain.city.state import MemoryState
 from citychain.cli.reaching import Servers, connect
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
-from citychain.containers import CoreContainer, open_fragment_stores, open_replay
+from citychain.containers import CoreContainer, open_fragment_stores
 from citychain.errors import ConfigurationError, InvalidRequest, NotFound, VerificationError
 from citychain.following.audit import Audit, AuditResult
+from citychain.following.composing import open_replay
 from citychain.following.source import RoundSource, ServerSource, StorageSource
 from citychain.genesis import Genesis
 from citychain.moving.composing import open_home

@@ -98,8 +98,9 @@ async def _represent(
 ) -> None:
     from citychain.cli.reaching import connect
     from citychain.config import load_settings
-    from citychain.containers import CoreContainer, open_representative
+    from citychain.containers import CoreContainer
     from citychain.crypto.keys import key_id
+    from citychain.following.composing import open_representative
 
     core = CoreContainer(settings=load_settings(config))
     async with core.compute() as compute, connect(servers, city, TIMEOUT_SECONDS) as client:

@@ -24,13 +24,13 @@ from citychain.config import Settings
 from citychain.containers import (
     CoreContainer,
     RunningServer,
-    open_representative,
     open_server,
 )
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import ConfigurationError, InvalidRound
 from citychain.explain import Source, explain
+from citychain.following.composing import open_representative
 from citychain.following.representative import Representative
 from citychain.genesis import Genesis
 from citychain.nearest import unknown

@@ -21,8 +21,9 @@ from citychain.client.keys import create_key
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.clock import SystemClock
 from citychain.config import Settings
-from citychain.containers import CoreContainer, open_directory, open_replay
+from citychain.containers import CoreContainer, open_directory
 from citychain.crypto.signatures import SigningKey
+from citychain.following.composing import open_replay
 from citychain.handler import CityHandler, Received
 from citychain.types import State
 

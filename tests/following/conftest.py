@@ -12,10 +12,11 @@ import pytest
 
 from citychain.client.city import CityClient
 from citychain.config import Settings
-from citychain.containers import CoreContainer, open_representative
+from citychain.containers import CoreContainer
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import SigningKey
 from citychain.errors import InvalidRound
+from citychain.following.composing import open_representative
 from citychain.following.representative import Representative
 from citychain.genesis import Genesis
 from citychain.testing.server import CityServer

@@ -15,10 +15,11 @@ from following.test_representative import KEYS, settle
 from citychain.city.state import MemoryState
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
-from citychain.containers import CoreContainer, open_replay
+from citychain.containers import CoreContainer
 from citychain.crypto.keys import key_id
 from citychain.errors import InvalidRound
 from citychain.following.audit import Audit, AuditResult
+from citychain.following.composing import open_replay
 from citychain.following.source import RoundSource, ServerSource
 from citychain.genesis import Genesis
 from citychain.ports import StoredRound

@@ -7,9 +7,9 @@ from citychain.city.state import MemoryState
 from citychain.client.city import CityClient
 from citychain.client.transactions import SignedTransaction
 from citychain.committee import CommitteeChain
-from citychain.containers import open_replay
 from citychain.errors import InvalidReceipt, InvalidRound, NotFound
 from citychain.following.audit import Audit, AuditResult
+from citychain.following.composing import open_replay
 from citychain.following.source import ServerSource
 from citychain.genesis import Genesis
 from citychain.handler import Received
