@@ -48,6 +48,8 @@ order of round::
     retention-kept/<round>  time 8, milliseconds: when to look again at the segment that ends with
                             this round, which was pruned but for what stays; 2^63 - 1 for never,
                             empty for what retention-pruned says
+    known/<round>           checkpoint hash 32: while the city is rebuilt, a round that a receipt
+                            shows to be certified; empty when it is done
     home                    `citychain.moving.mark`: whether this storage is where the city lives
 """
 
@@ -73,6 +75,7 @@ __all__ = [
     "COURIER",
     "HANDOVER",
     "HOME",
+    "KNOWN",
     "LATE_ROUNDS",
     "LATE_VOTES",
     "LATE_VOTES_MAX",
@@ -124,6 +127,7 @@ __all__ = [
 
 RECOVERY: Final = "recovery/"
 HOME: Final = "home"
+KNOWN: Final = "known/"
 HANDOVER: Final = "handover/"
 LATE_VOTES: Final = "late-votes/"
 CONFLICT: Final = "conflict/"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from docs.running import run_commands
 
 pytest_plugins = ["pytester"]
 
@@ -70,37 +69,6 @@ def _passes(pytester: pytest.Pytester, test: str) -> None:
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
-SERVE = (
-    r"\g<1> --listen 127.0.0.1:0 --ready-file ready &"
-    "\nwhile [ ! -e ready ]; do sleep 0.05; done"
-    "\nCITYCHAIN_ADDRESS=$(cat ready); export CITYCHAIN_ADDRESS"
-)
-"""The one change to the README's commands: a free port instead of the default one, which may be
-in use."""
-
-
-def _run(commands: str, cwd: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run commands as they stand, and end what they left running; returns what they print."""
-    command = cwd / "bin" / "citychain"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m citychain "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
-    monkeypatch.delenv("CITYCHAIN_ADDRESS", raising=False)
-    script = re.sub(r"(citychain serve\b.*) &$", SERVE, commands, flags=re.MULTILINE)
-    ending = "set -eu\nend() { jobs -p | xargs -r kill; wait; }\ntrap end EXIT\n"
-    done = subprocess.run(
-        ["bash", "-c", ending + script],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_server_commands_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,13 +78,13 @@ def test_the_server_commands_run_as_they_stand(
     monkeypatch.setenv("PYTHON", sys.executable)
     monkeypatch.setenv("FROM_PYTHON", "import os\n" + from_python)
     commands = block("sh", "citychain init mycity") + '"$PYTHON" -c "$FROM_PYTHON"\n'
-    assert "APPROVED" in _run(commands, tmp_path, monkeypatch).upper()
+    assert "APPROVED" in run_commands(commands, tmp_path, monkeypatch).upper()
 
 
 def test_the_commands_for_representatives_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = _run(block("sh", "citychain representative"), tmp_path, monkeypatch)
+    told = run_commands(block("sh", "citychain representative"), tmp_path, monkeypatch)
     assert "APPROVED" in told.upper()
     assert "HOLDS  1 round, " in told
 
@@ -124,7 +92,7 @@ def test_the_commands_for_representatives_run_as_they_stand(
 def test_the_commands_for_stores_run_as_they_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = _run(block("sh", "citychain restore"), tmp_path, monkeypatch)
+    told = run_commands(block("sh", "citychain restore"), tmp_path, monkeypatch)
     assert (tmp_path / "shelf" / "copy.txt").read_text() == "a deed\n"
     assert told.count("MADE") == 2
 

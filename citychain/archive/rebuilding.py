@@ -16,6 +16,7 @@ from typing import Final
 
 from citychain import notes
 from citychain._native.transactions import decode_batch
+from citychain.archive.announced import announced_segments
 from citychain.archive.finding import Candidate, find_segments
 from citychain.archive.histories import History, follow_certificates, history_of, parted
 from citychain.archive.passing import passing_folder
@@ -118,6 +119,7 @@ class Rebuilding:
                 a server took its lease.
             NotFound: the stores have no segment of the city.
             StorageError: the storage failed.
+            VerificationError: a round that is known to be certified is not there.
         """
         await mark_unfinished(self._target)
         found = await find_segments(self._genesis.id, self._stores, self._compute, self._failed)
@@ -337,20 +339,12 @@ class Rebuilding:
             for item, node in zip(archived.transactions, archived.nodes, strict=True)
             if item.author == operator and node.rejection is None
         ]
-        kept = {}
-        for item in await self._compute(decode_batch, envelopes):
-            if item.content_type != Announcement.CONTENT_TYPE or item.content is None:
-                continue
-            try:
-                announcement = Announcement.from_bytes(item.content)
-            except VerificationError:
-                continue
-            name = notes.round_name(notes.SEGMENT, announcement.last)
-            kept[name] = item.tx_id + item.content
+        kept = announced_segments(operator, await self._compute(decode_batch, envelopes))
         if kept:
             await self._target.keep(kept)
 
     async def _end(self, incomplete: bool) -> Rebuilt:
+        known = await self._known()
         head = await self._target.head()
         result = self._result
         result.round, result.transactions = head.round, head.size
@@ -358,7 +352,7 @@ class Rebuilding:
         result.lost = self._lost(head.round + 1)
         if result.lost and not incomplete:
             return result
-        kept = {notes.HOME: b""}
+        kept = {notes.HOME: b"", **dict.fromkeys(known, b"")}
         announced = sorted((await self._target.notes(notes.SEGMENT)).items())
         last = ArchivedNote(0, bytes(32))
         for _, note in announced:
@@ -376,6 +370,26 @@ class Rebuilding:
                 kept[notes.ARCHIVE_NEXT] = notes.archiving_bytes(ArchivingNote(planned))
         await self._target.keep(kept)
         return result
+
+    async def _known(self) -> Mapping[str, bytes]:
+        """The notes of rounds that somebody showed to be certified; all of them are there.
+
+        Raises:
+            VerificationError: one is not. A server that went on would give its number to another.
+        """
+        known = await self._target.notes(notes.KNOWN)
+        rounds = [notes.round_of(name) for name, digest in known.items() if digest]
+        there = await self._target.checkpoint_hashes(rounds)
+        for name, digest in known.items():
+            round = notes.round_of(name)
+            if digest and there.get(round) != digest:
+                what = "other than the one that is there" if round in there else "and is not there"
+                raise VerificationError(
+                    f"round {round} is certified, {what}: {self._genesis.city} cannot go on as the "
+                    "same city; bring stores, or a later backup, that have it, or begin another "
+                    "city, with a genesis of its own"
+                )
+        return known
 
     def _lost(self, at: int) -> str:
         """Why there may be rounds after the last; empty if nothing speaks for it.

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from citychain.cli import (
     audit,
+    backup,
     batch,
     cities,
     cities_import,
@@ -35,6 +36,7 @@ from citychain.cli import (
     rebuild,
     recover,
     representative,
+    restore_city,
     reward_distribute,
     save,
     scrub,
@@ -115,6 +117,8 @@ for command in (
     recover.recover,
     move.move,
     rebuild.rebuild,
+    backup.backup,
+    restore_city.restore_city,
     objects.store,
     objects.restore,
     scrub.scrub,

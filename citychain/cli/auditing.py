@@ -26,7 +26,7 @@ from citychain.promise import PromiseCheck, PromiseVerdict
 from citychain.retention.composing import segments_of
 from citychain.retention.segments import ArchivedTransactions
 
-__all__ = ["Seen", "run_audit"]
+__all__ = ["Seen", "open_source", "run_audit"]
 
 Seen: TypeAlias = Callable[[PublishedRound, bool], None]
 """Told of a round that holds, and whether it and all before are certified."""
@@ -58,7 +58,7 @@ async def run_audit(
         InvalidAcknowledgement: the promise is not the city's.
     """
     core = CoreContainer(settings=settings)
-    async with core.compute(), _source(core, city, servers, timeout) as (source, genesis):
+    async with core.compute(), open_source(core, city, servers, timeout) as (source, genesis):
         if given is not None and given.id != genesis.id:
             raise VerificationError(
                 f"genesis: the file is {given.id.hex()}, the city's {genesis.id.hex()}"
@@ -97,7 +97,7 @@ async def run_audit(
 
 
 @asynccontextmanager
-async def _source(
+async def open_source(
     core: CoreContainer, city: str, servers: Servers | None, timeout: float
 ) -> AsyncIterator[tuple[RoundSource, Genesis]]:
     """A city's rounds and its genesis, from a server or from the storage that is configured."""

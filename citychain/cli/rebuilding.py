@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from citychain.archive.rebuilding import Rebuilding, Rebuilt, Told, mark_unfinished
 from citychain.city.founding import genesis_path, keep_genesis
@@ -29,9 +29,18 @@ from citychain.notes import HOME
 from citychain.ports import CityStorage, Clock, SupportsServers, knows_servers
 from citychain.upkeep import can_forget
 
-__all__ = ["run_rebuild"]
+__all__ = ["Prepared", "prepare", "progress", "run_rebuild"]
 
 PAUSE_SECONDS: Final = 0.2
+
+
+class Prepared(NamedTuple):
+    """A storage that a city is put into."""
+
+    plan: CityPlan
+    name: str
+    """Of the storage."""
+    storage: CityStorage
 
 
 async def run_rebuild(
@@ -67,39 +76,23 @@ async def run_rebuild(
             say(f"store {name} does not answer: {error}")
         if not opened.stores:
             raise StoreUnavailable("no store of [fragments.stores] answers")
-        plan = await compute(_plan, core, city, genesis)
-        part = plan.storage if to is None else _named(core, plan, to)
-        if not part.definition.durable:
-            raise InvalidRequest(
-                "--to", f"backend {part.definition.name} keeps nothing when this command ends"
-            )
-        target = await _target(core, genesis, part)
-        # From then on a server that opens the city finds what is unfinished, and begins no other:
-        # first of all the mark, since with the genesis alone it would begin the city anew.
-        is_new = await mark_unfinished(target)
-        try:
-            target = await _emptied(core, genesis, part, target)
-        except InvalidRequest:
-            if is_new:
-                await target.keep({HOME: b""})
-            raise
-        await compute(keep_genesis, settings.data_dir, plan, genesis)
-        await compute(_remember, settings, plan, part.name)
-        with _progress(shown) as told:
+        place = await prepare(core, city, genesis, to)
+        with progress("rebuilding rounds", shown) as told:
             rebuilding = Rebuilding(
                 genesis,
                 opened.stores,
-                target,
+                place.storage,
                 folder=settings.data_dir / "archive",
                 compute=compute,
                 told=told,
                 away=opened.failed,
             )
             try:
-                return await rebuilding.run(incomplete=incomplete), part.name
+                return await rebuilding.run(incomplete=incomplete), place.name
             except NotFound:
-                if part.name != plan.storage.name and await _has_rounds(core, genesis, plan):
-                    await target.keep({HOME: b""})
+                plan = place.plan
+                if place.name != plan.storage.name and await _has_rounds(core, genesis, plan):
+                    await place.storage.keep({HOME: b""})
                     await compute(_remember, settings, plan, plan.storage.name)
                     say(f"{plan.slug} stays in storage {plan.storage.name}, which has it")
                     raise
@@ -108,6 +101,39 @@ async def run_rebuild(
                     "with --incomplete to begin the city anew"
                 )
                 raise
+
+
+async def prepare(core: CoreContainer, city: str, genesis: Genesis, to: str | None) -> Prepared:
+    """Make a storage ready to be filled with a city; until that is done no server opens it.
+
+    Args:
+        core: Its compute and its engines are entered.
+        to: Name of the storage; ``None`` for the city's own.
+
+    Raises:
+        InvalidRequest: the storage has the city already, or keeps nothing.
+        ConfigurationError: the genesis is not the one of this city here.
+    """
+    compute, settings = core.compute(), core.settings()
+    plan = await compute(_plan, core, city, genesis)
+    part = plan.storage if to is None else _named(core, plan, to)
+    if not part.definition.durable:
+        raise InvalidRequest(
+            "--to", f"backend {part.definition.name} keeps nothing when this command ends"
+        )
+    target = await _target(core, genesis, part)
+    # From then on a server that opens the city finds what is unfinished, and begins no other:
+    # first of all the mark, since with the genesis alone it would begin the city anew.
+    is_new = await mark_unfinished(target)
+    try:
+        target = await _emptied(core, genesis, part, target)
+    except InvalidRequest:
+        if is_new:
+            await target.keep({HOME: b""})
+        raise
+    await compute(keep_genesis, settings.data_dir, plan, genesis)
+    await compute(_remember, settings, plan, part.name)
+    return Prepared(plan, part.name, target)
 
 
 async def _has_rounds(core: CoreContainer, genesis: Genesis, plan: CityPlan) -> bool:
@@ -207,14 +233,14 @@ async def _alone(shared: SupportsServers, city: bytes, lease: timedelta, clock: 
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Told]:
+def progress(what: str, shown: bool) -> Iterator[Told]:
     """A bar on standard error, if that is a terminal; gives what moves it on."""
     from rich.console import Console
     from rich.progress import Progress
 
     drawn = shown and sys.stderr.isatty()
     with Progress(console=Console(stderr=True), disable=not drawn, transient=True) as bar:
-        task = bar.add_task("rebuilding rounds", total=None)
+        task = bar.add_task(what, total=None)
 
         def told(done: int, of: int) -> None:
             bar.update(task, completed=done, total=max(done, of))

@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from citychain.city.replay import PublishedRound, Replay
-from citychain.city.state import MemoryState
+from citychain.city.state import LedgerState, MemoryState
 from citychain.committee import CommitteeChain
 from citychain.errors import InvalidRound, VerificationError
 from citychain.following.source import RoundSource
 from citychain.ports import Compute, StoredRound
-from citychain.types import Handover
+from citychain.types import Handover, SealedRound
 
 __all__ = ["Audit", "AuditResult"]
 
@@ -38,6 +38,7 @@ class AuditResult:
 
     rounds: int = 0
     transactions: int = 0
+    """Of the rounds that were checked, as the next."""
     approved: int = 0
     certified_round: int = 0
     """All rounds up to this one have a certificate that holds."""
@@ -50,19 +51,22 @@ class Audit:
     """Audits one city, once.
 
     Args:
-        replay: At the beginning of the ledger, on ``state``.
+        replay: At the beginning of the ledger, on ``state``; or resumed, with all certified
+            before.
         seen: Told of each round that holds, and whether it and all before are certified.
+        keep: Keeps each round that holds, before the ledger moves on.
     """
 
     def __init__(
         self,
         *,
         replay: Replay,
-        state: MemoryState,
+        state: MemoryState | LedgerState,
         chain: CommitteeChain,
         source: RoundSource,
         compute: Compute,
         seen: Callable[[PublishedRound, bool], None] | None = None,
+        keep: Callable[[PublishedRound, SealedRound], Awaitable[None]] | None = None,
     ) -> None:
         self._replay = replay
         self._state = state
@@ -71,7 +75,9 @@ class Audit:
         self._compute = compute
         self._recovered: list[Handover] = []
         self._seen = seen
-        self.result = AuditResult()
+        self._keep = keep
+        before = replay.head.round
+        self.result = AuditResult(rounds=before, certified_round=before)
         """As far as it has come."""
 
     async def run(self, last: int, first: int = 1) -> AuditResult:
@@ -85,11 +91,12 @@ class Audit:
             InvalidRound: the first thing that does not hold.
         """
         began = time.monotonic()
+        before = self._replay.head.round
         reading: deque[asyncio.Task[PublishedRound]] = deque()
         try:
-            async with aclosing(self._source.rounds(1)) as rounds:
-                # A server says nothing of a city without rounds until it has one.
-                while last and (given := await self._next(rounds)) is not None:
+            async with aclosing(self._source.rounds(before + 1)) as rounds:
+                # A server says nothing of a city without more rounds until it has one.
+                while last > before and (given := await self._next(rounds)) is not None:
                     stored, envelopes = given
                     if stored.round > last:
                         break
@@ -127,6 +134,8 @@ class Audit:
     async def _check(self, published: PublishedRound, first: int) -> None:
         sealed = await self._replay.check(published)
         await self._check_certificate(published, thorough=sealed.round >= first)
+        if self._keep is not None:
+            await self._keep(published, sealed)
         self._replay.advance(sealed)
         self._state.apply(sealed)
         result = self.result

@@ -1,0 +1,88 @@
+"""Opens the folder of a backup: ``genesis.json`` and, in ``ledger/``, a SQLite storage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from citychain.city.founding import write_new
+from citychain.errors import ConfigurationError, DirectoryInUse, NameTaken
+from citychain.genesis import Genesis
+from citychain.ports import CityStorage, StorageContext
+
+if TYPE_CHECKING:
+    from citychain.containers import CoreContainer
+
+__all__ = ["found_backup", "genesis_of", "open_copy"]
+
+GENESIS_FILE: Final = "genesis.json"
+LEDGER: Final = "ledger"
+
+
+def genesis_of(folder: Path) -> Genesis:
+    """The genesis of the city that a backup is of.
+
+    Raises:
+        ConfigurationError: there is no backup there.
+    """
+    try:
+        return Genesis.read(folder / GENESIS_FILE)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{folder}: there is no backup: it has no {GENESIS_FILE}"
+        ) from None
+
+
+def found_backup(folder: Path, genesis: Genesis) -> None:
+    """Make the folder one of this city's backup, if it is not yet.
+
+    Raises:
+        ConfigurationError: it is another city's, or something else's.
+    """
+    if not (folder / GENESIS_FILE).exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigurationError(
+                f"{folder}: has other files, and no backup: give it a folder of its own"
+            )
+        write_new(folder / GENESIS_FILE, genesis.file)
+        return
+    if (there := genesis_of(folder)).file != genesis.file:
+        raise ConfigurationError(
+            f"{folder}: is the backup of {there.city} with genesis {there.id.hex()}, not of "
+            f"{genesis.city} with {genesis.id.hex()}: give each a folder of its own"
+        )
+
+
+@asynccontextmanager
+async def open_copy(
+    core: CoreContainer, genesis: Genesis, folder: Path
+) -> AsyncIterator[CityStorage]:
+    """The copy of the ledger in a backup of this city.
+
+    Args:
+        core: Its compute is entered.
+
+    Raises:
+        ConfigurationError: it has another city.
+        DirectoryInUse: another process has it open.
+        StorageError: it cannot be opened.
+    """
+    context = StorageContext(directory=folder / LEDGER, compute=core.compute(), clock=core.clock())
+    definition = core.registry().storage_backend("sqlite")
+    async with AsyncExitStack() as stack:
+        backend = definition.factory(definition.options(), context)
+        try:
+            await stack.enter_async_context(backend)
+        except DirectoryInUse as error:
+            raise DirectoryInUse(
+                str(folder), error.process, "another command works on this backup: wait for it"
+            ) from None
+        try:
+            copy = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
+        except NameTaken as error:
+            raise ConfigurationError(
+                f"{folder}: its {LEDGER} is of another city {error.name}, with another genesis"
+            ) from None
+        yield copy

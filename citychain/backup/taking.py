@@ -1,0 +1,165 @@
+"""Takes a city's certified rounds into a copy of its ledger, and recomputes each on the way.
+
+The rounds come from a server or from a storage, as an audit's do, and none is believed. What is in
+the copy was checked before, so a backup that is taken again goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
+
+from citychain import checkpoint, notes
+from citychain.archive.announced import announced_segments
+from citychain.city.handovers import Handovers
+from citychain.city.replay import PublishedRound, Replay
+from citychain.city.state import LedgerState
+from citychain.committee import CommitteeChain
+from citychain.errors import InvalidRound, VerificationError
+from citychain.following.audit import Audit, AuditResult
+from citychain.following.source import RoundSource
+from citychain.genesis import Genesis
+from citychain.ports import CityStorage, Compute, StoredRound
+from citychain.types import RawTransaction, SealedRound
+
+__all__ = ["Backup"]
+
+Told = Callable[[int, int], None]
+"""Told how many rounds are there, and of how many."""
+
+
+class Backup:
+    """Takes one city's rounds, as far as they are certified.
+
+    Args:
+        copy: Nobody else's to write to.
+        state: Over ``copy``.
+        replay: Resumed from ``copy``.
+    """
+
+    def __init__(
+        self,
+        *,
+        genesis: Genesis,
+        source: RoundSource,
+        copy: CityStorage,
+        state: LedgerState,
+        replay: Replay,
+        compute: Compute,
+        told: Told = lambda done, of: None,
+    ) -> None:
+        self._genesis = genesis
+        self._source = source
+        self._copy = copy
+        self._state = state
+        self._replay = replay
+        self._compute = compute
+        self._told = told
+        self._chain = CommitteeChain(genesis)
+        self._last = 0
+
+    async def run(self) -> AuditResult:
+        """Take the rounds that are certified by now; what was found of those that are new.
+
+        Raises:
+            InvalidRound: the first thing that does not hold; the rounds before it are taken.
+            VerificationError: the source is behind the copy.
+        """
+        _, self._last = await self._source.last_round()
+        there = (await self._copy.head()).round
+        if self._last < there:
+            raise VerificationError(
+                f"the city's last certified round is {self._last}, and the backup has round "
+                f"{there}: what is served is an older copy, or the backup is another city's"
+            )
+        await self._keep_recoveries()
+        for handover in await Handovers(self._copy).after(0):
+            await self._compute(self._chain.apply, handover)
+        await self._take_up(there)
+        audit = Audit(
+            replay=self._replay,
+            state=self._state,
+            chain=self._chain,
+            source=self._source,
+            compute=self._compute,
+            keep=self._keep,
+        )
+        return await audit.run(self._last)
+
+    async def _keep_recoveries(self) -> None:
+        """Keep what put committees in office that no election did."""
+        counted: dict[int, int] = {}
+        kept = {}
+        for since, handover in await self._source.recoveries():
+            number = counted.get(since, 0)
+            counted[since] = number + 1
+            if since <= self._last:
+                note = notes.RecoveryNote(handover.recovery, handover.public_keys)
+                kept[notes.recovery_name(since, number)] = notes.recovery_bytes(note)
+        if kept:
+            await self._copy.keep(kept)
+
+    async def _take_up(self, there: int) -> None:
+        """Hold the last rounds of the copy to the source's, and bring a certificate that it lacks
+        since taking was broken off.
+
+        Raises:
+            InvalidRound: the source has another round, or another committee's certificate.
+        """
+        if not there:
+            return
+        certified = (await self._copy.head()).certified_round
+        async with aclosing(self._source.rounds(max(1, certified))) as rounds:
+            async for stored, _ in rounds:
+                kept = await self._copy.checkpoint_hashes([stored.round])
+                if kept.get(stored.round) != stored.checkpoint_hash:
+                    raise InvalidRound(
+                        stored.round, "checkpoint", "it is not the one that the backup has"
+                    )
+                if stored.round > certified:
+                    await self._certify(stored)
+                if stored.round == there:
+                    return
+
+    async def _certify(self, stored: StoredRound) -> None:
+        if stored.certificate is None:
+            raise InvalidRound(stored.round, "certificate", "it is not given")
+        elected = checkpoint.decode(stored.checkpoint).next_committee or ()
+        keys = await self._copy.keys([seat.key_id for seat in elected])
+        advance = partial(self._chain.advance, stored.checkpoint, stored.certificate, keys)
+        try:
+            await self._compute(advance)
+        except VerificationError as error:
+            raise InvalidRound(stored.round, "certificate", str(error)) from error
+        await self._copy.certify([stored.certificate])
+
+    async def _keep(self, published: PublishedRound, sealed: SealedRound) -> None:
+        """Take a round that holds: what belongs to it first, its certificate last."""
+        stored, claimed = published.stored, published.checkpoint
+        if stored.certificate is None:
+            raise InvalidRound(stored.round, "certificate", "it is not given")
+        named = {item.author for item in published.transactions}
+        for committee in (claimed.committee, claimed.next_committee or ()):
+            named.update(seat.key_id for seat in committee)
+        known = await self._copy.keys(sorted(named))
+        missing = sorted(named - known.keys())
+        await self._copy.append(
+            [RawTransaction(it.tx_id, it.author, it.envelope) for it in published.transactions],
+            await self._source.public_keys(missing) if missing else {},
+        )
+        kept = announced_segments(
+            self._genesis.operator_id,
+            [
+                item
+                for item, verdict in zip(published.transactions, sealed.verdicts, strict=False)
+                if verdict is None
+            ],
+        )
+        if claimed.next_committee is not None:
+            kept[notes.round_name(notes.HANDOVER, stored.round)] = b""
+        if kept:
+            await self._copy.keep(kept)
+        await self._copy.commit(sealed)
+        await self._copy.certify([stored.certificate])
+        self._told(stored.round, self._last)

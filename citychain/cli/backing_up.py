@@ -1,0 +1,169 @@
+"""What ``citychain backup`` and ``citychain restore-city`` do, apart from telling it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from citychain import notes
+from citychain.archive.rebuilding import Rebuilding, Rebuilt
+from citychain.backup.opening import found_backup, open_copy
+from citychain.backup.taking import Backup
+from citychain.city.state import LedgerState, MemoryState
+from citychain.cli.auditing import open_source
+from citychain.cli.output import say
+from citychain.cli.reaching import Servers
+from citychain.cli.rebuilding import prepare, progress
+from citychain.committee import CommitteeChain
+from citychain.config import Settings
+from citychain.containers import CoreContainer, open_fragment_stores
+from citychain.errors import ConfigurationError, VerificationError
+from citychain.following.audit import Audit, AuditResult
+from citychain.following.composing import open_replay
+from citychain.following.source import StorageSource
+from citychain.genesis import Genesis
+from citychain.moving.copying import CityCopy
+from citychain.ports import CityStorage, FragmentStore
+
+__all__ = ["Taken", "run_backup", "run_restore"]
+
+
+class Taken(NamedTuple):
+    """What a backup has now."""
+
+    first: int
+    """The first round that is new in it; after the last, if none is."""
+    found: AuditResult
+
+
+async def run_backup(
+    *,
+    city: str,
+    given: Genesis | None,
+    folder: Path,
+    servers: Servers | None,
+    timeout: float,
+    settings: Settings,
+    shown: bool,
+) -> Taken:
+    """Take a backup, or go on with one.
+
+    Args:
+        given: The genesis that the city must have.
+        servers: Where to ask, or ``None`` to read the storage that the settings name.
+        shown: Show how far it is.
+
+    Raises:
+        InvalidRound: the first thing that does not hold; the rounds before it are taken.
+    """
+    core = CoreContainer(settings=settings)
+    async with core.compute() as compute, open_source(core, city, servers, timeout) as opened:
+        source, genesis = opened
+        if given is not None and given.id != genesis.id:
+            raise VerificationError(
+                f"genesis: the file is {given.id.hex()}, the city's {genesis.id.hex()}"
+            )
+        await compute(found_backup, folder, genesis)
+        async with AsyncExitStack() as stack:
+            copy = await stack.enter_async_context(open_copy(core, genesis, folder))
+            first = (await copy.head()).round + 1
+            state = LedgerState(copy)
+            replay = await stack.enter_async_context(
+                open_replay(core, genesis, state, source.public_keys)
+            )
+            await replay.resume(copy)
+            told = stack.enter_context(progress("rounds", shown))
+            backup = Backup(
+                genesis=genesis,
+                source=source,
+                copy=copy,
+                state=state,
+                replay=replay,
+                compute=compute,
+                told=told,
+            )
+            return Taken(first, await backup.run())
+
+
+async def run_restore(
+    *,
+    city: str,
+    genesis: Genesis,
+    folder: Path,
+    to: str | None,
+    known: Mapping[int, bytes],
+    settings: Settings,
+    shown: bool,
+) -> tuple[Rebuilt, str]:
+    """Restore a city from a backup, and from the fragment stores what came after it; what there
+    is, and the storage that has it.
+
+    Args:
+        to: Name of the storage; ``None`` for the city's own.
+        known: Hashes of checkpoints that are certified, by round: the city lives only with them.
+        shown: Show how far it is.
+
+    Raises:
+        InvalidRound: the first thing in the backup that does not hold; nothing was changed.
+        VerificationError: a round of ``known`` is not there, and no server opens the city.
+        InvalidRequest: the storage has the city already.
+    """
+    core = CoreContainer(settings=settings)
+    async with core.compute() as compute, core.engines(), AsyncExitStack() as stack:
+        copy = await stack.enter_async_context(open_copy(core, genesis, folder))
+        stores: Mapping[str, FragmentStore] = {}
+        away: Mapping[str, object] = {}
+        if settings.fragments.stores:
+            opened = await stack.enter_async_context(open_fragment_stores(core))
+            stores, away = opened.stores, opened.failed
+            for name, error in away.items():
+                say(f"store {name} does not answer: {error}")
+        await _check(core, genesis, copy, folder, shown)
+        place = await prepare(core, city, genesis, to)
+        await place.storage.keep(
+            {notes.round_name(notes.KNOWN, round): digest for round, digest in known.items()}
+        )
+        with progress("restoring rounds", shown) as told:
+            if (await place.storage.head()).round <= (await copy.head()).round:
+                copying = CityCopy(genesis.id, copy, place.storage, compute)
+                await copying.begin()
+                await copying.rounds(told)
+                await copying.rest()
+            rebuilding = Rebuilding(
+                genesis,
+                stores,
+                place.storage,
+                folder=settings.data_dir / "archive",
+                compute=compute,
+                told=told,
+                away=away,
+            )
+            return await rebuilding.run(), place.name
+
+
+async def _check(
+    core: CoreContainer, genesis: Genesis, copy: CityStorage, folder: Path, shown: bool
+) -> None:
+    """Audit a backup.
+
+    Raises:
+        InvalidRound: the first thing that does not hold.
+        ConfigurationError: it has no round.
+    """
+    source, state = StorageSource(copy), MemoryState(genesis.initial_objects())
+    last = (await copy.head()).certified_round
+    if not last:
+        raise ConfigurationError(f"{folder}: the backup has no round: take one that has")
+    async with open_replay(core, genesis, state, source.public_keys) as replay:
+        with progress("checking rounds", shown) as told:
+            audit = Audit(
+                replay=replay,
+                state=state,
+                chain=CommitteeChain(genesis),
+                source=source,
+                compute=core.compute(),
+                seen=lambda published, certified: told(published.stored.round, last),
+            )
+            await audit.run(last)

@@ -1,0 +1,258 @@
+"""A city is backed up while it runs, its storage is lost, and it is restored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from cli.conftest import SECONDS_MAX, Ran, Server, run_here
+
+from citychain.backup.opening import genesis_of, open_copy
+from citychain.backup.taking import Backup
+from citychain.city.state import LedgerState
+from citychain.cli.exits import Exit
+from citychain.config import load_settings
+from citychain.containers import CoreContainer
+from citychain.errors import StorageError, VerificationError
+from citychain.following.composing import open_replay
+from citychain.following.source import StorageSource
+
+CONFIG = """\
+data_dir = "data"
+operator_key = "operator.key"
+[plugins]
+allow = []
+[pacer]
+min_seconds = 0.01
+max_seconds = 0.05
+[archive]
+every = "1s"
+[cities.tokyo]
+storage = "sqlite"
+num_hashes = 10
+"""
+STORES = "".join(
+    f'[fragments.stores.disk-{number}]\nkind = "directory"\npath = "disk-{number}"\n'
+    for number in range(4)
+)
+
+BACKUP = ("backup", "--city", "tokyo", "-o", "kept")
+RESTORE = ("restore-city", "--city", "tokyo", "--from", "kept")
+GENESIS = "kept/genesis.json"
+AUDIT = ("audit", "--city", "tokyo", "--storage", "--genesis", GENESIS, "--json")
+
+Start = Callable[..., Server]
+
+
+def made(place: Path, config: str) -> None:
+    for name in ("operator", "alice"):
+        assert run_here("keygen", f"{name}.key", cwd=place).code == 0
+    (place / "citychain.toml").write_text(config)
+
+
+def submit(server: Server, *data: str) -> list[str]:
+    """Submit, wait until all are approved; their ids."""
+    ids = []
+    for text in data:
+        ran = server.run(
+            *("submit", "--city", "tokyo", "--key", "alice.key", "--data", text),
+            *("--wait", "approved", "--json"),
+        )
+        assert ran.code == 0, ran.err
+        ids.append(ran.records[-1]["tx_id"])
+    return ids
+
+
+def keep_receipt(server: Server, tx_id: str, name: str) -> dict[str, object]:
+    ran = server.run("receipt", tx_id, "--city", "tokyo", "-o", name)
+    assert ran.code == 0, ran.err
+    receipt: dict[str, object] = json.loads((server.directory / name).read_text())
+    return receipt
+
+
+def here(place: Path, *arguments: str) -> Ran:
+    return run_here(*arguments, cwd=place)
+
+
+def damaged(path: Path, statement: str) -> None:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.execute(statement)
+        assert connection.changes() == 1
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is left of a city whose storage is gone: two backups, and receipts of three rounds."""
+    place = tmp_path_factory.mktemp("lost")
+    made(place, CONFIG)
+    server = Server(place)
+    try:
+        sent = submit(server, "one", "two")
+        ran = server.run(*BACKUP, "--json")
+        assert ran.code == 0, ran.err
+        assert (ran.record["round"], ran.record["new_rounds"]) == (2, 2)
+        assert ran.record["new_transactions"] == 2
+        shutil.copytree(place / "kept", place / "early")
+        sent += submit(server, "three")
+        ran = server.run(*BACKUP, "--json")
+        assert (ran.record["round"], ran.record["new_rounds"]) == (3, 1)
+        assert ran.record["new_transactions"] == 1
+        assert server.run(*BACKUP, "--json").record["new_rounds"] == 0
+        for number, tx_id in enumerate(sent, start=1):
+            keep_receipt(server, tx_id, f"{number}.json")
+    finally:
+        server.end(signal.SIGKILL)
+    shutil.rmtree(place / "data")
+    return place
+
+
+@pytest.fixture
+def place(lost: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(lost, tmp_path / "place"))
+
+
+def test_a_city_lives_on_from_a_backup_that_was_taken_while_it_ran(place: Path) -> None:
+    ran = here(place, *RESTORE, "--receipt", "3.json")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("RESTORED  tokyo in storage sqlite: 3 rounds, 3 transactions")
+    audited = here(place, *AUDIT)
+    assert audited.code == 0, audited.err
+    assert audited.record["certified_round"] == 3
+    again = here(place, *RESTORE)
+    assert again.code == Exit.UNUSABLE
+    assert "the storage has this city already, up to round 3" in again.message
+
+
+def test_a_copy_that_is_behind_a_certified_round_never_lives_as_the_same_city(
+    place: Path,
+) -> None:
+    early = ("restore-city", "--city", "tokyo", "--from", "early")
+    ran = here(place, *early, "--receipt", "3.json")
+    assert ran.code == Exit.NO
+    assert "round 3 is certified, and is not there: tokyo cannot go on as the sam" in ran.message
+    # It is known to whoever comes next, and no server opens what is unfinished.
+    assert here(place, *early).message == ran.message
+    refused = here(place, *AUDIT)
+    assert refused.code == Exit.UNUSABLE
+    assert "has an unfinished rebuild of it" in refused.message
+    ran = here(place, *RESTORE)
+    assert ran.code == 0, ran.err
+    assert here(place, *AUDIT).code == 0
+
+
+def test_what_came_after_the_backup_comes_from_the_fragments(
+    tmp_path: Path, start_server: Start
+) -> None:
+    place = tmp_path
+    made(place, CONFIG + STORES)
+    for number in range(4):
+        (place / f"disk-{number}").mkdir()
+    server = start_server(place)
+    submit(server, "one")
+    assert server.run(*BACKUP).code == 0
+    [later] = submit(server, "two")
+    receipt = keep_receipt(server, later, "later.json")
+    end = time.monotonic() + SECONDS_MAX
+    while True:
+        [shown] = server.run("cities", "tokyo", "--json").records
+        if shown["archived_round"] >= int(str(receipt["round"])):
+            break
+        assert time.monotonic() < end, shown
+        time.sleep(0.1)
+    server.end(signal.SIGKILL)
+    shutil.rmtree(place / "data")
+    shutil.rmtree(place / "disk-1")
+    ran = here(place, *RESTORE, "--receipt", "later.json", "--json")
+    assert ran.code == Exit.NO
+    assert "may be in stores that do not answer: disk-1" in ran.record["lost"]
+    (place / "disk-1").mkdir()
+    ran = here(place, *RESTORE, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.record["round"] >= int(str(receipt["round"]))
+    assert ran.record["complete"]
+    assert here(place, *AUDIT).code == 0
+
+
+def test_a_damaged_backup_is_found_out_before_anything_is_written(place: Path) -> None:
+    database = place / "kept" / "ledger" / "citychain.db"
+    whole = database.read_bytes()
+    for statement, check in (
+        (
+            "UPDATE certificates SET votes = CAST(substr(votes, 1, 40)"
+            " || zeroblob(length(votes) - 40) AS BLOB) WHERE round = 2",
+            "round 2: certificate",
+        ),
+        (
+            "UPDATE segments SET envelopes = zeroblob(length(envelopes)) WHERE id & 3 = 1",
+            "round 1: transactions",
+        ),
+    ):
+        damaged(database, statement)
+        ran = here(place, *RESTORE)
+        assert ran.code == Exit.NO
+        assert check in ran.message
+        assert not (place / "data" / "sqlite").exists()
+        database.write_bytes(whole)
+    (place / "kept" / "genesis.json").unlink()
+    assert here(place, *RESTORE).message.endswith("there is no backup: it has no genesis.json")
+
+
+async def test_what_was_broken_off_goes_on_and_no_older_copy_is_taken(place: Path) -> None:
+    """A backup of a backup, so that it breaks off where it is worst: between two writes."""
+    core = CoreContainer(settings=load_settings(place / "citychain.toml", environment={}))
+    genesis = genesis_of(place / "kept")
+
+    async def take(source: Path, target: Path, fails_at: int = 0) -> int:
+        async with AsyncExitStack() as stack:
+            given = StorageSource(await stack.enter_async_context(open_copy(core, genesis, source)))
+            copy = await stack.enter_async_context(open_copy(core, genesis, target))
+            state = LedgerState(copy)
+            replay = await stack.enter_async_context(
+                open_replay(core, genesis, state, given.public_keys)
+            )
+            await replay.resume(copy)
+            backup = Backup(
+                genesis=genesis,
+                source=given,
+                copy=Failing(copy, fails_at) if fails_at else copy,
+                state=state,
+                replay=replay,
+                compute=core.compute(),
+            )
+            await backup.run()
+            head = await copy.head()
+            return head.certified_round
+
+    async with core.compute():
+        with pytest.raises(StorageError, match="full"):
+            await take(place / "kept", place / "new", fails_at=2)
+        assert await take(place / "kept", place / "new") == 3
+        with pytest.raises(VerificationError, match=r"last certified round is 2, and .* round 3"):
+            await take(place / "early", place / "new")
+
+
+class Failing:
+    """A storage whose disk is full when it is to keep one certificate."""
+
+    def __init__(self, storage: Any, round: int) -> None:
+        self._storage = storage
+        self._round = round
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def certify(self, certificates: Sequence[Any]) -> None:
+        if any(certificate.round == self._round for certificate in certificates):
+            raise StorageError("the disk is full")
+        await self._storage.certify(certificates)
