@@ -44,6 +44,7 @@ from pydantic_settings import (
 from citychain.city.names import normalise
 from citychain.client.keys import load_public_key
 from citychain.config_archive import ArchiveSettings
+from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.config_environment import CONFIG_VARIABLE, read_environment, read_mongodb, variable
 from citychain.config_files import read_cities, read_file
 from citychain.config_fragments import FragmentsSettings
@@ -196,6 +197,9 @@ class LimitsSettings(Table):
     """Size of all pending transactions."""
     author_pending: Annotated[int, Field(ge=1)] = DEFAULT_AUTHOR_PENDING
     """Pending transactions of one author."""
+    author_per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """New transactions of one author a second, on average; of ten seconds they may come at once.
+    Absent for no bound. The operator has none."""
     body_kib: Annotated[int, Field(ge=1, le=4_096)] = DEFAULT_BODY_KIB
     """Largest transaction body. What other cities prove must fit: a receipt, a receipt within a
     receipt, or a change of their committee."""
@@ -355,6 +359,8 @@ class Settings(BaseSettings):
     """How long what transactions say is kept in a city's storage. After that it goes, once the
     archive is proven to have it; ``forever`` prunes nothing."""
     server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    rates: RatesSettings = RatesSettings()
     cluster: ClusterSettings = ClusterSettings()
     plugins: PluginsSettings = PluginsSettings()
     pacer: PacerSettings = PacerSettings()

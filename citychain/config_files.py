@@ -28,6 +28,8 @@ def read_file(config: Path, defaults: Mapping[str, str]) -> Source:
     values = {**defaults, **values}
     for key in ("data_dir", "operator_key", "cities_from"):
         _make_absolute(values, key, folder)
+    if isinstance(auth := values.get("auth"), dict):
+        _make_absolute(auth, "keys", folder)
     _make_cities_absolute(values, folder)
     for table in _tables(values, "peers"):
         _make_absolute(table, "genesis", folder)

@@ -24,6 +24,7 @@ import citychain.dag.builtin
 import citychain.fragments.builtin
 import citychain.storage.builtin
 from citychain._native.transactions import Limits
+from citychain.access.composing import guards
 from citychain.archive.composing import Archiving, city_archiving
 from citychain.city.accuser import accusation
 from citychain.city.catalogue import Catalogue
@@ -210,6 +211,7 @@ class CityContainer(containers.DeclarativeContainer):
             transactions=plan.provided.limits.pending_transactions,
             bytes=plan.provided.limits.pending_bytes,
             author_transactions=plan.provided.limits.author_pending,
+            author_per_second=plan.provided.limits.author_per_second,
         ),
         limits=providers.Factory(Limits, body_bytes_max=plan.provided.limits.body_bytes),
         final_within_ms=plan.provided.limits.final_within_ms,
@@ -278,16 +280,18 @@ async def open_server(
     drain = timedelta(seconds=settings.server.drain_seconds)
     async with _open_cities(core, overrides) as (directory, opener):
         moves = ServedMoves(directory, city_mover(core, opener.opened, core.server_name()))
+        doors = Doors(directory)
+        before = await guards(settings.auth, settings.rates, doors, core.clock())
         try:
             async with CoreServer(
-                Doors(directory),
+                doors,
                 registry.records,
                 ServerOptions(
                     listen=settings.server.listen,
                     drain=drain,
                     max_message_bytes=settings.server.max_message_mib << 20,
                 ),
-                registry.interceptors(),
+                (*before, *registry.interceptors()),
                 moves,
             ) as server:
                 # Those of an imported map are many, and alike: each is checked when it is opened.

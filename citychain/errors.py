@@ -11,6 +11,8 @@
     │   ├── NotFound               the city, transaction, node or round is unknown
     │   │   └── Pruned             what transactions said is in the archive alone
     │   ├── NotSupported           the city's parts do not offer this
+    │   ├── NotAuthenticated       no valid token says who calls
+    │   ├── NotAllowed             who calls lacks the role
     │   └── Overloaded             try again later
     ├── CityUnavailable            the city could not be opened or is closing
     │   └── NotLeading             only the server that leads the city can do this
@@ -62,6 +64,8 @@ __all__ = [
     "LeaseLost",
     "MoveFailed",
     "NameTaken",
+    "NotAllowed",
+    "NotAuthenticated",
     "NotFound",
     "NotLeading",
     "NotOwned",
@@ -156,6 +160,18 @@ class NotSupported(RequestError):
     """Raised when a city's parts do not offer what was asked of it."""
 
     reason = "NOT_SUPPORTED"
+
+
+class NotAuthenticated(RequestError):
+    """Raised when a call needs a token, and has none that is valid."""
+
+    reason = "NOT_AUTHENTICATED"
+
+
+class NotAllowed(RequestError):
+    """Raised when who calls does not have the role that the call needs."""
+
+    reason = "NOT_ALLOWED"
 
 
 class Overloaded(RequestError):

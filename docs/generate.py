@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pages import commands, errors, findings, hooks, reference, settings
+from pages import access, commands, errors, findings, hooks, reference, settings
 
 __all__ = ["BLOCKS", "generated", "main", "obsolete"]
 
@@ -36,6 +36,8 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "settings": settings.every_setting,
     "options of built-in parts": settings.options_of_parts,
     "commands": commands.every_command,
+    "roles": access.every_role,
+    "roles of calls": access.every_call,
     "errors": errors.every_class,
     "findings": findings.every_finding,
 }

@@ -49,6 +49,7 @@ DRIVERS: Final = {
     "bson": ("storage", "fragments"),
     "obstore": ("fragments",),
     "httpx": ("fragments",),
+    "jwt": ("access",),
     "dependency_injector": ("containers",),
 }
 

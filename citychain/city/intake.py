@@ -22,6 +22,7 @@ from citychain.errors import InvalidRequest, StorageError
 from citychain.exchange import judge as exchange
 from citychain.handler import Received, Refusal
 from citychain.ports import EXCHANGE_ACTIONS, CityStorage, Clock, Compute
+from citychain.rates import Rates
 from citychain.types import RawTransaction, SealedNode, State
 
 __all__ = ["Intake"]
@@ -31,6 +32,8 @@ BATCH_MAX: Final = 2_000
 APPENDS_MAX: Final = 4
 """Batches on their way to storage."""
 STORED_KEYS_MAX: Final = 65_536
+AUTHOR_BURST: Final = timedelta(seconds=10)
+"""Of so long an author's transactions may come at once."""
 
 CLOSING: Final = StorageError("the city is closing")
 
@@ -55,6 +58,7 @@ class Intake:
         recovers: As `citychain.ports.SupportsVotes.recovers`; ``None`` where nobody votes.
         retry_after: How long an overloaded caller should wait.
         shared: Other servers receive transactions of the city too.
+        author_per_second: New transactions of each author but the operator, on average.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Intake:
         recovers: Callable[[bytes], Awaitable[bool]] | None,
         retry_after: Callable[[], timedelta],
         shared: bool,
+        author_per_second: float | None = None,
     ) -> None:
         self._genesis = genesis
         self._operator = operator
@@ -87,6 +92,9 @@ class Intake:
         self._recovers = recovers
         self._retry_after = retry_after
         self._shared = shared
+        self._authors: Rates | None = None
+        if author_per_second is not None:
+            self._authors = Rates(author_per_second, AUTHOR_BURST, clock.monotonic)
         self._calls: deque[_Call] = deque()
         self._closed = False
         self._unanswered: set[asyncio.Future[list[Result]]] = set()
@@ -252,6 +260,10 @@ class Intake:
                         tx_id=item.tx_id,
                     )
                 )
+            elif self._is_too_fast(item.author):
+                results.append(
+                    Refusal("AUTHOR_QUOTA", "body.author", "sends too fast", tx_id=item.tx_id)
+                )
             elif self._pool.claim(item.author):
                 # Stored again where another server did it: our answer is not to rest on its.
                 new[item.tx_id] = item
@@ -265,6 +277,13 @@ class Intake:
             list(new.values()),
             [storing for storing in repeats.values() if storing is not None],
         )
+
+    def _is_too_fast(self, author: bytes) -> bool:
+        """Whether an author must wait; else one more is counted. Signatures are checked by now: in
+        the name of another nobody uses up what that one may send."""
+        if self._authors is None or author == self._operator:
+            return False
+        return bool(self._authors.take(author))
 
     async def _stored(
         self, tx_ids: Sequence[bytes]

@@ -204,6 +204,7 @@ class City:
             recovers=self.voting.recovers if self.voting is not None else None,
             retry_after=lambda: self._leading.interval if self._leading else self._interval,
             shared=shared,
+            author_per_second=pool_limits.author_per_second,
         )
         self._acknowledger = Acknowledger(
             genesis=genesis,

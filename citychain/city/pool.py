@@ -55,6 +55,8 @@ class PoolLimits:
     bytes: int
     author_transactions: int
     """Pending transactions of one author."""
+    author_per_second: float | None = None
+    """New transactions of one author, on average; ``None`` for no bound."""
 
 
 @dataclass(frozen=True, slots=True)

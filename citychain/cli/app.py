@@ -43,6 +43,7 @@ from citychain.cli import (
     serve,
     storage_server,
     submit,
+    tokens,
     transactions,
     verify,
 )
@@ -135,6 +136,7 @@ for command in (
 ):
     app.command(TWO_WORDS.get(command))(command)
 app.add_typer(election.election, name="election")
+app.add_typer(tokens.token, name="token")
 app.add_typer(db.db, name="db")
 app.add_typer(fragments.fragments, name="fragments")
 app.add_typer(presence)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
@@ -15,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from citychain.client.channels import ChannelFactory
     from citychain.client.city import CityClient
+    from citychain.client.tokens import Token
 
 __all__ = ["Servers", "Spread", "asks_servers", "connect"]
 
@@ -36,13 +38,15 @@ class Servers:
 
     given: Sequence[str] | None
     policy: Spread = Spread.PICK_FIRST
+    token: Token | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return " ".join(self.given or (DEFAULT_SERVER,))
 
     def at(self, endpoints: Sequence[str]) -> Servers:
-        """Others, reached in the same way; these where there is no endpoint."""
-        return replace(self, given=endpoints) if endpoints else self
+        """Others, reached in the same way; these where there is no endpoint. Others were named by
+        a server, and get no token: they could use it where it is valid."""
+        return replace(self, given=endpoints, token=None) if endpoints else self
 
     def channels(self) -> ChannelFactory:
         """Channels to them.
@@ -58,10 +62,18 @@ class Servers:
             city, _, endpoints = text.rpartition("=")
             routes.setdefault(city or EVERY_CITY, []).extend(endpoints.split(","))
         try:
-            return ChannelFactory(routes, self.policy.value)
+            return ChannelFactory(routes, self.policy.value, token=self.token)
         except ConfigurationError as error:
             fault = str(error).removeprefix("endpoints: ")
             raise ConfigurationError(f"--server: {fault}") from None
+
+
+def _of_environment(context: typer.Context, token: str | None) -> str | None:
+    """The callback of the option for the variable: others see what a command line has."""
+    source = context.get_parameter_source("token")
+    if source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("others could read it there: give --token-file")
+    return token
 
 
 def _servers(
@@ -84,9 +96,39 @@ def _servers(
             help="Use one of several servers until it fails, or spread calls over all.",
         ),
     ] = Spread.PICK_FIRST,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            envvar="CITYCHAIN_TOKEN_FILE",
+            help="File of the token that says who calls; or the token is in $CITYCHAIN_TOKEN.",
+            dir_okay=False,
+            show_envvar=True,
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="CITYCHAIN_TOKEN", hidden=True, callback=_of_environment),
+    ] = None,
 ) -> Servers:
     """Its parameters are the options of each command that asks servers."""
-    return Servers(server, policy)
+    return Servers(server, policy, _token(token_file, token))
+
+
+def _token(file: Path | None, given: str | None) -> Token | None:
+    """The token to send; the file before what the environment has.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if file is None and not given:
+        return None
+    from citychain.client.tokens import TokenFile, checked_token
+
+    if file is not None:
+        return TokenFile(file)
+    token = checked_token(given or "", "CITYCHAIN_TOKEN")
+    return lambda: token
 
 
 def asks_servers(command: Callable[..., T]) -> Callable[..., T]:

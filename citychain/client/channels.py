@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ import grpc
 
 from citychain.city.names import normalise
 from citychain.client._spread import SpreadChannel
+from citychain.client.tokens import AuthorisedChannel, Token
 from citychain.errors import ConfigurationError, InvalidRequest
 
 __all__ = ["EVERY_CITY", "Balancing", "ChannelFactory"]
@@ -55,9 +56,11 @@ class ChannelFactory:
         keepalive: After so long without a word, while a call waits, a server is asked
             whether it is there; it has as long again to answer.
         connect: How long an attempt to connect may take.
+        token: Gives the token that says who calls (`citychain.client.tokens`).
 
     Raises:
-        ConfigurationError: the endpoints are not such a list, or the policy is none.
+        ConfigurationError: the endpoints are not such a list, or the policy is none, or a token
+            would leave this machine unencrypted.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class ChannelFactory:
         keepalive: timedelta = KEEPALIVE,
         connect: timedelta = CONNECT,
         max_message_bytes: int = MESSAGE_BYTES_MAX,
+        token: Token | None = None,
     ) -> None:
         routes = endpoints if isinstance(endpoints, Mapping) else {EVERY_CITY: endpoints}
         if not routes:
@@ -75,6 +79,9 @@ class ChannelFactory:
         if policy not in ("pick_first", "round_robin"):
             raise ConfigurationError(f"policy: {policy!r} is not pick_first or round_robin")
         self._targets = {_name(city): _targets(listed) for city, listed in routes.items()}
+        if token is not None:
+            _check_private(endpoint for listed in routes.values() for endpoint in listed)
+        self._token = token
         self._policy = policy
         milliseconds = round(keepalive.total_seconds() * 1_000)
         self._options: list[tuple[str, Any]] = [
@@ -123,11 +130,14 @@ class ChannelFactory:
             ConfigurationError: there is no route to this city.
         """
         targets = self.targets(city)
+        channel: grpc.aio.Channel
         if len(targets) == 1:
-            return self._channel(targets[0], repeat=repeat)
-        # What one of them refuses, another may answer: repeating belongs to who sees them all.
-        channels = [self._channel(target, repeat=False) for target in targets]
-        return SpreadChannel(channels, in_turn=self._policy == "round_robin")
+            channel = self._channel(targets[0], repeat=repeat)
+        else:
+            # What one of them refuses, another may answer: repeating belongs to who sees them all.
+            channels = [self._channel(target, repeat=False) for target in targets]
+            channel = SpreadChannel(channels, in_turn=self._policy == "round_robin")
+        return channel if self._token is None else AuthorisedChannel(channel, self._token)
 
     def _channel(self, target: str, *, repeat: bool) -> grpc.aio.Channel:
         config: dict[str, Any] = {"loadBalancingConfig": [{self._policy: {}}]}
@@ -135,6 +145,17 @@ class ChannelFactory:
             config["methodConfig"] = [{"name": [{}], "retryPolicy": _RETRY_POLICY}]
         options = [*self._options, ("grpc.service_config", json.dumps(config))]
         return grpc.aio.insecure_channel(target, options=options)
+
+
+def _check_private(endpoints: Iterable[str]) -> None:
+    """Raises `ConfigurationError`: who listens on the way to one of them could read a token."""
+    for endpoint in endpoints:
+        address, _ = _address(endpoint)
+        if not (address.is_loopback if address else endpoint.rpartition(":")[0] == "localhost"):
+            raise ConfigurationError(
+                f"endpoints: a token would be sent to {endpoint} unencrypted: whoever reads it on "
+                "the way could use it"
+            )
 
 
 def _name(city: str) -> str:

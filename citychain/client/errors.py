@@ -106,6 +106,10 @@ def _ours(details: _Details) -> Exception:
         return errors.Pruned(_whole(round), details.info.metadata.get("detail", ""))
     if reason == "NOT_SUPPORTED":
         return errors.NotSupported(details.message)
+    if reason == "NOT_AUTHENTICATED":
+        return errors.NotAuthenticated(details.message)
+    if reason == "NOT_ALLOWED":
+        return errors.NotAllowed(details.message)
     if reason in REFUSALS or reason == "INVALID_REQUEST":
         [violation] = [*details.get(details_pb2.BadRequest).field_violations][:1] or [
             details_pb2.BadRequest.FieldViolation(field="request", description=details.message)

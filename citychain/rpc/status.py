@@ -85,6 +85,8 @@ ERRORS: Final[Mapping[type[Exception], Row]] = {
     errors.NotFound: Row(_Code.NOT_FOUND, "NOT_FOUND"),
     errors.Pruned: Row(_Code.NOT_FOUND, "PRUNED"),
     errors.NotSupported: Row(_Code.FAILED_PRECONDITION, "NOT_SUPPORTED"),
+    errors.NotAuthenticated: Row(_Code.UNAUTHENTICATED, "NOT_AUTHENTICATED"),
+    errors.NotAllowed: Row(_Code.PERMISSION_DENIED, "NOT_ALLOWED"),
     errors.Overloaded: Row(_Code.RESOURCE_EXHAUSTED, "OVERLOADED", _SECOND),
     errors.CityUnavailable: Row(_Code.UNAVAILABLE, "CITY_UNAVAILABLE", _SECOND),
     errors.NotLeading: Row(_Code.UNAVAILABLE, "NOT_LEADING", _SECOND),

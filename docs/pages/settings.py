@@ -26,6 +26,7 @@ from citychain.config import (
     StorageSettings,
 )
 from citychain.config_archive import ArchiveSettings
+from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.config_environment import ENVIRONMENT_PREFIX
 from citychain.config_fragments import FragmentsSettings, FragmentStoreSettings
 from citychain.config_tables import duration_text
@@ -42,6 +43,8 @@ __all__ = ["TABLES", "Undescribed", "every_setting", "options_of_parts", "parts"
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "": Settings,
     "server": ServerSettings,
+    "auth": AuthSettings,
+    "rates": RatesSettings,
     "cluster": ClusterSettings,
     "plugins": PluginsSettings,
     "pacer": PacerSettings,
@@ -82,6 +85,8 @@ UNITS: Final = {
     "data": "fragments",
     "parity": "fragments",
     "weight": "number",
+    "author": "transactions a second",
+    "second": "calls a second",
 }
 """Unit of a number by a word of its name, the first word here that it has."""
 

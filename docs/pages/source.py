@@ -220,17 +220,17 @@ def field_texts(owner: type) -> dict[str, str]:
     """The text below each field of a class and of its bases, as one paragraph."""
     texts: dict[str, str] = {}
     for base in reversed(owner.__mro__):
-        if base is object or base.__module__.startswith("pydantic"):
+        if base.__module__.partition(".")[0] in ("builtins", "enum", "pydantic"):
             continue
         [node] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(node, ast.ClassDef)
         for field, below in pairwise(node.body):
             if (
-                isinstance(field, ast.AnnAssign)
+                isinstance(field, ast.Assign | ast.AnnAssign)
                 and isinstance(below, ast.Expr)
                 and isinstance(below.value, ast.Constant)
             ):
-                texts[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+                texts[_name(field)] = " ".join(str(below.value.value).split())
     return texts
 
 

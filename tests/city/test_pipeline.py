@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from city.sharing import PATIENCE_SECONDS
@@ -14,6 +15,7 @@ from city.sharing import PATIENCE_SECONDS
 from citychain import record
 from citychain.city.directory import CityDirectory
 from citychain.client.actions import Transfer
+from citychain.client.keys import load_key
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.clock import SystemClock
 from citychain.crypto.keys import key_id
@@ -356,6 +358,29 @@ async def test_an_author_past_its_quota_is_refused_and_others_are_not(
         )
         assert [getattr(result, "code", "") for result in results] == ["", "", "AUTHOR_QUOTA", ""]
         stalling.release()
+
+
+async def test_an_author_who_sends_too_fast_waits_and_nobody_else_does(
+    open_cities: OpenCities, tmp_path: Path
+) -> None:
+    limits = {"author_per_second": 0.0001}
+    async with open_cities({"tokyo": {}}, limits=limits) as directory:
+        city = await directory.handler("tokyo")
+        first = sign(city)
+        forged = sign(city, BOB).envelope
+        forged = forged[:-1] + bytes([forged[-1] ^ 1])
+        by_bob = [sign(city, BOB).envelope for _ in range(2)]
+        results = await city.submit([forged, forged, first.envelope, *by_bob])
+        codes = [getattr(result, "code", "") for result in results]
+        # What others send in his name is not counted as his.
+        assert codes == ["BAD_SIGNATURE", "BAD_SIGNATURE", "", "", "AUTHOR_QUOTA"]
+        # What was received before is no new one.
+        again, another = await city.submit([first.envelope, sign(city).envelope])
+        assert again.duplicate
+        assert (another.code, another.detail) == ("AUTHOR_QUOTA", "sends too fast")
+        operator_key = load_key(tmp_path / "operator.key")
+        operator = [sign(city, operator_key).envelope for _ in range(3)]
+        assert not any(isinstance(it, Refusal) for it in await city.submit(operator))
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from free_ports import free_address
-from rpc.fakes import FakeCity, FakeDirectory, digest, make_event, serving
+from rpc.fakes import FakeCity, FakeDirectory, digest, make_event, serving, until
 
-from citychain.client import ChannelFactory, CityClient
+from citychain.client import ChannelFactory, CityClient, tokens
+from citychain.client.tokens import TokenFile
 from citychain.errors import ConfigurationError, Overloaded
 from citychain.handler import EventBatch, Received
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
@@ -80,6 +82,29 @@ def test_a_city_without_a_route_is_told() -> None:
 def test_wrong_endpoints_are_refused_with_the_fix(endpoints: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         ChannelFactory(endpoints)
+
+
+@pytest.mark.parametrize("endpoint", ["10.0.0.1:1", "city.example:1", "[2001:db8::1]:1"])
+def test_a_token_does_not_leave_the_machine_unencrypted(endpoint: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"a token would be sent to .* unencrypted"):
+        ChannelFactory({"*": ["127.0.0.1:1"], "nara": [endpoint]}, token=lambda: "secret")
+    ChannelFactory(["127.0.0.1:1", "localhost:1", "[::1]:1"], token=lambda: "secret")
+
+
+async def test_a_token_that_is_renewed_in_its_file_is_sent_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    token = TokenFile(file)
+    assert token() == "first"
+    monkeypatch.setattr(tokens, "READ_AGAIN_SECONDS", 0.0)
+    file.write_text("two words")
+    for _ in range(3):
+        # What is none is passed over: it may be being written.
+        assert token() == "first"
+    file.write_text("second\n")
+    await until(lambda: token() == "second")
 
 
 def test_a_policy_that_there_is_not_is_refused() -> None:

@@ -203,6 +203,8 @@ def test_every_command_and_option_is_documented() -> None:
     assert list(sections) == list(own_commands())
     for words, command in own_commands().items():
         for parameter in command.params:
+            if getattr(parameter, "hidden", False):
+                continue
             for option in (*parameter.opts, *parameter.secondary_opts):
                 if option.startswith("--") and option not in OF_ALL:
                     assert f"`{option}`" in sections[words], f"{words} {option}"

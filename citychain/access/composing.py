@@ -1,0 +1,48 @@
+"""What stands before a server's services, as its settings say."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from citychain.config_auth import AuthSettings, RatesSettings
+from citychain.ports import Clock
+from citychain.rates import Rates
+from citychain.roles import Grants
+from citychain.rpc.access import AccessInterceptor, Authorisation
+from citychain.rpc.directory import CityDirectory
+
+__all__ = ["guards"]
+
+
+async def guards(
+    auth: AuthSettings, rates: RatesSettings, directory: CityDirectory | None, clock: Clock
+) -> tuple[AccessInterceptor, ...]:
+    """Nothing, or what looks at each call.
+
+    Raises:
+        ConfigurationError: a key cannot be used.
+    """
+    counted: Rates | None = None
+    if rates.per_second is not None:
+        burst = timedelta(seconds=rates.burst_seconds)
+        counted = Rates(rates.per_second, burst, clock.monotonic)
+    authorisation = await asyncio.to_thread(_authorisation, auth) if auth.keys else None
+    if authorisation is None and counted is None:
+        return ()
+    return (AccessInterceptor(authorisation, counted, directory),)
+
+
+def _authorisation(auth: AuthSettings) -> Authorisation:
+    # Only a server that checks tokens loads what does it.
+    from citychain.access.keys import read_public_keys
+    from citychain.access.tokens import TokenChecker
+
+    assert auth.audience is not None
+    tokens = TokenChecker(
+        read_public_keys(auth.keys),
+        audience=auth.audience,
+        issuer=auth.issuer,
+        leeway=timedelta(seconds=auth.leeway_seconds),
+    )
+    return Authorisation(tokens, Grants.everywhere(auth.anonymous))

@@ -1,0 +1,248 @@
+"""Who calls, whether they may, and whether they call too often: looked at before any service is.
+
+It stands behind the interceptor that makes statuses, and before those of plugins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from urllib.parse import unquote
+
+import grpc
+
+from citychain.access.table import Need, need_of
+from citychain.errors import NotAllowed, NotAuthenticated, Overloaded
+from citychain.rates import Rates
+from citychain.roles import ALL_CITIES, NOTHING_GRANTED, Grants
+from citychain.rpc import requests
+from citychain.rpc._generated.citychain.v1 import services_pb2
+from citychain.rpc.directory import CityDirectory
+
+if TYPE_CHECKING:
+    from citychain.access.tokens import TokenChecker
+
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+
+__all__ = ["AccessInterceptor", "Authorisation"]
+
+AUTHORIZATION_KEY: Final = "authorization"
+SCHEME: Final = "bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Authorisation:
+    """By what callers are judged."""
+
+    tokens: TokenChecker
+    anonymous: Grants = NOTHING_GRANTED
+    """What whoever calls may do, without a token too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who makes a call."""
+
+    name: str
+    """For people, and to count by."""
+    grants: Grants
+    has_token: bool
+
+
+class AccessInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses calls of those who may not make them, or not so often.
+
+    Args:
+        authorisation: ``None`` where anybody may do anything.
+        rates: ``None`` where calls are not counted.
+        directory: Knows whose slug the name is that a request has; ``None`` for a server that has
+            no cities.
+    """
+
+    def __init__(
+        self,
+        authorisation: Authorisation | None,
+        rates: Rates | None,
+        directory: CityDirectory | None,
+    ) -> None:
+        self._authorisation = authorisation
+        self._rates = rates
+        self._directory = directory
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """See `grpc.aio.ServerInterceptor`."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return self._guarded(handler, need_of(handler_call_details.method))
+
+    def _guarded(self, handler: Handler, need: Need) -> Handler:
+        request_kind = "stream" if handler.request_streaming else "unary"
+        kind = f"{request_kind}_{'stream' if handler.response_streaming else 'unary'}"
+        behavior = getattr(handler, kind)
+        # A single request is decoded here, once it is known who sent it.
+        decode = None if handler.request_streaming else handler.request_deserializer
+
+        async def guard(request: Any, context: Any) -> Any:
+            caller = self._caller(need, context)
+            if handler.request_streaming:
+                request = _Messages(self, need, caller, request)
+            else:
+                request = request if decode is None else decode(request)
+                self._count(caller.name, _weight(request))
+                await self._allow(need, caller, request)
+            if not inspect.isasyncgenfunction(behavior):
+                return await behavior(request, context)
+            async with aclosing(behavior(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+            return None
+
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        deserializer = handler.request_deserializer if decode is None else None
+        guarded: Handler = make(guard, deserializer, handler.response_serializer)
+        return guarded
+
+    # --- who
+
+    def _caller(self, need: Need, context: Any) -> _Caller:
+        """Who calls; has the role somewhere.
+
+        Raises:
+            NotAuthenticated, NotAllowed: the call cannot be theirs, whatever city it is about.
+        """
+        peer = _peer(context)
+        judged = self._authorisation
+        if judged is None or need.role is None:
+            return _Caller(peer, NOTHING_GRANTED, False)
+        token = _token(context.invocation_metadata() or ())
+        if token is None:
+            caller = _Caller(peer, judged.anonymous, False)
+        else:
+            identity = judged.tokens.known(token)
+            if identity is None:
+                # Or guessing tokens would keep the server busy.
+                self._count(peer, 1)
+                identity = judged.tokens.check(token)
+            grants = identity.grants.with_all_of(judged.anonymous)
+            caller = _Caller(f"token of {identity.name}", grants, True)
+        if not caller.grants.of(need.role):
+            raise _lacks(caller, f"the role {need.role}")
+        return caller
+
+    # --- whether
+
+    async def _allow(self, need: Need, caller: _Caller, message: Any) -> None:
+        """Raises `NotAllowed`, `NotAuthenticated`: not in the city that the message names."""
+        if self._authorisation is None or need.role is None or not need.of_city:
+            return
+        cities = caller.grants.of(need.role)
+        if ALL_CITIES in cities:
+            return
+        city = getattr(message, "city", None)
+        if city is None or self._directory is None:
+            raise _lacks(caller, f"the role {need.role} for all cities")
+        listing = await self._directory.listing(requests.text(city, "city"))
+        if listing.slug not in cities:
+            raise _lacks(caller, f"the role {need.role} for {listing.slug}")
+
+    # --- how often
+
+    def _count(self, name: str, weight: int) -> None:
+        """Raises `Overloaded`: they call too often."""
+        if wait := self._wait(name, weight):
+            raise Overloaded(f"{name} calls too often: wait", wait)
+
+    def _wait(self, name: str, weight: int) -> timedelta:
+        return timedelta() if self._rates is None else self._rates.take(name, weight)
+
+    async def _pace(self, name: str, weight: int) -> None:
+        """Wait for as long as they call too often: a stream is not broken off for that."""
+        while True:
+            wait = self._wait(name, weight)
+            if not wait:
+                return
+            await asyncio.sleep(wait.total_seconds())
+
+
+class _Messages:
+    """The messages of a call's stream, each looked at before the service gets it."""
+
+    def __init__(
+        self, access: AccessInterceptor, need: Need, caller: _Caller, messages: AsyncIterator[Any]
+    ) -> None:
+        self._access = access
+        self._need = need
+        self._caller = caller
+        self._messages = messages
+        self._city: str | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await anext(self._messages)
+        await self._access._pace(self._caller.name, _weight(message))
+        city = getattr(message, "city", "")
+        # A message that names none goes on with that of the message before.
+        if self._city is None or city not in ("", self._city):
+            await self._access._allow(self._need, self._caller, message)
+            self._city = city
+        return message
+
+
+def _lacks(caller: _Caller, what: str) -> NotAllowed | NotAuthenticated:
+    if caller.has_token:
+        return NotAllowed(f"the {caller.name} does not grant {what}")
+    return NotAuthenticated(f"this needs {what}, and the call has no token")
+
+
+def _token(metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
+    """The token that a call brings, if it brings any."""
+    given = [value for key, value in metadata if key == AUTHORIZATION_KEY]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise NotAuthenticated("the call has several tokens")
+    [value] = given
+    if not isinstance(value, str) or not value.lower().startswith(SCHEME):
+        raise NotAuthenticated("authorization: is not 'Bearer' and a token")
+    return value[len(SCHEME) :].strip()
+
+
+def _peer(context: Any) -> str:
+    """Whose connection it is: the name in a client's certificate, else an address; of IPv6 the
+    network of 64 bits, which is what one customer has."""
+    names = [*(context.peer_identities() or ())]
+    if names:
+        return f"certificate of {names[0].decode('utf-8', 'replace')}"
+    kind, _, address = unquote(context.peer()).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return "a local caller"
+    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return str(ip_network((found, 64), strict=False))
+    return host
+
+
+def _weight(message: Any) -> int:
+    """What a message counts: each transaction that it brings, but at least one."""
+    if isinstance(message, services_pb2.SubmitBatchRequest | services_pb2.SubmitStreamRequest):
+        return max(1, len(message.transactions))
+    return 1

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from citychain import rates
+from citychain.rates import Rates
+
+NOTHING = timedelta()
+
+
+class Time:
+    """Passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_each_has_so_many_at_once_and_then_as_many_as_time_brings() -> None:
+    time = Time()
+    taken = Rates(2.0, timedelta(seconds=5), time)
+    assert [taken.take("alice") for _ in range(10)] == [NOTHING] * 10
+    wait = taken.take("alice")
+    assert timedelta(milliseconds=500) <= wait <= timedelta(milliseconds=501)
+    assert taken.take("bob") == NOTHING
+    time.now += 0.5
+    assert taken.take("alice") == NOTHING
+    assert taken.take("alice") > NOTHING
+    time.now += 3_600
+    assert [taken.take("alice") for _ in range(10)] == [NOTHING] * 10
+    assert taken.take("alice") > NOTHING
+
+
+def test_who_takes_much_waits_until_it_is_paid_for() -> None:
+    time = Time()
+    taken = Rates(10.0, timedelta(seconds=1), time)
+    assert taken.take("alice", 100) == NOTHING
+    wait = taken.take("alice")
+    assert timedelta(seconds=9) < wait < timedelta(seconds=9.2)
+    time.now += wait.total_seconds()
+    assert taken.take("alice") == NOTHING
+
+
+def test_the_one_that_was_quiet_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "TRACKED_MAX", 2)
+    taken = Rates(1.0, timedelta(seconds=1), Time())
+    for caller in ("alice", "bob", "carol"):
+        assert taken.take(caller) == NOTHING
+    assert taken.take("bob") > NOTHING
+    assert taken.take("alice") == NOTHING
