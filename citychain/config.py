@@ -48,7 +48,8 @@ from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.config_environment import CONFIG_VARIABLE, read_environment, read_mongodb, variable
 from citychain.config_files import read_cities, read_file
 from citychain.config_fragments import FragmentsSettings
-from citychain.config_tables import KeepFor, PartName, Table
+from citychain.config_metrics import MetricsSettings
+from citychain.config_tables import Address, KeepFor, PartName, Table
 from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Source, explain
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
@@ -112,13 +113,6 @@ def _city_name(name: str) -> str:
     return name
 
 
-def _address(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ValueError("write it as host:port, such as 127.0.0.1:50051 or [::]:50051")
-    return address
-
-
 def _member(value: Any) -> Any:
     """A committee's member, whose public key may be given by its file."""
     if not isinstance(value, dict) or "key" not in value:
@@ -134,7 +128,6 @@ def _member(value: Any) -> Any:
         raise ValueError("key must be the path of a public key file") from None
 
 
-Address = Annotated[str, AfterValidator(_address)]
 CityName = Annotated[str, AfterValidator(_city_name)]
 CommitteeMember = Annotated[Representative, BeforeValidator(_member)]
 
@@ -369,6 +362,7 @@ class Settings(BaseSettings):
     exchange: ExchangeSettings = ExchangeSettings()
     fragments: FragmentsSettings = FragmentsSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    metrics: MetricsSettings = MetricsSettings()
     storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
     peers: dict[Slug, PeerSettings] = Field(default_factory=dict)

@@ -6,14 +6,25 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["FOREVER", "Duration", "KeepFor", "PartName", "Table", "duration_text"]
+__all__ = ["FOREVER", "Address", "Duration", "KeepFor", "PartName", "Table", "duration_text"]
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 DAYS_MAX: Final = 36_500
 
 PartName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
+
+
+def _address(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError("write it as host:port, such as 127.0.0.1:50051 or [::]:50051")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""``host:port``."""
 
 
 def _duration(value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from citychain.city.directory import CityDirectory
 from citychain.city.door import Doors
 from citychain.city.engines import StorageEngines
 from citychain.city.founding import found_city, keep_genesis
+from citychain.city.metering import UNMETERED
 from citychain.city.neighbours import find_neighbours, operator_signs, parent_of
 from citychain.city.overrides import NOTHING_REPLACED, Overrides, check_cities, read_overrides
 from citychain.city.pipeline import City
@@ -60,6 +62,7 @@ from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
 from citychain.keeping.server_stores import keep_stores
 from citychain.keeping.stores import Opening, OpenStores, open_stores, plan_stores
+from citychain.metrics.composing import server_metrics, tell_metrics
 from citychain.moving.composing import city_mover, open_home
 from citychain.moving.served import ServedMoves
 from citychain.ports import (
@@ -124,6 +127,7 @@ class CoreContainer(containers.DeclarativeContainer):
     engines = providers.Singleton(
         StorageEngines, directory=settings.provided.data_dir, compute=compute, clock=clock
     )
+    metrics = providers.Singleton(server_metrics, settings.provided.metrics, clock)
     repairs = providers.Singleton(Repairs, settings.provided.fragments, clock)
     lease = providers.Factory(timedelta, seconds=settings.provided.cluster.lease_seconds)
     spreading = providers.Singleton(Spreading, server=server_name, lease=lease, clock=clock)
@@ -192,6 +196,7 @@ class CityContainer(containers.DeclarativeContainer):
     archive: providers.Object[Archiving | None] = providers.Object(None)
     retention: providers.Object[CityRetention] = providers.Object(CityRetention())
     repair: providers.Object[Repairing | None] = providers.Object(None)
+    meter = providers.Object(UNMETERED)
     handler = providers.Singleton(
         City,
         slug=plan.provided.slug,
@@ -228,6 +233,7 @@ class CityContainer(containers.DeclarativeContainer):
         prune=retention.provided.prune,
         archived=retention.provided.archived,
         repair=repair,
+        meter=meter,
     )
 
 
@@ -239,6 +245,8 @@ class RunningServer:
     """Host and port."""
     directory: CityDirectory
     core: CoreContainer
+    metrics_address: str
+    """Host and port of the metrics; empty where there are none."""
 
 
 @asynccontextmanager
@@ -278,7 +286,11 @@ async def open_server(
     check_cities(fresh, registry.cities)
     core.operator()  # Without its key no city could be opened.
     drain = timedelta(seconds=settings.server.drain_seconds)
-    async with _open_cities(core, overrides) as (directory, opener):
+    ready, metrics = threading.Event(), core.metrics()
+    async with (
+        tell_metrics(settings.metrics, metrics, ready.is_set) as metrics_address,
+        _open_cities(core, overrides) as (directory, opener),
+    ):
         moves = ServedMoves(directory, city_mover(core, opener.opened, core.server_name()))
         doors = Doors(directory)
         before = await guards(settings.auth, settings.rates, doors, core.clock())
@@ -293,6 +305,7 @@ async def open_server(
                 ),
                 (*before, *registry.interceptors()),
                 moves,
+                metrics.interceptors if metrics is not None else (),
             ) as server:
                 # Those of an imported map are many, and alike: each is checked when it is opened.
                 for slug in settings.own_cities:
@@ -306,7 +319,11 @@ async def open_server(
                 for slug in core.catalogue().eager():
                     with suppress(CityUnavailable):  # Logged, and tried again when asked for.
                         await directory.handler(slug)
-                yield RunningServer(server.address, directory, core)
+                ready.set()
+                try:
+                    yield RunningServer(server.address, directory, core, metrics_address)
+                finally:
+                    ready.clear()
         finally:
             await core.spreading().leave()
             # What does not finish in time is durable, and goes on at the next start.
@@ -444,7 +461,11 @@ class _Opener:
         repair = city_repair(core, container, self.stores)
         container.repair.override(providers.Object(repair))
         await compute(keep_genesis, core.settings().data_dir, plan, genesis)
-        handler = await stack.enter_async_context(container.handler())
+        if (metrics := core.metrics()) is not None:
+            container.meter.override(providers.Object(metrics.cities.meter(slug)))
+        handler = city = await stack.enter_async_context(container.handler())
+        if metrics is not None:
+            stack.enter_context(metrics.cities.observed(slug, city))
         handler = replaced("handler", handler)
         return handler
 

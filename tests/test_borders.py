@@ -51,6 +51,7 @@ DRIVERS: Final = {
     "httpx": ("fragments",),
     "jwt": ("access",),
     "dependency_injector": ("containers",),
+    "prometheus_client": ("metrics", "rpc"),
 }
 
 DRIVEN: Final = {

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from citychain import checkpoint, notes
+from citychain.city.metering import CityMeter
 from citychain.city.retry import pause_seconds
 from citychain.errors import ConsensusError
 from citychain.ports import CityStorage, Clock, ConsensusStep, StoredRound
@@ -32,6 +33,7 @@ class Approver:
     """Approves one city's rounds.
 
     Args:
+        meter: Told how long a certificate takes to come, and to be stored.
         approved: Awaited with each round, in order, once its certificate is stored.
     """
 
@@ -42,12 +44,14 @@ class Approver:
         storage: CityStorage,
         consensus: ConsensusStep,
         clock: Clock,
+        meter: CityMeter,
         approved: Callable[[StoredRound], Awaitable[None]],
     ) -> None:
         self._slug = slug
         self._storage = storage
         self._consensus = consensus
         self._clock = clock
+        self._meter = meter
         self._approved = approved
         self._room = asyncio.Semaphore(ROUNDS_MAX)
         self._order = asyncio.Lock()
@@ -106,12 +110,13 @@ class Approver:
         failures = 0
         while True:
             try:
-                certificate = await self._consensus.approve(round)
-                if (certificate.round, certificate.checkpoint_hash) != (
-                    round.round,
-                    round.checkpoint_hash,
-                ):
-                    raise ConsensusError("the certificate is for another round")
+                with self._meter.timed("approve"):
+                    certificate = await self._consensus.approve(round)
+                    if (certificate.round, certificate.checkpoint_hash) != (
+                        round.round,
+                        round.checkpoint_hash,
+                    ):
+                        raise ConsensusError("the certificate is for another round")
                 return certificate
             except Exception:
                 logger.exception("%s: round %d was not approved", self._slug, round.round)
@@ -123,10 +128,12 @@ class Approver:
         failures = 0
         while True:
             try:
-                # First, since what is certified must be found by who makes proofs of it.
-                if elects:
-                    await self._storage.keep({notes.round_name(notes.HANDOVER, round.round): b""})
-                await self._storage.certify([certificate])
+                with self._meter.timed("certify"):
+                    # First, since what is certified must be found by who makes proofs of it.
+                    if elects:
+                        handover = notes.round_name(notes.HANDOVER, round.round)
+                        await self._storage.keep({handover: b""})
+                    await self._storage.certify([certificate])
             except Exception as error:
                 logger.warning(
                     "%s: certificate of round %d was not stored: %r",

@@ -16,6 +16,7 @@ from typing import Final
 
 from citychain._native.transactions import Limits, Transaction, check_batch
 from citychain._native.transactions import Refusal as NativeRefusal
+from citychain.city.metering import UNMETERED, CityMeter
 from citychain.city.pool import Expected, PendingPool
 from citychain.crypto.signatures import KeyCache
 from citychain.errors import InvalidRequest, StorageError
@@ -59,6 +60,7 @@ class Intake:
         retry_after: How long an overloaded caller should wait.
         shared: Other servers receive transactions of the city too.
         author_per_second: New transactions of each author but the operator, on average.
+        meter: Told how long checks and appends take.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Intake:
         retry_after: Callable[[], timedelta],
         shared: bool,
         author_per_second: float | None = None,
+        meter: CityMeter = UNMETERED,
     ) -> None:
         self._genesis = genesis
         self._operator = operator
@@ -91,6 +94,7 @@ class Intake:
         self._refuses = refuses
         self._recovers = recovers
         self._retry_after = retry_after
+        self._meter = meter
         self._shared = shared
         self._authors: Rates | None = None
         if author_per_second is not None:
@@ -161,7 +165,8 @@ class Intake:
     async def _batch(self, calls: list[_Call], appends: asyncio.TaskGroup) -> None:
         """Check a batch; its storing goes on in the background."""
         try:
-            checked = await self._check([envelope for call in calls for envelope in call.envelopes])
+            with self._meter.timed("check"):
+                checked = await self._check([item for call in calls for item in call.envelopes])
             ids = [_known_as(item) for item in checked]
             # Before it is asked what is sealed: what is sealed after that must not be added.
             expected = self._pool.expect([tx_id for tx_id in ids if tx_id is not None])
@@ -338,13 +343,9 @@ class Intake:
         try:
             if new:
                 keys = self._keys_to_store(new)
-                await self._storage.append(
-                    [
-                        RawTransaction(transaction.tx_id, transaction.author, transaction.envelope)
-                        for transaction in new
-                    ],
-                    keys,
-                )
+                raw = [RawTransaction(item.tx_id, item.author, item.envelope) for item in new]
+                with self._meter.timed("append"):
+                    await self._storage.append(raw, keys)
                 for key in keys:
                     self._remember_stored(key)
                 self._pool.add(new, expected)

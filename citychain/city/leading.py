@@ -17,6 +17,7 @@ from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.accuser import Accuser
 from citychain.city.approver import Approver
 from citychain.city.lease import Lease
+from citychain.city.metering import CityMeter
 from citychain.city.pickup import PickUp
 from citychain.city.pool import PendingPool
 from citychain.city.relay import RelayReader
@@ -70,6 +71,7 @@ class LeadingParts:
     compute: Compute
     clock: Clock
     pacer: PacerSettings
+    meter: CityMeter
     accuser: Callable[[], Accuser] | None
     """Makes one; where nobody votes nobody is accused."""
     exchange: Callable[[], Coroutine[Any, Any, None]]
@@ -118,6 +120,7 @@ class Leading:
             storage=parts.storage,
             consensus=parts.consensus,
             clock=parts.clock,
+            meter=parts.meter,
             approved=self._approved,
         )
         self._pick_up = PickUp(
@@ -232,6 +235,7 @@ class Leading:
             pacer=parts.pacer,
             compute=parts.compute,
             clock=parts.clock,
+            meter=parts.meter,
             committed=self._committed,
             sealed=self._sealed,
         )
@@ -352,6 +356,7 @@ class Leading:
 
     def _committed(self, sealed: SealedRound) -> None:
         self._has_sealed = True
+        self._parts.meter.sealed(sealed)
         self._parts.on_sealed(self._parts.slug, sealed)
 
     async def _sealed(self, sealed: SealedRound) -> None:
@@ -370,4 +375,5 @@ class Leading:
                 failures += 1
                 await self._parts.clock.sleep(pause_seconds(failures))
         self._parts.standing.approved(round.round, nodes)
+        self._parts.meter.approved(round, nodes)
         self._parts.on_approved(self._parts.slug, round)

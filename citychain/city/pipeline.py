@@ -22,6 +22,7 @@ from citychain.city.following import Follower
 from citychain.city.intake import Intake
 from citychain.city.leading import Leading, LeadingParts
 from citychain.city.lease import Lease, acquire
+from citychain.city.metering import UNMETERED, CityMeter
 from citychain.city.pool import PendingPool, PoolLimits
 from citychain.city.proofs import ProofMaker
 from citychain.city.relay import SharedVoting
@@ -91,6 +92,7 @@ class City:
         prune: Prunes its storage while this server leads it.
         repair: Repairs its archive while this server leads it.
         archived: Gives what was pruned; ``None`` where the archive cannot be had.
+        meter: Counts for whoever runs the server.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class City:
         prune: Callable[[], Coroutine[Any, Any, None]] | None = None,
         repair: Callable[[City], Coroutine[Any, Any, None]] | None = None,
         archived: Archived | None = None,
+        meter: CityMeter = UNMETERED,
     ) -> None:
         self._slug = slug
         self._genesis = genesis
@@ -132,6 +135,7 @@ class City:
         self._holder = holder
         self._ttl = lease
         self._interval = timedelta(seconds=pacer.min_seconds)
+        self._meter = meter
         self._pool = PendingPool(pool_limits, shared=shared)
         self._watchers = Watchers()
         self._standing = Standing(self._watchers)
@@ -182,6 +186,7 @@ class City:
             compute=compute,
             clock=clock,
             pacer=pacer,
+            meter=meter,
             accuser=self._accuser if self.voting is not None else None,
             exchange=lambda: exchange.lead(self),
             on_sealed=on_sealed,
@@ -203,6 +208,7 @@ class City:
             refuses=exchange.refuses,
             recovers=self.voting.recovers if self.voting is not None else None,
             retry_after=lambda: self._leading.interval if self._leading else self._interval,
+            meter=meter,
             shared=shared,
             author_per_second=pool_limits.author_per_second,
         )
@@ -409,6 +415,11 @@ class City:
         return len(self._pool)
 
     @property
+    def position(self) -> Head:
+        """`head`, from any thread."""
+        return self._standing.head
+
+    @property
     def voting(self) -> SupportsVotes | None:
         """See `CityHandler.voting`."""
         return self._voting
@@ -445,6 +456,7 @@ class City:
                 raise Overloaded("new work is refused", RETRY_AFTER_STALL)
             results = await self._intake.submit(envelopes)
         except Overloaded as error:
+            self._meter.overloaded(len(envelopes))
             raise await self._with_cause(error) from None
         except RequestError:
             raise
@@ -452,6 +464,7 @@ class City:
             error_id = secrets.token_hex(4)
             logger.error("%s: nothing was stored (error id %s): %r", self._slug, error_id, error)
             raise self._unavailable(error_id) from error
+        self._meter.answered(results)
         return await self._acknowledger.signed(results) if acknowledge else results
 
     async def _with_cause(self, error: Overloaded) -> Overloaded:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from citychain import checkpoint, record
+from citychain.city.metering import CityMeter
 from citychain.city.pool import Candidates, PendingPool
 from citychain.city.replay import Replay
 from citychain.city.retry import pause_seconds
@@ -48,6 +49,7 @@ class Sequencer:
         standing: At the latest round that storage has.
         replay: On ``state``, with parts of its own: checks each round for the representatives
             inside this server before it is committed.
+        meter: Told how long each step of a round takes.
         committed: Told of each round once it is durable.
         sealed: Awaited with each such round; may wait, and then the next round does.
     """
@@ -70,6 +72,7 @@ class Sequencer:
         pacer: PacerSettings,
         compute: Compute,
         clock: Clock,
+        meter: CityMeter,
         committed: Callable[[SealedRound], None],
         sealed: Callable[[SealedRound], Awaitable[None]],
     ) -> None:
@@ -88,6 +91,7 @@ class Sequencer:
         self._pacer = pacer
         self._compute = compute
         self._clock = clock
+        self._meter = meter
         self._committed = committed
         self._sealed = sealed
         head = standing.head
@@ -186,20 +190,22 @@ class Sequencer:
             previous_poh=self._previous_poh,
             previous_checkpoint=head.checkpoint_hash or self._genesis,
         )
-        draft = await decide_round(
-            context,
-            candidates,
-            rule=self._rule,
-            operator=self._operator,
-            epoch=self._epoch,
-            head=head,
-            tree=self._tree,
-            dag=self._dag,
-            consensus=self._consensus,
-            state=self._state,
-            compute=self._compute,
-        )
-        return await seal_round(draft, self._previous_poh, self._consensus)
+        with self._meter.timed("decide"):
+            draft = await decide_round(
+                context,
+                candidates,
+                rule=self._rule,
+                operator=self._operator,
+                epoch=self._epoch,
+                head=head,
+                tree=self._tree,
+                dag=self._dag,
+                consensus=self._consensus,
+                state=self._state,
+                compute=self._compute,
+            )
+        with self._meter.timed("seal"):
+            return await seal_round(draft, self._previous_poh, self._consensus)
 
     async def _examine(self, sealed: SealedRound) -> None:
         """Have the representatives inside the server check a round.
@@ -211,18 +217,20 @@ class Sequencer:
             return
         # Of the pool, where nothing is that was not admitted, whatever the round was made of.
         tx_ids = (*(item.tx_id for item in sealed.transactions), *sealed.held)
-        published = await self._replay.read_admitted(
-            stored_round(sealed),
-            [item for tx_id in tx_ids if (item := self._pool.get(tx_id)) is not None],
-        )
-        await self._replay.check(published)
+        with self._meter.timed("examine"):
+            published = await self._replay.read_admitted(
+                stored_round(sealed),
+                [item for tx_id in tx_ids if (item := self._pool.get(tx_id)) is not None],
+            )
+            await self._replay.check(published)
 
     async def _commit(self, sealed: SealedRound) -> None:
         # Awaits nothing once it is committed: then it is told of, or the city follows from it.
         failures = 0
         while True:
             try:
-                await self._storage.commit(sealed)
+                with self._meter.timed("commit"):
+                    await self._storage.commit(sealed)
                 break
             except (RoundTaken, LeaseLost):
                 if not await self._is_committed(sealed):

@@ -55,6 +55,7 @@ class CoreServer:
     Args:
         plugins: What `ListPlugins` tells.
         interceptors: The plugins' own; they stand behind the one that makes statuses.
+        counting: Stand before that one.
         moves: Moves cities for their operators; without it nobody can.
     """
 
@@ -65,12 +66,13 @@ class CoreServer:
         options: ServerOptions | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         moves: CityMoves | None = None,
+        counting: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         self._directory = directory
         self._moves = moves
         self._plugins = plugins
         self._options = options or ServerOptions()
-        self._interceptors = interceptors
+        self._interceptors = (*counting, StatusInterceptor(), *interceptors)
         self._drain: Drain
         self._server: grpc.aio.Server
         self.port = 0
@@ -89,7 +91,7 @@ class CoreServer:
         """
         self._drain = Drain()
         self._server = grpc.aio.server(
-            interceptors=(StatusInterceptor(), *self._interceptors),
+            interceptors=self._interceptors,
             options=channel_options(self._options.max_message_bytes),
             maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )

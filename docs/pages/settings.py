@@ -29,6 +29,7 @@ from citychain.config_archive import ArchiveSettings
 from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.config_environment import ENVIRONMENT_PREFIX
 from citychain.config_fragments import FragmentsSettings, FragmentStoreSettings
+from citychain.config_metrics import MetricsSettings
 from citychain.config_tables import duration_text
 from citychain.consensus.builtin import citychain_consensus_steps
 from citychain.dag.builtin import citychain_dag_handlers
@@ -54,6 +55,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "fragments": FragmentsSettings,
     "fragments.stores.NAME": FragmentStoreSettings,
     "archive": ArchiveSettings,
+    "metrics": MetricsSettings,
     "peers.SLUG": PeerSettings,
     "storage.NAME": StorageSettings,
     "cities.SLUG": CitySettings,
@@ -84,6 +86,7 @@ UNITS: Final = {
     "stake": "units of the asset",
     "data": "fragments",
     "parity": "fragments",
+    "cities": "cities",
     "weight": "number",
     "author": "transactions a second",
     "second": "calls a second",

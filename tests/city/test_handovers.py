@@ -16,6 +16,7 @@ from citychain import notes
 from citychain.city.approver import Approver
 from citychain.city.directory import CityDirectory
 from citychain.city.handovers import Handovers
+from citychain.city.metering import UNMETERED
 from citychain.client.actions import Action, Candidacy, Data
 from citychain.client.keys import load_key
 from citychain.client.transactions import sign_transaction
@@ -184,6 +185,7 @@ async def test_an_election_is_noted_before_its_round_is_certified(failures: int)
         storage=storage,  # type: ignore[arg-type]
         consensus=Approves(),  # type: ignore[arg-type]
         clock=clock,
+        meter=UNMETERED,
         approved=approved,
     )
     running = asyncio.create_task(approver.run(stored_rounds(history)))

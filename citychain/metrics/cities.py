@@ -1,0 +1,264 @@
+"""Metrics of cities, in Prometheus' terms.
+
+A server may have 30,000 cities, and each label's value costs memory here and in Prometheus. So the
+first few that the server opens have a label of their own, for as long as it runs, and all others
+share `OTHERS`: no counter ever goes from one label to another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from citychain.city.metering import CityMeter, Step
+from citychain.handler import Received, Refusal
+from citychain.ports import Clock, StoredRound
+from citychain.record import poh_of
+from citychain.types import Head, SealedNode, SealedRound
+
+__all__ = ["OTHERS", "CityMetrics", "ObservedCity", "StandingCollector"]
+
+OTHERS: Final = "_others"
+"""No slug begins with an underscore."""
+OTHER_CODE: Final = "OTHER"
+CODES_MAX: Final = 64
+"""Different codes; further ones, which plugins may have any number of, share `OTHER_CODE`."""
+ROUND: Final = "citychain_round"
+STEP_BUCKETS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
+ROUND_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
+SIZE_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_000, 10_000)
+
+
+class ObservedCity(Protocol):
+    """What is asked of `citychain.city.pipeline.City`, from any thread."""
+
+    @property
+    def pending(self) -> int: ...
+
+    @property
+    def leads(self) -> bool: ...
+
+    @property
+    def position(self) -> Head: ...
+
+
+class CityMetrics:
+    """Those of one server.
+
+    Args:
+        registry: Collects them.
+        labels: Number of cities with a label of their own.
+    """
+
+    def __init__(self, registry: CollectorRegistry, labels: int, clock: Clock) -> None:
+        self._clock = clock
+        self._room = labels
+        self._labels: dict[str, str] = {}
+        self._codes: set[str] = set()
+        self._open: dict[str, ObservedCity] = {}
+        self.received = Counter(
+            "citychain_transactions_received",
+            "Transactions acknowledged; a repeat was received before.",
+            ("city", "result"),
+            registry=registry,
+        )
+        self.refused = Counter(
+            "citychain_transactions_refused",
+            "Transactions refused when submitted; OVERLOADED for want of room.",
+            ("city", "code"),
+            registry=registry,
+        )
+        self.sealed = Counter(
+            "citychain_transactions_sealed",
+            "Transactions in rounds that this server committed.",
+            ("city",),
+            registry=registry,
+        )
+        self.approved = Counter(
+            "citychain_transactions_approved",
+            "Transactions approved by a round's certificate.",
+            ("city",),
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "citychain_transactions_rejected",
+            "Transactions rejected in a round that has its certificate, by the rejection's code.",
+            ("city", "code"),
+            registry=registry,
+        )
+        self.round_size = Histogram(
+            "citychain_round_transactions",
+            "Transactions of each round that this server committed.",
+            ("city",),
+            buckets=SIZE_BUCKETS,
+            registry=registry,
+        )
+        self.round_sealed = Histogram(
+            "citychain_round_sealed_seconds",
+            "From a round's time, when it was closed, until it was durable.",
+            ("city",),
+            buckets=ROUND_BUCKETS,
+            registry=registry,
+        )
+        self.round_approved = Histogram(
+            "citychain_round_approved_seconds",
+            "From a round's time, when it was closed, until its certificate was durable.",
+            ("city",),
+            buckets=ROUND_BUCKETS,
+            registry=registry,
+        )
+        self.poh_hashes = Counter(
+            "citychain_poh_hashes",
+            "Sequential hashes of proof-of-history entries; per second of the step seal, its rate.",
+            ("city",),
+            registry=registry,
+        )
+        self.step_seconds = Histogram(
+            "citychain_step_seconds",
+            f"How long each step took that did not fail: {', '.join(get_args(Step))}.",
+            ("city", "step"),
+            buckets=STEP_BUCKETS,
+            registry=registry,
+        )
+        self.step_failures = Counter(
+            "citychain_step_failures",
+            "Steps that failed; all are tried again but check and append, of which callers hear.",
+            ("city", "step"),
+            registry=registry,
+        )
+        self.standing = StandingCollector(self._open.copy, self.label)
+        registry.register(self.standing)
+
+    def label(self, slug: str) -> str:
+        """Under which a city is counted."""
+        if slug not in self._labels:
+            if len(self._labels) >= self._room:
+                return OTHERS
+            self._labels[slug] = slug
+        return slug
+
+    def code(self, code: str) -> str:
+        """Under which a refusal or rejection is counted."""
+        if code not in self._codes:
+            if len(self._codes) >= CODES_MAX:
+                return OTHER_CODE
+            self._codes.add(code)
+        return code
+
+    def meter(self, slug: str) -> CityMeter:
+        """Counts for a city."""
+        return _Meter(self, self.label(slug), self._clock)
+
+    @contextmanager
+    def observed(self, slug: str, city: ObservedCity) -> Iterator[None]:
+        """Tell also how this city stands, while it is open."""
+        self._open[slug] = city
+        try:
+            yield
+        finally:
+            del self._open[slug]
+
+
+class _Meter:
+    """See `CityMeter`."""
+
+    def __init__(self, metrics: CityMetrics, label: str, clock: Clock) -> None:
+        self._label = label
+        self._clock = clock
+        self._code = metrics.code
+        self._new = metrics.received.labels(label, "new")
+        self._repeat = metrics.received.labels(label, "repeat")
+        self._refused = metrics.refused
+        self._sealed = metrics.sealed.labels(label)
+        self._approved = metrics.approved.labels(label)
+        self._rejected = metrics.rejected
+        self._round_size = metrics.round_size.labels(label)
+        self._round_sealed = metrics.round_sealed.labels(label)
+        self._round_approved = metrics.round_approved.labels(label)
+        self._poh_hashes = metrics.poh_hashes.labels(label)
+        self._seconds = {step: metrics.step_seconds.labels(label, step) for step in get_args(Step)}
+        self._failures = {
+            step: metrics.step_failures.labels(label, step) for step in get_args(Step)
+        }
+
+    @contextmanager
+    def timed(self, step: Step) -> Iterator[None]:
+        began = self._clock.monotonic()
+        try:
+            yield
+        except Exception:
+            self._failures[step].inc()
+            raise
+        self._seconds[step].observe(self._clock.monotonic() - began)
+
+    def answered(self, results: Sequence[Received | Refusal]) -> None:
+        received = [item for item in results if isinstance(item, Received)]
+        repeats = sum(item.duplicate for item in received)
+        self._new.inc(len(received) - repeats)
+        self._repeat.inc(repeats)
+        refused = Tally(item.code for item in results if isinstance(item, Refusal))
+        for code, count in refused.items():
+            self._refused.labels(self._label, self._code(code)).inc(count)
+
+    def overloaded(self, transactions: int) -> None:
+        self._refused.labels(self._label, "OVERLOADED").inc(transactions)
+
+    def sealed(self, round: SealedRound) -> None:
+        self._sealed.inc(len(round.transactions))
+        self._round_size.observe(len(round.transactions))
+        self._round_sealed.observe(self._since(round.time_ms))
+        self._poh_hashes.inc(poh_of(round.record).num_hashes)
+
+    def approved(self, round: StoredRound, nodes: Sequence[SealedNode]) -> None:
+        rejected = Tally(node.rejection.code for node in nodes if node.rejection is not None)
+        self._approved.inc(len(nodes) - rejected.total())
+        for code, count in rejected.items():
+            self._rejected.labels(self._label, self._code(code)).inc(count)
+        self._round_approved.observe(self._since(round.time_ms))
+
+    def _since(self, time_ms: int) -> float:
+        """Seconds since a round's time, which a clock that was set back may have before it."""
+        return max(0, self._clock.time_ms() - time_ms) / 1_000
+
+
+class StandingCollector(Collector):
+    """How the open cities stand when it is asked; sums where several share a label."""
+
+    def __init__(
+        self, cities: Callable[[], dict[str, ObservedCity]], label: Callable[[str], str]
+    ) -> None:
+        self._cities = cities
+        self._label = label
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """The families without their values."""
+        for name, documentation in (
+            ("citychain_cities_open", "Open cities."),
+            ("citychain_cities_leading", "Of these, those whose rounds this server seals."),
+            ("citychain_transactions_pending", "Transactions that wait for a round."),
+            ("citychain_rounds_unapproved", "Sealed rounds without a certificate."),
+            (ROUND, "The latest round that this server knows; not told of others together."),
+        ):
+            yield GaugeMetricFamily(name, documentation, labels=("city",))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """See `prometheus_client.registry.Collector`."""
+        families = list(self.describe())
+        sums: dict[str, list[int]] = {}
+        for slug, city in self._cities().items():
+            head = city.position
+            unapproved = head.round - head.certified_round
+            values = (1, city.leads, city.pending, unapproved, head.round)
+            label = self._label(slug)
+            sums[label] = [a + b for a, b in zip(sums.get(label, [0] * 5), values, strict=True)]
+        for label, total in sums.items():
+            for family, value in zip(families, total, strict=True):
+                if label != OTHERS or family.name != ROUND:  # A sum of rounds means nothing.
+                    family.add_metric((label,), value)
+        yield from families

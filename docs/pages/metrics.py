@@ -1,0 +1,44 @@
+"""The table of ``docs/observability.md``: every metric of a server, from what counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+
+from citychain.clock import SystemClock
+from citychain.metrics.cities import CityMetrics
+from citychain.rpc.counting import CallMetrics
+from pages.tables import cell, code, table
+
+__all__ = ["every_metric"]
+
+
+def every_metric() -> str:
+    """A row for each."""
+    return table(("metric", "type", "labels", ""), list(_rows()))
+
+
+def _rows() -> Iterator[list[str]]:
+    registry = CollectorRegistry()
+    cities, calls = CityMetrics(registry, 0, SystemClock()), CallMetrics(registry)
+    for collector in (*vars(cities).values(), *vars(calls).values()):
+        if isinstance(collector, MetricWrapperBase):
+            # The library has no public name for them.
+            labels = collector._labelnames
+            for family in collector.describe():
+                yield _row(family, labels)
+    for family in cities.standing.describe():
+        yield _row(family, ("city",))
+
+
+def _row(family: Metric, labels: tuple[str, ...]) -> list[str]:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    return [
+        code(name),
+        family.type,
+        ", ".join(code(label) for label in labels),
+        cell(family.documentation),
+    ]

@@ -1,0 +1,154 @@
+"""What a real server tells of itself, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from free_ports import free_address
+from metrics.asking import Samples, answer, asked, samples
+
+from citychain.city.pipeline import City
+from citychain.client.actions import Transfer
+from citychain.config import Settings
+from citychain.containers import CoreContainer, open_server
+from citychain.errors import ConfigurationError
+from citychain.testing.server import CityServer, Plan, TransactionFactory, make_plan
+from citychain.types import State
+
+
+def plan(tmp_path: Path, tables: dict[str, dict[str, Any]], **metrics: Any) -> Plan:
+    settings = {"plugins": {"allow": ()}, "metrics": {"listen": "127.0.0.1:0", **metrics}}
+    return make_plan(
+        tmp_path,
+        tables,
+        {},
+        storage="sqlite",
+        clock=None,
+        operator=None,
+        settings=settings,
+    )
+
+
+async def submit(server: CityServer, city: str, transactions: TransactionFactory) -> None:
+    """Two good transactions, one without cover, one twice, and one that is none."""
+    async with server.client(city) as client:
+        signed = await transactions(client, 2)
+        uncovered = Transfer("nothing", b"\x07" * 32, 1)
+        signed += await transactions(client, 1, data=None, transfer=uncovered)
+        await client.submit([*signed, signed[0], b"no envelope"])
+        await client.wait([item.tx_id for item in signed], State.APPROVED)
+
+
+def about(told: Samples, name: str, **labels: str) -> float:
+    return told[name, frozenset(labels.items())]
+
+
+async def test_what_happens_to_transactions_is_counted_by_city(
+    tmp_path: Path, signed_transactions: TransactionFactory
+) -> None:
+    many = plan(tmp_path, {"nara": {}, "uji": {}, "ise": {}}, cities=1)
+    async with many.open() as running:
+        for city in ("nara", "uji", "ise"):
+            await submit(many.server(running.address), city, signed_transactions)
+        told = await samples(running.metrics_address)
+    for city, times in (("nara", 1), ("_others", 2)):
+        received = "citychain_transactions_received_total"
+        assert about(told, received, city=city, result="new") == 3 * times
+        assert about(told, received, city=city, result="repeat") == 1 * times
+        refused = "citychain_transactions_refused_total"
+        assert about(told, refused, city=city, code="MALFORMED") == 1 * times
+        assert about(told, "citychain_transactions_sealed_total", city=city) == 3 * times
+        assert about(told, "citychain_transactions_approved_total", city=city) == 2 * times
+        rejected = "citychain_transactions_rejected_total"
+        assert about(told, rejected, city=city, code="OVERDRAFT") == 1 * times
+        assert about(told, "citychain_cities_open", city=city) == times
+        assert about(told, "citychain_cities_leading", city=city) == times
+        assert about(told, "citychain_transactions_pending", city=city) == 0
+        assert about(told, "citychain_rounds_unapproved", city=city) == 0
+        rounds = about(told, "citychain_round_approved_seconds_count", city=city)
+        assert rounds >= times
+        assert about(told, "citychain_round_sealed_seconds_count", city=city) == rounds
+        assert about(told, "citychain_poh_hashes_total", city=city) == rounds * 10_000
+        for step in ("check", "append", "decide", "seal", "commit", "approve", "certify"):
+            steps = about(told, "citychain_step_seconds_count", city=city, step=step)
+            assert steps >= times
+            assert about(told, "citychain_step_failures_total", city=city, step=step) == 0
+    assert about(told, "citychain_round", city="nara") >= 1
+    assert ("citychain_round", frozenset({("city", "_others")})) not in told
+    labels = {dict(labels).get("city") for _, labels in told}
+    assert labels == {None, "nara", "_others"}
+
+
+async def test_the_process_and_its_calls_are_told_of(
+    tmp_path: Path, signed_transactions: TransactionFactory
+) -> None:
+    one = plan(tmp_path, {"nara": {}})
+    async with one.open() as running:
+        await submit(one.server(running.address), "nara", signed_transactions)
+        told = await samples(running.metrics_address)
+    call = {
+        "grpc_type": "unary",
+        "grpc_service": "citychain.v1.TransactionService",
+        "grpc_method": "SubmitBatch",
+    }
+    assert about(told, "grpc_server_handled_total", grpc_code="OK", **call) == 1
+    assert about(told, "process_resident_memory_bytes") > 0
+
+
+async def test_a_server_is_ready_from_its_start_to_its_end_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = free_address()
+    told: dict[str, tuple[int, str]] = {}
+    enter, drain = City.__aenter__, City.drain
+
+    async def opened(city: City) -> City:
+        told["starting"] = await asked(address, "/readyz")
+        return await enter(city)
+
+    async def drained(city: City) -> None:
+        told["stopping"] = await asked(address, "/readyz")
+        told["alive"] = await asked(address, "/healthz")
+        await drain(city)
+
+    monkeypatch.setattr(City, "__aenter__", opened)
+    monkeypatch.setattr(City, "drain", drained)
+    async with plan(tmp_path, {"nara": {"open": "eager"}}, listen=address).open() as running:
+        assert running.metrics_address == address
+        told["running"] = await asked(address, "/readyz")
+    assert told == {
+        "starting": (503, "starting or stopping\n"),
+        "running": (200, "ok\n"),
+        "stopping": (503, "starting or stopping\n"),
+        "alive": (200, "ok\n"),
+    }
+    with pytest.raises(OSError, match="refused"):
+        await asyncio.to_thread(answer, address, "/healthz")
+
+
+async def test_an_address_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
+    async with plan(tmp_path / "one", {"nara": {}}).open() as running:
+        other = plan(tmp_path / "other", {"nara": {}}, listen=running.metrics_address)
+        with pytest.raises(ConfigurationError, match=r"metrics\.listen: cannot listen on 127"):
+            async with other.open():
+                pass
+
+
+async def test_nothing_is_counted_unless_it_is_asked_for(tmp_path: Path) -> None:
+    quiet = make_plan(
+        tmp_path, ["nara"], {}, storage="memory", clock=None, operator=None, settings={}
+    )
+    async with open_server(quiet.settings) as running:
+        assert running.metrics_address == ""
+        assert running.core.metrics() is None
+
+
+def test_two_servers_of_a_process_count_for_themselves(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, metrics={"listen": "127.0.0.1:0"})
+    one, other = (CoreContainer(settings=settings).metrics() for _ in range(2))
+    assert one is not None
+    assert other is not None
+    assert one.registry is not other.registry
