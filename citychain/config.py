@@ -260,6 +260,9 @@ class PeerSettings(Table):
     """Its genesis file, which says who it is; needed with ``endpoints``."""
     assets: tuple[Asset, ...] | None = None
     """Assets that are accepted from it; absent for all. What else comes goes back to the payer."""
+    token_file: Path | None = None
+    """File of the token for its servers, with the roles ``read`` and ``submit``, if they ask for
+    one."""
 
     @model_validator(mode="after")
     def _known(self) -> PeerSettings:

@@ -33,6 +33,7 @@ def read_file(config: Path, defaults: Mapping[str, str]) -> Source:
     _make_cities_absolute(values, folder)
     for table in _tables(values, "peers"):
         _make_absolute(table, "genesis", folder)
+        _make_absolute(table, "token_file", folder)
     return Source(values, partial(toml_place, config, text))
 
 

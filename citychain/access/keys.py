@@ -59,7 +59,7 @@ def read_public_keys(files: Sequence[Path]) -> list[PyJWK]:
     """
     keys = [key for file in files for key in _read(file)]
     if len(keys) > KEYS_MAX:
-        raise ConfigurationError(f"auth.keys: {len(keys)} keys; at most {KEYS_MAX} are allowed")
+        raise ConfigurationError(f"token keys: {len(keys)} keys; at most {KEYS_MAX} are allowed")
     return keys
 
 
@@ -91,11 +91,11 @@ def _read(file: Path) -> list[PyJWK]:
         key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(
-            f"auth.keys: {file}: is neither a public key as PEM nor a JWK Set"
+            f"token keys: {file}: is neither a public key as PEM nor a JWK Set"
         ) from None
     algorithm = algorithm_of(key)
     if algorithm is None:
-        raise ConfigurationError(f"auth.keys: {file}: {_WANTED}")
+        raise ConfigurationError(f"token keys: {file}: {_WANTED}")
     implementation: Any = get_default_algorithms()[algorithm]
     return [PyJWK(implementation.to_jwk(key, as_dict=True), algorithm)]
 
@@ -107,9 +107,9 @@ def _key_set(file: Path, content: bytes) -> list[PyJWK]:
             raise ValueError
     except (ValueError, KeyError, RecursionError):
         raise ConfigurationError(
-            f'auth.keys: {file}: is no JWK Set: it has no list "keys"'
+            f'token keys: {file}: is no JWK Set: it has no list "keys"'
         ) from None
-    return [_member(f"auth.keys: {file}: keys[{index}]", jwk) for index, jwk in enumerate(listed)]
+    return [_member(f"token keys: {file}: keys[{index}]", jwk) for index, jwk in enumerate(listed)]
 
 
 def _member(where: str, jwk: Any) -> PyJWK:

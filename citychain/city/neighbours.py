@@ -15,6 +15,7 @@ from citychain.between_cities import (
 from citychain.city.plan import CityPlan
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
+from citychain.client.tokens import TokenFile
 from citychain.client.transactions import sign_transaction
 from citychain.config import PeerSettings, Settings
 from citychain.crypto.signatures import SigningKey
@@ -174,7 +175,7 @@ async def _neighbour(
     else:
         genesis = (await directory.handler(slug)).genesis
     if table.endpoints:
-        channels = ChannelFactory(table.endpoints)
+        channels = await compute(_channels, slug, table)
         connect = _elsewhere(genesis.city, channels)
     else:
         connect = _here(slug, directory)
@@ -204,6 +205,14 @@ def _read(slug: str, file: Path) -> Genesis:
             f"[peers.{genesis.city}]"
         )
     return genesis
+
+
+def _channels(slug: str, table: PeerSettings) -> ChannelFactory:
+    try:
+        token = None if table.token_file is None else TokenFile(table.token_file)
+        return ChannelFactory(table.endpoints, token=token)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"peers.{slug}: {error}") from None
 
 
 def _here(slug: str, directory: Directory) -> Callable[[], AbstractAsyncContextManager[PeerCity]]:

@@ -9,8 +9,10 @@ import typer
 
 from citychain.cli.output import Json, log_to_standard_error
 from citychain.cli.serving import clear_ready_file, serve_until_stopped
+from citychain.roles import Role
 
 if TYPE_CHECKING:
+    from citychain.config_auth import AuthSettings
     from citychain.rpc.storage_server import StorageServerOptions
 
 __all__ = ["storage_server"]
@@ -41,6 +43,25 @@ def storage_server(
     owner_limit_mib: Annotated[
         int | None, typer.Option(min=1, help="Most that the fragments of each owner may take.")
     ] = None,
+    token_keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--token-keys",
+            help="File of public keys: whoever calls needs a token of one of them. Can be "
+            "repeated.",
+            dir_okay=False,
+        ),
+    ] = None,
+    token_audience: Annotated[
+        str | None, typer.Option(help="The name of this server in tokens (`aud`).")
+    ] = None,
+    token_issuer: Annotated[
+        str | None, typer.Option(help="Who must have issued them (`iss`).")
+    ] = None,
+    anonymous: Annotated[
+        list[Role] | None,
+        typer.Option(help="A role that callers without a token have. Can be repeated."),
+    ] = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(
@@ -52,8 +73,10 @@ def storage_server(
     """Keep fragments for others, until it is told to stop.
 
     Who has a `[fragments.stores.NAME]` with `kind = "remote"` and this server's address stores
-    here. Anybody may read; only who stored a fragment may delete it. A full disk, or what is beyond
-    a limit, is told to who stores, and nothing is left half-written, however this or a client ends.
+    here. Anybody may read and store, unless `--token-keys` is given: then it takes a token that
+    grants `fetch` or `store`. Only who stored a fragment may delete it. A full disk, or what is
+    beyond a limit, is told to who stores, and nothing is left half-written, however this or a
+    client ends.
 
     SIGTERM or SIGINT: calls under way may finish, for ten seconds at most. A second signal ends the
     server at once. Nothing acknowledged is lost either way.
@@ -72,17 +95,40 @@ def storage_server(
 
     options = StorageServerOptions(listen=listen, exposed=exposed)
     options.check()
+    auth = _auth(token_keys, token_audience, token_issuer, anonymous)
     log_to_standard_error(debug=context.obj.debug)
     if ready_file is not None:
         clear_ready_file(ready_file)
     limits = (limit_mib, owner_limit_mib)
-    asyncio.run(_serve(directory, options, limits, ready_file, json=json))
+    asyncio.run(_serve(directory, options, limits, auth, ready_file, json=json))
+
+
+def _auth(
+    keys: list[Path] | None,
+    audience: str | None,
+    issuer: str | None,
+    anonymous: list[Role] | None,
+) -> AuthSettings:
+    """Raises `ConfigurationError`: an option needs another one."""
+    from citychain.config_auth import AuthSettings
+    from citychain.errors import ConfigurationError
+
+    if not keys and (audience or issuer or anonymous):
+        raise ConfigurationError("--token-keys: without it no token is looked at: give it too")
+    if not keys:
+        return AuthSettings()
+    if not audience:
+        raise ConfigurationError("--token-audience: must be given with --token-keys")
+    return AuthSettings(
+        keys=tuple(keys), audience=audience, issuer=issuer, anonymous=tuple(anonymous or ())
+    )
 
 
 async def _serve(
     directory: Path,
     options: StorageServerOptions,
     limits_mib: tuple[int | None, int | None],
+    auth: AuthSettings,
     ready_file: Path | None,
     *,
     json: bool,
@@ -90,7 +136,9 @@ async def _serve(
     from citychain.keeping.serving import open_storage_server
 
     limit, owner_limit = (None if mib is None else mib << 20 for mib in limits_mib)
-    server = open_storage_server(directory, options, limit=limit, owner_limit=owner_limit)
+    server = open_storage_server(
+        directory, options, limit=limit, owner_limit=owner_limit, auth=auth
+    )
     await serve_until_stopped(
         server,
         answers="citychain storage-server",

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from citychain.client.channels import ChannelFactory
 from citychain.client.errors import translated
+from citychain.client.tokens import TokenFile
 from citychain.errors import (
     ConfigurationError,
     FragmentMissing,
@@ -73,6 +74,8 @@ class RemoteOptions(BaseModel):
     owner_file: ConfigPath | None = None
     """A file with the owner's token, 16 to 64 characters: who has it may delete what was stored
     with it. Absent for ``fragments/NAME/owner`` in the data directory, which is made."""
+    token_file: ConfigPath | None = None
+    """A file with the token that the server asks callers for, if it does (``--token-keys``)."""
 
     @field_validator("endpoint")
     @classmethod
@@ -105,13 +108,7 @@ class RemoteStore:
         except OSError as error:
             raise StoreUnavailable(f"owner_file: {error.filename}: {error.strerror}") from error
         self._owner_id = sha256(self._token).digest()
-        patience = timedelta(seconds=max(1.0, self._seconds / 2))
-        channels = ChannelFactory(
-            [self._options.endpoint],
-            keepalive=patience,
-            connect=patience,
-            max_message_bytes=MESSAGE_BYTES_MAX,
-        )
+        channels = await self._context.compute(_channels, self._options)
         # What a store does not take goes to the next one: who asked decides, not the channel.
         self._channel = channels.channel(repeat=False)
         self._stub = storage_pb2_grpc.StorageServiceStub(self._channel)
@@ -445,6 +442,21 @@ def _verified(given: Sequence[bytes], key: FragmentKey, chunks: Sequence[int]) -
         if proof.object_id != key.object_id:
             raise VerificationError("proof: of another object")
     return proofs
+
+
+def _channels(options: RemoteOptions) -> ChannelFactory:
+    """Raises `StoreUnavailable`: there is no token in the file, or it must not be sent there."""
+    patience = timedelta(seconds=max(1.0, options.timeout_seconds / 2))
+    try:
+        return ChannelFactory(
+            [options.endpoint],
+            keepalive=patience,
+            connect=patience,
+            max_message_bytes=MESSAGE_BYTES_MAX,
+            token=None if options.token_file is None else TokenFile(options.token_file),
+        )
+    except ConfigurationError as error:
+        raise StoreUnavailable(str(error)) from None
 
 
 def _token(path: Path, *, make: bool) -> bytes:

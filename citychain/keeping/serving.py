@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from citychain.access.composing import guards
+from citychain.clock import SystemClock
 from citychain.compute import Executor
+from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.errors import ConfigurationError, StoreUnavailable
 from citychain.fragments.owned import OwnedFragments
 from citychain.rpc.storage_server import StorageServer, StorageServerOptions
@@ -16,18 +19,25 @@ __all__ = ["open_storage_server"]
 
 @asynccontextmanager
 async def open_storage_server(
-    directory: Path, options: StorageServerOptions, *, limit: int | None, owner_limit: int | None
+    directory: Path,
+    options: StorageServerOptions,
+    *,
+    limit: int | None,
+    owner_limit: int | None,
+    auth: AuthSettings | None = None,
 ) -> AsyncIterator[StorageServer]:
     """A storage server over a folder, which must be there.
 
     Args:
         limit: Bytes that the fragments of all owners may take in all.
         owner_limit: Bytes that those of each owner may take.
+        auth: Who may call; ``None`` for anybody.
 
     Raises:
-        ConfigurationError: there is no such folder, or the address cannot be used.
+        ConfigurationError: there is no such folder, the address cannot be used, or a key cannot.
         DirectoryInUse: another storage server has the folder open.
     """
+    before = await guards(auth or AuthSettings(), RatesSettings(), None, SystemClock())
     async with Executor() as compute:
         fragments = OwnedFragments(directory, compute, limit=limit, owner_limit=owner_limit)
         try:
@@ -35,7 +45,7 @@ async def open_storage_server(
         except StoreUnavailable as error:
             raise ConfigurationError(f"--dir: {error}") from None
         try:
-            async with StorageServer(fragments, options) as server:
+            async with StorageServer(fragments, options, before) as server:
                 yield server
         finally:
             await fragments.__aexit__()

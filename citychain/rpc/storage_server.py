@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Self
@@ -82,9 +83,15 @@ class StorageServer:
     """Serves while it is entered; leaving it stops it within the drain time. What is not stored by
     then is not stored at all."""
 
-    def __init__(self, fragments: OwnedFragments, options: StorageServerOptions) -> None:
+    def __init__(
+        self,
+        fragments: OwnedFragments,
+        options: StorageServerOptions,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
         self._fragments = fragments
         self._options = options
+        self._interceptors = interceptors
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server
         self.port = 0
@@ -103,7 +110,7 @@ class StorageServer:
         """
         self._options.check()
         self._server = grpc.aio.server(
-            interceptors=(StatusInterceptor(),),
+            interceptors=(StatusInterceptor(), *self._interceptors),
             options=[
                 *channel_options(self._options.max_message_bytes),
                 ("grpc.max_connection_age_ms", _milliseconds(self._options.connection_max)),

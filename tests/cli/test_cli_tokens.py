@@ -91,6 +91,14 @@ def test_what_cannot_be_issued_is_told(folder: Path, citychain: Callable[..., An
         ran = issue(citychain, folder, *options)
         assert ran.code == 2, options
         assert said in ran.message
+    for options, said in (
+        (("--token-keys", "tokens.pub"), "--token-audience: must be given with --token-keys"),
+        (("--anonymous", "fetch"), "--token-keys: without it no token is looked at"),
+        (("--token-keys", "alice.key", "--token-audience", "a"), "alice.key: is no JWK Set"),
+    ):
+        ran = citychain("storage-server", "--dir", ".", *options, cwd=folder)
+        assert ran.code == 2, options
+        assert said in ran.err
     again = citychain("token", "keygen", "tokens.key", "--public", "b.pub", cwd=folder)
     assert (again.code, "tokens.key: a file of this name exists" in again.message) == (2, True)
 

@@ -36,8 +36,10 @@ def loaded(path: Path, text: str) -> Settings:
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = loaded(
         tmp_path / "citychain.toml",
-        '[peers.lake]\nendpoints = ["10.0.0.1:50051"]\ngenesis = "lake.json"\nassets = ["coin"]\n',
+        '[peers.lake]\nendpoints = ["10.0.0.1:50051"]\ngenesis = "lake.json"\nassets = ["coin"]\n'
+        'token_file = "lake.token"\n',
     )
+    assert settings.peers["lake"].token_file == tmp_path / "lake.token"
     assert settings.peers["lake"].genesis == tmp_path / "lake.json"
     assert settings.peers["lake"].endpoints == ("10.0.0.1:50051",)
     assert settings.peers["lake"].assets == ("coin",)
