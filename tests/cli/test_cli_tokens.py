@@ -1,4 +1,4 @@
-"""Tokens from their making to a server that asks for them, as people do it."""
+"""Tokens from their making to a server that asks for them, as docs/access.md tells people."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docs.markdown import DOCS, Block, blocks
+from docs.shell import command_lines
 
-AUTH = '\n[auth]\nkeys = ["tokens.pub"]\naudience = "hometown"\nanonymous = ["read"]\n'
+
+def of_page(language: str) -> list[Block]:
+    return [block for block in blocks(language) if block.page == DOCS / "access.md"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, citychain: Callable[..., Any]) -> Path:
-    """With keys of a resident, of tokens, and a configuration that asks for them."""
+    """With what the page's first commands make, and a configuration that asks for tokens."""
     folder = tmp_path_factory.mktemp("tokens")
-    for arguments in (
-        ("keygen", "alice.key"),
-        ("init",),
-        ("token", "keygen", "tokens.key", "--public", "tokens.pub"),
-    ):
+    made, *_ = of_page("sh")
+    asked, *_ = of_page("toml")
+    given = (["keygen", "alice.key"], ["init", "--city", "mycity"])
+    for arguments in (*given, *command_lines(made.text)):
         ran = citychain(*arguments, cwd=folder)
         assert ran.code == 0, ran.err
     with (folder / "citychain.toml").open("a") as file:
-        file.write(AUTH)
+        file.write(asked.text)
     return folder
 
 
 def issue(citychain: Callable[..., Any], folder: Path, *options: str) -> Any:
-    given = ("--key", "tokens.key", "--subject", "alice", "--audience", "hometown", *options)
+    given = ("--key", "tokens.key", "--subject", "alice", "--audience", "nara.example", *options)
     return citychain("token", "issue", *given, cwd=folder)
 
 
@@ -37,13 +40,11 @@ def test_a_token_is_made_and_a_server_asks_for_it(
     folder: Path, citychain: Callable[..., Any], start_server: Any
 ) -> None:
     assert stat.S_IMODE((folder / "tokens.key").stat().st_mode) == 0o600
-    made = issue(citychain, folder, "--role", "submit=hometown", "-o", "alice.token")
-    assert (made.code, made.out, made.err) == (0, "", "")
     assert stat.S_IMODE((folder / "alice.token").stat().st_mode) == 0o600
     secret = (folder / "alice.token").read_text().strip()
     elsewhere = issue(citychain, folder, "--role", "submit=edo").out.strip()
     server = start_server(folder, env={"CITYCHAIN_TOKEN": "not-for-it"})
-    send = ("submit", "--city", "hometown", "--key", "alice.key", "--data", "a", "--json")
+    send = ("submit", "--city", "mycity", "--key", "alice.key", "--data", "a", "--json")
 
     def sent(*options: str, **variables: str) -> Any:
         return citychain(*options, cwd=folder, env={**server.env, **variables})
@@ -51,13 +52,15 @@ def test_a_token_is_made_and_a_server_asks_for_it(
     refused = sent(*send)
     needs = "citychain: this needs the role submit, and the call has no token"
     assert (refused.code, refused.message) == (1, needs)
-    taken = sent("--debug", *send, "--token-file", "alice.token")
-    assert (taken.code, taken.record["state"]) == (0, "RECEIVED")
+    [as_told] = command_lines(of_page("sh")[1].text)
+    assert as_told[0] == "submit"
+    taken = sent("--debug", *as_told)
+    assert (taken.code, taken.out.split()[0]) == (0, "RECEIVED")
     assert secret not in taken.err
     assert sent(*send, CITYCHAIN_TOKEN=secret).record["state"] == "RECEIVED"
     assert sent(*send, CITYCHAIN_TOKEN_FILE="alice.token").record["state"] == "RECEIVED"
     refused = sent(*send, CITYCHAIN_TOKEN=elsewhere)
-    lacks = "citychain: the token of alice does not grant the role submit for hometown"
+    lacks = "citychain: the token of alice does not grant the role submit for mycity"
     assert (refused.code, refused.message) == (1, lacks)
     ended = server.end()
     assert ended.code == 0
