@@ -89,7 +89,7 @@ async def call_cost(interceptor: CountingInterceptor, times: int) -> float:
 
 def measure(chunks: list[int], times: int) -> dict[str, Any]:
     registry = CollectorRegistry()
-    cities = CityMetrics(registry, 20, SystemClock())
+    cities = CityMetrics(registry, 20, SystemClock(), {})
     call = asyncio.run(call_cost(CountingInterceptor(CallMetrics(registry)), times))
     meters = [cities.meter(f"city-{number}") for number in range(20)]
     figures: dict[str, Any] = {"call_us": 1e6 * call}

@@ -21,4 +21,4 @@ class MetricsSettings(Table):
     free one. Absent: nothing is counted."""
     cities: Annotated[int, Field(ge=0, le=1_000)] = DEFAULT_CITIES
     """So many have a label of their own, the first that the server opens; all others share
-    ``_others``. Each takes about 120 time series."""
+    ``_others``. Each takes some 150 time series."""

@@ -62,7 +62,7 @@ from citychain.hooks.events import RoundEvents
 from citychain.hooks.registry import load_plugins
 from citychain.keeping.server_stores import keep_stores
 from citychain.keeping.stores import Opening, OpenStores, open_stores, plan_stores
-from citychain.metrics.composing import server_metrics, tell_metrics
+from citychain.metrics.composing import server_metrics, storage_meters, tell_metrics
 from citychain.moving.composing import city_mover, open_home
 from citychain.moving.served import ServedMoves
 from citychain.ports import (
@@ -124,11 +124,17 @@ class CoreContainer(containers.DeclarativeContainer):
         prepared=settings.provided.crypto.prepared_keys,
         public=settings.provided.crypto.public_keys,
     )
-    engines = providers.Singleton(
-        StorageEngines, directory=settings.provided.data_dir, compute=compute, clock=clock
-    )
-    metrics = providers.Singleton(server_metrics, settings.provided.metrics, clock)
     repairs = providers.Singleton(Repairs, settings.provided.fragments, clock)
+    metrics = providers.Singleton(
+        server_metrics, settings.provided.metrics, clock, repairs.provided.numbers
+    )
+    engines = providers.Singleton(
+        StorageEngines,
+        directory=settings.provided.data_dir,
+        compute=compute,
+        clock=clock,
+        meter=providers.Callable(storage_meters, metrics),
+    )
     lease = providers.Factory(timedelta, seconds=settings.provided.cluster.lease_seconds)
     spreading = providers.Singleton(Spreading, server=server_name, lease=lease, clock=clock)
 
@@ -454,6 +460,8 @@ class _Opener:
                 open_replay(core, genesis, container.state(), storage.keys)
             )
             container.replay.override(providers.Object(replay))
+        if (metrics := core.metrics()) is not None:
+            container.meter.override(providers.Object(metrics.cities.meter(slug)))
         archiving = city_archiving(core, container, self.stores)
         container.archive.override(providers.Object(archiving))
         retention = city_retention(core, container, self.stores)
@@ -461,8 +469,6 @@ class _Opener:
         repair = city_repair(core, container, self.stores)
         container.repair.override(providers.Object(repair))
         await compute(keep_genesis, core.settings().data_dir, plan, genesis)
-        if (metrics := core.metrics()) is not None:
-            container.meter.override(providers.Object(metrics.cities.meter(slug)))
         handler = city = await stack.enter_async_context(container.handler())
         if metrics is not None:
             stack.enter_context(metrics.cities.observed(slug, city))

@@ -90,14 +90,27 @@ class Archive:
 
 
 class Archiver:
-    """Archives one city, for one term of leading it."""
+    """Archives one city, for one term of leading it.
 
-    def __init__(self, city: LedCity, archive: Archive, *, compute: Compute, clock: Clock) -> None:
+    Args:
+        archived: Told up to which round it is archived.
+    """
+
+    def __init__(
+        self,
+        city: LedCity,
+        archive: Archive,
+        *,
+        compute: Compute,
+        clock: Clock,
+        archived: Callable[[int], None],
+    ) -> None:
         self._city = city
         self._slug = city.genesis.city
         self._archive = archive
         self._compute = compute
         self._clock = clock
+        self._archived = archived
         self._last: ArchivedNote | None = None
         """How far it is archived; ``None`` until that is read."""
         self._next: ArchivingNote | None = None
@@ -168,6 +181,7 @@ class Archiver:
         """Do all that can be done now."""
         if self._last is None:
             self._last, self._next = await self._noted()
+            self._archived(self._last.round)
         if self._next is None or not self._next.envelope:
             await self._pack()
         while self._next is not None and self._next.envelope and await self._announced():
@@ -313,6 +327,7 @@ class Archiver:
             }
         )
         self._last, self._next, self._rejections = done, None, 0
+        self._archived(done.round)
         logger.info(
             "%s: rounds %d to %d are archived as %s",
             self._slug,

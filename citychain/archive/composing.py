@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from citychain.archive.archiver import Archive, Archiver, LedCity
+from citychain.city.metering import CityMeter
 from citychain.client.transactions import SignedTransaction, sign_transaction
 from citychain.genesis import Genesis
 from citychain.keeping.stores import OpenStores
@@ -25,7 +26,7 @@ def city_archiving(
     """What archives a city; ``None`` where there are no stores, or it is not to be.
 
     Args:
-        city: Its plan, genesis, clock and operator, who signs announcements.
+        city: Its plan, genesis, clock, meter and operator, who signs announcements.
         stores: Those of the server that are open; later there may be more.
     """
     settings, plan = core.settings(), city.plan()
@@ -33,6 +34,7 @@ def city_archiving(
         return None
     compute, clock, operator = core.compute(), city.clock(), city.operator()
     genesis: Genesis = city.genesis()
+    meter: CityMeter = city.meter()
 
     async def sign(content: bytes, content_type: str) -> SignedTransaction:
         return await compute(
@@ -55,6 +57,6 @@ def city_archiving(
     )
 
     def run(city: LedCity) -> Coroutine[Any, Any, None]:
-        return Archiver(city, archive, compute=compute, clock=clock).run()
+        return Archiver(city, archive, compute=compute, clock=clock, archived=meter.archived).run()
 
     return run

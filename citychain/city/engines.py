@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
 from citychain.city.plan import Part
 from citychain.hooks.definitions import StorageDefinition
-from citychain.ports import Clock, Compute, StorageBackend, StorageContext
+from citychain.ports import Clock, Compute, StorageBackend, StorageContext, StorageMeter
 
 __all__ = ["StorageEngines"]
 
@@ -19,12 +20,21 @@ class StorageEngines:
 
     Args:
         directory: Each backend gets a directory of its name below it.
+        meter: Makes what counts for a backend of a name.
     """
 
-    def __init__(self, *, directory: Path, compute: Compute, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        compute: Compute,
+        clock: Clock,
+        meter: Callable[[str], StorageMeter] | None = None,
+    ) -> None:
         self._directory = directory
         self._compute = compute
         self._clock = clock
+        self._meter = meter
         self._stack = AsyncExitStack()
         self._open: dict[str, StorageBackend] = {}
         self._opening = asyncio.Lock()
@@ -43,7 +53,12 @@ class StorageEngines:
         """
         async with self._opening:
             if part.name not in self._open:
-                context = StorageContext(self._directory / part.name, self._compute, self._clock)
+                context = StorageContext(
+                    self._directory / part.name,
+                    self._compute,
+                    self._clock,
+                    None if self._meter is None else self._meter(part.name),
+                )
                 self._open[part.name] = await self._stack.enter_async_context(
                     part.definition.factory(part.options, context)
                 )

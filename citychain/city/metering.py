@@ -40,6 +40,15 @@ class CityMeter(Protocol):
     def approved(self, round: StoredRound, nodes: Sequence[SealedNode]) -> None:
         """A round that this server leads has its certificate."""
 
+    def term_began(self) -> None:
+        """This server leads the city, which others serve too."""
+
+    def lease_lost(self) -> None:
+        """It leads no more: another server does, or nobody for now."""
+
+    def archived(self, round: int) -> None:
+        """All rounds up to this one are archived; this server archives the others."""
+
 
 class _Unmetered:
     """Counts nothing."""
@@ -57,6 +66,15 @@ class _Unmetered:
         pass
 
     def approved(self, round: StoredRound, nodes: Sequence[SealedNode]) -> None:
+        pass
+
+    def term_began(self) -> None:
+        pass
+
+    def lease_lost(self) -> None:
+        pass
+
+    def archived(self, round: int) -> None:
         pass
 
 

@@ -358,6 +358,7 @@ class City:
             if leading is None:
                 leading = self._term(await self._follower.until_leading())
                 self._leading = leading
+                self._meter.term_began()
                 logger.info("%s: leading from epoch %d on", self._slug, leading.lease.epoch)
             # In a task of its own: what is cancelled while it fails raises its failure alone, and
             # this is to end then.
@@ -373,6 +374,7 @@ class City:
             except* (LeaseLost, RoundTaken) as lost:
                 if not self._shared:
                     raise
+                self._meter.lease_lost()
                 logger.warning("%s: leads no more: %s", self._slug, lost.exceptions[0])
                 # If it was our fault, such as a slow way to the storage, others may do better. If
                 # it is the storage that is slow, it is not to be asked for leases all the time.
@@ -423,6 +425,11 @@ class City:
     def voting(self) -> SupportsVotes | None:
         """See `CityHandler.voting`."""
         return self._voting
+
+    @property
+    def remittances(self) -> int:
+        """Those to other cities without an outcome, as far as this server carries them."""
+        return self._exchange.remittances
 
     @property
     def parent(self) -> tuple[str, tuple[str, ...]] | None:

@@ -78,6 +78,11 @@ class Courier:
         """Number of remittances to a city that are not settled, as far as they are in memory."""
         return len(self._waiting.get(city, ()))
 
+    @property
+    def all_pending(self) -> int:
+        """Those to all cities."""
+        return sum(map(len, self._waiting.values()))
+
     def trouble(self, city: bytes) -> str:
         """What keeps a lane from going on, for people; empty where nothing does."""
         lane = self._lanes.get(city)

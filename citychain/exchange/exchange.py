@@ -141,6 +141,12 @@ class Exchange:
             self._doorkeeper.know(self._found.peers)
             return self._found
 
+    @property
+    def remittances(self) -> int:
+        """Those without an outcome, to all peers, as far as this server carries them."""
+        courier = self._courier
+        return 0 if courier is None else courier.all_pending
+
     async def peers(self, home: CityHandler) -> list[PeerStatus]:
         """Who they are, and how it goes with each."""
         found = self._found.peers if self._found is not None else ()

@@ -8,44 +8,28 @@ share `OTHERS`: no counter ever goes from one label to another.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol, get_args
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from citychain.city.metering import CityMeter, Step
 from citychain.handler import Received, Refusal
+from citychain.metrics.codes import Codes
+from citychain.metrics.standing import OTHERS, ObservedCity, StandingCollector
 from citychain.ports import Clock, StoredRound
 from citychain.record import poh_of
-from citychain.types import Head, SealedNode, SealedRound
+from citychain.repair.repairer import RepairNumbers
+from citychain.types import SealedNode, SealedRound
 
-__all__ = ["OTHERS", "CityMetrics", "ObservedCity", "StandingCollector"]
+__all__ = ["CityMetrics"]
 
-OTHERS: Final = "_others"
-"""No slug begins with an underscore."""
-OTHER_CODE: Final = "OTHER"
 CODES_MAX: Final = 64
-"""Different codes; further ones, which plugins may have any number of, share `OTHER_CODE`."""
-ROUND: Final = "citychain_round"
+"""Different codes of refusals and rejections; plugins may have any number."""
 STEP_BUCKETS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 ROUND_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 SIZE_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_000, 10_000)
-
-
-class ObservedCity(Protocol):
-    """What is asked of `citychain.city.pipeline.City`, from any thread."""
-
-    @property
-    def pending(self) -> int: ...
-
-    @property
-    def leads(self) -> bool: ...
-
-    @property
-    def position(self) -> Head: ...
 
 
 class CityMetrics:
@@ -54,14 +38,23 @@ class CityMetrics:
     Args:
         registry: Collects them.
         labels: Number of cities with a label of their own.
+        repairs: Numbers by slug.
     """
 
-    def __init__(self, registry: CollectorRegistry, labels: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        labels: int,
+        clock: Clock,
+        repairs: Mapping[str, RepairNumbers],
+    ) -> None:
         self._clock = clock
         self._room = labels
         self._labels: dict[str, str] = {}
-        self._codes: set[str] = set()
+        self.code = Codes(CODES_MAX)
         self._open: dict[str, ObservedCity] = {}
+        self.archived: dict[str, int] = {}
+        """Latest archived round by slug."""
         self.received = Counter(
             "citychain_transactions_received",
             "Transactions acknowledged; a repeat was received before.",
@@ -132,7 +125,19 @@ class CityMetrics:
             ("city", "step"),
             registry=registry,
         )
-        self.standing = StandingCollector(self._open.copy, self.label)
+        self.terms = Counter(
+            "citychain_terms",
+            "Times that this server began to lead a city that others serve too.",
+            ("city",),
+            registry=registry,
+        )
+        self.leases_lost = Counter(
+            "citychain_leases_lost",
+            "Terms that ended since the lease was lost, or another server sealed a round.",
+            ("city",),
+            registry=registry,
+        )
+        self.standing = StandingCollector(self._open.copy, self.archived, repairs, self.label)
         registry.register(self.standing)
 
     def label(self, slug: str) -> str:
@@ -143,17 +148,9 @@ class CityMetrics:
             self._labels[slug] = slug
         return slug
 
-    def code(self, code: str) -> str:
-        """Under which a refusal or rejection is counted."""
-        if code not in self._codes:
-            if len(self._codes) >= CODES_MAX:
-                return OTHER_CODE
-            self._codes.add(code)
-        return code
-
     def meter(self, slug: str) -> CityMeter:
         """Counts for a city."""
-        return _Meter(self, self.label(slug), self._clock)
+        return _Meter(self, slug, self._clock)
 
     @contextmanager
     def observed(self, slug: str, city: ObservedCity) -> Iterator[None]:
@@ -168,8 +165,9 @@ class CityMetrics:
 class _Meter:
     """See `CityMeter`."""
 
-    def __init__(self, metrics: CityMetrics, label: str, clock: Clock) -> None:
-        self._label = label
+    def __init__(self, metrics: CityMetrics, slug: str, clock: Clock) -> None:
+        self._slug = slug
+        self._label = label = metrics.label(slug)
         self._clock = clock
         self._code = metrics.code
         self._new = metrics.received.labels(label, "new")
@@ -182,6 +180,9 @@ class _Meter:
         self._round_sealed = metrics.round_sealed.labels(label)
         self._round_approved = metrics.round_approved.labels(label)
         self._poh_hashes = metrics.poh_hashes.labels(label)
+        self._terms = metrics.terms.labels(label)
+        self._leases_lost = metrics.leases_lost.labels(label)
+        self._archived = metrics.archived
         self._seconds = {step: metrics.step_seconds.labels(label, step) for step in get_args(Step)}
         self._failures = {
             step: metrics.step_failures.labels(label, step) for step in get_args(Step)
@@ -222,43 +223,15 @@ class _Meter:
             self._rejected.labels(self._label, self._code(code)).inc(count)
         self._round_approved.observe(self._since(round.time_ms))
 
+    def term_began(self) -> None:
+        self._terms.inc()
+
+    def lease_lost(self) -> None:
+        self._leases_lost.inc()
+
+    def archived(self, round: int) -> None:
+        self._archived[self._slug] = round
+
     def _since(self, time_ms: int) -> float:
         """Seconds since a round's time, which a clock that was set back may have before it."""
         return max(0, self._clock.time_ms() - time_ms) / 1_000
-
-
-class StandingCollector(Collector):
-    """How the open cities stand when it is asked; sums where several share a label."""
-
-    def __init__(
-        self, cities: Callable[[], dict[str, ObservedCity]], label: Callable[[str], str]
-    ) -> None:
-        self._cities = cities
-        self._label = label
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """The families without their values."""
-        for name, documentation in (
-            ("citychain_cities_open", "Open cities."),
-            ("citychain_cities_leading", "Of these, those whose rounds this server seals."),
-            ("citychain_transactions_pending", "Transactions that wait for a round."),
-            ("citychain_rounds_unapproved", "Sealed rounds without a certificate."),
-            (ROUND, "The latest round that this server knows; not told of others together."),
-        ):
-            yield GaugeMetricFamily(name, documentation, labels=("city",))
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """See `prometheus_client.registry.Collector`."""
-        families = list(self.describe())
-        sums: dict[str, list[int]] = {}
-        for slug, city in self._cities().items():
-            head = city.position
-            unapproved = head.round - head.certified_round
-            values = (1, city.leads, city.pending, unapproved, head.round)
-            label = self._label(slug)
-            sums[label] = [a + b for a, b in zip(sums.get(label, [0] * 5), values, strict=True)]
-        for label, total in sums.items():
-            for family, value in zip(families, total, strict=True):
-                if label != OTHERS or family.name != ROUND:  # A sum of rounds means nothing.
-                    family.add_metric((label,), value)
-        yield from families

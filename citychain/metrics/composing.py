@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
     from citychain.config_metrics import MetricsSettings
     from citychain.metrics.cities import CityMetrics
-    from citychain.ports import Clock
+    from citychain.metrics.storages import StorageMetrics
+    from citychain.ports import Clock, StorageMeter
+    from citychain.repair.repairer import RepairNumbers
 
-__all__ = ["ServerMetrics", "server_metrics", "tell_metrics"]
+__all__ = ["ServerMetrics", "server_metrics", "storage_meters", "tell_metrics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +26,42 @@ class ServerMetrics:
 
     registry: CollectorRegistry
     cities: CityMetrics
+    storages: StorageMetrics
     interceptors: Sequence[grpc.aio.ServerInterceptor]
     """They count its calls."""
 
 
-def server_metrics(settings: MetricsSettings, clock: Clock) -> ServerMetrics | None:
-    """What a server counts; ``None`` where nobody is told."""
+def server_metrics(
+    settings: MetricsSettings, clock: Clock, repairs: Mapping[str, RepairNumbers]
+) -> ServerMetrics | None:
+    """What a server counts; ``None`` where nobody is told.
+
+    Args:
+        repairs: Numbers by city.
+    """
     if settings.listen is None:
         return None
     from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
     from citychain.metrics.cities import CityMetrics
+    from citychain.metrics.storages import StorageMetrics
     from citychain.rpc.counting import CallMetrics, CountingInterceptor
 
     # Its own, not that of the process, which may have several servers.
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     GCCollector(registry)
-    cities = CityMetrics(registry, settings.cities, clock)
-    return ServerMetrics(registry, cities, (CountingInterceptor(CallMetrics(registry)),))
+    return ServerMetrics(
+        registry,
+        CityMetrics(registry, settings.cities, clock, repairs),
+        StorageMetrics(registry),
+        (CountingInterceptor(CallMetrics(registry)),),
+    )
+
+
+def storage_meters(metrics: ServerMetrics | None) -> Callable[[str], StorageMeter] | None:
+    """What makes a meter for a storage of a name."""
+    return None if metrics is None else metrics.storages.meter
 
 
 @asynccontextmanager

@@ -42,6 +42,7 @@ from citychain.ports.context import (
     RoundContext,
     StateView,
     StorageContext,
+    StorageMeter,
 )
 from citychain.ports.dag import EXCHANGE_ACTIONS, SETTLED_ACTIONS, DagHandler, settled_actions
 from citychain.ports.fragments import FragmentKey, FragmentStore, Space
@@ -76,6 +77,7 @@ __all__ = [
     "StateView",
     "StorageBackend",
     "StorageContext",
+    "StorageMeter",
     "StoredRound",
     "SupportsRetention",
     "SupportsServers",

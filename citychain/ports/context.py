@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from citychain.crypto.signatures import SigningKey
@@ -38,6 +38,16 @@ class Compute(Protocol):
         """Run ``function`` in the bounded executor and return its result."""
 
 
+class StorageMeter(Protocol):
+    """Counts what a storage backend asks of a database elsewhere; may be told from any thread."""
+
+    def command(self, name: str, seconds: float, *, failed: bool) -> None:
+        """A command of this name has ended."""
+
+    def connections(self, state: Literal["open", "used"], change: int) -> None:
+        """So many connections more, or less, are open, or used of those."""
+
+
 @dataclass(frozen=True, slots=True)
 class StorageContext:
     """Given to a storage backend's factory."""
@@ -46,6 +56,8 @@ class StorageContext:
     """The backend's own directory below the data directory; not created yet."""
     compute: Compute
     clock: Clock
+    meter: StorageMeter | None = None
+    """Where the server counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,13 @@ from pymongo.errors import BulkWriteError, PyMongoError, ServerSelectionTimeoutE
 
 from citychain.errors import StorageError
 from citychain.storage._mongodb_causal import Causal, LatestAnswer
+from citychain.storage._mongodb_metering import CommandTimes, PoolCounts
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.asynchronous.database import AsyncDatabase
 
+    from citychain.ports import StorageMeter
     from citychain.storage._mongodb_options import Acknowledge, MongodbOptions
 
 __all__ = [
@@ -64,11 +66,12 @@ _CONCERNS: Final[dict[Acknowledge, Document]] = {
 class Connection:
     """A client, its database, and the writes under way. Made on the event loop that uses it."""
 
-    def __init__(self, options: MongodbOptions) -> None:
+    def __init__(self, options: MongodbOptions, meter: StorageMeter | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         uri, latest = options.address(), LatestAnswer()
+        counting = () if meter is None else (CommandTimes(meter), PoolCounts(meter))
         self._secrets = _secrets(uri)
         self._where = f"MongoDB at {_hosts(uri)}"
         with self.errors():
@@ -81,7 +84,7 @@ class Connection:
                 readPreference="primary",
                 maxPoolSize=options.connections,
                 timeoutMS=round(options.timeout_seconds * 1000),
-                event_listeners=[latest],
+                event_listeners=[latest, *counting],
             )
         self.database: AsyncDatabase[Document] = self.client.get_database(
             options.database,

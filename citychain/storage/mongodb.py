@@ -95,7 +95,7 @@ class MongodbBackend:
     async def _enter(self) -> None:
         context = self._context
         try:
-            connection = Connection(self._options)
+            connection = Connection(self._options, context.meter)
         except ValueError as error:
             raise StorageError(str(error)) from None
         try:

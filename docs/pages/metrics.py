@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 
 from citychain.clock import SystemClock
 from citychain.metrics.cities import CityMetrics
+from citychain.metrics.storages import StorageMetrics
 from citychain.rpc.counting import CallMetrics
 from pages.tables import cell, code, table
 
@@ -23,8 +24,9 @@ def every_metric() -> str:
 
 def _rows() -> Iterator[list[str]]:
     registry = CollectorRegistry()
-    cities, calls = CityMetrics(registry, 0, SystemClock()), CallMetrics(registry)
-    for collector in (*vars(cities).values(), *vars(calls).values()):
+    cities = CityMetrics(registry, 0, SystemClock(), {})
+    others = (StorageMetrics(registry), CallMetrics(registry))
+    for collector in (it for metrics in (cities, *others) for it in vars(metrics).values()):
         if isinstance(collector, MetricWrapperBase):
             # The library has no public name for them.
             labels = collector._labelnames

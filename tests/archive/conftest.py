@@ -139,7 +139,11 @@ ARCHIVERS: list[Archiver] = []
 
 def archiver(city: Any, given: Archive, clock: Clock | None = None) -> Archiver:
     GENESIS.append(city.genesis.id)
-    ARCHIVERS.append(Archiver(city, given, compute=at_once, clock=clock or SystemClock()))
+    ARCHIVERS.append(
+        Archiver(
+            city, given, compute=at_once, clock=clock or SystemClock(), archived=lambda _: None
+        )
+    )
     return ARCHIVERS[-1]
 
 

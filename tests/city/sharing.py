@@ -37,14 +37,21 @@ KEY = SigningKey(bytes(32))
 class Server:
     """One server: a directory of cities, as a process has it."""
 
-    def __init__(self, directory: CityDirectory, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, directory: CityDirectory, stack: AsyncExitStack, core: CoreContainer
+    ) -> None:
         self.directory = directory
+        self._core = core
         self._stack = stack
 
     async def city(self) -> City:
         handler = await self.directory.handler("tokyo")
         assert isinstance(handler, City)
         return handler
+
+    def counted(self, name: str) -> float | None:
+        """A metric of the city."""
+        return self._core.metrics().registry.get_sample_value(name, {"city": "tokyo"})
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -78,6 +85,7 @@ class Servers:
             cluster={"lease_seconds": LEASE_SECONDS},
             cities={"tokyo": {"storage": "shared-memory", "num_hashes": 10, **table}},
             plugins={"allow": ("city-under-test",)},
+            metrics={"listen": "127.0.0.1:0"},
         )
         core = CoreContainer(settings=settings)
         if self.lease is not None:
@@ -87,7 +95,7 @@ class Servers:
         directory = await stack.enter_async_context(
             open_directory(core, {"tokyo": parts} if parts else None)
         )
-        self._all.append(Server(directory, stack))
+        self._all.append(Server(directory, stack, core))
         return self._all[-1]
 
     async def cities(self, count: int, **parts: Any) -> list[City]:

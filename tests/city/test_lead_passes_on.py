@@ -143,9 +143,11 @@ async def test_a_leader_that_cannot_renew_its_lease_stops_and_another_goes_on(
 @pytest.mark.parametrize("held", ["commit", "certify", "pending_ids", ""])
 async def test_a_leader_that_was_paused_finds_itself_fenced(servers: Servers, held: str) -> None:
     link, clock = Link(), PausableClock()
-    one = await (await servers.start(storage=link, clock=clock)).city()
+    first = await servers.start(storage=link, clock=clock)
+    one = await first.city()
     await leader(one)
-    [two] = await servers.cities(1)
+    second = await servers.start()
+    two = await second.city()
     watching = [
         asyncio.create_task(told_by(city, state, 9))
         for city in (one, two)
@@ -173,6 +175,8 @@ async def test_a_leader_that_was_paused_finds_itself_fenced(servers: Servers, he
     await final(one, sent)
     told = await asyncio.gather(*watching)
     assert all(ids == told[0] for ids in told)
+    assert first.counted("citychain_leases_lost_total") >= 1
+    assert second.counted("citychain_terms_total") >= 1
     assert Counter(told[0]) == Counter(signed.tx_id for signed in sent)
     await submit(one, after := sign(one))
     await asyncio.gather(final(one, after), final(two, after))

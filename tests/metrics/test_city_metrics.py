@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import pytest
 from metrics.asking import value
 from prometheus_client import CollectorRegistry
 
 from citychain.clock import SystemClock
+from citychain.fragments.summing import OutcomeSum
 from citychain.handler import Refusal
 from citychain.metrics.cities import CODES_MAX, CityMetrics
+from citychain.repair.repairer import RepairNumbers
+from citychain.types import Head
 
 FAILURES = "citychain_step_failures_total"
 SECONDS = "citychain_step_seconds_count"
@@ -18,7 +23,7 @@ SECONDS = "citychain_step_seconds_count"
 
 def test_codes_that_plugins_make_up_become_no_more_than_so_many_labels() -> None:
     registry = CollectorRegistry()
-    meter = CityMetrics(registry, 1, SystemClock()).meter("nara")
+    meter = CityMetrics(registry, 1, SystemClock(), {}).meter("nara")
     meter.answered([Refusal(f"CODE_{number}", "", "") for number in range(CODES_MAX + 5)])
     refused = "citychain_transactions_refused_total"
     assert value(registry, refused, city="nara", code=f"CODE_{CODES_MAX - 1}") == 1
@@ -27,7 +32,7 @@ def test_codes_that_plugins_make_up_become_no_more_than_so_many_labels() -> None
 
 async def test_a_step_that_fails_is_no_time_and_one_that_is_cancelled_is_nothing() -> None:
     registry = CollectorRegistry()
-    meter = CityMetrics(registry, 1, SystemClock()).meter("nara")
+    meter = CityMetrics(registry, 1, SystemClock(), {}).meter("nara")
     with pytest.raises(OSError, match="full"), meter.timed("commit"):
         raise OSError("the disk is full")
     with pytest.raises(asyncio.CancelledError), meter.timed("commit"):
@@ -40,5 +45,59 @@ async def test_a_step_that_fails_is_no_time_and_one_that_is_cancelled_is_nothing
 
 
 def test_a_city_keeps_its_label_and_one_that_is_opened_late_gets_none() -> None:
-    metrics = CityMetrics(CollectorRegistry(), 2, SystemClock())
+    metrics = CityMetrics(CollectorRegistry(), 2, SystemClock(), {})
     assert [metrics.label(slug) for slug in ("a", "b", "c", "a")] == ["a", "b", "_others", "a"]
+
+
+@dataclass
+class Standing:
+    """A city, as far as it is looked at."""
+
+    pending: int = 0
+    leads: bool = True
+    remittances: int = 0
+    position: Head = field(default_factory=Head)
+
+
+def test_what_cities_share_is_a_sum_and_rounds_are_none() -> None:
+    registry = CollectorRegistry()
+    lost = RepairNumbers(lost=("a segment",), away=("loft", "attic"), outcomes=OutcomeSum(made=3))
+    metrics = CityMetrics(registry, 1, SystemClock(), {"ise": lost, "uji": lost})
+    cities = {
+        "nara": Standing(pending=4, position=Head(round=9, certified_round=7)),
+        "uji": Standing(remittances=2, position=Head(round=5, certified_round=5)),
+        "ise": Standing(leads=False, remittances=3, position=Head(round=6, certified_round=5)),
+    }
+    with ExitStack() as open_cities:
+        for slug, city in cities.items():
+            meter = metrics.meter(slug)
+            open_cities.enter_context(metrics.observed(slug, city))
+            meter.archived(3)
+        told = {
+            name: (value(registry, name, city="nara"), value(registry, name, city="_others"))
+            for name in (
+                "citychain_cities_open",
+                "citychain_cities_leading",
+                "citychain_transactions_pending",
+                "citychain_rounds_unapproved",
+                "citychain_rounds_unarchived",
+                "citychain_remittances_waiting",
+                "citychain_repair_segments_lost",
+                "citychain_repair_stores_away",
+                "citychain_repair_fragments_made_total",
+                "citychain_round",
+            )
+        }
+    assert told == {
+        "citychain_cities_open": (1, 2),
+        "citychain_cities_leading": (1, 1),
+        "citychain_transactions_pending": (4, 0),
+        "citychain_rounds_unapproved": (2, 1),
+        "citychain_rounds_unarchived": (4, 2),  # Of those that are led here.
+        "citychain_remittances_waiting": (0, 5),
+        "citychain_repair_segments_lost": (None, 2),
+        "citychain_repair_stores_away": (None, 4),
+        "citychain_repair_fragments_made_total": (None, 6),
+        "citychain_round": (9, None),
+    }
+    assert value(registry, "citychain_cities_open", city="nara") is None, "it is closed"

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from exchange.cities import ALICE, BOB_ID, founded, funded, pinned, plain
 from free_ports import free_address
-from metrics.asking import Samples, answer, asked, samples
+from metrics.asking import Samples, answer, asked, samples, value
 
 from citychain.city.pipeline import City
 from citychain.client.actions import Transfer
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_server
 from citychain.errors import ConfigurationError
-from citychain.testing.server import CityServer, Plan, TransactionFactory, make_plan
+from citychain.testing.server import (
+    CityServer,
+    CityServerFactory,
+    Plan,
+    TransactionFactory,
+    make_plan,
+)
 from citychain.types import State
 
 
-def plan(tmp_path: Path, tables: dict[str, dict[str, Any]], **metrics: Any) -> Plan:
-    settings = {"plugins": {"allow": ()}, "metrics": {"listen": "127.0.0.1:0", **metrics}}
+def plan(
+    tmp_path: Path,
+    tables: Mapping[str, Mapping[str, Any]],
+    other: Mapping[str, Any] = MappingProxyType({}),
+    **metrics: Any,
+) -> Plan:
+    """A server that is metered.
+
+    Args:
+        other: Further settings.
+    """
+    metrics = {"listen": "127.0.0.1:0", **metrics}
+    settings = {"plugins": {"allow": ()}, "metrics": metrics, **other}
     return make_plan(
         tmp_path,
         tables,
@@ -96,6 +116,70 @@ async def test_the_process_and_its_calls_are_told_of(
     }
     assert about(told, "grpc_server_handled_total", grpc_code="OK", **call) == 1
     assert about(told, "process_resident_memory_bytes") > 0
+
+
+async def until(address: str, condition: Callable[[Samples], bool]) -> None:
+    """Ask again and again until it is so."""
+    async with asyncio.timeout(120):
+        while not condition(await samples(address)):
+            await asyncio.sleep(0.02)
+
+
+async def test_how_far_the_archive_is_behind_is_told(
+    tmp_path: Path, signed_transactions: TransactionFactory
+) -> None:
+    names = ("attic", "barn", "cellar", "loft")
+    fragments = {"stores": {name: {"kind": "directory"} for name in names}}
+    kept = plan(tmp_path, {"nara": {}}, {"fragments": fragments, "archive": {"every": "1s"}})
+    nara = frozenset({("city", "nara")})
+
+    def caught_up(told: Samples) -> bool:
+        # Only the announcement of the segment itself is not in one.
+        behind = told.get(("citychain_rounds_unarchived", nara))
+        return told.get(("citychain_round", nara), 0) >= 2 and behind == 1
+
+    async with kept.open() as running:
+        await submit(kept.server(running.address), "nara", signed_transactions)
+        await until(running.metrics_address, caught_up)
+        told = await samples(running.metrics_address)
+    assert about(told, "citychain_repair_segments_lost", city="nara") == 0
+
+
+async def test_remittances_that_wait_for_a_city_that_is_away_are_told(
+    tmp_path: Path, city_server: CityServerFactory
+) -> None:
+    farm = await founded(city_server, tmp_path / "farm", "farm", plain())
+    away = {"farm": {"genesis": farm, "endpoints": [free_address()]}}
+    hill = frozenset({("city", "hill")})
+    one = plan(tmp_path / "hill", {"hill": funded()}, {"peers": away})
+    async with one.open() as running, one.server(running.address).client("hill") as home:
+        await pinned(home)
+        await home.remit(ALICE, asset="coin", amount=7, to=BOB_ID, city="farm")
+        await until(
+            running.metrics_address,
+            lambda told: told["citychain_remittances_waiting", hill] == 1,
+        )
+
+
+async def test_commands_and_connections_of_a_database_are_counted(
+    tmp_path: Path,
+    mongodb_uri: str,
+    mongodb_database: str,
+    signed_transactions: TransactionFactory,
+) -> None:
+    shared = {"backend": "mongodb", "uri": mongodb_uri, "database": mongodb_database}
+    one = plan(tmp_path, {"nara": {"storage": "shared"}}, {"storage": {"shared": shared}})
+    async with one.open() as running:
+        await submit(one.server(running.address), "nara", signed_transactions)
+        told = await samples(running.metrics_address)
+        metrics = running.core.metrics()
+    seconds = "citychain_storage_command_seconds_count"
+    assert about(told, seconds, storage="shared", command="insert") > 0
+    connections = "citychain_storage_connections"
+    assert about(told, connections, storage="shared", state="open") > 0
+    assert metrics is not None
+    for state in ("open", "used"):
+        assert value(metrics.registry, connections, storage="shared", state=state) == 0, state
 
 
 async def test_a_server_is_ready_from_its_start_to_its_end_and_no_longer(

@@ -1,0 +1,108 @@
+"""How cities stand when Prometheus asks: what is looked at then, and not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from citychain.repair.repairer import RepairNumbers
+from citychain.types import Head
+
+__all__ = ["OTHERS", "ObservedCity", "StandingCollector"]
+
+OTHERS: Final = "_others"
+"""The label that cities share. No slug begins with an underscore."""
+ROUND: Final = "citychain_round"
+GAUGES: Final = {
+    "citychain_cities_open": "Open cities.",
+    "citychain_cities_leading": "Of these, those whose rounds this server seals.",
+    "citychain_transactions_pending": "Transactions that wait for a round.",
+    "citychain_rounds_unapproved": "Sealed rounds without a certificate.",
+    "citychain_rounds_unarchived": "Approved rounds not archived, where this server archives.",
+    "citychain_remittances_waiting": "Remittances to other cities without an outcome.",
+    "citychain_repair_segments_lost": "Segments that could not be restored at the last look.",
+    "citychain_repair_stores_away": "Stores that did not answer at the last look.",
+    ROUND: "The latest round that this server knows; not told of others together.",
+}
+MADE: Final = "citychain_repair_fragments_made"
+
+
+class ObservedCity(Protocol):
+    """What is asked of `citychain.city.pipeline.City`, from any thread."""
+
+    @property
+    def pending(self) -> int: ...
+
+    @property
+    def leads(self) -> bool: ...
+
+    @property
+    def position(self) -> Head: ...
+
+    @property
+    def remittances(self) -> int: ...
+
+
+class StandingCollector(Collector):
+    """Asked from any thread; gives sums where several cities share a label.
+
+    Args:
+        cities: A copy of those that are open now, by slug.
+        archived: Latest archived round by slug, of cities that this server archives.
+        repairs: By slug.
+        label: Under which a city is told of.
+    """
+
+    def __init__(
+        self,
+        cities: Callable[[], Mapping[str, ObservedCity]],
+        archived: Mapping[str, int],
+        repairs: Mapping[str, RepairNumbers],
+        label: Callable[[str], str],
+    ) -> None:
+        self._cities = cities
+        self._archived = archived
+        self._repairs = repairs
+        self._label = label
+
+    def describe(self) -> Iterator[Metric]:
+        """The families without their values."""
+        for name, documentation in GAUGES.items():
+            yield GaugeMetricFamily(name, documentation, labels=("city",))
+        yield CounterMetricFamily(
+            MADE, "Fragments made anew since the server started.", labels=("city",)
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        sums: dict[tuple[str, str], float] = {}
+        for slug, city in self._cities().items():
+            label = self._label(slug)
+            for name, value in self._values(slug, city):
+                sums[name, label] = sums.get((name, label), 0) + value
+        for family in self.describe():
+            assert isinstance(family, GaugeMetricFamily | CounterMetricFamily)
+            for (name, label), value in sums.items():
+                # A sum of rounds means nothing.
+                if name == family.name and (name, label) != (ROUND, OTHERS):
+                    family.add_metric((label,), value)
+            yield family
+
+    def _values(self, slug: str, city: ObservedCity) -> Iterator[tuple[str, float]]:
+        head = city.position
+        yield "citychain_cities_open", 1
+        yield "citychain_cities_leading", city.leads
+        yield "citychain_transactions_pending", city.pending
+        yield "citychain_rounds_unapproved", head.round - head.certified_round
+        yield "citychain_remittances_waiting", city.remittances
+        yield ROUND, head.round
+        if city.leads and (archived := self._archived.get(slug)) is not None:
+            yield "citychain_rounds_unarchived", max(0, head.certified_round - archived)
+        if (numbers := self._repairs.get(slug)) is not None:
+            yield "citychain_repair_segments_lost", len(numbers.lost)
+            yield "citychain_repair_stores_away", len(numbers.away)
+            yield MADE, numbers.outcomes.made
