@@ -50,6 +50,7 @@ from citychain.config_files import read_cities, read_file
 from citychain.config_fragments import FragmentsSettings
 from citychain.config_metrics import MetricsSettings
 from citychain.config_tables import Address, KeepFor, PartName, Table
+from citychain.config_tls import ClientTlsSettings, ServerTlsSettings, is_loopback
 from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Source, explain
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
@@ -143,6 +144,22 @@ class ServerSettings(Table):
     """Largest gRPC message."""
     open: Opening = "lazy"
     """When a city is opened: on first use, or when the server starts."""
+    tls: ServerTlsSettings | None = None
+    """Without it nothing is encrypted."""
+    plaintext: bool = False
+    """Whether others than this machine may be served without TLS."""
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> ServerSettings:
+        if self.tls is not None and self.plaintext:
+            raise ValueError("has tls and plaintext: give one of them")
+        if self.tls is None and not self.plaintext and not is_loopback(self.listen):
+            raise ValueError(
+                f"listen = {self.listen} can be reached from other machines, and nothing is "
+                "encrypted: give [server.tls] a certificate and key, or listen on 127.0.0.1, or "
+                "say plaintext = true"
+            )
+        return self
 
 
 class ClusterSettings(Table):
@@ -263,6 +280,8 @@ class PeerSettings(Table):
     token_file: Path | None = None
     """File of the token for its servers, with the roles ``read`` and ``submit``, if they ask for
     one."""
+    tls: ClientTlsSettings | None = None
+    """Without it nothing is encrypted on the way to its servers."""
 
     @model_validator(mode="after")
     def _known(self) -> PeerSettings:

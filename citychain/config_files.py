@@ -34,6 +34,10 @@ def read_file(config: Path, defaults: Mapping[str, str]) -> Source:
     for table in _tables(values, "peers"):
         _make_absolute(table, "genesis", folder)
         _make_absolute(table, "token_file", folder)
+    for owner in (values.get("server"), *_tables(values, "peers")):
+        if isinstance(owner, dict) and isinstance(tls := owner.get("tls"), dict):
+            for key in tls:  # All of them are files.
+                _make_absolute(tls, key, folder)
     return Source(values, partial(toml_place, config, text))
 
 

@@ -74,6 +74,7 @@ from citychain.ports import (
 )
 from citychain.repair.composing import Repairing, Repairs, city_repair
 from citychain.retention.composing import CityRetention, city_retention
+from citychain.rpc.certificates import open_certificates
 from citychain.rpc.server import CoreServer, ServerOptions
 
 __all__ = [
@@ -301,18 +302,22 @@ async def open_server(
         doors = Doors(directory)
         before = await guards(settings.auth, settings.rates, doors, core.clock())
         try:
-            async with CoreServer(
-                doors,
-                registry.records,
-                ServerOptions(
-                    listen=settings.server.listen,
-                    drain=drain,
-                    max_message_bytes=settings.server.max_message_mib << 20,
-                ),
-                (*before, *registry.interceptors()),
-                moves,
-                metrics.interceptors if metrics is not None else (),
-            ) as server:
+            async with (
+                open_certificates(settings.server.tls) as certificates,
+                CoreServer(
+                    doors,
+                    registry.records,
+                    ServerOptions(
+                        listen=settings.server.listen,
+                        drain=drain,
+                        max_message_bytes=settings.server.max_message_mib << 20,
+                    ),
+                    (*before, *registry.interceptors()),
+                    moves,
+                    metrics.interceptors if metrics is not None else (),
+                    certificates,
+                ) as server,
+            ):
                 # Those of an imported map are many, and alike: each is checked when it is opened.
                 for slug in settings.own_cities:
                     try:

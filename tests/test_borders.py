@@ -48,6 +48,7 @@ DRIVERS: Final = {
     "pymongo": ("storage", "fragments"),
     "bson": ("storage", "fragments"),
     "obstore": ("fragments",),
+    "cryptography": ("pem", "cli", "access"),
     "httpx": ("fragments",),
     "jwt": ("access",),
     "dependency_injector": ("containers",),
@@ -60,6 +61,7 @@ DRIVEN: Final = {
 """Exceptions: a module, a driver, and why."""
 
 HANDED_ON: Final = {
+    "citychain.cli.app": "it silences the core of gRPC, which hears of it there alone",
     "citychain.testing.conformance._elsewhere": "it hands the environment on to a test's process",
 }
 """Modules that read the environment besides the settings, and why."""

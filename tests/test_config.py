@@ -72,6 +72,7 @@ def test_every_table_of_the_file_is_read(write: Write) -> None:
             network = "test"
             [server]
             listen = "[::]:0"
+            tls = {{ certificate = "server.crt", key = "/etc/server.key" }}
             drain_seconds = 3
             max_message_mib = 16
             open = "eager"
@@ -108,6 +109,9 @@ def test_every_table_of_the_file_is_read(write: Write) -> None:
     assert settings.network == "test"
     assert settings.server.open == "eager"
     assert settings.server.listen == "[::]:0"
+    assert settings.server.tls is not None
+    assert settings.server.tls.certificate == settings.folder / "server.crt"
+    assert settings.server.tls.key == Path("/etc/server.key")
     assert settings.plugins.allow == ("kanazawa",)
     assert settings.pacer == PacerSettings(min_seconds=0.2, max_seconds=4, max_tx=100)
     assert settings.limits.author_pending == 5
@@ -271,6 +275,21 @@ def test_settings_do_not_change() -> None:
         ),
         ("[cities.nara]\nxyz = 1", "citychain.toml:2: cities.nara.xyz: unknown key"),
         ("[server]\nopen = 'lzy'", "citychain.toml:2: server.open: must be 'lazy' or"),
+        (
+            "[server]\nlisten = '0.0.0.0:1'",
+            "citychain.toml:1: server: listen = 0.0.0.0:1 can be reached from other machines, and "
+            "nothing is encrypted: give [server.tls] a certificate and key, or listen on "
+            "127.0.0.1, or say plaintext = true",
+        ),
+        ("[server.tls]\ncertificate = 'a'", "citychain.toml:1: server.tls.key: is missing"),
+        (
+            "[server]\nplaintext = true\ntls = { certificate = 'a', key = 'b' }",
+            "citychain.toml:1: server: has tls and plaintext: give one of them",
+        ),
+        (
+            "[peers.nara.tls]\nca = 'a'\nkey = 'b'",
+            "citychain.toml:1: peers.nara.tls: give certificate and key, or neither",
+        ),
         ("[server]\nlisten = 'here'", "citychain.toml:2: server.listen: write it as host:port"),
         ("[server]\nlisten = 'h:99999'", "citychain.toml:2: server.listen: write it as host:port"),
         ("[pacer]\nmin_seconds = 3", "citychain.toml:1: pacer: min_seconds must not be greater"),

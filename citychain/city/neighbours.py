@@ -15,6 +15,7 @@ from citychain.between_cities import (
 from citychain.city.plan import CityPlan
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
+from citychain.client.tls import read_credentials
 from citychain.client.tokens import TokenFile
 from citychain.client.transactions import sign_transaction
 from citychain.config import PeerSettings, Settings
@@ -175,8 +176,9 @@ async def _neighbour(
     else:
         genesis = (await directory.handler(slug)).genesis
     if table.endpoints:
-        channels = await compute(_channels, slug, table)
-        connect = _elsewhere(genesis.city, channels)
+        # What is wrong with its files is told when the city is opened, not by its couriers alone.
+        await compute(_channels, slug, table)
+        connect = _elsewhere(slug, table, compute)
     else:
         connect = _here(slug, directory)
     assets = None if table.assets is None else frozenset(table.assets)
@@ -208,9 +210,15 @@ def _read(slug: str, file: Path) -> Genesis:
 
 
 def _channels(slug: str, table: PeerSettings) -> ChannelFactory:
+    credentials = None
+    if (tls := table.tls) is not None:
+        try:
+            credentials = read_credentials(tls.ca, tls.certificate, tls.key)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"peers.{slug}.tls: {error}") from None
     try:
         token = None if table.token_file is None else TokenFile(table.token_file)
-        return ChannelFactory(table.endpoints, token=token)
+        return ChannelFactory(table.endpoints, token=token, credentials=credentials)
     except ConfigurationError as error:
         raise ConfigurationError(f"peers.{slug}: {error}") from None
 
@@ -224,10 +232,12 @@ def _here(slug: str, directory: Directory) -> Callable[[], AbstractAsyncContextM
 
 
 def _elsewhere(
-    slug: str, channels: ChannelFactory
+    slug: str, table: PeerSettings, compute: Compute
 ) -> Callable[[], AbstractAsyncContextManager[PeerCity]]:
     @asynccontextmanager
     async def connect() -> AsyncIterator[PeerCity]:
+        # Read anew for each connection: certificates are replaced while a server runs.
+        channels = await compute(_channels, slug, table)
         async with CityClient(slug, channels, timeout=ANSWER) as client:
             yield RemoteCity(client)
 

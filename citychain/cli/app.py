@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -14,6 +15,7 @@ from citychain.cli import (
     audit,
     backup,
     batch,
+    certs,
     cities,
     cities_import,
     dag,
@@ -138,6 +140,7 @@ for command in (
 app.add_typer(election.election, name="election")
 app.add_typer(tokens.token, name="token")
 app.add_typer(db.db, name="db")
+app.add_typer(certs.certs, name="certs")
 app.add_typer(fragments.fragments, name="fragments")
 app.add_typer(presence)
 
@@ -184,6 +187,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     options = _Globals()
     # Nobody is shown a log, but with --debug; `serve` has its own.
     logging.basicConfig(level=logging.CRITICAL + 1)
+    # The core of gRPC writes a line for each handshake that fails to standard error by itself; what
+    # went wrong is told by who called.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         result = typer.main.get_command(app).main(
             arguments, prog_name="citychain", standalone_mode=False, obj=options

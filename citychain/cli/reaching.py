@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    import grpc
+
     from citychain.client.channels import ChannelFactory
     from citychain.client.city import CityClient
     from citychain.client.tokens import Token
@@ -39,6 +41,8 @@ class Servers:
     given: Sequence[str] | None
     policy: Spread = Spread.PICK_FIRST
     token: Token | None = field(default=None, repr=False)
+    credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
+    """Without them nothing is encrypted."""
 
     def __str__(self) -> str:
         return " ".join(self.given or (DEFAULT_SERVER,))
@@ -62,7 +66,9 @@ class Servers:
             city, _, endpoints = text.rpartition("=")
             routes.setdefault(city or EVERY_CITY, []).extend(endpoints.split(","))
         try:
-            return ChannelFactory(routes, self.policy.value, token=self.token)
+            return ChannelFactory(
+                routes, self.policy.value, token=self.token, credentials=self.credentials
+            )
         except ConfigurationError as error:
             fault = str(error).removeprefix("endpoints: ")
             raise ConfigurationError(f"--server: {fault}") from None
@@ -110,9 +116,32 @@ def _servers(
         str | None,
         typer.Option("--token", envvar="CITYCHAIN_TOKEN", hidden=True, callback=_of_environment),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CITYCHAIN_CA",
+            help="Speak TLS with servers whose certificate an authority in this PEM file signed.",
+            show_default=False,
+        ),
+    ] = None,
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CITYCHAIN_CLIENT_CERTIFICATE",
+            help="PEM file of the certificate to show to servers.",
+            show_default=False,
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CITYCHAIN_CLIENT_KEY", help="PEM file of its key.", show_default=False
+        ),
+    ] = None,
 ) -> Servers:
     """Its parameters are the options of each command that asks servers."""
-    return Servers(server, policy, _token(token_file, token))
+    credentials = _credentials(ca, client_certificate, client_key)
+    return Servers(server, policy, _token(token_file, token), credentials)
 
 
 def _token(file: Path | None, given: str | None) -> Token | None:
@@ -129,6 +158,26 @@ def _token(file: Path | None, given: str | None) -> Token | None:
         return TokenFile(file)
     token = checked_token(given or "", "CITYCHAIN_TOKEN")
     return lambda: token
+
+
+def _credentials(
+    ca: Path | None, certificate: Path | None, key: Path | None
+) -> grpc.ChannelCredentials | None:
+    """For TLS, where it is asked for.
+
+    Raises:
+        ConfigurationError: a file cannot be used, or one is missing.
+    """
+    if ca is None and certificate is None and key is None:
+        return None
+    from citychain.client.tls import read_credentials
+    from citychain.errors import ConfigurationError
+
+    if (certificate is None) != (key is None):
+        raise ConfigurationError("--client-certificate: give this and --client-key, both")
+    if ca is None:
+        raise ConfigurationError("--client-certificate: give --ca, too: it is shown in TLS")
+    return read_credentials(ca, certificate, key)
 
 
 def asks_servers(command: Callable[..., T]) -> Callable[..., T]:

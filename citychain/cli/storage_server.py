@@ -13,6 +13,7 @@ from citychain.roles import Role
 
 if TYPE_CHECKING:
     from citychain.config_auth import AuthSettings
+    from citychain.config_tls import ServerTlsSettings
     from citychain.rpc.storage_server import StorageServerOptions
 
 __all__ = ["storage_server"]
@@ -29,12 +30,26 @@ def storage_server(
     listen: Annotated[
         str, typer.Option(help="host:port; port 0 takes a free one.")
     ] = "127.0.0.1:50061",
-    exposed: Annotated[
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Speak TLS: PEM file of the server's certificate.", dir_okay=False),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="PEM file of the certificate's key.", dir_okay=False)
+    ] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Serve only who shows a certificate of an authority in this PEM file.",
+            dir_okay=False,
+        ),
+    ] = None,
+    plaintext: Annotated[
         bool,
         typer.Option(
-            "--exposed",
-            help="Listen where other machines reach it, too. Nothing is encrypted: only in a "
-            "network that you trust.",
+            "--plaintext",
+            help="Listen without TLS where other machines reach it: only in a network that you "
+            "trust.",
         ),
     ] = False,
     limit_mib: Annotated[
@@ -76,7 +91,7 @@ def storage_server(
     here. Anybody may read and store, unless `--token-keys` is given: then it takes a token that
     grants `fetch` or `store`. Only who stored a fragment may delete it. A full disk, or what is
     beyond a limit, is told to who stores, and nothing is left half-written, however this or a
-    client ends.
+    client ends. With a certificate it speaks TLS alone; new files are used without a restart.
 
     SIGTERM or SIGINT: calls under way may finish, for ten seconds at most. A second signal ends the
     server at once. Nothing acknowledged is lost either way.
@@ -88,19 +103,36 @@ def storage_server(
 
         citychain storage-server --dir /mnt/cellar/fragments
         citychain storage-server --dir /mnt/cellar/fragments --limit-mib 500000 --json
+        citychain storage-server --dir fragments --listen [::]:50061 \\
+            --certificate tls/server.crt --key tls/server.key
     """
     import asyncio
 
     from citychain.rpc.storage_server import StorageServerOptions
 
-    options = StorageServerOptions(listen=listen, exposed=exposed)
-    options.check()
+    tls = _tls(certificate, key, client_ca)
+    options = StorageServerOptions(listen=listen, plaintext=plaintext)
+    options.check(encrypted=tls is not None)
     auth = _auth(token_keys, token_audience, token_issuer, anonymous)
     log_to_standard_error(debug=context.obj.debug)
     if ready_file is not None:
         clear_ready_file(ready_file)
     limits = (limit_mib, owner_limit_mib)
-    asyncio.run(_serve(directory, options, limits, auth, ready_file, json=json))
+    asyncio.run(_serve(directory, options, limits, auth, tls, ready_file, json=json))
+
+
+def _tls(
+    certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> ServerTlsSettings | None:
+    """Raises `ConfigurationError`: an option needs another one."""
+    from citychain.config_tls import ServerTlsSettings
+    from citychain.errors import ConfigurationError
+
+    if certificate is not None and key is not None:
+        return ServerTlsSettings(certificate=certificate, key=key, client_ca=client_ca)
+    if (certificate, key, client_ca) != (None, None, None):
+        raise ConfigurationError("--certificate: give this and --key, both")
+    return None
 
 
 def _auth(
@@ -129,6 +161,7 @@ async def _serve(
     options: StorageServerOptions,
     limits_mib: tuple[int | None, int | None],
     auth: AuthSettings,
+    tls: ServerTlsSettings | None,
     ready_file: Path | None,
     *,
     json: bool,
@@ -137,7 +170,7 @@ async def _serve(
 
     limit, owner_limit = (None if mib is None else mib << 20 for mib in limits_mib)
     server = open_storage_server(
-        directory, options, limit=limit, owner_limit=owner_limit, auth=auth
+        directory, options, limit=limit, owner_limit=owner_limit, auth=auth, tls=tls
     )
     await serve_until_stopped(
         server,

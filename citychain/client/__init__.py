@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from citychain.client.receipts import load_receipt as load_receipt
     from citychain.client.receipts import save_receipt as save_receipt
     from citychain.client.receipts import verify_receipt as verify_receipt
+    from citychain.client.tls import read_credentials as read_credentials
     from citychain.client.transactions import SignedTransaction as SignedTransaction
     from citychain.client.transactions import sign_batch as sign_batch
     from citychain.client.transactions import sign_transaction as sign_transaction
@@ -69,6 +70,7 @@ _MODULES: Final = {
     "client.claims": ("Claim", "load_claim", "save_claim"),
     "client.keys": ("create_key", "load_key"),
     "client.receipts": ("load_receipt", "save_receipt", "verify_receipt"),
+    "client.tls": ("read_credentials",),
     "client.transactions": (
         "SignedTransaction",
         "sign_batch",

@@ -57,6 +57,8 @@ class ChannelFactory:
             whether it is there; it has as long again to answer.
         connect: How long an attempt to connect may take.
         token: Gives the token that says who calls (`citychain.client.tokens`).
+        credentials: To speak TLS, from `citychain.client.tls.read_credentials`; without them
+            nothing is encrypted. Each server must show a certificate for its endpoint's host.
 
     Raises:
         ConfigurationError: the endpoints are not such a list, or the policy is none, or a token
@@ -72,14 +74,18 @@ class ChannelFactory:
         connect: timedelta = CONNECT,
         max_message_bytes: int = MESSAGE_BYTES_MAX,
         token: Token | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         routes = endpoints if isinstance(endpoints, Mapping) else {EVERY_CITY: endpoints}
         if not routes:
             raise ConfigurationError("endpoints: give at least one host:port")
         if policy not in ("pick_first", "round_robin"):
             raise ConfigurationError(f"policy: {policy!r} is not pick_first or round_robin")
-        self._targets = {_name(city): _targets(listed) for city, listed in routes.items()}
-        if token is not None:
+        # The name in a certificate is compared with that of the target, which must be of one host.
+        apart = credentials is not None
+        self._targets = {_name(city): _targets(it, apart) for city, it in routes.items()}
+        self._credentials = credentials
+        if token is not None and credentials is None:
             _check_private(endpoint for listed in routes.values() for endpoint in listed)
         self._token = token
         self._policy = policy
@@ -103,7 +109,7 @@ class ChannelFactory:
 
     def targets(self, city: str = EVERY_CITY) -> Sequence[str]:
         """What gRPC is told of a city's servers: one target that has all addresses, or one
-        for each endpoint where some are names.
+        for each endpoint where some are names, and in TLS.
 
         Raises:
             ConfigurationError: there is no route to this city.
@@ -144,7 +150,9 @@ class ChannelFactory:
         if repeat:
             config["methodConfig"] = [{"name": [{}], "retryPolicy": _RETRY_POLICY}]
         options = [*self._options, ("grpc.service_config", json.dumps(config))]
-        return grpc.aio.insecure_channel(target, options=options)
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.secure_channel(target, self._credentials, options=options)
 
 
 def _check_private(endpoints: Iterable[str]) -> None:
@@ -154,7 +162,7 @@ def _check_private(endpoints: Iterable[str]) -> None:
         if not (address.is_loopback if address else endpoint.rpartition(":")[0] == "localhost"):
             raise ConfigurationError(
                 f"endpoints: a token would be sent to {endpoint} unencrypted: whoever reads it on "
-                "the way could use it"
+                "the way could use it; speak TLS, by a CA to trust"
             )
 
 
@@ -166,13 +174,13 @@ def _name(city: str) -> str:
         return EVERY_CITY
 
 
-def _targets(endpoints: Sequence[str]) -> tuple[str, ...]:
-    """One target for addresses, of both families too; else ``dns:///name:port`` or the like for
-    each endpoint: a target has one name."""
+def _targets(endpoints: Sequence[str], apart: bool) -> tuple[str, ...]:
+    """One target for addresses, of both families too; else, and with ``apart``,
+    ``dns:///name:port`` or the like for each endpoint: a target has one name."""
     if not endpoints or isinstance(endpoints, str):
         raise ConfigurationError("endpoints: give a list of at least one host:port")
     found = [_address(endpoint) for endpoint in dict.fromkeys(endpoints)]
-    if any(address is None for address, _ in found):
+    if apart or any(address is None for address, _ in found):
         return tuple(
             f"dns:///{endpoint}" if address is None else _of_addresses([(address, port)])
             for endpoint, (address, port) in zip(dict.fromkeys(endpoints), found, strict=True)

@@ -35,6 +35,7 @@ _UNREACHED: Final = re.compile(
 _UNRESOLVED: Final = re.compile(r"(?:errors resolving|DNS resolution failed for) (?P<name>\S+): ")
 _MAPPED: Final = re.compile(r"\[::ffff:([0-9.]+)\]")
 """An IPv4 address among those of IPv6, as a channel to both has it."""
+_UNTRUSTED: Final = re.compile(r"CERTIFICATE_VERIFY_FAILED: (?P<why>[\w -]+)")
 _BROKEN: Final = re.compile(r"Stream removed \((?P<cause>.*)\)", re.DOTALL)
 
 
@@ -155,6 +156,25 @@ def _foreign(error: grpc.aio.AioRpcError) -> tuple[Exception, timedelta | None]:
     return errors.ServerError(f"{code.name}: {message}", ""), None
 
 
+def _tls_in_words(cause: str, address: str) -> str | None:
+    """Why no handshake was made, if that is why."""
+    if untrusted := _UNTRUSTED.search(cause):
+        return (
+            f"the certificate that {address} shows is not trusted ({untrusted['why']}): is the CA "
+            "the one that signed it?"
+        )
+    if "Hostname Verification" in cause:
+        return f"the certificate that {address} shows is for another host than was asked for"
+    if "WRONG_VERSION_NUMBER" in cause:
+        return f"what listens at {address} speaks no TLS: is the port right?"
+    if cause == "Socket closed":
+        return (
+            f"{address} closed the connection: if it speaks TLS, give its CA, and a client's "
+            "certificate if it asks for one"
+        )
+    return None
+
+
 def _in_words(message: str) -> str:
     """What gRPC says of a connection, for people; as it is where nothing better is known."""
     if unresolved := _UNRESOLVED.match(message):
@@ -169,6 +189,8 @@ def _in_words(message: str) -> str:
         # What was met is named by one version of gRPC, what was wanted by another.
         if "HTTP/2" in cause or "http1" in cause:
             return f"what listens at {address} is no citychain server: is the port right?"
+        if (told := _tls_in_words(cause, address)) is not None:
+            return told
         return f"no server can be reached at {address}: {cause}"
     if broken := _BROKEN.match(message):
         return f"the connection to the server broke: {broken['cause']}"

@@ -22,7 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from citychain.client.channels import ChannelFactory
 from citychain.client.errors import translated
+from citychain.client.tls import read_credentials
 from citychain.client.tokens import TokenFile
+from citychain.config_tls import ClientTlsSettings
 from citychain.errors import (
     ConfigurationError,
     FragmentMissing,
@@ -68,7 +70,10 @@ class RemoteOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     endpoint: str
-    """``host:port`` of a `citychain storage-server`. Nothing is encrypted."""
+    """``host:port`` of a `citychain storage-server`."""
+    tls: ClientTlsSettings | None = None
+    """Keys ``ca`` of its authority, ``certificate`` and ``key`` to show, each a PEM file. Without
+    it nothing is encrypted."""
     timeout_seconds: float = Field(default=30.0, gt=0, le=3_600, allow_inf_nan=False)
     """To go on without a word from the server."""
     owner_file: ConfigPath | None = None
@@ -445,15 +450,19 @@ def _verified(given: Sequence[bytes], key: FragmentKey, chunks: Sequence[int]) -
 
 
 def _channels(options: RemoteOptions) -> ChannelFactory:
-    """Raises `StoreUnavailable`: there is no token in the file, or it must not be sent there."""
+    """Raises `StoreUnavailable`: a file cannot be used, or a token must not be sent there."""
     patience = timedelta(seconds=max(1.0, options.timeout_seconds / 2))
     try:
+        tls, credentials = options.tls, None
+        if tls is not None:
+            credentials = read_credentials(tls.ca, tls.certificate, tls.key)
         return ChannelFactory(
             [options.endpoint],
             keepalive=patience,
             connect=patience,
             max_message_bytes=MESSAGE_BYTES_MAX,
             token=None if options.token_file is None else TokenFile(options.token_file),
+            credentials=credentials,
         )
     except ConfigurationError as error:
         raise StoreUnavailable(str(error)) from None

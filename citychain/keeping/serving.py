@@ -10,8 +10,10 @@ from citychain.access.composing import guards
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config_auth import AuthSettings, RatesSettings
+from citychain.config_tls import ServerTlsSettings
 from citychain.errors import ConfigurationError, StoreUnavailable
 from citychain.fragments.owned import OwnedFragments
+from citychain.rpc.certificates import open_certificates
 from citychain.rpc.storage_server import StorageServer, StorageServerOptions
 
 __all__ = ["open_storage_server"]
@@ -25,6 +27,7 @@ async def open_storage_server(
     limit: int | None,
     owner_limit: int | None,
     auth: AuthSettings | None = None,
+    tls: ServerTlsSettings | None = None,
 ) -> AsyncIterator[StorageServer]:
     """A storage server over a folder, which must be there.
 
@@ -32,9 +35,11 @@ async def open_storage_server(
         limit: Bytes that the fragments of all owners may take in all.
         owner_limit: Bytes that those of each owner may take.
         auth: Who may call; ``None`` for anybody.
+        tls: Without it nothing is encrypted.
 
     Raises:
-        ConfigurationError: there is no such folder, the address cannot be used, or a key cannot.
+        ConfigurationError: there is no such folder, the address cannot be used, or a key or
+            certificate cannot.
         DirectoryInUse: another storage server has the folder open.
     """
     before = await guards(auth or AuthSettings(), RatesSettings(), None, SystemClock())
@@ -45,7 +50,10 @@ async def open_storage_server(
         except StoreUnavailable as error:
             raise ConfigurationError(f"--dir: {error}") from None
         try:
-            async with StorageServer(fragments, options, before) as server:
+            async with (
+                open_certificates(tls) as certificates,
+                StorageServer(fragments, options, before, certificates) as server,
+            ):
                 yield server
         finally:
             await fragments.__aexit__()

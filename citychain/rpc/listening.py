@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from citychain.errors import ConfigurationError
+from citychain.rpc.certificates import Certificates
 
 __all__ = ["address_of", "bind", "channel_options"]
 
@@ -30,14 +31,21 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-async def bind(server: grpc.aio.Server, listen: str) -> int:
+async def bind(
+    server: grpc.aio.Server, listen: str, certificates: Certificates | None = None
+) -> int:
     """Take an address; returns its port. The server is stopped if it cannot be had.
+
+    Args:
+        certificates: To speak TLS; without them nothing is encrypted.
 
     Raises:
         ConfigurationError: the address cannot be used.
     """
     try:
-        return server.add_insecure_port(listen)
+        if certificates is None:
+            return server.add_insecure_port(listen)
+        return server.add_secure_port(listen, certificates.credentials())
     except RuntimeError as error:
         await server.stop(None)
         raise ConfigurationError(

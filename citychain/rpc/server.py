@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
+from citychain.rpc.certificates import Certificates
 from citychain.rpc.directory import CityDirectory, CityMoves, PluginRecord
 from citychain.rpc.draining import Drain
 from citychain.rpc.interceptors import StatusInterceptor
@@ -57,6 +58,7 @@ class CoreServer:
         interceptors: The plugins' own; they stand behind the one that makes statuses.
         counting: Stand before that one.
         moves: Moves cities for their operators; without it nobody can.
+        certificates: To speak TLS, entered; without them nothing is encrypted.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class CoreServer:
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         moves: CityMoves | None = None,
         counting: Sequence[grpc.aio.ServerInterceptor] = (),
+        certificates: Certificates | None = None,
     ) -> None:
         self._directory = directory
         self._moves = moves
         self._plugins = plugins
         self._options = options or ServerOptions()
         self._interceptors = (*counting, StatusInterceptor(), *interceptors)
+        self._certificates = certificates
         self._drain: Drain
         self._server: grpc.aio.Server
         self.port = 0
@@ -96,7 +100,7 @@ class CoreServer:
             maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )
         self._add_services()
-        self.port = await bind(self._server, self._options.listen)
+        self.port = await bind(self._server, self._options.listen, self._certificates)
         await self._server.start()
         logger.info("listening on %s", self.address)
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 from collections.abc import Sequence
@@ -14,9 +13,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from citychain.config_tls import is_loopback
 from citychain.errors import ConfigurationError
 from citychain.fragments.owned import OwnedFragments
 from citychain.rpc._generated.citychain.v1 import storage_pb2, storage_pb2_grpc
+from citychain.rpc.certificates import Certificates
 from citychain.rpc.interceptors import StatusInterceptor
 from citychain.rpc.listening import address_of, bind, channel_options
 from citychain.rpc.messages.fragments import PART_BYTES_MAX
@@ -36,8 +37,8 @@ class StorageServerOptions:
 
     listen: str = "127.0.0.1:50061"
     """Address and port; port 0 takes a free one."""
-    exposed: bool = False
-    """Whether the address may be another than the loopback's: nothing is encrypted."""
+    plaintext: bool = False
+    """Whether others than this machine may be served without TLS."""
     drain: timedelta = timedelta(seconds=10)
     """How long calls under way may take to finish when the server stops."""
     max_message_bytes: int = 2 * PART_BYTES_MAX
@@ -50,8 +51,11 @@ class StorageServerOptions:
     """Then calls under way on it are ended: one of which nobody reads the answer does not end by
     itself."""
 
-    def check(self) -> None:
+    def check(self, *, encrypted: bool) -> None:
         """Refuse what is no address, or one that is not to be listened on.
+
+        Args:
+            encrypted: Whether the server has certificates.
 
         Raises:
             ConfigurationError: says so, and what to do.
@@ -61,18 +65,12 @@ class StorageServerOptions:
             raise ConfigurationError(
                 f"--listen: {self.listen!r} is not host:port, with a port from 0 to 65535"
             )
-        if not self.exposed and not _is_loopback(found["host"].strip("[]")):
+        if not encrypted and not self.plaintext and not is_loopback(self.listen):
             raise ConfigurationError(
                 f"--listen: {self.listen} can be reached from other machines, and nothing is "
-                "encrypted: listen on 127.0.0.1, or give --exposed as well"
+                "encrypted: give --certificate and --key, or listen on 127.0.0.1, or say "
+                "--plaintext as well"
             )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _milliseconds(time: timedelta) -> int:
@@ -81,17 +79,24 @@ def _milliseconds(time: timedelta) -> int:
 
 class StorageServer:
     """Serves while it is entered; leaving it stops it within the drain time. What is not stored by
-    then is not stored at all."""
+    then is not stored at all.
+
+    Args:
+        interceptors: Stand behind the one that makes statuses.
+        certificates: To speak TLS, entered; without them nothing is encrypted.
+    """
 
     def __init__(
         self,
         fragments: OwnedFragments,
         options: StorageServerOptions,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        certificates: Certificates | None = None,
     ) -> None:
         self._fragments = fragments
         self._options = options
         self._interceptors = interceptors
+        self._certificates = certificates
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server
         self.port = 0
@@ -108,7 +113,7 @@ class StorageServer:
         Raises:
             ConfigurationError: the address cannot be used.
         """
-        self._options.check()
+        self._options.check(encrypted=self._certificates is not None)
         self._server = grpc.aio.server(
             interceptors=(StatusInterceptor(), *self._interceptors),
             options=[
@@ -126,7 +131,7 @@ class StorageServer:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection((SERVICE, name, reflection.SERVICE_NAME), self._server)
-        self.port = await bind(self._server, self._options.listen)
+        self.port = await bind(self._server, self._options.listen, self._certificates)
         await self._server.start()
         logger.info("listening on %s", self.address)
         return self

@@ -31,6 +31,7 @@ from citychain.config_environment import ENVIRONMENT_PREFIX
 from citychain.config_fragments import FragmentsSettings, FragmentStoreSettings
 from citychain.config_metrics import MetricsSettings
 from citychain.config_tables import duration_text
+from citychain.config_tls import ClientTlsSettings, ServerTlsSettings
 from citychain.consensus.builtin import citychain_consensus_steps
 from citychain.dag.builtin import citychain_dag_handlers
 from citychain.fragments.builtin import citychain_fragment_stores
@@ -44,6 +45,7 @@ __all__ = ["TABLES", "Undescribed", "every_setting", "options_of_parts", "parts"
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "": Settings,
     "server": ServerSettings,
+    "server.tls": ServerTlsSettings,
     "auth": AuthSettings,
     "rates": RatesSettings,
     "cluster": ClusterSettings,
@@ -57,6 +59,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "archive": ArchiveSettings,
     "metrics": MetricsSettings,
     "peers.SLUG": PeerSettings,
+    "peers.SLUG.tls": ClientTlsSettings,
     "storage.NAME": StorageSettings,
     "cities.SLUG": CitySettings,
     "[cities.SLUG.committee]": Representative,

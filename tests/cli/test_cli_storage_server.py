@@ -267,7 +267,7 @@ def test_a_second_signal_ends_it_at_once(
     [
         (["--dir", "nowhere"], 2, "nowhere is no folder: mount its disk"),
         (["--dir", ".", "--listen", "nowhere"], 2, "host:port"),
-        (["--dir", ".", "--listen", "0.0.0.0:0"], 2, "give --exposed as well"),
+        (["--dir", ".", "--listen", "0.0.0.0:0"], 2, "say --plaintext as well"),
         (["--dir", ".", "--limit-mib", "0"], 2, "--limit-mib"),
         (
             ["--dir", ".", "--ready-file", "no/x"],

@@ -205,7 +205,12 @@ async def test_a_server_of_something_else_is_told() -> None:
         (
             "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:10.0.0.1:7: Socket "
             "closed",
-            "no server can be reached at 10.0.0.1:7: Socket closed",
+            "10.0.0.1:7 closed the connection: if it speaks TLS, give its CA, and a client's "
+            "certificate if it asks for one",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:7: no idea",
+            "no server can be reached at 10.0.0.1:7: no idea",
         ),
         (
             "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:7: Trying to "

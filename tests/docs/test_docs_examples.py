@@ -30,6 +30,7 @@ OWN_TESTS = {
     "docs/how-to/consensus.md": "tests/consensus/test_consensus_how_to.py",
     "docs/how-to/dag.md": "tests/dag/test_dag_docs.py",
     "docs/how-to/fragments.md": "tests/fragments/test_fragments_how_to.py",
+    "docs/security.md": "tests/cli/test_cli_tls.py",
     "docs/how-to/storage.md": "tests/storage/test_how_to.py",
     "docs/tutorial.md": "tests/docs/test_tutorial.py",
 }

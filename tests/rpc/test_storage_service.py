@@ -382,17 +382,18 @@ async def test_its_health_is_told(channel: grpc.aio.Channel) -> None:
     "listen", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "example.org:1", "127.0.0.1.example:1"]
 )
 def test_beyond_the_loopback_is_refused_unless_it_is_said(listen: str) -> None:
-    with pytest.raises(ConfigurationError, match="give --exposed as well"):
-        StorageServerOptions(listen).check()
-    StorageServerOptions(listen, exposed=True).check()
+    with pytest.raises(ConfigurationError, match="say --plaintext as well"):
+        StorageServerOptions(listen).check(encrypted=False)
+    StorageServerOptions(listen, plaintext=True).check(encrypted=False)
+    StorageServerOptions(listen).check(encrypted=True)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.1.2.3:50061", "[::1]:1", "localhost:1"])
 def test_the_loopback_needs_no_saying(listen: str) -> None:
-    StorageServerOptions(listen).check()
+    StorageServerOptions(listen).check(encrypted=False)
 
 
 @pytest.mark.parametrize("listen", ["", "1", "127.0.0.1", "127.0.0.1:", ":1", "a:65536", "::1:5"])
 def test_what_is_no_address_is_refused(listen: str) -> None:
     with pytest.raises(ConfigurationError, match="is not host:port"):
-        StorageServerOptions(listen, exposed=True).check()
+        StorageServerOptions(listen).check(encrypted=True)

@@ -1,0 +1,96 @@
+"""Certificates and keys for TLS, read from PEM files (RFC 7468).
+
+What a file has is checked here, so that what is wrong is told when it is read, with the file's
+name, and not by each handshake that fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from citychain.errors import ConfigurationError
+
+__all__ = ["KeyPair", "read_authorities", "read_pair"]
+
+logger = logging.getLogger(__name__)
+
+FILE_BYTES_MAX: Final = 4 << 20
+"""The authorities of a whole system take 0.3 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Who somebody is in TLS."""
+
+    certificates: bytes
+    """PEM: its own first, then those between it and its authority."""
+    key: bytes = field(repr=False)
+    """PEM, not encrypted."""
+    expires: datetime
+    """When the first of the certificates does, UTC."""
+
+
+def read_authorities(path: Path) -> bytes:
+    """Certificates of authorities, PEM.
+
+    Raises:
+        ConfigurationError: the file has none, or cannot be read.
+    """
+    content = _read(path)
+    _certificates(path, content)
+    return content
+
+
+def read_pair(certificate: Path, key: Path) -> KeyPair:
+    """A certificate and its key. A key that others can read is told in the log.
+
+    Raises:
+        ConfigurationError: a file cannot be read or used, or one does not belong to the other.
+    """
+    certificates, secret = _read(certificate), _read(key)
+    chain = _certificates(certificate, certificates)
+    try:
+        private = load_pem_private_key(secret, password=None)
+    except TypeError:
+        raise ConfigurationError(
+            f"{key}: is encrypted, and nobody is there to type its password; "
+            "`openssl pkey` writes it without"
+        ) from None
+    except ValueError:
+        raise ConfigurationError(f"{key}: has no private key in PEM") from None
+    if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise ConfigurationError(f"{key}: give an ECDSA or RSA key; gRPC takes no others")
+    if private.public_key() != chain[0].public_key():
+        raise ConfigurationError(f"{key}: is not the key of {certificate}")
+    if key.stat().st_mode & 0o077:
+        logger.warning("%s: others than its owner can read this key; run: chmod 600 %s", key, key)
+    return KeyPair(certificates, secret, min(it.not_valid_after_utc for it in chain))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigurationError(f"{path}: is no file")
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > FILE_BYTES_MAX:
+        raise ConfigurationError(f"{path}: has more than {FILE_BYTES_MAX >> 20} MiB")
+    return content
+
+
+def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise ConfigurationError(f"{path}: has no certificate in PEM") from None

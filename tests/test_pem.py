@@ -1,0 +1,80 @@
+"""What is wrong with a file of TLS is told with its name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from tls_files import dev_certificates
+
+from citychain.errors import ConfigurationError
+from citychain.pem import read_authorities, read_pair
+
+PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    return dev_certificates(tmp_path / "tls")
+
+
+def encrypt(key: Path) -> None:
+    secret = load_pem_private_key(key.read_bytes(), None)
+    password = serialization.BestAvailableEncryption(b"secret")
+    key.write_bytes(secret.private_bytes(PEM, PKCS8, password))
+
+
+def another_kind(key: Path) -> None:
+    secret = ed25519.Ed25519PrivateKey.generate()
+    key.write_bytes(secret.private_bytes(PEM, PKCS8, serialization.NoEncryption()))
+
+
+def folder(key: Path) -> None:
+    key.unlink()
+    key.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (Path.unlink, "server.key: cannot be read: No such file"),
+        (folder, "server.key: is no file"),
+        (lambda key: key.write_bytes(b"nothing"), "server.key: has no private key in PEM"),
+        (lambda key: key.write_bytes(b"x" * (4 << 20) + b"x"), "server.key: has more than 4 MiB"),
+        (encrypt, "server.key: is encrypted"),
+        (another_kind, "server.key: give an ECDSA or RSA key"),
+        (
+            lambda key: key.write_bytes(key.with_name("client.key").read_bytes()),
+            "server.key: is not the key of .*server.crt",
+        ),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_told(
+    made: Path, spoil: Callable[[Path], object], told: str
+) -> None:
+    spoil(made / "server.key")
+    with pytest.raises(ConfigurationError, match=told):
+        read_pair(made / "server.crt", made / "server.key")
+
+
+def test_what_is_no_certificate_is_told(made: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"server.key: has no certificate in PEM"):
+        read_authorities(made / "server.key")
+
+
+def test_a_key_that_others_can_read_is_warned_of(
+    made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        read_pair(made / "server.crt", made / "server.key")
+        assert caplog.messages == []
+        (made / "server.key").chmod(0o640)
+        pair = read_pair(made / "server.crt", made / "server.key")
+    [message] = caplog.messages
+    assert message.endswith(f"can read this key; run: chmod 600 {made / 'server.key'}")
+    assert "PRIVATE KEY" not in repr(pair)
