@@ -139,10 +139,14 @@ class Rebuilding:
             await self._compute(self._chain.apply, handover)
         await self._look_back(head.round)
         at = max(1, head.round)
-        while (candidate := await self._chosen(at, incomplete)) is not None:
-            if await self._take(candidate):
-                at = (await self._target.head()).round + 1
-        return await self._end(incomplete)
+        while True:
+            if (candidate := await self._chosen(at, incomplete)) is not None:
+                if await self._take(candidate):
+                    at = (await self._target.head()).round + 1
+            elif at == head.round:
+                at += 1  # Of the segments that can be had, none has the last round that is there.
+            else:
+                return await self._end(incomplete)
 
     def _failed(self, fault: Fault) -> None:
         self._away.add(fault.store)
@@ -232,10 +236,12 @@ class Rebuilding:
         self._segments.remove(left)
 
     async def _look_back(self, head: int) -> None:
-        """Hold rounds that were there before this run to the segments that have others."""
+        """Hold rounds that were there before this run to the segments that may have others."""
+        there = await self._target.notes(notes.SEGMENT)
+        announced = {Announcement.from_bytes(note[32:]).object for note in there.values()}
         for candidate in [it for it in self._segments if it.header.last < head]:
-            if not self._beside(candidate):
-                continue  # It is what was read then.
+            if candidate.object_id.hex() in announced and not self._beside(candidate):
+                continue  # It is of the history that is there, which says so.
             history = await self._history(candidate, self._chain.terms)
             if history is not None and await self._is_another(candidate, history):
                 self._segments.remove(candidate)

@@ -121,7 +121,7 @@ async def parted(city_server: CityServerFactory, folder: Path) -> AsyncIterator[
             await client.info()
             it.stores = stores()
             one = Parted(it, later, common)
-            await grown(found[0], common + 3)
+            await grown(found[0], common + 4)
             yield one
 
 
@@ -229,3 +229,32 @@ async def test_a_segment_that_follows_on_lost_rounds_is_asked_about(
         assert f"that which is there already is not that of object {lost};" in result.lost
         assert lives not in result.lost
         await it.has(target, it.later, common + 2)
+
+
+async def test_rounds_are_taken_though_no_store_has_those_before_them_any_more(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with parted(city_server, tmp_path) as it:
+        common = it.common
+        await it.cut(it.later, 1, common)
+        await it.cut(it.later, common + 2, common + 2)
+        target = await it.archived.target()
+        assert f"no store has rounds {common + 1} to" in (await it.rebuilt(target)).lost
+        it.archived.stores = stores()
+        await it.cut(it.later, common + 1, common + 3)
+        assert not (await it.rebuilt(target)).lost
+        await it.has(target, it.later, common + 3)
+
+
+async def test_what_alone_is_left_of_another_history_is_asked_about(
+    city_server: CityServerFactory, tmp_path: Path
+) -> None:
+    async with parted(city_server, tmp_path) as it:
+        common = it.common
+        await it.cut(it.later, 1, common + 2)
+        await it.cut(it.later, common + 4, common + 4)
+        target = await it.archived.target()
+        assert f"no store has rounds {common + 3} to" in (await it.rebuilt(target)).lost
+        it.archived.stores = stores()
+        await it.cut(it.earlier, common + 1, common + 1)
+        await it.asked(common + 2, target)
