@@ -15,15 +15,18 @@ from access.conftest import AUDIENCE, token
 from google.protobuf import descriptor_pool
 from google.rpc import error_details_pb2, status_pb2
 from rpc.fakes import FakeCity, FakeDirectory, channel_to, serving
+from tls_files import dev_certificates
 
 from citychain.access.composing import guards
 from citychain.access.table import NEEDS
-from citychain.client import ChannelFactory, CityClient
+from citychain.client import ChannelFactory, CityClient, read_credentials
 from citychain.clock import SystemClock
 from citychain.config_auth import AuthSettings, RatesSettings
+from citychain.config_tls import ServerTlsSettings
 from citychain.errors import NotAllowed, NotAuthenticated, Overloaded
 from citychain.rpc._generated.citychain.v1 import services_pb2 as pb
 from citychain.rpc._generated.citychain.v1 import services_pb2_grpc
+from citychain.rpc.certificates import Certificates
 
 Code = grpc.StatusCode
 REFUSED = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
@@ -201,6 +204,26 @@ async def test_each_transaction_counts_and_the_wait_is_told() -> None:
             with pytest.raises(Overloaded, match=r"127\.0\.0\.1 calls too often") as overloaded:
                 await city.info()
         assert overloaded.value.retry_after >= timedelta(seconds=490)
+
+
+async def test_who_shows_a_certificate_is_counted_by_its_name(tmp_path: Path) -> None:
+    made = dev_certificates(tmp_path / "tls")
+    tls = ServerTlsSettings(
+        certificate=made / "server.crt", key=made / "server.key", client_ca=made / "ca.crt"
+    )
+    directory = FakeDirectory(kanazawa=FakeCity())
+    rates = RatesSettings(per_second=0.001)
+    before = await guards(AuthSettings(), rates, directory, StillClock())
+    async with (
+        Certificates(tls) as certificates,
+        serving(directory, interceptors=before, certificates=certificates) as server,
+    ):
+        shown = read_credentials(made / "ca.crt", made / "client.crt", made / "client.key")
+        channels = ChannelFactory([server.address], credentials=shown)
+        async with CityClient("kanazawa", channels, timeout=timedelta(seconds=120)) as city:
+            await city.info()
+            with pytest.raises(Overloaded, match=r"^certificate of \S+ calls too often"):
+                await city.info()
 
 
 async def test_a_stream_that_is_too_fast_is_slowed_and_not_broken_off() -> None:
