@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from access.conftest import AUDIENCE, token
+from access.test_access_table import NEWER
 from google.protobuf import descriptor_pool
 from google.rpc import error_details_pb2, status_pb2
 from rpc.fakes import FakeCity, FakeDirectory, channel_to, serving
@@ -96,7 +97,7 @@ async def test_each_call_asks_for_its_role_and_no_other(
     roles = ("read", "submit", "vote", "admin")
     async with guarded(public_files) as server, channel_to(server) as channel:
         for path, need in NEEDS.items():
-            if "StorageService" in path:
+            if "StorageService" in path or path in NEWER:
                 continue
             if need.role is None:
                 assert (await outcome(channel, path))[0] not in REFUSED, path
