@@ -24,15 +24,16 @@ def test_a_city_is_backed_up_a_restore_rehearsed_and_the_city_lives_on(
     asked = "citychain get $(cat ../last.id) --city hometown\n"
     told = run_commands(
         block("citychain init")
-        + block("citychain backup")
+        + block("citychain receipt")
         + block("rehearsal")
+        + block("citychain --version")
         + LOSS
         + block("citychain restore-city --city hometown --from ../backups/hometown --receipt")
         + asked,
         tmp_path,
         monkeypatch,
     )
-    assert told.count("BACKED UP") == 1
+    assert told.count("BACKED UP") == 2
     assert told.count("RESTORED  hometown") == 2
     assert told.count("HOLDS") == 2
     assert "APPROVED" in told.rpartition("HOLDS")[2]
