@@ -318,6 +318,8 @@ async def open_server(
                     certificates,
                 ) as server,
             ):
+                if metrics is not None and certificates is not None:
+                    metrics.certificates.show(certificates)
                 # Those of an imported map are many, and alike: each is checked when it is opened.
                 for slug in settings.own_cities:
                     try:

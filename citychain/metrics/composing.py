@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from citychain.config_metrics import MetricsSettings
+    from citychain.metrics.certificates import CertificateMetrics
     from citychain.metrics.cities import CityMetrics
     from citychain.metrics.storages import StorageMetrics
     from citychain.ports import Clock, StorageMeter
@@ -27,6 +28,7 @@ class ServerMetrics:
     registry: CollectorRegistry
     cities: CityMetrics
     storages: StorageMetrics
+    certificates: CertificateMetrics
     interceptors: Sequence[grpc.aio.ServerInterceptor]
     """They count its calls."""
 
@@ -43,6 +45,7 @@ def server_metrics(
         return None
     from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
+    from citychain.metrics.certificates import CertificateMetrics
     from citychain.metrics.cities import CityMetrics
     from citychain.metrics.storages import StorageMetrics
     from citychain.rpc.counting import CallMetrics, CountingInterceptor
@@ -55,6 +58,7 @@ def server_metrics(
         registry,
         CityMetrics(registry, settings.cities, clock, repairs),
         StorageMetrics(registry),
+        CertificateMetrics(registry),
         (CountingInterceptor(CallMetrics(registry)),),
     )
 

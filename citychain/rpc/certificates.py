@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, Self, TypeAlias, cast
 
 import grpc
@@ -94,9 +95,14 @@ class Certificates:
             require_client_authentication=self._files.client_ca is not None,
         )
 
-    def seconds_left(self) -> float:
-        """Seconds until the certificate that is shown expires; less than 0 once it has."""
-        return (self._pair.expires - self._now()).total_seconds()
+    @property
+    def file(self) -> Path:
+        """Where the certificate is read from."""
+        return self._files.certificate
+
+    def expires(self) -> float:
+        """When the certificate that is shown expires, in seconds since 1970 UTC."""
+        return self._pair.expires.timestamp()
 
     def _if_changed(self) -> grpc.ServerCertificateConfiguration | None:
         """What gRPC asks at each handshake, in a thread of its own: it must not take long."""

@@ -9,9 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from cryptography.x509 import load_pem_x509_certificate
 from exchange.cities import ALICE, BOB_ID, founded, funded, pinned, plain
 from free_ports import free_address
 from metrics.asking import Samples, answer, asked, samples, value
+from tls_files import dev_certificates
 
 from citychain.city.pipeline import City
 from citychain.client.actions import Transfer
@@ -116,6 +118,18 @@ async def test_the_process_and_its_calls_are_told_of(
     }
     assert about(told, "grpc_server_handled_total", grpc_code="OK", **call) == 1
     assert about(told, "process_resident_memory_bytes") > 0
+
+
+async def test_when_the_certificate_expires_is_told(tmp_path: Path) -> None:
+    made = dev_certificates(tmp_path / "tls")
+    file = made / "server.crt"
+    tls = {"certificate": file, "key": made / "server.key"}
+    one = plan(tmp_path, {"nara": {}}, {"server": {"listen": "127.0.0.1:0", "tls": tls}})
+    async with one.open() as running:
+        told = await samples(running.metrics_address)
+    expires = load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+    name = "citychain_certificate_expires_timestamp_seconds"
+    assert about(told, name, file=str(file)) == expires
 
 
 async def until(address: str, condition: Callable[[Samples], bool]) -> None:
