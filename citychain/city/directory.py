@@ -22,6 +22,7 @@ from citychain.city.listing import CityListing, CityState
 from citychain.city.retry import pause_seconds
 from citychain.errors import CityUnavailable, ConfigurationError, NotFound, PluginError
 from citychain.handler import CityHandler
+from citychain.log_fields import add_log_fields, set_log_fields
 from citychain.ports import Clock, Compute
 
 __all__ = ["CityCatalogue", "CityDirectory"]
@@ -261,6 +262,7 @@ class CityDirectory:
         return await self._open(slug, entry)
 
     async def _open(self, slug: str, entry: _Entry) -> CityHandler:
+        add_log_fields(city=slug)
         try:
             async with self._room:
                 stack = AsyncExitStack()
@@ -296,6 +298,7 @@ class CityDirectory:
 
     async def _reopen(self, slug: str, entry: _Entry, ended: Callable[[], Awaitable[None]]) -> None:
         """Open a city again whose work ended: what it acknowledged waits to be sealed."""
+        set_log_fields(city=slug)
         await ended()
         await self._close_handler(entry)
         while not self._closing:

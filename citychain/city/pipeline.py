@@ -43,6 +43,7 @@ from citychain.handler import (
     Refusal,
     TransactionStatus,
 )
+from citychain.log_fields import set_log_fields
 from citychain.ports import (
     CityStorage,
     Clock,
@@ -341,6 +342,7 @@ class City:
         await asyncio.wait({self._work})
 
     async def _run(self) -> None:
+        set_log_fields(city=self._slug)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._intake.run())

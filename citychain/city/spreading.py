@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator,
 from datetime import timedelta
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
+from citychain.log_fields import set_log_fields
 from citychain.ports import Clock, StorageBackend, SupportsServers, knows_servers
 
 __all__ = ["NOBODY", "Move", "OpenCities", "Spreader", "Spreading", "plan_moves", "server_name"]
@@ -185,6 +186,7 @@ class Spreader:
 
     async def run(self) -> None:
         """Take turns until `stop`."""
+        set_log_fields()  # It begins with the city that is opened first, and is of none.
         async with asyncio.TaskGroup() as group:
             # By itself: whoever opens many cities must not look dead meanwhile.
             group.create_task(self._again(lambda: self._backend.beat(self._server), self._rest))

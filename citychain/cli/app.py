@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import typer
@@ -52,8 +52,8 @@ from citychain.cli import (
 from citychain.cli.bench import command as bench
 from citychain.cli.demo import command as demo
 from citychain.cli.exits import Exit, failure
+from citychain.cli.logs import Log, LogFormat, LogLevel
 from citychain.cli.new_plugin import command as new_plugin
-from citychain.cli.output import say
 from citychain.cli.plugin_commands import plugin_commands
 from citychain.cli.presence import presence
 
@@ -148,6 +148,7 @@ app.add_typer(presence)
 @dataclass
 class _Globals:
     debug: bool = False
+    log: Log = field(default_factory=Log)
 
 
 def _tell_version(asked: bool) -> None:
@@ -164,15 +165,30 @@ def citychain(
     debug: Annotated[
         bool, typer.Option("--debug", help="Log everything, and show where an error comes from.")
     ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            envvar="CITYCHAIN_LOG_LEVEL",
+            help="Show the log from this level on: debug, info, warning or error.",
+            show_default="info where a command runs until it is stopped; others show none",
+        ),
+    ] = None,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="CITYCHAIN_LOG_FORMAT", help="Write the log for people, or as JSON."),
+    ] = LogFormat.CONSOLE,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version."),
     ] = False,
 ) -> None:
     """Many verifiable city ledgers behind one server."""
-    context.ensure_object(_Globals).debug = debug
-    if debug:
-        logging.getLogger().setLevel(logging.DEBUG)
+    options = context.ensure_object(_Globals)
+    options.debug = debug
+    options.log.format = log_format
+    if debug or log_level is not None:
+        options.log.level = LogLevel.DEBUG if debug else log_level or LogLevel.INFO
+        options.log.show()
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(Exit.UNUSABLE)
@@ -185,7 +201,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: Instead of the process's own.
     """
     options = _Globals()
-    # Nobody is shown a log, but with --debug; `serve` has its own.
+    # Nobody is shown a log, but who asks for it, or runs what runs until it is stopped.
     logging.basicConfig(level=logging.CRITICAL + 1)
     # The core of gRPC writes a line for each handshake that fails to standard error by itself; what
     # went wrong is told by who called.
@@ -196,8 +212,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
     except Exception as error:
         code, message = failure(error)
-        if options.debug:
-            logging.getLogger(__name__).exception("the command failed")
-        say(f"citychain: {message}")
+        options.log.fail(message, error if options.debug else None)
         return code
+    finally:
+        options.log.close()
     return result if isinstance(result, int) else Exit.OK

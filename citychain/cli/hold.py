@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,10 +13,8 @@ from citychain.cli.options import City, Config, Timeout
 from citychain.cli.output import (
     Json,
     counted,
-    log_to_standard_error,
     moment_in_words,
     print_json,
-    say,
 )
 from citychain.cli.reaching import Servers, asks_servers
 from citychain.cli.running import answer, until_told
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from citychain.holding.holder import Holder
 
 __all__ = ["hold"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SECONDS: Final = 30.0
 """To wait for an answer, and with --once until all is approved: a certificate takes its time."""
@@ -87,7 +88,7 @@ def hold(
     from citychain.client.keys import load_key
     from citychain.holding.deeds import Unproven
 
-    log_to_standard_error(debug=context.obj.debug)
+    context.obj.log.show()
     signer = load_key(key)
     if state is not None:
         _check_writable(state)
@@ -178,7 +179,7 @@ def _tell_start(holder: Holder, city: str, json: bool) -> None:
     if json:
         print_json({"holding": city, "key_id": holder.key_id})
     else:
-        say(f"{holder.key_id.hex()} holds for {city}")
+        logger.info("%s holds for %s", holder.key_id.hex(), city)
 
 
 def _tell(deed: Deed, json: bool) -> None:

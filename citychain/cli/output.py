@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,6 @@ __all__ = [
     "Json",
     "answers",
     "counted",
-    "log_to_standard_error",
     "moment_in_words",
     "print_json",
     "say",
@@ -73,15 +71,6 @@ def moment_in_words(time_ms: int) -> str:
 def say(message: str) -> None:
     """Tell people something that is no part of the answer."""
     print(message, file=sys.stderr, flush=True)
-
-
-def log_to_standard_error(*, debug: bool) -> None:
-    """Show the log, as processes that run until they are stopped do."""
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
 
 
 def answers() -> Console:

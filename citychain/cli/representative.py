@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from citychain.cli.options import City, Config, read_genesis
-from citychain.cli.output import Json, log_to_standard_error, print_json, say
+from citychain.cli.output import Json, print_json
 from citychain.cli.reaching import Servers, asks_servers
 from citychain.cli.running import answer, until_told
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from citychain.ports import CommitteeStatus
 
 __all__ = ["representative"]
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 10.0
 """After which it says that no server answers, and goes on trying."""
@@ -70,7 +73,7 @@ def representative(
 
     from citychain.client.keys import load_key
 
-    log_to_standard_error(debug=context.obj.debug)
+    context.obj.log.show()
     asyncio.run(
         until_told(
             _represent(
@@ -182,11 +185,12 @@ def _tell_start(genesis: Genesis, key_id: bytes, status: CommitteeStatus, json: 
     if json:
         print_json({"following": genesis.city, "key_id": key_id, "stake": stake})
         return
-    say(f"{key_id.hex()} follows {genesis.city}")
+    logger.info("%s follows %s", key_id.hex(), genesis.city)
     if stake:
-        say(f"it has a seat: stake {stake} of {sum(member.stake for member in status.members)}")
+        everybody = sum(member.stake for member in status.members)
+        logger.info("it has a seat: stake %d of %d", stake, everybody)
     else:
-        say(
+        logger.info(
             "it has no seat in the committee in office, so its votes do not count; "
             "it follows on, and votes if it is elected"
         )

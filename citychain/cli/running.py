@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from citychain.cli.exits import Exit, failure
-from citychain.cli.output import say
 from citychain.cli.reaching import Servers
 
 __all__ = ["answer", "until_told"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -42,6 +44,6 @@ async def answer(ask: Callable[[], Awaitable[T]], servers: Servers) -> T:
             code, message = failure(error)
             if code is not Exit.UNAVAILABLE:
                 raise
-            say(f"waiting for {servers}: {message}")
+            logger.warning("waiting for %s: %s", servers, message)
         failures += 1
         await asyncio.sleep(pause_seconds(failures))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citychain.cli.options import Config
-from citychain.cli.output import Json, log_to_standard_error
+from citychain.cli.output import Json
 from citychain.cli.serving import clear_ready_file, serve_until_stopped
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def serve(
             f"{settings.operator_key}: there is no operator key; `citychain init` makes one with a "
             "configuration, `citychain keygen` one alone"
         )
-    log_to_standard_error(debug=context.obj.debug)
+    context.obj.log.show()
     if ready_file is not None:
         clear_ready_file(ready_file)
     asyncio.run(_serve(settings, ready_file, json=json))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from contextlib import AbstractAsyncContextManager
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from citychain.cli.exits import Exit
-from citychain.cli.output import print_json, say
+from citychain.cli.output import print_json
 from citychain.errors import InvalidRequest
 
 __all__ = ["clear_ready_file", "serve_until_stopped"]
+
+logger = logging.getLogger(__name__)
 
 
 class Serving(Protocol):
@@ -74,9 +77,9 @@ async def serve_until_stopped(
             _write_whole(ready_file, f"{serving.address}\n")
         if json:
             print_json({"address": serving.address})
-        say(f"{answers} answers on {serving.address}")
+        logger.info("%s answers on %s", answers, serving.address)
         await stop.wait()
-        say(f"stopping: {stopping}; another signal ends it at once")
+        logger.info("stopping: %s; another signal ends it at once", stopping)
 
 
 def _unfinished(path: Path) -> Path:

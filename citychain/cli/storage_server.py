@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citychain.cli.output import Json, log_to_standard_error
+from citychain.cli.output import Json
 from citychain.cli.serving import clear_ready_file, serve_until_stopped
 from citychain.roles import Role
 
@@ -114,7 +114,7 @@ def storage_server(
     options = StorageServerOptions(listen=listen, plaintext=plaintext)
     options.check(encrypted=tls is not None)
     auth = _auth(token_keys, token_audience, token_issuer, anonymous)
-    log_to_standard_error(debug=context.obj.debug)
+    context.obj.log.show()
     if ready_file is not None:
         clear_ready_file(ready_file)
     limits = (limit_mib, owner_limit_mib)

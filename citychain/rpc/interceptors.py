@@ -1,4 +1,4 @@
-"""Turns what handlers raise into statuses, for every call, and gives each call an id.
+"""Turns what handlers raise into statuses, for every call, and gives each call its ids.
 
 It stands before the plugins' interceptors, so what they raise becomes a status too.
 """
@@ -17,15 +17,24 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from citychain.errors import InvalidRequest, PluginError
+from citychain.log_fields import set_log_fields
 from citychain.rpc.status import row_of, status_of, trailing_metadata
 
-__all__ = ["REQUEST_ID_KEY", "StatusInterceptor"]
+__all__ = ["REQUEST_ID_KEY", "TRACE_ID_KEY", "StatusInterceptor"]
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID_KEY: Final = "x-request-id"
 """Metadata key: the client's own id if it sent a fit one; told back in the trailing metadata."""
-_FIT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TRACE_ID_KEY: Final = "x-trace-id"
+"""Metadata key of the answer: the id of the trace that the call belongs to, which a client gives by
+``traceparent`` of `W3C Trace Context <https://www.w3.org/TR/trace-context/>`_, or a new one."""
+
+_FIT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACE_PARENT: Final = re.compile(
+    # Ids of zeros are none, nor is version ff; all but version 00 may go on after the flags.
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 
 if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
@@ -53,10 +62,16 @@ class _Call:
 
     def __init__(self, details: grpc.HandlerCallDetails) -> None:
         self.method = details.method
-        given = dict(details.invocation_metadata or ()).get(REQUEST_ID_KEY, "")
-        self.request_id = secrets.token_hex(8)
-        if isinstance(given, str) and _FIT.fullmatch(given):
-            self.request_id = given
+        given = dict(details.invocation_metadata or ())
+        self.request_id = _request_id(given.get(REQUEST_ID_KEY))
+        self.trace_id = _trace_id(given.get("traceparent"))
+        # gRPC handles each call in a task of its own.
+        set_log_fields(request_id=self.request_id, trace_id=self.trace_id)
+
+    @property
+    def ids(self) -> tuple[tuple[str, str], ...]:
+        """What the client is told at the end, whatever that is."""
+        return (REQUEST_ID_KEY, self.request_id), (TRACE_ID_KEY, self.trace_id)
 
     def guarded(self, handler: Handler) -> Handler:
         """A handler that answers with statuses."""
@@ -69,7 +84,7 @@ class _Call:
         decode = None if handler.request_streaming else handler.request_deserializer
 
         async def guard(request: Any, context: Any) -> Any:
-            context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id),))
+            context.set_trailing_metadata(self.ids)
             try:
                 if decode is not None:
                     request = decode(request)
@@ -112,12 +127,22 @@ class _Call:
                 exc_info=error,
             )
         status = status_of(error, error_id)
+        logger.debug("%s ends as %s: %s", self.method, row_of(error).code.name, status.message)
         await context.abort(
             row_of(error).code,
             status.message,
-            (*trailing_metadata(error, status), (REQUEST_ID_KEY, self.request_id)),
+            (*trailing_metadata(error, status), *self.ids),
         )
         raise AssertionError("abort raises")
+
+
+def _request_id(given: str | bytes | None) -> str:
+    return given if isinstance(given, str) and _FIT.fullmatch(given) else secrets.token_hex(8)
+
+
+def _trace_id(parent: str | bytes | None) -> str:
+    found = _TRACE_PARENT.fullmatch(parent) if isinstance(parent, str) else None
+    return secrets.token_hex(16) if found is None else found[1]
 
 
 def _kind(handler: Handler) -> str:

@@ -16,6 +16,7 @@ from rpc.fakes import FakeCity, FakeDirectory, channel_to, make_refusal, serving
 
 from citychain import errors
 from citychain._native import transactions as native
+from citychain.log_fields import log_fields
 from citychain.rpc._generated.citychain.v1 import (
     services_pb2,
     services_pb2_grpc,
@@ -328,9 +329,49 @@ async def test_a_call_has_an_id(cities: Any, given: str | None, is_kept: bool) -
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", told)
 
 
-async def test_a_failed_calls_id_is_in_the_log(
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("given", "is_kept"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", True),
+        (f"cc-{TRACE}-{SPAN}-00-more", True),
+        (f"00-{TRACE}-{SPAN}-01-more", False),
+        (f"ff-{TRACE}-{SPAN}-01", False),
+        (f"00-{TRACE.upper()}-{SPAN}-01", False),
+        (f"00-{'0' * 32}-{SPAN}-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (None, False),
+    ],
+)
+async def test_a_call_belongs_to_a_trace(cities: Any, given: str | None, is_kept: bool) -> None:
+    metadata = [("traceparent", given)] if given else None
+    call = cities.ListCities(services_pb2.ListCitiesRequest(), metadata=metadata)
+    await call
+    told = dict([*await call.trailing_metadata()])["x-trace-id"]
+    assert (told == TRACE) == is_kept
+    assert re.fullmatch(r"(?!0{32})[0-9a-f]{32}", told)
+
+
+async def test_a_failed_calls_ids_are_in_the_log(
     cities: Any, city: FakeCity, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caught = await raising(cities, city, ZeroDivisionError())
+    fields: list[dict[str, str]] = []
+
+    def keep_fields(_: logging.LogRecord) -> bool:
+        fields.append(dict(log_fields()))
+        return True
+
+    caplog.handler.addFilter(keep_fields)
     with caplog.at_level(logging.ERROR):
-        assert caught.metadata["x-request-id"] in caplog.text
+        told = [await raising(cities, city, ZeroDivisionError()) for _ in range(2)]
+    caplog.handler.removeFilter(keep_fields)
+    ids = [
+        {"request_id": it.metadata["x-request-id"], "trace_id": it.metadata["x-trace-id"]}
+        for it in told
+    ]
+    assert fields == ids
+    assert ids[0] != ids[1]
+    assert ids[0]["request_id"] in caplog.text
