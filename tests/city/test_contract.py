@@ -14,6 +14,7 @@ from citychain.city.directory import CityDirectory
 from citychain.client.transactions import sign_transaction
 from citychain.crypto.signatures import SigningKey
 from citychain.handler import CityHandler
+from citychain.log_fields import log_fields, set_log_fields
 from citychain.types import Decision, NodeRef, Rejection, State
 
 OpenCities = Callable[..., AbstractAsyncContextManager[CityDirectory]]
@@ -87,6 +88,29 @@ async def test_a_dag_handler_that_breaks_its_contract_makes_no_round(
         assert dag.changes == 0
         assert "round 1 failed" in caplog.text
         assert (await city.head()).size == 2
+
+
+async def test_the_log_of_a_round_names_the_city_and_not_the_call_that_opened_it(
+    open_cities: OpenCities,
+) -> None:
+    fields: list[Mapping[str, str]] = []
+
+    def keep_fields(decision: Decision, args: Sequence[Any]) -> Decision:
+        fields.append(log_fields())
+        return decision
+
+    async with open_cities({"tokyo": {"dag": Around("decide", keep_fields)}}) as directory:
+
+        async def call() -> CityHandler:
+            set_log_fields(request_id="opens it")
+            return await directory.handler("tokyo")
+
+        city = await asyncio.create_task(call())
+        transaction = sign(city)
+        await city.submit([transaction.envelope])
+        async for _ in city.watch_transactions([transaction.tx_id], State.APPROVED):
+            pass
+    assert fields == [{"city": "tokyo"}]
 
 
 async def test_a_dag_handler_cannot_approve_what_the_consensus_step_refused(
