@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from citychain.cli.log_text import formatter
+from citychain.cli.log_text import formatter, without_secrets
 from citychain.cli.output import say
 
 __all__ = ["Log", "LogFormat", "LogLevel"]
@@ -68,16 +68,21 @@ class Log:
         root.setLevel(self.level.upper())
         logging.captureWarnings(True)
 
-    def close(self) -> None:
-        """Write what waits, within some seconds, and show nothing more."""
-        if self._writer is None:
-            return
+    def close(self) -> bool:
+        """Write what waits, within some seconds, and show nothing more.
+
+        Returns:
+            Whether somebody reads standard error.
+        """
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return True
         root = logging.getLogger()
         logging.captureWarnings(False)
         root.handlers[:], level = self._before
         root.setLevel(level)
-        self._writer.close()
-        self._writer = None
+        writer.close()
+        return not writer.is_stuck
 
     def fail(self, message: str, error: Exception | None) -> None:
         """Tell why the command fails, as the last line.
@@ -85,15 +90,13 @@ class Log:
         Args:
             error: Shown with where it comes from.
         """
+        message = without_secrets(message)
         if self.format is LogFormat.JSON:
             self.show()
-        if self._writer is None:
-            say(f"citychain: {message}")
-            return
-        if error is not None or self.format is LogFormat.JSON:
+        if self.format is LogFormat.JSON or error is not None:
             logging.getLogger(__name__).critical("%s", message, exc_info=error)
-        if self.format is LogFormat.CONSOLE:
-            self._writer.put(f"citychain: {message}")
+        if self.close() and self.format is LogFormat.CONSOLE:
+            say(f"citychain: {message}")
 
 
 class _Writer(logging.Handler):
@@ -118,10 +121,6 @@ class _Writer(logging.Handler):
         except Exception as error:
             # Such as one with arguments that its text does not have: the fault of who made it.
             line = self._own(f"a record of {record.name}:{record.lineno} is none: {error!r}")
-        self.put(line)
-
-    def put(self, line: str) -> None:
-        """Have a line written, if there is room."""
         try:
             self._lines.put_nowait(line)
         except queue.Full:
@@ -136,6 +135,11 @@ class _Writer(logging.Handler):
         except queue.Full:
             pass
         super().close()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something is still to be written, once closed."""
+        return self._thread.is_alive()
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:
