@@ -102,7 +102,7 @@ def test_fragments_are_stored_over_tls(
     (tmp_path / "kept").mkdir()
     pair = ("--certificate", made / "server.crt", "--key", made / "server.key")
     mutual = (*pair, "--client-ca", made / "ca.crt")
-    where = ("--dir", "kept", "--listen", "0.0.0.0:0", "--json")
+    where = ("--dir", "kept", "--listen", "127.0.0.1:0", "--json")
     process = start("storage-server", *where, *mutual, cwd=tmp_path)
     address = json.loads(process.stdout.readline())["address"]
     (tmp_path / "deed.txt").write_text("a deed\n")
@@ -115,7 +115,7 @@ def test_fragments_are_stored_over_tls(
     for name, table in tables.items():
         (tmp_path / "citychain.toml").write_text(
             f'[fragments]\ndata = 1\nparity = 0\n[fragments.stores.cellar]\nkind = "remote"\n'
-            f'endpoint = "127.0.0.1:{address.rpartition(":")[2]}"\n{table}\n'
+            f'endpoint = "{address}"\n{table}\n'
         )
         code[name] = citychain("store", "deed.txt", cwd=tmp_path)
     assert code["mutual"].code == 0, code["mutual"].err

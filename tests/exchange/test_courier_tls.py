@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ async def test_a_courier_speaks_tls(city_server: CityServerFactory, tmp_path: Pa
 async def test_a_file_that_is_missing_is_told_with_its_peer(
     city_server: CityServerFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)
     farm = await founded(city_server, tmp_path / "farm", "farm", plain())
     peer = {"genesis": farm, "endpoints": ["127.0.0.1:1"], "tls": {"ca": tmp_path / "nothing"}}
     async with (

@@ -132,6 +132,7 @@ async def test_new_files_are_used_without_a_restart(
     made: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    caplog.set_level(logging.WARNING)
     threads = set()
 
     def noting(*paths: Path) -> Any:
