@@ -1,0 +1,178 @@
+"""Writes ``dashboard.json``, which Grafana imports: ``python docs/observability/dashboard.py``.
+
+Made with Grafana's own SDK, of the group ``dashboard`` in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import DataSourceRef
+
+__all__ = ["FILE", "page"]
+
+FILE: Final = Path(__file__).with_name("dashboard.json")
+SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
+HEIGHT: Final = 8
+WIDTH: Final = 12
+"""Of 24: two panels beside each other."""
+
+PANELS: Final = {
+    # Row: title of a panel: unit, expression, legend.
+    "Transactions": {
+        "Received, by city": (
+            "ops",
+            'sum by (city) (rate(citychain_transactions_received_total{result="new"}[5m]))',
+            "{{city}}",
+        ),
+        "Approved, by city": (
+            "ops",
+            "sum by (city) (rate(citychain_transactions_approved_total[5m]))",
+            "{{city}}",
+        ),
+        "Refused when submitted": (
+            "ops",
+            "sum by (code) (rate(citychain_transactions_refused_total[5m]))",
+            "{{code}}",
+        ),
+        "Rejected in rounds": (
+            "ops",
+            "sum by (code) (rate(citychain_transactions_rejected_total[5m]))",
+            "{{code}}",
+        ),
+        "Waiting for a round": (
+            "short",
+            "sum by (city) (citychain_transactions_pending)",
+            "{{city}}",
+        ),
+    },
+    "Rounds": {
+        "Until sealed, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (city, le) "
+            "(rate(citychain_round_sealed_seconds_bucket[5m])))",
+            "{{city}}",
+        ),
+        "Until approved, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (city, le) "
+            "(rate(citychain_round_approved_seconds_bucket[5m])))",
+            "{{city}}",
+        ),
+        "Where the time goes": (
+            "s",
+            "sum by (step) (rate(citychain_step_seconds_sum[5m]))",
+            "{{step}}",
+        ),
+        "Steps that failed": (
+            "ops",
+            "sum by (city, step) (rate(citychain_step_failures_total[5m])) > 0",
+            "{{city}} {{step}}",
+        ),
+        "Sealed and not approved": (
+            "short",
+            "max by (city) (citychain_rounds_unapproved)",
+            "{{city}}",
+        ),
+        "Transactions a round": (
+            "short",
+            "sum by (city) (rate(citychain_round_transactions_sum[5m])) / "
+            "sum by (city) (rate(citychain_round_transactions_count[5m]))",
+            "{{city}}",
+        ),
+        "Proof-of-history hashes a second": (
+            "ops",
+            "sum by (city) (rate(citychain_poh_hashes_total[5m])) / "
+            'sum by (city) (rate(citychain_step_seconds_sum{step="seal"}[5m]))',
+            "{{city}}",
+        ),
+    },
+    "Servers": {
+        "Cities led": ("short", "sum by (instance) (citychain_cities_leading)", "{{instance}}"),
+        "Leases lost": (
+            "short",
+            "sum by (city) (increase(citychain_leases_lost_total[30m]))",
+            "{{city}}",
+        ),
+        "Calls": (
+            "ops",
+            "sum by (grpc_method) (rate(grpc_server_handled_total[5m])) > 0",
+            "{{grpc_method}}",
+        ),
+        "Calls that failed": (
+            "ops",
+            'sum by (grpc_method, grpc_code) (rate(grpc_server_handled_total{grpc_code!="OK"}[5m]))'
+            " > 0",
+            "{{grpc_method}} {{grpc_code}}",
+        ),
+        "Calls of one answer, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (grpc_method, le) "
+            '(rate(grpc_server_handling_seconds_bucket{grpc_type="unary"}[5m])))',
+            "{{grpc_method}}",
+        ),
+        "CPU": ("short", "rate(process_cpu_seconds_total[5m])", "{{instance}}"),
+        "Memory": ("bytes", "process_resident_memory_bytes", "{{instance}}"),
+    },
+    "Kept": {
+        "Commands of the database, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (storage, command, le) "
+            "(rate(citychain_storage_command_seconds_bucket[5m])))",
+            "{{storage}} {{command}}",
+        ),
+        "Commands of the database that failed": (
+            "ops",
+            "sum by (storage, command) (rate(citychain_storage_command_failures_total[5m]))",
+            "{{storage}} {{command}}",
+        ),
+        "Connections to the database": (
+            "short",
+            "sum by (instance, storage, state) (citychain_storage_connections)",
+            "{{instance}} {{storage}} {{state}}",
+        ),
+        "Approved and not archived": (
+            "short",
+            "max by (city) (citychain_rounds_unarchived)",
+            "{{city}}",
+        ),
+        "Segments lost": ("short", "max by (city) (citychain_repair_segments_lost)", "{{city}}"),
+        "Fragments made anew": (
+            "short",
+            "sum by (city) (increase(citychain_repair_fragments_made_total[1h]))",
+            "{{city}}",
+        ),
+        "Remittances that wait": (
+            "short",
+            "sum by (city) (citychain_remittances_waiting)",
+            "{{city}}",
+        ),
+    },
+}
+
+
+def page() -> str:
+    """The dashboard as Grafana imports it."""
+    board = (
+        dashboard.Dashboard("citychain")
+        .uid("citychain")
+        .tags(["citychain"])
+        .refresh("30s")
+        .time("now-6h", "now")
+        .with_variable(dashboard.DatasourceVariable("datasource").type("prometheus"))
+    )
+    for row, panels in PANELS.items():
+        board = board.with_row(dashboard.Row(row))
+        for title, (unit, expression, legend) in panels.items():
+            query = prometheus.Dataquery().ref_id("A").expr(expression).legend_format(legend)
+            panel = timeseries.Panel().title(title).unit(unit).height(HEIGHT).span(WIDTH)
+            panel = panel.legend(common.VizLegendOptions().show_legend(True))
+            board = board.with_panel(panel.datasource(SOURCE).with_target(query))
+    return JSONEncoder(sort_keys=True, indent=2).encode(board.build()) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(page(), "utf-8")
