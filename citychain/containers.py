@@ -301,6 +301,10 @@ async def open_server(
         moves = ServedMoves(directory, city_mover(core, opener.opened, core.server_name()))
         doors = Doors(directory)
         before = await guards(settings.auth, settings.rates, doors, core.clock())
+        if metrics is not None:
+            # Theirs are the first labels, whichever city somebody asks for before they are open.
+            for slug in core.catalogue().eager():
+                metrics.cities.label(slug)
         try:
             async with (
                 open_certificates(settings.server.tls) as certificates,

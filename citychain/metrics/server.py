@@ -6,13 +6,14 @@ It answers from threads of its own, so that it can tell of an event loop that ha
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -48,6 +49,8 @@ class MetricsServer:
         self._listen = listen
         self._ready = ready
         self._metrics: WSGIApplication = make_wsgi_app(registry)
+        # Each takes the interpreter from the event loop for milliseconds, time and again.
+        self._turn = threading.Lock()
         self._loop: asyncio.AbstractEventLoop
         self._http: _HttpServer
         self._thread: threading.Thread
@@ -64,11 +67,16 @@ class MetricsServer:
             ConfigurationError: the address cannot be used.
         """
         self._loop = asyncio.get_running_loop()
+        host, _, port = self._listen.rpartition(":")
         try:
-            self._http = await asyncio.to_thread(_HttpServer, self._listen)
-        except OSError as error:
+            found = await self._loop.getaddrinfo(
+                host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            self._http = _HttpServer(*found[0])
+        except (OSError, UnicodeError) as error:  # Of a host that no name can be: the latter.
             raise ConfigurationError(
-                f"metrics.listen: cannot listen on {self._listen}: {error.strerror or error}; "
+                f"metrics.listen: cannot listen on {self._listen}: "
+                f"{getattr(error, 'strerror', None) or error}; "
                 "choose another address, or port 0 for a free one"
             ) from error
         self._http.set_app(self._answer)
@@ -93,12 +101,20 @@ class MetricsServer:
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
-                return self._metrics(environ, start)
+                return self._told(environ, start)
             case "/healthz":
                 return _text(start, *self._health())
             case "/readyz":
                 return _text(start, *self._readiness())
         return _text(start, HTTPStatus.NOT_FOUND, "there is /metrics, /healthz and /readyz")
+
+    def _told(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        try:
+            with self._turn:
+                return self._metrics(environ, start)
+        except Exception as error:  # Such as a format that was asked for, of no version.
+            logger.warning("metrics could not be told: %r", error)
+            return _text(start, HTTPStatus.INTERNAL_SERVER_ERROR, "the log says why")
 
     def _health(self) -> tuple[HTTPStatus, str]:
         if self._is_alive():
@@ -134,14 +150,11 @@ class _HttpServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = CONNECTIONS_MAX
 
-    def __init__(self, listen: str) -> None:
-        host, _, port = listen.rpartition(":")
-        family, *_, address = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+    def __init__(self, family: int, type: int, protocol: int, name: str, address: Any) -> None:
+        """Of what `socket.getaddrinfo` found."""
         self.address_family = family
         self._room = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        super().__init__(address, _Handler)  # type: ignore[arg-type]
+        super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
         # That of the class above looks up the host's name, which may take long.
@@ -150,10 +163,14 @@ class _HttpServer(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # Such as that the process may have no more threads.
+            self._room.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -168,6 +185,10 @@ class _HttpServer(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     timeout = SILENCE_SECONDS
+
+    def get_stderr(self) -> TextIO:
+        # It is told of clients that take no answer, with a traceback.
+        return io.StringIO()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: it is asked every few seconds."""

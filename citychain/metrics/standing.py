@@ -84,6 +84,10 @@ class StandingCollector(Collector):
             label = self._label(slug)
             for name, value in self._values(slug, city):
                 sums[name, label] = sums.get((name, label), 0) + value
+        # Of closed cities too: what is counted never falls.
+        for slug, numbers in dict(self._repairs).items():
+            label = self._label(slug)
+            sums[MADE, label] = sums.get((MADE, label), 0) + numbers.outcomes.made
         for family in self.describe():
             assert isinstance(family, GaugeMetricFamily | CounterMetricFamily)
             for (name, label), value in sums.items():
@@ -105,4 +109,3 @@ class StandingCollector(Collector):
         if (numbers := self._repairs.get(slug)) is not None:
             yield "citychain_repair_segments_lost", len(numbers.lost)
             yield "citychain_repair_stores_away", len(numbers.away)
-            yield MADE, numbers.outcomes.made

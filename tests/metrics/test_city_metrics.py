@@ -101,3 +101,5 @@ def test_what_cities_share_is_a_sum_and_rounds_are_none() -> None:
         "citychain_round": (9, None),
     }
     assert value(registry, "citychain_cities_open", city="nara") is None, "it is closed"
+    made = "citychain_repair_fragments_made_total"
+    assert value(registry, made, city="_others") == 6, "what is counted never falls"

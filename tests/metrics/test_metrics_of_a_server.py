@@ -20,6 +20,7 @@ from citychain.client.actions import Transfer
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_server
 from citychain.errors import ConfigurationError
+from citychain.rpc.server import CoreServer
 from citychain.testing.server import (
     CityServer,
     CityServerFactory,
@@ -102,6 +103,25 @@ async def test_what_happens_to_transactions_is_counted_by_city(
     assert ("citychain_round", frozenset({("city", "_others")})) not in told
     labels = {dict(labels).get("city") for _, labels in told}
     assert labels == {None, "nara", "_others"}
+
+
+async def test_a_city_that_is_opened_at_start_has_a_label_whoever_is_asked_for_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = plan(tmp_path, {"nara": {}, "uji": {"open": "eager"}}, cities=1)
+    enter = CoreServer.__aenter__
+
+    async def served(server: CoreServer) -> CoreServer:
+        await enter(server)
+        async with two.server(server.address).client("nara") as client:
+            await client.info()
+        return server
+
+    monkeypatch.setattr(CoreServer, "__aenter__", served)
+    async with two.open() as running:
+        told = await samples(running.metrics_address)
+    assert about(told, "citychain_cities_open", city="uji") == 1
+    assert about(told, "citychain_cities_open", city="_others") == 1
 
 
 async def test_the_process_and_its_calls_are_told_of(
@@ -213,6 +233,7 @@ async def test_a_server_is_ready_from_its_start_to_its_end_and_no_longer(
         told["alive"] = await asked(address, "/healthz")
         await drain(city)
 
+    monkeypatch.setattr("citychain.metrics.server.LOOP_SECONDS", 120)
     monkeypatch.setattr(City, "__aenter__", opened)
     monkeypatch.setattr(City, "drain", drained)
     async with plan(tmp_path, {"nara": {"open": "eager"}}, listen=address).open() as running:

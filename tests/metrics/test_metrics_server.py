@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from socketserver import ThreadingMixIn
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from metrics.asking import answer, asked
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
+from citychain.errors import ConfigurationError
 from citychain.metrics import server as module
 from citychain.metrics.server import CONNECTIONS_MAX, MetricsServer
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than a server waits."""
+    monkeypatch.setattr(module, "LOOP_SECONDS", 120)
+    monkeypatch.setattr(module._Handler, "timeout", 120)
 
 
 @pytest.fixture
@@ -39,6 +55,112 @@ async def test_a_server_whose_event_loop_hangs_is_neither_healthy_nor_ready(
     assert answer(address, "/metrics")[0] == 200
 
 
+async def test_a_format_that_is_none_is_an_error_without_a_traceback(
+    address: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    asking = Request(
+        f"http://{address}/metrics", headers={"Accept": "application/openmetrics-text;version=x"}
+    )
+    with pytest.raises(HTTPError) as told:
+        await asyncio.to_thread(urlopen, asking, timeout=120)
+    with told.value as error:
+        assert (error.code, error.read()) == (500, b"the log says why\n")
+    assert [record.levelname for record in caplog.records if record.name == module.__name__] == [
+        "WARNING"
+    ]
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_client_that_takes_no_answer_is_left_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module._Handler, "timeout", 0.2)
+    left = threading.Event()
+
+    class Server(module._HttpServer):
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            left.set()
+
+    monkeypatch.setattr(module, "_HttpServer", Server)
+    registry = CollectorRegistry()
+    Gauge("depth", "x" * (16 << 20), registry=registry)  # More than both ends keep.
+    async with MetricsServer("127.0.0.1:0", registry, lambda: True) as server:
+        host, _, port = server.address.partition(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert await asyncio.to_thread(left.wait, 120)
+    assert capfd.readouterr().err == ""
+
+
+async def test_one_answer_at_a_time_is_made() -> None:
+    together = threading.Barrier(2)
+    met: list[bool] = []
+
+    class Meeting(Collector):
+        def describe(self) -> Iterator[Metric]:
+            yield from ()
+
+        def collect(self) -> Iterator[Metric]:
+            try:
+                together.wait(0.1)
+                met.append(True)
+            except threading.BrokenBarrierError:
+                met.append(False)
+            yield from ()
+
+    registry = CollectorRegistry()
+    registry.register(Meeting())
+    async with MetricsServer("127.0.0.1:0", registry, lambda: True) as server:
+        await asyncio.gather(*(asked(server.address, "/metrics") for _ in range(2)))
+    assert met == [False, False]
+
+
+async def test_threads_that_cannot_be_started_take_no_room(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def refuse(*_: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patched.setattr(ThreadingMixIn, "process_request", refuse)
+        for _ in range(CONNECTIONS_MAX):
+            with pytest.raises(OSError, match=r"closed|reset"):
+                await asked(address, "/healthz")
+    assert await asked(address, "/healthz") == (200, "ok\n")
+
+
+async def test_a_server_that_is_stopped_while_it_starts_leaves_no_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+    look_up = socket.getaddrinfo
+
+    def late(*args: Any, **options: Any) -> Any:
+        asked.set()
+        assert answered.wait(120)
+        return look_up(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    server = MetricsServer("127.0.0.1:0", CollectorRegistry(), lambda: True)
+    starting = asyncio.create_task(server.__aenter__())
+    await asyncio.to_thread(asked.wait, 120)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    answered.set()
+    # It waits for the look-up; a socket that is left then is a ResourceWarning.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    gc.collect()
+
+
+@pytest.mark.parametrize("host", ["..", "a" * 64])
+async def test_what_is_no_host_is_named_with_its_setting(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"metrics\.listen: cannot listen on"):
+        await MetricsServer(f"{host}:0", CollectorRegistry(), lambda: True).__aenter__()
+
+
 async def test_more_connections_than_there_is_room_for_are_closed_and_cost_nothing(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,9 +168,8 @@ async def test_more_connections_than_there_is_room_for_are_closed_and_cost_nothi
     host, _, port = address.partition(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(CONNECTIONS_MAX)]
     try:
-        with socket.create_connection((host, int(port))) as late:
-            late.settimeout(120)
-            assert await asyncio.to_thread(late.recv, 1) == b""
+        with pytest.raises(OSError, match=r"closed|reset"):
+            await asked(address, "/readyz")
     finally:
         for connection in silent:
             connection.close()
