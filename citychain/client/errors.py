@@ -163,7 +163,8 @@ def _tls_in_words(cause: str, address: str) -> str | None:
             f"the certificate that {address} shows is not trusted ({untrusted['why']}): is the CA "
             "the one that signed it?"
         )
-    if "Hostname Verification" in cause:
+    # As versions of gRPC say it.
+    if "Hostname Verification" in cause or "is not in peer certificate" in cause:
         return f"the certificate that {address} shows is for another host than was asked for"
     if "WRONG_VERSION_NUMBER" in cause:
         return f"what listens at {address} speaks no TLS: is the port right?"
