@@ -109,17 +109,24 @@ def _key_set(file: Path, content: bytes) -> list[PyJWK]:
         raise ConfigurationError(
             f'token keys: {file}: is no JWK Set: it has no list "keys"'
         ) from None
-    return [_member(f"token keys: {file}: keys[{index}]", jwk) for index, jwk in enumerate(listed)]
+    members = (_member(f"token keys: {file}: keys[{at}]", jwk) for at, jwk in enumerate(listed))
+    keys = [key for key in members if key is not None]
+    if not keys:
+        raise ConfigurationError(f"token keys: {file}: has no key that signs")
+    return keys
 
 
-def _member(where: str, jwk: Any) -> PyJWK:
+def _member(where: str, jwk: Any) -> PyJWK | None:
+    """``None`` for a key that is there to encrypt to: identity providers list those as well."""
     if not isinstance(jwk, dict):
         raise ConfigurationError(f"{where}: is no key")
     if "d" in jwk or "k" in jwk:
         raise ConfigurationError(f"{where}: is a secret key; a server needs the public one alone")
+    if jwk.get("use", "sig") != "sig":
+        return None
     try:
         key = PyJWK(jwk)
-    except (PyJWTError, ValueError):  # What they say would repeat the key.
+    except (PyJWTError, ValueError, KeyError):  # What they say would repeat the key.
         raise ConfigurationError(f"{where}: cannot be used: {_WANTED}") from None
     if algorithm_of(key.key) != key.algorithm_name:
         raise ConfigurationError(

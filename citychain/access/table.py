@@ -22,6 +22,8 @@ class Need:
     """``None``: anybody may, and no token is looked at."""
     of_city: bool = True
     """The role must be had for the city that the request names; else for any city."""
+    everywhere: bool = False
+    """It must be had for all cities, whatever the request says."""
 
 
 _ANYBODY: Final = Need(None, of_city=False)
@@ -31,7 +33,7 @@ _SUBMIT: Final = Need(Role.SUBMIT)
 _ADMIN: Final = Need(Role.ADMIN)
 _STORE: Final = Need(Role.STORE, of_city=False)
 _FETCH: Final = Need(Role.FETCH, of_city=False)
-_UNKNOWN: Final = Need(Role.ADMIN)
+_UNKNOWN: Final = Need(Role.ADMIN, of_city=False, everywhere=True)
 
 _SERVICES: Final[Mapping[str, Mapping[str, Need]]] = {
     "citychain.v1.CityService": {

@@ -29,7 +29,8 @@ __all__ = ["CLAIM", "Identity", "TokenChecker", "issue_token"]
 CLAIM: Final = "citychain"
 """Of a token: what its holder may do."""
 TOKEN_CHARACTERS_MAX: Final = 8_192
-SUBJECT_CHARACTERS_MAX: Final = 200
+NAME_CHARACTERS_MAX: Final = 256
+"""Of a subject, and of an issuer."""
 KNOWN_MAX: Final = 4_096
 """Tokens that need not be checked again, each until it expires."""
 
@@ -89,13 +90,15 @@ class TokenChecker:
         """
         claims = self._claims(token)
         subject, issuer = claims["sub"], claims.get("iss")
-        if not subject or len(subject) > SUBJECT_CHARACTERS_MAX or not subject.isprintable():
+        if not _is_name(subject):
             raise NotAuthenticated("the token's subject is empty, too long, or not printable")
+        if issuer is not None and not _is_name(issuer):
+            raise NotAuthenticated("the token's issuer is empty, too long, or not printable")
         try:
             grants = Grants.from_claim(claims.get(CLAIM, {}))
         except ValueError as error:
             raise NotAuthenticated(f"the token's claim {CLAIM}: {error}") from None
-        identity = Identity(f"{subject} of {issuer}" if issuer else subject, grants)
+        identity = Identity(subject if issuer is None else f"{subject} of {issuer}", grants)
         self._known[sha256(token.encode()).digest()] = (
             min(int(claims["exp"]), 1 << 53) + self._leeway,
             identity,
@@ -131,6 +134,11 @@ class TokenChecker:
                 said = (text for kind, text in _FAULTS if isinstance(error, kind))
                 raise NotAuthenticated(f"the token {next(said, 'is not valid')}") from None
         raise NotAuthenticated("the token is signed by no key that this server knows")
+
+
+def _is_name(claim: object) -> bool:
+    """Whether people can be told it, and callers counted by it."""
+    return isinstance(claim, str) and 0 < len(claim) <= NAME_CHARACTERS_MAX and claim.isprintable()
 
 
 def issue_token(

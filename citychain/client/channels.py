@@ -150,9 +150,13 @@ class ChannelFactory:
         if repeat:
             config["methodConfig"] = [{"name": [{}], "retryPolicy": _RETRY_POLICY}]
         options = [*self._options, ("grpc.service_config", json.dumps(config))]
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(target, options=options)
-        return grpc.aio.secure_channel(target, self._credentials, options=options)
+        if self._credentials is not None:
+            return grpc.aio.secure_channel(target, self._credentials, options=options)
+        if self._token is not None:
+            # A proxy that the environment names is asked even for what is on this machine, and
+            # could read the token on its way there and back.
+            options.append(("grpc.enable_http_proxy", 0))
+        return grpc.aio.insecure_channel(target, options=options)
 
 
 def _check_private(endpoints: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ from citychain.roles import ALL_CITIES, NOTHING_GRANTED, Grants
 from citychain.rpc import requests
 from citychain.rpc._generated.citychain.v1 import services_pb2
 from citychain.rpc.directory import CityDirectory
+from citychain.rpc.services.transactions import TRANSACTIONS_MAX
 
 if TYPE_CHECKING:
     from citychain.access.tokens import TokenChecker
@@ -123,7 +124,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """
         peer = _peer(context)
         judged = self._authorisation
-        if judged is None or need.role is None:
+        if need.role is None:
+            # Apart from other calls from there, or those would make the server look ill.
+            return _Caller(f"{peer}, for what needs no role,", NOTHING_GRANTED, False)
+        if judged is None:
             return _Caller(peer, NOTHING_GRANTED, False)
         token = _token(context.invocation_metadata() or ())
         if token is None:
@@ -138,6 +142,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             caller = _Caller(f"token of {identity.name}", grants, True)
         if not caller.grants.of(need.role):
             raise _lacks(caller, f"the role {need.role}")
+        if need.everywhere and ALL_CITIES not in caller.grants.of(need.role):
+            raise _lacks(caller, f"the role {need.role} for all cities")
         return caller
 
     # --- whether
@@ -242,7 +248,8 @@ def _peer(context: Any) -> str:
 
 
 def _weight(message: Any) -> int:
-    """What a message counts: each transaction that it brings, but at least one."""
+    """What a message counts: each transaction that it brings, but at least one, and no more than
+    are taken at once."""
     if isinstance(message, services_pb2.SubmitBatchRequest | services_pb2.SubmitStreamRequest):
-        return max(1, len(message.transactions))
+        return min(max(1, len(message.transactions)), TRANSACTIONS_MAX)
     return 1

@@ -21,6 +21,7 @@ from tls_files import dev_certificates
 from citychain.access.composing import guards
 from citychain.access.table import NEEDS
 from citychain.client import ChannelFactory, CityClient, read_credentials
+from citychain.client.errors import translated
 from citychain.clock import SystemClock
 from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.config_tls import ServerTlsSettings
@@ -139,6 +140,52 @@ async def test_a_role_is_for_its_cities_by_whatever_name(
         assert refused.value.code() == Code.PERMISSION_DENIED
 
 
+class Offering(grpc.aio.ServerInterceptor):
+    """Of a plugin: two calls of its own, which serve whoever gets as far."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        async def one(request: Any, context: Any) -> Any:
+            return request
+
+        async def many(requests: Any, context: Any) -> None:
+            await context.write(pb.GetCityRequest())
+
+        kind = pb.GetCityRequest
+        forms = {"deserializer": kind.FromString, "serializer": kind.SerializeToString}
+        arguments = {
+            f"{'request' if 'de' in name else 'response'}_{name}": form
+            for name, form in forms.items()
+        }
+        if details.method == "/plugin.v1.Service/One":
+            return grpc.unary_unary_rpc_method_handler(one, **arguments)
+        if details.method == "/plugin.v1.Service/Many":
+            return grpc.stream_stream_rpc_method_handler(many, **arguments)
+        return await continuation(details)
+
+
+async def test_a_plugins_calls_are_for_who_administers_every_city_whatever_they_name(
+    keys: dict[str, Any], public_files: list[Path]
+) -> None:
+    directory = FakeDirectory(kanazawa=FakeCity())
+    settings = AuthSettings(keys=tuple(public_files), audience=AUDIENCE)
+    before = await guards(settings, RatesSettings(), directory, StillClock())
+    of_one, of_all = (bearer(token(keys["EdDSA"], {"admin": [it]})) for it in ("kanazawa", "*"))
+    request = pb.GetCityRequest(city="kanazawa").SerializeToString()
+    async with (
+        serving(directory, interceptors=(*before, Offering())) as server,
+        channel_to(server) as channel,
+    ):
+        one = channel.unary_unary("/plugin.v1.Service/One")
+        many = channel.stream_stream("/plugin.v1.Service/Many")
+        assert await one(request, metadata=of_all) == request
+        assert await many(metadata=of_all).read() == b""
+        for call in (one(request, metadata=of_one), many(metadata=of_one).read()):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert refused.value.code() == Code.PERMISSION_DENIED
+            assert "does not grant the role admin for all cities" in refused.value.details()
+
+
 async def test_who_has_no_token_may_do_what_anybody_may(
     keys: dict[str, Any], public_files: list[Path]
 ) -> None:
@@ -201,7 +248,7 @@ async def test_each_transaction_counts_and_the_wait_is_told() -> None:
             batch = pb.SubmitBatchRequest(city="kanazawa", transactions=[b"a"] * 500)
             await stub.SubmitBatch(batch)
         channels = ChannelFactory([server.address])
-        async with CityClient("kanazawa", channels, timeout=timedelta(seconds=1)) as city:
+        async with CityClient("kanazawa", channels, timeout=timedelta(seconds=120)) as city:
             with pytest.raises(Overloaded, match=r"127\.0\.0\.1 calls too often") as overloaded:
                 await city.info()
         assert overloaded.value.retry_after >= timedelta(seconds=490)
@@ -225,6 +272,23 @@ async def test_who_shows_a_certificate_is_counted_by_its_name(tmp_path: Path) ->
             await city.info()
             with pytest.raises(Overloaded, match=r"^certificate of \S+ calls too often"):
                 await city.info()
+
+
+async def test_what_no_server_would_take_keeps_nobody_waiting_longer_and_health_is_told() -> None:
+    rates = RatesSettings(per_second=10, burst_seconds=10)
+    async with guarded([], rates) as server, channel_to(server) as channel:
+        stub: Any = services_pb2_grpc.TransactionServiceStub(channel)
+        batch = pb.SubmitBatchRequest(city="kanazawa", transactions=[b""] * 100_000)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.SubmitBatch(batch)
+        assert refused.value.code() == Code.INVALID_ARGUMENT
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.SubmitBatch(batch)
+        _, wait = translated(refused.value)
+        assert wait is not None
+        assert timedelta(seconds=90) <= wait <= timedelta(seconds=91)
+        # Who watches over the server asks from the same address.
+        assert (await outcome(channel, "/grpc.health.v1.Health/Check"))[0] == Code.OK
 
 
 async def test_a_stream_that_is_too_fast_is_slowed_and_not_broken_off() -> None:

@@ -56,4 +56,5 @@ async def test_each_call_of_both_servers_is_in_the_table_and_nothing_else(tmp_pa
 
 def test_what_is_not_in_the_table_is_for_administrators_of_everything() -> None:
     need = need_of("/plugin.v1.Service/Call")
-    assert (need.role, need.of_city) == ("admin", True)
+    assert (need.role, need.everywhere) == ("admin", True)
+    assert not any(known.everywhere for known in NEEDS.values())

@@ -99,6 +99,7 @@ NOW = time.time()
         ({"sub": ""}, "subject is empty"),
         ({"sub": "a\nb"}, "not printable"),
         ({"sub": 5}, "is not valid"),
+        ({"exp": float("inf")}, "is not valid"),
         ({"citychain": ["read"]}, "is no table of roles"),
         ({"citychain": {"read": "*"}}, "read: is no list of cities"),
         ({"citychain": {"submit": ["a"] * 1_001}}, "at most 1000"),
@@ -112,6 +113,18 @@ def test_a_token_that_does_not_say_what_it_must_is_refused_by_name(
     with pytest.raises(NotAuthenticated, match=said) as refused:
         checker(public_files, issuer="here").check(text)
     assert text not in str(refused.value)
+
+
+@pytest.mark.parametrize("issuer", [5, {"a": 1}, "here\nthere", "x" * 1_000])
+def test_an_issuer_that_is_no_name_is_refused_where_any_will_do(
+    issuer: Any, keys: dict[str, Any], public_files: list[Path]
+) -> None:
+    # The library that makes tokens refuses some of these itself.
+    text = jwt.api_jws.encode(
+        json.dumps(claims(iss=issuer)).encode(), keys["EdDSA"], "EdDSA", {"typ": "JWT"}
+    )
+    with pytest.raises(NotAuthenticated, match="issuer is empty, too long, or not printable"):
+        checker(public_files).check(text)
 
 
 def test_a_token_that_no_known_key_signed_is_refused(
@@ -131,6 +144,7 @@ def test_a_token_that_no_known_key_signed_is_refused(
         good.replace(".", "", 1),
         "",
         "x" * 9_000,
+        base64.urlsafe_b64encode(b"[" * 6_000).decode() + ".e30.AAAA",
     ]
     for text in forged:
         with pytest.raises(NotAuthenticated) as refused:
@@ -165,6 +179,16 @@ def test_a_tokens_key_id_chooses_among_keys_that_have_one(
         check.check(wrong)
 
 
+def test_a_key_to_encrypt_to_is_passed_over(keys: dict[str, Any], tmp_path: Path) -> None:
+    encrypts = [jwk(keys["RS256"], "RS256", use="enc", alg=name) for name in ("RSA-OAEP", "RS256")]
+    check = checker([key_set(tmp_path, *encrypts, jwk(keys["EdDSA"], "EdDSA", use="sig"))])
+    assert check.check(token(keys["EdDSA"], CLAIM)).name == "alice"
+    with pytest.raises(NotAuthenticated, match="no key that this server knows"):
+        check.check(token(keys["RS256"], CLAIM))
+    with pytest.raises(ConfigurationError, match="has no key that signs"):
+        read_public_keys([key_set(tmp_path, *encrypts)])
+
+
 def test_what_a_server_must_not_take_for_a_key_is_refused_with_its_place(
     keys: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -174,6 +198,7 @@ def test_what_a_server_must_not_take_for_a_key_is_refused_with_its_place(
     files = {
         "keys": key_set(tmp_path, jwk(keys["EdDSA"], "EdDSA"), private).read_bytes(),
         "shared": key_set(tmp_path, {"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}).read_bytes(),
+        "secret": key_set(tmp_path, {"kty": "oct"}).read_bytes(),
         "alg": key_set(tmp_path, jwk(keys["RS256"], "RS256", alg="RS512")).read_bytes(),
         "small": public_pem(small),
         "curve": public_pem(ec.generate_private_key(ec.SECP384R1())),
@@ -184,6 +209,7 @@ def test_what_a_server_must_not_take_for_a_key_is_refused_with_its_place(
     said = {
         "keys": r"keys\[1\]: is a secret key",
         "shared": r"keys\[0\]: is a secret key",
+        "secret": r"keys\[0\]: cannot be used",
         "alg": r"keys\[0\]: is for RS512",
         "small": "RSA of at least 2048 bits",
         "curve": "P-256",

@@ -91,6 +91,27 @@ def test_a_token_does_not_leave_the_machine_unencrypted(endpoint: str) -> None:
     ChannelFactory(["127.0.0.1:1", "localhost:1", "[::1]:1"], token=lambda: "secret")
 
 
+async def test_no_proxy_is_told_a_token_that_is_not_encrypted(
+    server: CoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{port}")
+        for name in ("no_grpc_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for endpoint in (server.address, f"localhost:{server.port}"):
+            channels = ChannelFactory([endpoint], token=lambda: "secret")
+            async with CityClient("kanazawa", channels, timeout=timedelta(seconds=120)) as city:
+                await city.info()
+    assert met == []
+
+
 async def test_a_token_that_is_renewed_in_its_file_is_sent_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
