@@ -87,6 +87,8 @@ def _read(file: Path) -> list[PyJWK]:
     content = _content(file)
     if content.lstrip().startswith(b"{"):
         return _key_set(file, content)
+    if content.count(b"-----BEGIN ") > 1:  # All but the first would be passed over.
+        raise ConfigurationError(f"token keys: {file}: has several keys: give each its own file")
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):
