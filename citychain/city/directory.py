@@ -197,6 +197,7 @@ class CityDirectory:
             NotFound, CityUnavailable: as `handler`.
         """
         slug = (await self._resolve(name)).slug
+        add_log_fields(city=slug)
         entry = self._entries.get(slug)
         if entry is not None and entry.door is not None and entry.door.is_held:
             return entry.door

@@ -24,7 +24,6 @@ from citychain.handler import (
     TransactionEvent,
     TransactionStatus,
 )
-from citychain.log_fields import add_log_fields
 from citychain.ports import CityStorage, CommitteeStatus, StoredRound, SupportsVotes
 from citychain.receipt import Receipt
 from citychain.types import CastVote, Handover, Head, Objection, State, VoteOutcome
@@ -298,9 +297,7 @@ class Doors:
 
     async def handler(self, name: str) -> CityHandler:
         """See `citychain.city.directory.CityDirectory.door`."""
-        door = await self._directory.door(name)
-        add_log_fields(city=door.genesis.city)
-        return door
+        return await self._directory.door(name)
 
 
 class _Voting:
