@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from citychain.city.metering import UNMETERED
 from citychain.city.sequencer import Sequencer
 from citychain.cli.pacing import simulate
 from citychain.config import PacerSettings
@@ -84,7 +85,7 @@ class Paced(Sequencer):
             state=cast("Any", SimpleNamespace(apply=lambda sealed: [])),
             standing=cast("Any", SimpleNamespace(head=Head(), sealed=lambda head, nodes: None)),
             replay=None, pacer=pacer, compute=nothing, clock=cast("Any", clock),
-            committed=self._note, sealed=self._ignore,
+            committed=self._note, sealed=self._ignore, meter=UNMETERED,
         )  # fmt: skip
         self._counted = pool
 
