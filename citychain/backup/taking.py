@@ -23,7 +23,7 @@ from citychain.genesis import Genesis
 from citychain.ports import CityStorage, Compute, StoredRound
 from citychain.types import RawTransaction, SealedRound
 
-__all__ = ["Backup"]
+__all__ = ["Backup", "notes_of"]
 
 Told = Callable[[int, int], None]
 """Told how many rounds are there, and of how many."""
@@ -148,18 +148,24 @@ class Backup:
             [RawTransaction(it.tx_id, it.author, it.envelope) for it in published.transactions],
             await self._source.public_keys(missing) if missing else {},
         )
-        kept = announced_segments(
-            self._genesis.operator_id,
-            [
-                item
-                for item, verdict in zip(published.transactions, sealed.verdicts, strict=False)
-                if verdict is None
-            ],
-        )
-        if claimed.next_committee is not None:
-            kept[notes.round_name(notes.HANDOVER, stored.round)] = b""
-        if kept:
+        if kept := notes_of(self._genesis, published):
             await self._copy.keep(kept)
         await self._copy.commit(sealed)
         await self._copy.certify([stored.certificate])
         self._told(stored.round, self._last)
+
+
+def notes_of(genesis: Genesis, published: PublishedRound) -> dict[str, bytes]:
+    """The notes that stand beside a round that holds: segments that it announces, an election."""
+    verdicts = published.record.verdicts
+    kept = announced_segments(
+        genesis.operator_id,
+        [
+            item
+            for item, verdict in zip(published.transactions, verdicts, strict=False)
+            if verdict is None
+        ],
+    )
+    if published.checkpoint.next_committee is not None:
+        kept[notes.round_name(notes.HANDOVER, published.stored.round)] = b""
+    return kept

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from citychain import notes
 from citychain.archive.rebuilding import Rebuilding, Rebuilt
 from citychain.backup.opening import found_backup, open_copy
-from citychain.backup.taking import Backup
+from citychain.backup.taking import Backup, notes_of
+from citychain.city.replay import PublishedRound
 from citychain.city.state import LedgerState, MemoryState
 from citychain.cli.auditing import open_source
 from citychain.cli.output import say
@@ -19,7 +20,7 @@ from citychain.cli.rebuilding import prepare, progress
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
 from citychain.containers import CoreContainer, open_fragment_stores
-from citychain.errors import ConfigurationError, VerificationError
+from citychain.errors import ConfigurationError, InvalidRound, VerificationError
 from citychain.following.audit import Audit, AuditResult
 from citychain.following.composing import open_replay
 from citychain.following.source import StorageSource
@@ -28,6 +29,9 @@ from citychain.moving.copying import CityCopy
 from citychain.ports import CityStorage, FragmentStore
 
 __all__ = ["Taken", "run_backup", "run_restore"]
+
+NOTES_PAGE: Final = 16
+"""Notes that are kept in one call: one has at most some hundred kilobytes of public keys."""
 
 
 class Taken(NamedTuple):
@@ -93,7 +97,7 @@ async def run_restore(
     genesis: Genesis,
     folder: Path,
     to: str | None,
-    known: Mapping[int, bytes],
+    known: Sequence[tuple[int, bytes]],
     settings: Settings,
     shown: bool,
 ) -> tuple[Rebuilt, str]:
@@ -102,13 +106,14 @@ async def run_restore(
 
     Args:
         to: Name of the storage; ``None`` for the city's own.
-        known: Hashes of checkpoints that are certified, by round: the city lives only with them.
+        known: Rounds that are certified, and the hashes of their checkpoints: the city lives only
+            with them, the backup's last, and that of the storage that it is to leave.
         shown: Show how far it is.
 
     Raises:
         InvalidRound: the first thing in the backup that does not hold; nothing was changed.
-        VerificationError: a round of ``known`` is not there, and no server opens the city.
-        InvalidRequest: the storage has the city already.
+        VerificationError: a certified round is not there, and no server opens the city.
+        InvalidRequest: the storage has the city already, or a server has it open where it lives.
     """
     core = CoreContainer(settings=settings)
     async with core.compute() as compute, core.engines(), AsyncExitStack() as stack:
@@ -120,17 +125,20 @@ async def run_restore(
             stores, away = opened.stores, opened.failed
             for name, error in away.items():
                 say(f"store {name} does not answer: {error}")
-        await _check(core, genesis, copy, folder, shown)
+        kept = await _check(core, genesis, copy, folder, shown)
         place = await prepare(core, city, genesis, to)
-        await place.storage.keep(
-            {notes.round_name(notes.KNOWN, round): digest for round, digest in known.items()}
-        )
+        head = await copy.head()
+        last = await copy.checkpoint_hashes([head.certified_round])
+        await _keep_known(place.storage, [*known, *last.items(), *place.left.items()])
         with progress("restoring rounds", shown) as told:
-            if (await place.storage.head()).round <= (await copy.head()).round:
+            if (await place.storage.head()).round <= head.round:
                 copying = CityCopy(genesis.id, copy, place.storage, compute)
                 await copying.begin()
                 await copying.rounds(told)
-                await copying.rest()
+                # Nothing else of the backup was checked: not its other notes, nor what waits.
+                beside = [*kept.items(), *(await copy.notes(notes.RECOVERY)).items()]
+                for start in range(0, len(beside), NOTES_PAGE):
+                    await place.storage.keep(dict(beside[start : start + NOTES_PAGE]))
             rebuilding = Rebuilding(
                 genesis,
                 stores,
@@ -143,27 +151,54 @@ async def run_restore(
             return await rebuilding.run(), place.name
 
 
+async def _keep_known(target: CityStorage, known: Sequence[tuple[int, bytes]]) -> None:
+    """Note rounds that are certified, besides those of earlier attempts.
+
+    Raises:
+        VerificationError: a round is certified in two versions.
+    """
+    there = await target.notes(notes.KNOWN)
+    hashes = {notes.round_of(name): digest for name, digest in there.items() if digest}
+    for round, digest in known:
+        if hashes.setdefault(round, digest) != digest:
+            raise VerificationError(
+                f"round {round} is certified in two versions: the city has two histories, and "
+                "cannot go on as the same city; begin another one, with a genesis of its own"
+            )
+    await target.keep({notes.round_name(notes.KNOWN, it): hashes[it] for it in hashes})
+
+
 async def _check(
     core: CoreContainer, genesis: Genesis, copy: CityStorage, folder: Path, shown: bool
-) -> None:
-    """Audit a backup.
+) -> Mapping[str, bytes]:
+    """Audit a backup; the notes that its rounds say.
 
     Raises:
         InvalidRound: the first thing that does not hold.
         ConfigurationError: it has no round.
     """
     source, state = StorageSource(copy), MemoryState(genesis.initial_objects())
-    last = (await copy.head()).certified_round
+    last, _ = await source.last_round()
     if not last:
         raise ConfigurationError(f"{folder}: the backup has no round: take one that has")
+    kept: dict[str, bytes] = {}
     async with open_replay(core, genesis, state, source.public_keys) as replay:
         with progress("checking rounds", shown) as told:
+
+            def seen(published: PublishedRound, certified: bool) -> None:
+                told(published.stored.round, last)
+                # Where taking was broken off, that of the last one had not come.
+                if not certified and published.stored.round < last:
+                    raise InvalidRound(published.stored.round, "certificate", "it is not there")
+                kept.update(notes_of(genesis, published))
+
             audit = Audit(
                 replay=replay,
                 state=state,
                 chain=CommitteeChain(genesis),
                 source=source,
                 compute=core.compute(),
-                seen=lambda published, certified: told(published.stored.round, last),
+                seen=seen,
             )
             await audit.run(last)
+    return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, NamedTuple
@@ -16,6 +16,7 @@ from citychain.config import Settings
 from citychain.containers import CoreContainer, open_fragment_stores
 from citychain.errors import (
     ConfigurationError,
+    DirectoryInUse,
     InvalidRequest,
     NameTaken,
     NotFound,
@@ -25,7 +26,7 @@ from citychain.errors import (
 from citychain.genesis import Genesis
 from citychain.hooks.definitions import StorageDefinition
 from citychain.moving.home import forget_home, write_home
-from citychain.notes import HOME
+from citychain.notes import HOME, KNOWN
 from citychain.ports import CityStorage, Clock, SupportsServers, knows_servers
 from citychain.upkeep import can_forget
 
@@ -41,6 +42,9 @@ class Prepared(NamedTuple):
     name: str
     """Of the storage."""
     storage: CityStorage
+    left: Mapping[int, bytes]
+    """Hash, by its round, of the last certified checkpoint in the storage where the city lives
+    until now; empty if it is the same one, or cannot be opened."""
 
 
 async def run_rebuild(
@@ -111,7 +115,8 @@ async def prepare(core: CoreContainer, city: str, genesis: Genesis, to: str | No
         to: Name of the storage; ``None`` for the city's own.
 
     Raises:
-        InvalidRequest: the storage has the city already, or keeps nothing.
+        InvalidRequest: the storage has the city already, or keeps nothing, or a server has it open.
+        DirectoryInUse: a server has the storage open where it lives until now.
         ConfigurationError: the genesis is not the one of this city here.
     """
     compute, settings = core.compute(), core.settings()
@@ -121,6 +126,7 @@ async def prepare(core: CoreContainer, city: str, genesis: Genesis, to: str | No
         raise InvalidRequest(
             "--to", f"backend {part.definition.name} keeps nothing when this command ends"
         )
+    left = {} if part.name == plan.storage.name else await _left(core, genesis, plan)
     target = await _target(core, genesis, part)
     # From then on a server that opens the city finds what is unfinished, and begins no other:
     # first of all the mark, since with the genesis alone it would begin the city anew.
@@ -133,7 +139,28 @@ async def prepare(core: CoreContainer, city: str, genesis: Genesis, to: str | No
         raise
     await compute(keep_genesis, settings.data_dir, plan, genesis)
     await compute(_remember, settings, plan, part.name)
-    return Prepared(plan, part.name, target)
+    return Prepared(plan, part.name, target, left)
+
+
+async def _left(core: CoreContainer, genesis: Genesis, plan: CityPlan) -> Mapping[int, bytes]:
+    """See `Prepared.left`: a server that went on there would lose the city when it starts again.
+
+    Raises:
+        InvalidRequest: a server has it open there.
+        DirectoryInUse: likewise.
+    """
+    try:
+        backend = await core.engines().backend(plan.storage)
+        if (shared := knows_servers(backend)) is not None:
+            await _alone(shared, plan.storage.name, genesis.id, core.lease(), core.clock())
+        storage = await _target(core, genesis, plan.storage)
+        certified = (await storage.head()).certified_round
+        return await storage.checkpoint_hashes([certified]) if certified else {}
+    except DirectoryInUse:
+        raise
+    except (ConfigurationError, StorageError) as error:
+        say(f"what storage {plan.storage.name} has of {plan.slug} is not known: {error}")
+        return {}
 
 
 async def _has_rounds(core: CoreContainer, genesis: Genesis, plan: CityPlan) -> bool:
@@ -206,17 +233,23 @@ async def _emptied(
     """
     backend = await core.engines().backend(part)
     if (shared := knows_servers(backend)) is not None:
-        await _alone(shared, genesis.id, core.lease(), core.clock())
+        await _alone(shared, part.name, genesis.id, core.lease(), core.clock())
     if (await target.head()).round:
         return target
     if (forgetful := can_forget(backend)) is None:
         return target
+    known = await target.notes(KNOWN)
     await forgetful.forget(genesis.id, genesis.initial_objects())
-    return await _target(core, genesis, part)
+    target = await _target(core, genesis, part)
+    await target.keep(known)
+    return target
 
 
-async def _alone(shared: SupportsServers, city: bytes, lease: timedelta, clock: Clock) -> None:
-    """Wait until no server has the city's lease; the mark keeps others from taking it.
+async def _alone(
+    shared: SupportsServers, storage: str, city: bytes, lease: timedelta, clock: Clock
+) -> None:
+    """Wait until no server has the city's lease; in a storage that is filled, the mark keeps
+    others from taking it.
 
     Raises:
         InvalidRequest: one has it for longer than one that stopped would.
@@ -227,7 +260,8 @@ async def _alone(shared: SupportsServers, city: bytes, lease: timedelta, clock: 
     ]:
         if clock.monotonic() - since > 1.5 * lease.total_seconds():
             raise InvalidRequest(
-                "--to", f"a server has the city open in this storage: stop {', '.join(holders)}"
+                "--to",
+                f"a server has the city open in storage {storage}: stop {', '.join(holders)}",
             )
         await clock.sleep(PAUSE_SECONDS)
 

@@ -64,8 +64,8 @@ def restore_city(
 
     A round that is certified is final, and a city that went on without it would give its number to
     another one. So the city lives only if it has all rounds that are known: by receipts that are
-    given, and by what fragment stores have. Ask for the latest receipts that there are, and see
-    that no server has the city elsewhere.
+    given, by what fragment stores have, and by the storage that it leaves, if that can be opened.
+    Ask for the latest receipts that there are, and see that no server has the city elsewhere.
 
     Exit codes: 0 it lives there; 1 the backup does not hold, or certified rounds are missing: bring
     a later backup, or more stores, and repeat it; 2 the storage has the city already, or a file,
@@ -111,8 +111,8 @@ def _check_genesis(given: Genesis, of: Genesis, folder: Path) -> None:
         )
 
 
-def _certified(receipts: Iterable[Path], genesis: Genesis) -> dict[int, bytes]:
-    """Hashes of checkpoints that receipts show to be certified, by round.
+def _certified(receipts: Iterable[Path], genesis: Genesis) -> list[tuple[int, bytes]]:
+    """Rounds that receipts show to be certified, and the hashes of their checkpoints.
 
     Raises:
         InvalidReceipt: one does not hold.
@@ -122,11 +122,11 @@ def _certified(receipts: Iterable[Path], genesis: Genesis) -> dict[int, bytes]:
     from citychain.receipt import ReceiptVerifier
 
     verifier = ReceiptVerifier(genesis)
-    known = {}
+    known = []
     for path in receipts:
         receipt = load_receipt(path)
         verifier.verify(receipt)
-        known[receipt.round] = receipt.certificate.checkpoint_hash
+        known.append((receipt.round, receipt.certificate.checkpoint_hash))
     return known
 
 

@@ -96,7 +96,7 @@ async def find_home(
             if note.other == REBUILDING:
                 raise ConfigurationError(
                     f"city {plan.slug}: storage {part.name} has an unfinished rebuild of it: "
-                    f"finish it with `citychain rebuild --city {plan.slug}`"
+                    f"finish it with `citychain rebuild --city {plan.slug}`, or restore-city"
                 )
             if came is None or came.move != note.move:
                 raise ConfigurationError(

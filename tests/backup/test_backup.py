@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import apsw
 import pytest
 from cli.conftest import SECONDS_MAX, Ran, Server, run_here
 
+from citychain import notes
 from citychain.backup.opening import genesis_of, open_copy
 from citychain.backup.taking import Backup
 from citychain.city.state import LedgerState
@@ -24,6 +26,7 @@ from citychain.containers import CoreContainer
 from citychain.errors import StorageError, VerificationError
 from citychain.following.composing import open_replay
 from citychain.following.source import StorageSource
+from citychain.types import RawTransaction
 
 CONFIG = """\
 data_dir = "data"
@@ -35,6 +38,8 @@ min_seconds = 0.01
 max_seconds = 0.05
 [archive]
 every = "1s"
+[storage.other]
+backend = "sqlite"
 [cities.tokyo]
 storage = "sqlite"
 num_hashes = 10
@@ -193,6 +198,7 @@ def test_a_damaged_backup_is_found_out_before_anything_is_written(place: Path) -
             " || zeroblob(length(votes) - 40) AS BLOB) WHERE round = 2",
             "round 2: certificate",
         ),
+        ("DELETE FROM certificates WHERE round = 1", "round 1: certificate"),
         (
             "UPDATE segments SET envelopes = zeroblob(length(envelopes)) WHERE id & 3 = 1",
             "round 1: transactions",
@@ -206,6 +212,71 @@ def test_a_damaged_backup_is_found_out_before_anything_is_written(place: Path) -
         database.write_bytes(whole)
     (place / "kept" / "genesis.json").unlink()
     assert here(place, *RESTORE).message.endswith("there is no backup: it has no genesis.json")
+
+
+def test_a_city_that_lives_elsewhere_is_not_put_back(place: Path) -> None:
+    elsewhere = ("restore-city", "--city", "tokyo", "--from", "early", "--to", "other")
+    assert here(place, *RESTORE).code == 0
+    server = Server(place)
+    try:
+        submit(server, "four")
+        ran = here(place, *elsewhere)
+        assert ran.code == Exit.UNAVAILABLE
+        assert f"in use by process {server.process.pid}" in ran.message
+    finally:
+        server.end()
+    ran = here(place, *elsewhere)
+    assert ran.code == Exit.NO
+    assert "round 4 is certified, and is not there" in ran.message
+
+
+def test_a_city_whose_storage_cannot_be_opened_lives_on_in_another_one(place: Path) -> None:
+    (place / "data" / "sqlite").mkdir(parents=True)
+    (place / "data" / "sqlite" / "citychain.db").write_bytes(b"damaged" * 4096)
+    ran = here(place, *RESTORE, "--to", "other")
+    assert ran.code == 0, ran.err
+    assert "what storage sqlite has of tokyo is not known" in ran.err
+
+
+def test_what_was_shown_once_counts_though_nothing_was_copied_then(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> int:
+        raise StorageError("the disk is full")
+
+    early = ("restore-city", "--city", "tokyo", "--from", "early")
+    with monkeypatch.context() as patched:
+        patched.setattr("citychain.cli.backing_up.CityCopy.rounds", full)
+        assert here(place, *early, "--receipt", "3.json").code == Exit.UNAVAILABLE
+        assert here(place, *early).code == Exit.UNAVAILABLE
+    ran = here(place, *early)
+    assert ran.code == Exit.NO
+    assert "round 3 is certified, and is not there" in ran.message
+
+
+async def planted(place: Path) -> None:
+    """Put into a backup what no taking of it does."""
+    core = CoreContainer(settings=load_settings(place / "citychain.toml", environment={}))
+    genesis = genesis_of(place / "kept")
+    async with core.compute(), open_copy(core, genesis, place / "kept") as copy:
+        await copy.append([RawTransaction(b"t" * 32, b"a" * 32, b"nobody signed it")], {})
+        await copy.keep({notes.RETENTION_PRUNED: notes.number_bytes(2)})
+
+
+async def left_over(place: Path) -> tuple[Sequence[bytes], Mapping[str, bytes]]:
+    """What waits in the restored city, and notes that no round says."""
+    core = CoreContainer(settings=load_settings(place / "citychain.toml", environment={}))
+    genesis = genesis_of(place / "kept")
+    (place / "restored").mkdir()
+    (place / "data" / "sqlite").rename(place / "restored" / "ledger")
+    async with core.compute(), open_copy(core, genesis, place / "restored") as there:
+        return await there.pending_ids(), await there.notes(notes.RETENTION_PRUNED)
+
+
+def test_what_no_round_has_is_not_restored(place: Path) -> None:
+    asyncio.run(planted(place))
+    assert here(place, *RESTORE).code == 0
+    assert asyncio.run(left_over(place)) == ([], {})
 
 
 async def test_what_was_broken_off_goes_on_and_no_older_copy_is_taken(place: Path) -> None:
