@@ -73,9 +73,9 @@ class Backup:
                 f"the city's last certified round is {self._last}, and the backup has round "
                 f"{there}: what is served is an older copy, or the backup is another city's"
             )
-        await self._keep_recoveries()
         for handover in await Handovers(self._copy).after(0):
             await self._compute(self._chain.apply, handover)
+        await self._keep_recoveries()
         await self._take_up(there)
         audit = Audit(
             replay=self._replay,
@@ -88,13 +88,18 @@ class Backup:
         return await audit.run(self._last)
 
     async def _keep_recoveries(self) -> None:
-        """Keep what put committees in office that no election did."""
+        """Keep what put committees in office that no election did.
+
+        Raises:
+            InvalidReceipt: one is not the operator's word; it is not kept.
+        """
         counted: dict[int, int] = {}
         kept = {}
         for since, handover in await self._source.recoveries():
             number = counted.get(since, 0)
             counted[since] = number + 1
             if since <= self._last:
+                await self._compute(self._chain.apply, handover)
                 note = notes.RecoveryNote(handover.recovery, handover.public_keys)
                 kept[notes.recovery_name(since, number)] = notes.recovery_bytes(note)
         if kept:

@@ -21,12 +21,15 @@ from citychain.backup.opening import genesis_of, open_copy
 from citychain.backup.taking import Backup
 from citychain.city.state import LedgerState
 from citychain.cli.exits import Exit
+from citychain.client.transactions import sign_transaction
 from citychain.config import load_settings
 from citychain.containers import CoreContainer
+from citychain.crypto.keys import key_id
+from citychain.crypto.signatures import SigningKey
 from citychain.errors import StorageError, VerificationError
 from citychain.following.composing import open_replay
 from citychain.following.source import StorageSource
-from citychain.types import RawTransaction
+from citychain.types import Handover, RawTransaction, Recovery, Seat
 
 CONFIG = """\
 data_dir = "data"
@@ -279,38 +282,64 @@ def test_what_no_round_has_is_not_restored(place: Path) -> None:
     assert asyncio.run(left_over(place)) == ([], {})
 
 
+async def take(
+    core: CoreContainer,
+    source: Path,
+    target: Path,
+    fails_at: int = 0,
+    opened: type[StorageSource] = StorageSource,
+) -> int:
+    """Take a backup of a backup, so that it can be broken off where it is worst: between two
+    writes."""
+    genesis = genesis_of(source)
+    async with AsyncExitStack() as stack:
+        given = opened(await stack.enter_async_context(open_copy(core, genesis, source)))
+        copy = await stack.enter_async_context(open_copy(core, genesis, target))
+        state = LedgerState(copy)
+        replay = await stack.enter_async_context(
+            open_replay(core, genesis, state, given.public_keys)
+        )
+        await replay.resume(copy)
+        backup = Backup(
+            genesis=genesis,
+            source=given,
+            copy=Failing(copy, fails_at) if fails_at else copy,
+            state=state,
+            replay=replay,
+            compute=core.compute(),
+        )
+        await backup.run()
+        head = await copy.head()
+        return head.certified_round
+
+
 async def test_what_was_broken_off_goes_on_and_no_older_copy_is_taken(place: Path) -> None:
-    """A backup of a backup, so that it breaks off where it is worst: between two writes."""
     core = CoreContainer(settings=load_settings(place / "citychain.toml", environment={}))
-    genesis = genesis_of(place / "kept")
-
-    async def take(source: Path, target: Path, fails_at: int = 0) -> int:
-        async with AsyncExitStack() as stack:
-            given = StorageSource(await stack.enter_async_context(open_copy(core, genesis, source)))
-            copy = await stack.enter_async_context(open_copy(core, genesis, target))
-            state = LedgerState(copy)
-            replay = await stack.enter_async_context(
-                open_replay(core, genesis, state, given.public_keys)
-            )
-            await replay.resume(copy)
-            backup = Backup(
-                genesis=genesis,
-                source=given,
-                copy=Failing(copy, fails_at) if fails_at else copy,
-                state=state,
-                replay=replay,
-                compute=core.compute(),
-            )
-            await backup.run()
-            head = await copy.head()
-            return head.certified_round
-
     async with core.compute():
         with pytest.raises(StorageError, match="full"):
-            await take(place / "kept", place / "new", fails_at=2)
-        assert await take(place / "kept", place / "new") == 3
+            await take(core, place / "kept", place / "new", fails_at=2)
+        assert await take(core, place / "kept", place / "new") == 3
         with pytest.raises(VerificationError, match=r"last certified round is 2, and .* round 3"):
-            await take(place / "early", place / "new")
+            await take(core, place / "early", place / "new")
+
+
+async def test_what_a_source_makes_up_of_committees_does_not_stay_in_the_backup(
+    place: Path,
+) -> None:
+    stranger = SigningKey(b"s" * 32)
+    genesis = genesis_of(place / "kept")
+    seats = (Seat(key_id(stranger.public_key), 1),)
+    signed = sign_transaction(stranger, genesis=genesis.id, action=Recovery(1, genesis.id, seats))
+
+    class Lying(StorageSource):
+        async def recoveries(self) -> list[tuple[int, Handover]]:
+            return [(1, Handover((stranger.public_key,), recovery=signed.envelope))]
+
+    core = CoreContainer(settings=load_settings(place / "citychain.toml", environment={}))
+    async with core.compute():
+        with pytest.raises(VerificationError, match="the recovery is not the operator's"):
+            await take(core, place / "kept", place / "new", opened=Lying)
+        assert await take(core, place / "kept", place / "new") == 3
 
 
 class Failing:
