@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 PLUGINS = sorted(path.parent.name for path in (TREE / "plugins").glob("*/pyproject.toml"))
 
-OWN_TESTS = ("client", "compat", "hooks", "rpc", "storage", "testing")
+OWN_TESTS = ("access", "client", "compat", "hooks", "metrics", "rpc", "storage", "testing")
 """Folders of tests that touch each library that citychain stands on; plugins run the suites."""
 
 SETTINGS = """
