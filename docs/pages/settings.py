@@ -129,7 +129,7 @@ def options_of_parts() -> str:
 
 def _section(header: str, model: type[BaseModel]) -> str:
     title = f"`[{header}]`" if header else "At the top"
-    path = None if "SLUG" in header or "NAME" in header else [header] if header else []
+    path = None if "SLUG" in header or "NAME" in header else header.split(".") if header else []
     head = ("setting", "default", "is", "") if path is None else (
         "setting", "variable", "default", "is", ""
     )  # fmt: skip
