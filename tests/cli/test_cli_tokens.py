@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, citychain: Callable[..., An
     folder = tmp_path_factory.mktemp("tokens")
     made, *_ = of_page("sh")
     asked, *_ = of_page("toml")
-    given = (["keygen", "alice.key"], ["init", "--city", "mycity"])
+    given = (["init", "--city", "mycity"],)
     for arguments in (*given, *command_lines(made.text)):
         ran = citychain(*arguments, cwd=folder)
         assert ran.code == 0, ran.err
