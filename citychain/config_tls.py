@@ -20,7 +20,7 @@ class ServerTlsSettings(Table):
     certificate: Path
     """PEM file of the server's certificate, then of those between it and its authority."""
     key: Path
-    """PEM file of its key, ECDSA or RSA, not encrypted."""
+    """PEM file of its key, ECDSA (P-256 or P-384) or RSA, not encrypted."""
     client_ca: Path | None = None
     """PEM file of authorities: only clients with a certificate of one of them are served. Absent
     for all clients."""

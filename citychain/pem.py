@@ -11,9 +11,10 @@ import stat
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 FILE_BYTES_MAX: Final = 4 << 20
 """The authorities of a whole system take 0.3 MiB."""
+CURVES: Final = ("secp256r1", "secp384r1")
+"""Those that both sides of gRPC take."""
+
+_Private: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,19 @@ def read_pair(certificate: Path, key: Path) -> KeyPair:
     Raises:
         ConfigurationError: a file cannot be read or used, or one does not belong to the other.
     """
-    certificates, secret = _read(certificate), _read(key)
+    certificates, secret = _read(certificate), _read(key, secret=True)
     chain = _certificates(certificate, certificates)
+    if not _belongs(chain[0], _private(key, secret)):
+        raise ConfigurationError(f"{key}: is not the key of {certificate}")
+    return KeyPair(certificates, secret, min(it.not_valid_after_utc for it in chain))
+
+
+def _private(key: Path, secret: bytes) -> _Private:
+    private = None
     try:
         private = load_pem_private_key(secret, password=None)
+    except UnsupportedAlgorithm:
+        pass
     except TypeError:
         raise ConfigurationError(
             f"{key}: is encrypted, and nobody is there to type its password; "
@@ -67,18 +81,26 @@ def read_pair(certificate: Path, key: Path) -> KeyPair:
         ) from None
     except ValueError:
         raise ConfigurationError(f"{key}: has no private key in PEM") from None
-    if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise ConfigurationError(f"{key}: give an ECDSA or RSA key; gRPC takes no others")
-    if private.public_key() != chain[0].public_key():
-        raise ConfigurationError(f"{key}: is not the key of {certificate}")
-    if key.stat().st_mode & 0o077:
-        logger.warning("%s: others than its owner can read this key; run: chmod 600 %s", key, key)
-    return KeyPair(certificates, secret, min(it.not_valid_after_utc for it in chain))
+    if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in CURVES:
+        return private
+    if isinstance(private, rsa.RSAPrivateKey):
+        return private
+    raise ConfigurationError(
+        f"{key}: give an ECDSA key of P-256 or P-384, or an RSA key; gRPC takes no others"
+    )
 
 
-def _read(path: Path) -> bytes:
+def _belongs(certificate: x509.Certificate, private: _Private) -> bool:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        return certificate.public_key() == private.public_key()
+    except (UnsupportedAlgorithm, ValueError):  # It is for a key of a kind that nobody knows.
+        return False
+
+
+def _read(path: Path, *, secret: bool = False) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
             raise ConfigurationError(f"{path}: is no file")
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
@@ -86,11 +108,13 @@ def _read(path: Path) -> bytes:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > FILE_BYTES_MAX:
         raise ConfigurationError(f"{path}: has more than {FILE_BYTES_MAX >> 20} MiB")
+    if secret and mode & 0o077:
+        logger.warning("%s: others than its owner can read this key; run: chmod 600 %s", path, path)
     return content
 
 
 def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ConfigurationError(f"{path}: has no certificate in PEM") from None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tls_files import dev_certificates
 
 from citychain.errors import ConfigurationError
 from citychain.pem import read_authorities, read_pair
 
+P256 = bytes.fromhex("2a8648ce3d030107")
+"""The curve's OID in DER: RFC 5480, section 2.1.1.1."""
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 
 
@@ -34,6 +38,22 @@ def another_kind(key: Path) -> None:
     key.write_bytes(secret.private_bytes(PEM, PKCS8, serialization.NoEncryption()))
 
 
+def another_curve(key: Path) -> None:
+    secret = ec.generate_private_key(ec.SECP521R1())
+    key.write_bytes(secret.private_bytes(PEM, PKCS8, serialization.NoEncryption()))
+
+
+def unknown_curve(file: Path) -> None:
+    """Let a key or certificate say that its curve is one that nobody knows."""
+    [(label, body)] = re.findall(
+        r"-----BEGIN (.*)-----\n([^-]*)-----END", file.read_text(), re.DOTALL
+    )
+    der = base64.b64decode(body)
+    assert der.count(P256) == 1
+    changed = base64.encodebytes(der.replace(P256, P256[:-1] + b"\x63")).decode()
+    file.write_text(f"-----BEGIN {label}-----\n{changed}-----END {label}-----\n")
+
+
 def folder(key: Path) -> None:
     key.unlink()
     key.mkdir()
@@ -47,7 +67,13 @@ def folder(key: Path) -> None:
         (lambda key: key.write_bytes(b"nothing"), "server.key: has no private key in PEM"),
         (lambda key: key.write_bytes(b"x" * (4 << 20) + b"x"), "server.key: has more than 4 MiB"),
         (encrypt, "server.key: is encrypted"),
-        (another_kind, "server.key: give an ECDSA or RSA key"),
+        (another_kind, "server.key: give an ECDSA key of P-256 or P-384, or an RSA key"),
+        (another_curve, "server.key: give an ECDSA key of P-256 or P-384"),
+        (unknown_curve, "server.key: give an ECDSA key of P-256 or P-384"),
+        (
+            lambda key: unknown_curve(key.with_name("server.crt")),
+            "server.key: is not the key of .*server.crt",
+        ),
         (
             lambda key: key.write_bytes(key.with_name("client.key").read_bytes()),
             "server.key: is not the key of .*server.crt",

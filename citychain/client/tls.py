@@ -22,7 +22,7 @@ def read_credentials(
             for the host by which it is asked.
         certificate: PEM file of the certificate to show to servers that ask for one (mutual
             TLS), then of those between it and its authority.
-        key: PEM file of its key, ECDSA or RSA.
+        key: PEM file of its key, ECDSA (P-256 or P-384) or RSA.
 
     Raises:
         ConfigurationError: a file cannot be read or used, or one of the pair is missing.
