@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 from tls_files import dev_certificates
 
 from citychain.errors import ConfigurationError
@@ -91,6 +93,17 @@ def test_a_key_that_cannot_be_used_is_told(
 def test_what_is_no_certificate_is_told(made: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"server.key: has no certificate in PEM"):
         read_authorities(made / "server.key")
+
+
+def test_an_authority_is_taken_as_a_system_has_some(made: Path) -> None:
+    """With a serial number that RFC 5280 forbids, and names in their own scripts between."""
+    file = made / "ca.crt"
+    authority = load_pem_x509_certificate(file.read_bytes())
+    serial = authority.serial_number.to_bytes(20)
+    negative = bytes([serial[0] | 0x80]) + serial[1:]
+    der = authority.public_bytes(serialization.Encoding.DER).replace(serial, negative)
+    file.write_text(f"# Főtanúsítvány\n{ssl.DER_cert_to_PEM_cert(der)}", "utf-8")
+    assert read_authorities(file) == file.read_bytes()
 
 
 def test_a_key_that_others_can_read_is_warned_of(
