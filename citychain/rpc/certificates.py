@@ -29,7 +29,7 @@ AHEAD: Final = timedelta(days=30)
 DAY: Final = timedelta(days=1)
 
 _Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
-"""Of each file what changes with it: its place, its size, its time."""
+"""Of each file what changes with it, or with who may read it: its place, its size, its time."""
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ class Certificates:
             if self._stamp:  # They may be on their way.
                 return False
             raise ConfigurationError(f"{error.filename}: {error.strerror}") from None
-        stamp = tuple((it.st_ino, it.st_size, it.st_mtime_ns) for it in status)
+        stamp = tuple((it.st_ino, it.st_size, it.st_ctime_ns) for it in status)
         if stamp == self._stamp:
             return False
         # Noted before they are read: what changes meanwhile is seen at the next look.

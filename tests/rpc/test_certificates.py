@@ -70,11 +70,11 @@ async def refusal(address: str, credentials: Any = None) -> str:
     return str(translated(caught.value)[0])
 
 
-def copy(source: Path, target: Path, *names: str) -> None:
+def copy(source: Path, target: Path, *names: str, mode: int = 0o600) -> None:
     for name in names:
         draft = target / f"{name}.new"
         draft.write_bytes((source / name).read_bytes())
-        draft.chmod(0o600)
+        draft.chmod(mode)
         draft.replace(target / name)
 
 
@@ -157,6 +157,35 @@ async def test_new_files_are_used_without_a_restart(
         assert "is not trusted" in await refusal(address, old)
         await connected.info()
     assert threading.main_thread() not in threads
+
+
+async def test_files_that_may_be_read_only_later_are_used_then(
+    made: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO)
+    key = tmp_path / "server.key"
+
+    def as_modes_say(certificate: Path, key: Path) -> Any:
+        """For root, too, who may read everything."""
+        if key.stat().st_mode & 0o400:
+            return read_pair(certificate, key)
+        raise ConfigurationError(f"{key}: cannot be read: Permission denied")
+
+    def permitted() -> bool:
+        key.chmod(0o600)
+        return key.stat().st_ctime_ns > denied  # The clock of a file system is coarse.
+
+    read_pair = subject.read_pair
+    monkeypatch.setattr(subject, "read_pair", as_modes_say)
+    copy(made, tmp_path, "server.crt", "server.key")
+    async with Certificates(files(tmp_path), look=LOOK):
+        copy(others, tmp_path, "server.key", mode=0o000)
+        copy(others, tmp_path, "server.crt")
+        await until(lambda: "server.key: cannot be read: Permission denied" in caplog.text)
+        denied = key.stat().st_ctime_ns
+        await until(permitted)
+        await until(lambda: "a new certificate is in use" in caplog.text)
 
 
 async def test_a_certificate_is_warned_of_before_it_expires(
