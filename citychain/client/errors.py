@@ -168,7 +168,8 @@ def _tls_in_words(cause: str, address: str) -> str | None:
         return f"the certificate that {address} shows is for another host than was asked for"
     if "WRONG_VERSION_NUMBER" in cause:
         return f"what listens at {address} speaks no TLS: is the port right?"
-    if cause == "Socket closed":
+    # Whether it is said of the end or of a reset depends on what was under way at that moment.
+    if "Socket closed" in cause or "Connection reset" in cause:
         return (
             f"{address} closed the connection: if it speaks TLS, give its CA, and a client's "
             "certificate if it asks for one"

@@ -209,6 +209,18 @@ async def test_a_server_of_something_else_is_told() -> None:
             "certificate if it asks for one",
         ),
         (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:10.0.0.1:7: "
+            "Handshake read failed (Socket closed)",
+            "10.0.0.1:7 closed the connection: if it speaks TLS, give its CA, and a client's "
+            "certificate if it asks for one",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:10.0.0.1:7: "
+            "recvmsg:Connection reset by peer (104)",
+            "10.0.0.1:7 closed the connection: if it speaks TLS, give its CA, and a client's "
+            "certificate if it asks for one",
+        ),
+        (
             "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:7: Peer name "
             "a.example is not in peer certificate",
             "the certificate that 10.0.0.1:7 shows is for another host than was asked for",
