@@ -31,11 +31,12 @@ SECRETS: Final = (
         re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END|\Z)", re.DOTALL),
         r"\1 *** \2",
     ),
-    # As libraries print what they were given: password=..., 'secret_access_key': '...'.
+    # As libraries print what they were given: password=..., 'secret_access_key': b'...'.
     (
         re.compile(
             r"((?:password|passwd|secret|token|api_?key|access_?key|private_?key)"
-            r"(?:=['\"]?|['\"]\s*[:,]\s*['\"]))[^\s'\",;&)}\]]+",
+            r"(?:=|['\"]\s*[:,]\s*(?=b?['\"])))"
+            r"(?:b?'(?:[^'\\\n]|\\.)*'?|b?\"(?:[^\"\\\n]|\\.)*\"?|[^\s'\",;&)}\]]+)",
             re.IGNORECASE,
         ),
         r"\1***",

@@ -65,6 +65,8 @@ SECRET = "c2VjcmV0-_c2VjcmV0"
         f"-----BEGIN EC PRIVATE KEY-----\n{SECRET}\n{SECRET}",
         f"Options(password='{SECRET}', secret_access_key={SECRET})",
         f'{{"token": "{SECRET}", "api_key": "{SECRET}"}}',
+        f"Options(password=b'{SECRET}'), {{'secret': b'{SECRET}'}}, token=\"it's {SECRET}\"",
+        f"password='a,b; c\\'{SECRET}', api_key='{SECRET}",
     ],
 )
 def test_what_looks_like_a_secret_is_not_written(text: str) -> None:
