@@ -37,7 +37,10 @@ def issue(citychain: Callable[..., Any], folder: Path, *options: str) -> Any:
 
 
 def test_a_token_is_made_and_a_server_asks_for_it(
-    folder: Path, citychain: Callable[..., Any], start_server: Any
+    folder: Path,
+    citychain: Callable[..., Any],
+    start_server: Any,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     assert stat.S_IMODE((folder / "tokens.key").stat().st_mode) == 0o600
     assert stat.S_IMODE((folder / "alice.token").stat().st_mode) == 0o600
@@ -56,7 +59,10 @@ def test_a_token_is_made_and_a_server_asks_for_it(
     assert as_told[0] == "submit"
     taken = sent("--debug", *as_told)
     assert (taken.code, taken.out.split()[0]) == (0, "RECEIVED")
-    assert secret not in taken.err
+    # The log goes to the file descriptor.
+    logged = capfd.readouterr().err
+    assert "[debug    ]" in logged
+    assert secret not in logged + taken.err
     assert sent(*send, CITYCHAIN_TOKEN=secret).record["state"] == "RECEIVED"
     assert sent(*send, CITYCHAIN_TOKEN_FILE="alice.token").record["state"] == "RECEIVED"
     refused = sent(*send, CITYCHAIN_TOKEN=elsewhere)
