@@ -68,6 +68,17 @@ class Rebuilt:
     lost: str = ""
     """Why rounds cannot be had, or may be somewhere; empty if all was seen that there is."""
 
+    @property
+    def beyond(self) -> str:
+        """What there was besides, if the last rounds are those of a segment: its announcement came
+        after it, and goes into the next one. Empty if there is nothing to say."""
+        if self.lost or not self.segments:
+            return ""
+        return (
+            f"rounds after {self.round}, such as the one that announced the last segment, are in "
+            "no store: do not start the city where somebody may have a receipt of one"
+        )
+
 
 class Rebuilding:
     """Rebuilds one city.

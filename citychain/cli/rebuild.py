@@ -92,6 +92,7 @@ def _tell(city: str, storage: str, result: Rebuilt, incomplete: bool, json: bool
                 "transactions": result.transactions,
                 "segments": result.segments,
                 "lost": result.lost,
+                "beyond": result.beyond,
                 "faults": result.faults,
             }
         )
@@ -105,6 +106,8 @@ def _tell(city: str, storage: str, result: Rebuilt, incomplete: bool, json: bool
         f"{done}  {city} in storage {storage}: {counted(result.round, 'round')}, "
         f"{counted(result.transactions, 'transaction')}; {counted(result.segments, 'segment')} read"
     )
+    if result.beyond:
+        say(result.beyond)
     if result.lost:
         say(result.lost)
     if result.lost and not incomplete:

@@ -142,6 +142,7 @@ def _tell(city: str, storage: str, result: Rebuilt, json: bool) -> None:
                 "transactions": result.transactions,
                 "segments": result.segments,
                 "lost": result.lost,
+                "beyond": result.beyond,
                 "faults": result.faults,
             }
         )
@@ -151,5 +152,7 @@ def _tell(city: str, storage: str, result: Rebuilt, json: bool) -> None:
         f"{counted(result.round, 'round')}, {counted(result.transactions, 'transaction')}; "
         f"{counted(result.segments, 'segment')} read besides the backup"
     )
+    if result.beyond:
+        say(result.beyond)
     if result.lost:
         say(f"{result.lost}: no server opens it")

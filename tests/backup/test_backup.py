@@ -189,6 +189,7 @@ def test_what_came_after_the_backup_comes_from_the_fragments(
     assert ran.code == 0, ran.err
     assert ran.record["round"] >= int(str(receipt["round"]))
     assert ran.record["complete"]
+    assert f"rounds after {ran.record['round']}, such as" in ran.record["beyond"]
     assert here(place, *AUDIT).code == 0
 
 
