@@ -1,5 +1,5 @@
-"""The wheels of citychain and of each plugin, in fresh environments: with the oldest of all that
-`pyproject.toml` allows, and with the newest there is.
+"""The wheels of citychain and of each plugin, in a fresh environment with the oldest of all that
+`pyproject.toml` allows. The newest are what an ordinary environment has.
 
 Nothing of the tree is on the path there but copies of tests.
 """
@@ -51,14 +51,12 @@ def wheels(packages: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactor
     return [packages["wheel"], *sorted(place.glob("*.whl"))]
 
 
-@pytest.fixture(scope="session", params=["lowest-direct", "highest"])
-def environment(
-    request: pytest.FixtureRequest, wheels: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+@pytest.fixture(scope="session")
+def environment(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an environment ``venv`` that has the wheels, and copies of the tests."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert uv, "uv resolves the lowest versions: pip install --group packages"
-    place = tmp_path_factory.mktemp(request.param)
+    place = tmp_path_factory.mktemp("oldest")
     shutil.copytree(TREE / "tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(TREE / "docs", place / "docs")
     of_the_tree = shutil.ignore_patterns("__pycache__", "test_build_*.py")
@@ -68,7 +66,7 @@ def environment(
     (place / "pytest.ini").write_text(SETTINGS)
     commands = (
         # Not of the wheels: what these require would count as indirect, and be the newest.
-        f"pip compile --quiet --resolution {request.param} --group test pyproject.toml "
+        "pip compile --quiet --resolution lowest-direct --group test pyproject.toml "
         f"-o {place}/versions.txt",
         f"venv --python {sys.executable} {place}/venv",
         f"pip install --python {place}/venv -r {place}/versions.txt {' '.join(map(str, wheels))}",
@@ -96,8 +94,6 @@ def test_a_plugin_passes_its_tests_as_a_wheel(environment: Path, plugin: str) ->
     passes(environment, f"plugins/{plugin}")
 
 
-# The newest are what an ordinary environment has.
-@pytest.mark.parametrize("environment", ["lowest-direct"], indirect=True)
 @pytest.mark.parametrize("folder", OWN_TESTS)
 def test_citychain_passes_its_tests_as_a_wheel(environment: Path, folder: str) -> None:
     passes(environment, f"tests/{folder}")
