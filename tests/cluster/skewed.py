@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from citychain.cli.output import log_to_standard_error
+from citychain.cli.logs import Log
 from citychain.clock import SystemClock
 from citychain.config import load_settings
 from citychain.containers import open_server
@@ -37,5 +37,7 @@ async def serve(seconds: int) -> None:
 
 
 if __name__ == "__main__":
-    log_to_standard_error(debug=False)
+    log = Log()
+    log.show()
     asyncio.run(serve(int(sys.argv[1])))
+    log.close()
