@@ -81,21 +81,10 @@ def rebuild(
 
 
 def _tell(city: str, storage: str, result: Rebuilt, incomplete: bool, json: bool) -> None:
+    from citychain.cli.rebuilding import rebuilt_record
+
     if json:
-        print_json(
-            {
-                "city": city,
-                "storage": storage,
-                "complete": not result.lost,
-                "round": result.round,
-                "checkpoint_hash": result.checkpoint_hash,
-                "transactions": result.transactions,
-                "segments": result.segments,
-                "lost": result.lost,
-                "beyond": result.beyond,
-                "faults": result.faults,
-            }
-        )
+        print_json(rebuilt_record(city, storage, result))
         return
     for fault in result.faults[:FAULTS_TOLD]:
         say(fault)

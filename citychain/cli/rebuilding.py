@@ -30,7 +30,7 @@ from citychain.notes import HOME, KNOWN
 from citychain.ports import CityStorage, Clock, SupportsServers, knows_servers
 from citychain.upkeep import can_forget
 
-__all__ = ["Prepared", "prepare", "progress", "run_rebuild"]
+__all__ = ["Prepared", "prepare", "progress", "rebuilt_record", "run_rebuild"]
 
 PAUSE_SECONDS: Final = 0.2
 
@@ -280,3 +280,19 @@ def progress(what: str, shown: bool) -> Iterator[Told]:
             bar.update(task, completed=done, total=max(done, of))
 
         yield told
+
+
+def rebuilt_record(city: str, storage: str, result: Rebuilt) -> dict[str, object]:
+    """What a command prints of a city that was rebuilt, as JSON."""
+    return {
+        "city": city,
+        "storage": storage,
+        "complete": not result.lost,
+        "round": result.round,
+        "checkpoint_hash": result.checkpoint_hash,
+        "transactions": result.transactions,
+        "segments": result.segments,
+        "lost": result.lost,
+        "beyond": result.beyond,
+        "faults": result.faults,
+    }

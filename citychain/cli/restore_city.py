@@ -131,21 +131,10 @@ def _certified(receipts: Iterable[Path], genesis: Genesis) -> list[tuple[int, by
 
 
 def _tell(city: str, storage: str, result: Rebuilt, json: bool) -> None:
+    from citychain.cli.rebuilding import rebuilt_record
+
     if json:
-        print_json(
-            {
-                "city": city,
-                "storage": storage,
-                "complete": not result.lost,
-                "round": result.round,
-                "checkpoint_hash": result.checkpoint_hash,
-                "transactions": result.transactions,
-                "segments": result.segments,
-                "lost": result.lost,
-                "beyond": result.beyond,
-                "faults": result.faults,
-            }
-        )
+        print_json(rebuilt_record(city, storage, result))
         return
     print(
         f"{'INCOMPLETE' if result.lost else 'RESTORED'}  {city} in storage {storage}: "
