@@ -13,6 +13,8 @@ TRACKED_MAX: Final = 65_536
 """Callers that are told apart at a time, about 10 MiB. Past that the one that was quiet longest is
 forgotten, which gives it back what it had used."""
 
+_SECOND: Final = 1_000_000_000
+
 
 class Rates:
     """A token bucket for each caller, as the generic cell rate algorithm has it (ITU-T I.371): of
@@ -27,19 +29,20 @@ class Rates:
     """
 
     def __init__(self, per_second: float, burst: timedelta, monotonic: Callable[[], float]) -> None:
-        self._seconds_each = 1 / per_second
-        self._room = max(burst.total_seconds(), self._seconds_each)
+        # Whole nanoseconds: sums of fractions are a little more or less than what they stand for.
+        self._each = int(_SECOND / per_second)
+        self._room = max(burst // timedelta(microseconds=1) * 1_000, self._each)
         self._monotonic = monotonic
-        self._paid_until: OrderedDict[Hashable, float] = OrderedDict()
+        self._paid_until: OrderedDict[Hashable, int] = OrderedDict()
 
     def take(self, caller: Hashable, count: int = 1) -> timedelta:
         """Take so many; if the caller has not one left, nothing, and how long to wait is
         returned."""
-        now = self._monotonic()
+        now = int(self._monotonic() * _SECOND)
         paid_until = max(self._paid_until.get(caller, now), now)
-        if (over := paid_until + self._seconds_each - now - self._room) > 0:
-            return timedelta(milliseconds=1 + int(1_000 * over))
-        self._paid_until[caller] = paid_until + count * self._seconds_each
+        if (over := paid_until + self._each - now - self._room) > 0:
+            return timedelta(milliseconds=1 + over // 1_000_000)
+        self._paid_until[caller] = paid_until + count * self._each
         self._paid_until.move_to_end(caller)
         if len(self._paid_until) > TRACKED_MAX:
             self._paid_until.popitem(last=False)

@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from citychain import rates
 from citychain.rates import Rates
@@ -13,8 +15,8 @@ NOTHING = timedelta()
 class Time:
     """Passes when a test says so."""
 
-    def __init__(self) -> None:
-        self.now = 1_000.0
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
 
     def __call__(self) -> float:
         return self.now
@@ -32,6 +34,20 @@ def test_each_has_so_many_at_once_and_then_as_many_as_time_brings() -> None:
     assert taken.take("alice") > NOTHING
     time.now += 3_600
     assert [taken.take("alice") for _ in range(10)] == [NOTHING] * 10
+    assert taken.take("alice") > NOTHING
+
+
+@given(
+    start=st.floats(0, 1e9),
+    per_second=st.sampled_from([0.0001, 0.3, 3.0, 7.0, 10.0]),
+    seconds=st.integers(0, 5),
+)
+def test_as_much_as_there_is_room_for_is_given_whatever_the_clock_says(
+    start: float, per_second: float, seconds: int
+) -> None:
+    taken = Rates(per_second, timedelta(seconds=seconds), Time(start))
+    for _ in range(max(1, int(per_second * seconds))):
+        assert taken.take("alice") == NOTHING
     assert taken.take("alice") > NOTHING
 
 
