@@ -1,7 +1,7 @@
 """What a storage backend may offer to those who look after it, besides `StorageBackend`.
 
-It is asked by methods: a backend that has them offers it. ``citychain db`` and ``citychain move
---forget`` use it, and no city needs it.
+It is asked by methods: a backend that has them offers it. ``citychain db``, ``citychain doctor``
+and ``citychain move --forget`` use it, and no city needs it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from citychain.ports import StorageBackend
 from citychain.types import ObjectWrite
 
 __all__ = [
+    "StorageLook",
     "StorageStats",
     "SupportsForgetting",
+    "SupportsLooking",
     "SupportsUpkeep",
+    "can_be_looked_at",
     "can_forget",
     "has_upkeep",
 ]
@@ -76,3 +79,38 @@ def has_upkeep(backend: StorageBackend) -> SupportsUpkeep | None:
     """The backend if it is a `SupportsUpkeep` too; it is asked, not inspected."""
     offered = (getattr(backend, name, None) for name in ("stats", "indexes", "migrate"))
     return cast("SupportsUpkeep", backend) if all(map(callable, offered)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageLook:
+    """What opening a storage would find."""
+
+    schema_version: int
+    """0 where there is no storage yet: opening makes it."""
+    schema_version_known: int
+    """The newest that this release knows; it refuses a newer one."""
+    cities: int = 0
+    lacks: Sequence[str] = ()
+    """Indexes that should be there, ``TABLE.INDEX`` each."""
+    newest_ms: int = 0
+    """The time of the newest round, of all cities; 0 where that is not cheap to say."""
+    clock_ms: int | None = None
+    """What its own clock says, where it has one; both in milliseconds since 1970 UTC."""
+
+
+@runtime_checkable
+class SupportsLooking(Protocol):
+    """A storage backend that can be looked at beside whoever has it open: ``citychain doctor``."""
+
+    async def look(self) -> StorageLook:
+        """Say what opening would find, and change nothing. Called instead of entering it.
+
+        Raises:
+            StorageError: opening it would fail.
+        """
+
+
+def can_be_looked_at(backend: StorageBackend) -> SupportsLooking | None:
+    """The backend if it is a `SupportsLooking` too; it is asked, not inspected."""
+    offered = callable(getattr(backend, "look", None))
+    return cast("SupportsLooking", backend) if offered else None

@@ -31,7 +31,15 @@ from citychain.ports import Compute, StoredRound
 from citychain.receipt import Receipt
 from citychain.types import Anchor, Delivery, Handover, Peer, Settlement
 
-__all__ = ["Directory", "RemoteCity", "find_neighbours", "operator_signs", "parent_of"]
+__all__ = [
+    "Directory",
+    "RemoteCity",
+    "find_neighbours",
+    "operator_signs",
+    "parent_of",
+    "peer_channels",
+    "peer_genesis",
+]
 
 ANSWER: Final = timedelta(seconds=5)
 """How long a server may take to answer before it is tried anew."""
@@ -172,12 +180,12 @@ async def _neighbour(
 ) -> Neighbour:
     connect: Callable[[], AbstractAsyncContextManager[PeerCity]]
     if table.genesis is not None:
-        genesis = await compute(_read, slug, table.genesis)
+        genesis = await compute(peer_genesis, slug, table.genesis)
     else:
         genesis = (await directory.handler(slug)).genesis
     if table.endpoints:
         # What is wrong with its files is told when the city is opened, not by its couriers alone.
-        await compute(_channels, slug, table)
+        await compute(peer_channels, slug, table)
         connect = _elsewhere(slug, table, compute)
     else:
         connect = _here(slug, directory)
@@ -185,7 +193,13 @@ async def _neighbour(
     return Neighbour(slug, genesis, table.endpoints, assets, connect)
 
 
-def _read(slug: str, file: Path) -> Genesis:
+def peer_genesis(slug: str, file: Path) -> Genesis:
+    """The genesis file that pins a peer. Reads a file: not for an event loop.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is of another city, or of one that cannot be a
+            peer.
+    """
     try:
         content = file.read_bytes()
         genesis = Genesis.from_bytes(content)
@@ -209,7 +223,12 @@ def _read(slug: str, file: Path) -> Genesis:
     return genesis
 
 
-def _channels(slug: str, table: PeerSettings) -> ChannelFactory:
+def peer_channels(slug: str, table: PeerSettings) -> ChannelFactory:
+    """How a peer's servers are reached. Reads files: not for an event loop.
+
+    Raises:
+        ConfigurationError: a file cannot be used; names the table.
+    """
     credentials = None
     if (tls := table.tls) is not None:
         try:
@@ -237,7 +256,7 @@ def _elsewhere(
     @asynccontextmanager
     async def connect() -> AsyncIterator[PeerCity]:
         # Read anew for each connection: certificates are replaced while a server runs.
-        channels = await compute(_channels, slug, table)
+        channels = await compute(peer_channels, slug, table)
         async with CityClient(slug, channels, timeout=ANSWER) as client:
             yield RemoteCity(client)
 

@@ -50,6 +50,7 @@ from citychain.cli import (
     verify,
 )
 from citychain.cli.bench import command as bench
+from citychain.cli.checkup import command as checkup
 from citychain.cli.demo import command as demo
 from citychain.cli.exits import Exit, failure
 from citychain.cli.logs import Log, LogFormat, LogLevel
@@ -100,6 +101,7 @@ app = typer.Typer(
 for command in (
     init.init,
     serve.serve,
+    checkup.doctor,
     plugins.plugins,
     plugins_doctor.plugins_doctor,
     new_plugin.new_plugin,

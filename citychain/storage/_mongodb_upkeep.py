@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from citychain.notes import HOME
 from citychain.storage._mongodb_client import Connection
 from citychain.storage._mongodb_schema import INDEXES, SCHEMA_VERSION, schema_version
-from citychain.upkeep import StorageStats
+from citychain.upkeep import StorageLook, StorageStats
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.collection import AsyncCollection
 
-__all__ = ["forget", "make_indexes", "stats"]
+__all__ = ["forget", "look", "make_indexes", "stats"]
 
 DOCUMENTS_A_STEP: Final = 1_000
 """Documents that are removed by one command."""
@@ -56,6 +57,35 @@ async def stats(connection: Connection) -> StorageStats:
             bytes=int(size.get("storageSize", 0)) + int(size.get("indexSize", 0)),
             counts={name: await database[name].estimated_document_count() for name in COUNTED},
         )
+
+
+async def look(connection: Connection) -> StorageLook:
+    """See `SupportsLooking.look`; a database of a newer release is looked at as it is."""
+    database = connection.database
+    with connection.errors():
+        version = await schema_version(database)
+        hello = await connection.client.admin.command("hello")
+        there = {
+            (index.collection, name)
+            for index in INDEXES
+            for name in await database[index.collection].index_information()
+        }
+        return StorageLook(
+            schema_version=version,
+            schema_version_known=SCHEMA_VERSION,
+            cities=await database["cities"].estimated_document_count(),
+            lacks=[
+                f"{index.collection}.{index.name}"
+                for index in INDEXES
+                if version and (index.collection, index.name) not in there
+            ],
+            clock_ms=_milliseconds(hello.get("localTime")),
+        )
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    """As the driver tells it, which is UTC without saying so."""
+    return None if moment is None else round(moment.replace(tzinfo=UTC).timestamp() * 1_000)
 
 
 async def make_indexes(connection: Connection) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "DirectoryLock",
     "open_copier",
+    "open_onlooker",
     "open_reader",
     "open_writer",
 ]
@@ -242,6 +243,22 @@ def open_reader(directory: Path) -> apsw.Connection:
     connection = apsw.Connection(str(directory / DATABASE_NAME), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def open_onlooker(directory: Path) -> apsw.Connection:
+    """Open a connection that changes nothing on disk, whoever has the database open.
+
+    Raises:
+        apsw.Error: the file cannot be opened.
+    """
+    path = (directory / DATABASE_NAME).absolute()
+    # Where the log has no index nobody has the database open, and none is to be made.
+    has_index = path.with_name(f"{path.name}-shm").exists()
+    reading = "readonly_shm=1" if has_index else "immutable=1"
+    return apsw.Connection(
+        f"{path.as_uri()}?mode=ro&{reading}",
+        flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+    )
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> int:

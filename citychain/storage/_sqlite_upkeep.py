@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
+from citychain.errors import StorageError
 from citychain.notes import HOME
 from citychain.storage import _sqlite_reads as reads
 from citychain.storage._sqlite_reads import PREFIX, SEGMENT_BITS
 from citychain.storage._sqlite_requests import Group, Request
-from citychain.storage._sqlite_schema import DATABASE_NAME, SCHEMA_VERSION
-from citychain.upkeep import StorageStats
+from citychain.storage._sqlite_schema import DATABASE_NAME, SCHEMA_VERSION, open_onlooker
+from citychain.upkeep import StorageLook, StorageStats
 
 if TYPE_CHECKING:
     from citychain.types import ObjectWrite
 
-__all__ = ["Forget", "primary_keys", "stats"]
+__all__ = ["Forget", "look", "primary_keys", "stats"]
 
 ROWS_A_STEP: Final = 2_000
 """Rows that are removed in one transaction: others write between two of them."""
@@ -128,6 +129,30 @@ def stats(connection: apsw.Connection, directory: Path) -> StorageStats:
             "notes": connection.execute("SELECT count(*) FROM notes").get,
         },
     )
+
+
+def look(directory: Path) -> StorageLook:
+    """See `SupportsLooking.look`."""
+    if not (directory / DATABASE_NAME).exists():
+        return StorageLook(0, SCHEMA_VERSION)
+    try:
+        connection = open_onlooker(directory)
+        try:
+            version = connection.execute("PRAGMA user_version").get
+            if not version:
+                return StorageLook(0, SCHEMA_VERSION)
+            newest = "SELECT max(time_ms) FROM rounds r WHERE r.city = c.city AND r.round = ({})"
+            last = newest.format("SELECT max(round) FROM rounds l WHERE l.city = c.city")
+            return StorageLook(
+                schema_version=version,
+                schema_version_known=SCHEMA_VERSION,
+                cities=connection.execute("SELECT count(*) FROM cities").get,
+                newest_ms=connection.execute(f"SELECT max(({last})) FROM cities c").get or 0,
+            )
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise StorageError(f"the database in {directory} cannot be read: {error}") from error
 
 
 def primary_keys(connection: apsw.Connection) -> dict[str, list[str]]:

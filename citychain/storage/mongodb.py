@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         SealedNode,
         SealedRound,
     )
-    from citychain.upkeep import StorageStats
+    from citychain.upkeep import StorageLook, StorageStats
 
 __all__ = ["MongodbBackend", "MongodbCity", "MongodbOptions"]
 
@@ -161,6 +161,18 @@ class MongodbBackend:
     async def stats(self) -> StorageStats:
         """See `citychain.upkeep.SupportsUpkeep.stats`."""
         return await self._connection.run(upkeep.stats(self._connection))
+
+    async def look(self) -> StorageLook:
+        """See `citychain.upkeep.SupportsLooking.look`."""
+        try:
+            connection = Connection(self._options)
+        except ValueError as error:
+            raise StorageError(str(error)) from None
+        try:
+            await connection.check()
+            return await upkeep.look(connection)
+        finally:
+            await connection.close()
 
     async def indexes(self) -> Mapping[str, Sequence[str]]:
         """See `citychain.upkeep.SupportsUpkeep.indexes`."""

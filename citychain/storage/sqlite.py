@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         SealedNode,
         SealedRound,
     )
-    from citychain.upkeep import StorageStats
+    from citychain.upkeep import StorageLook, StorageStats
 
 __all__ = ["SqliteBackend", "SqliteCity", "SqliteOptions"]
 
@@ -129,6 +129,10 @@ class SqliteBackend:
     async def stats(self) -> StorageStats:
         """See `citychain.upkeep.SupportsUpkeep.stats`."""
         return await self.read(upkeep.stats, self._context.directory)
+
+    async def look(self) -> StorageLook:
+        """See `citychain.upkeep.SupportsLooking.look`."""
+        return await self._context.compute(upkeep.look, self._context.directory)
 
     async def indexes(self) -> Mapping[str, Sequence[str]]:
         """See `citychain.upkeep.SupportsUpkeep.indexes`: primary keys alone."""

@@ -46,6 +46,7 @@ COMMANDS = (
     "cities",
     "dag",
     "demo",
+    "doctor",
     "election",
     "fragments",
     "get",

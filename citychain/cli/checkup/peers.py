@@ -1,0 +1,53 @@
+"""Other servers whose cities those of this one exchange with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+
+from citychain.city.neighbours import peer_channels, peer_genesis
+from citychain.cli.checkup.examined import Examined
+from citychain.cli.checkup.results import Result, fault, ok
+from citychain.client.city import CityClient, CityInfo
+from citychain.config import PeerSettings
+from citychain.errors import CitychainError, ConfigurationError, NotAllowed, NotAuthenticated
+
+__all__ = ["check_peers"]
+
+
+def check_peers(examined: Examined) -> Iterator[Result]:
+    """Whether each answers, and is the city that its genesis file says."""
+    peers = examined.settings.peers
+    if not peers:
+        yield ok("peers", "there are none")
+    for slug, table in peers.items():
+        if not table.endpoints:
+            yield ok(f"peers.{slug}", "is a city of this server")
+        else:
+            yield _peer(slug, table, examined.seconds)
+
+
+def _peer(slug: str, table: PeerSettings, seconds: float) -> Result:
+    subject, where = f"peers.{slug}", ", ".join(table.endpoints)
+    assert table.genesis is not None  # As `PeerSettings` has it.
+    try:
+        pinned = peer_genesis(slug, table.genesis)
+        info = asyncio.run(_ask(slug, table, seconds))
+    except ConfigurationError as error:
+        return fault(subject, str(error), "mend its table, or the file")
+    except (NotAuthenticated, NotAllowed) as error:
+        return fault(subject, f"{where}: {error}", "give it a token_file with the roles it needs")
+    except (CitychainError, TimeoutError) as error:
+        what = str(error) or f"no answer within {seconds:g} s"
+        return fault(subject, f"{where}: {what}", "ask who runs it, or mend its endpoints")
+    if info.genesis != pinned.id:
+        what = f"{where} has another city of this name: its genesis is not {table.genesis}"
+        return fault(subject, what, "ask who runs it which is right; believe no server")
+    return ok(subject, f"{where} has it, at round {info.head.round:,}")
+
+
+async def _ask(slug: str, table: PeerSettings, seconds: float) -> CityInfo:
+    channels = await asyncio.to_thread(peer_channels, slug, table)
+    async with CityClient(slug, channels, timeout=timedelta(seconds=seconds)) as client:
+        return await client.info()
