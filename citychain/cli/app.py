@@ -57,6 +57,7 @@ from citychain.cli.logs import Log, LogFormat, LogLevel
 from citychain.cli.new_plugin import command as new_plugin
 from citychain.cli.plugin_commands import plugin_commands
 from citychain.cli.presence import presence
+from citychain.cli.top import command as top
 
 __all__ = ["run"]
 
@@ -102,6 +103,7 @@ for command in (
     init.init,
     serve.serve,
     checkup.doctor,
+    top.top,
     plugins.plugins,
     plugins_doctor.plugins_doctor,
     new_plugin.new_plugin,

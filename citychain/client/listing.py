@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ async def list_cities(
     query: str = "",
     *,
     timeout: timedelta = timedelta(seconds=30),
-) -> AsyncIterator[CityListing]:
+) -> AsyncGenerator[CityListing, None]:
     """Cities in order of slug, fetched a page at a time.
 
     Args:

@@ -66,6 +66,7 @@ COMMANDS = (
     "serve",
     "store",
     "submit",
+    "top",
     "verify",
     "watch",
 )
