@@ -93,9 +93,11 @@ class StorageLook:
     lacks: Sequence[str] = ()
     """Indexes that should be there, ``TABLE.INDEX`` each."""
     newest_ms: int = 0
-    """The time of the newest round, of all cities; 0 where that is not cheap to say."""
-    clock_ms: int | None = None
-    """What its own clock says, where it has one; both in milliseconds since 1970 UTC."""
+    """The time of the newest round, of all cities, in milliseconds since 1970 UTC; 0 where that is
+    not cheap to say."""
+    clock_ahead_ms: int | None = None
+    """How far its own clock is ahead of this one (`citychain.clock.ahead_ms`); ``None`` where it
+    has none."""
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from citychain.clock import ahead_ms
 from citychain.notes import HOME
 from citychain.storage._mongodb_client import Connection
 from citychain.storage._mongodb_schema import INDEXES, SCHEMA_VERSION, schema_version
@@ -13,6 +14,8 @@ from citychain.upkeep import StorageLook, StorageStats
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.collection import AsyncCollection
+
+    from citychain.ports import Clock
 
 __all__ = ["forget", "look", "make_indexes", "stats"]
 
@@ -59,12 +62,14 @@ async def stats(connection: Connection) -> StorageStats:
         )
 
 
-async def look(connection: Connection) -> StorageLook:
+async def look(connection: Connection, clock: Clock) -> StorageLook:
     """See `SupportsLooking.look`; a database of a newer release is looked at as it is."""
     database = connection.database
     with connection.errors():
         version = await schema_version(database)
+        before = clock.time_ms()
         hello = await connection.client.admin.command("hello")
+        after = clock.time_ms()
         there = {
             (index.collection, name)
             for index in INDEXES
@@ -79,13 +84,15 @@ async def look(connection: Connection) -> StorageLook:
                 for index in INDEXES
                 if version and (index.collection, index.name) not in there
             ],
-            clock_ms=_milliseconds(hello.get("localTime")),
+            clock_ahead_ms=_ahead(hello.get("localTime"), before, after),
         )
 
 
-def _milliseconds(moment: datetime | None) -> int | None:
-    """As the driver tells it, which is UTC without saying so."""
-    return None if moment is None else round(moment.replace(tzinfo=UTC).timestamp() * 1_000)
+def _ahead(told: datetime | None, before: int, after: int) -> int | None:
+    """By a time as the driver has it, which is UTC without saying so."""
+    if told is None:
+        return None
+    return ahead_ms(round(told.replace(tzinfo=UTC).timestamp() * 1_000), before, after)
 
 
 async def make_indexes(connection: Connection) -> dict[str, list[str]]:

@@ -170,7 +170,7 @@ class MongodbBackend:
             raise StorageError(str(error)) from None
         try:
             await connection.check()
-            return await upkeep.look(connection)
+            return await upkeep.look(connection, self._context.clock)
         finally:
             await connection.close()
 

@@ -10,22 +10,30 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.conftest import Ran, Server, run_here
+from cli.conftest import SECONDS_MAX, Ran, Server, environment, run_here
 from free_ports import free_port
 from tls_files import dev_certificates
 
 from citychain.cli.checkup import disk
 from citychain.cli.checkup.certificates import pair_results
+from citychain.cli.checkup.clocks import apart
 from citychain.cli.checkup.examination import CHECKS, CONFIGURATION
 from citychain.cli.checkup.process import version_results
-from citychain.cli.checkup.storages import clock_results, look_results
+from citychain.cli.checkup.storages import look_results
+from citychain.clock import ahead_ms
 from citychain.pem import read_pair
 from citychain.upkeep import StorageLook
 
@@ -34,7 +42,9 @@ SECRET = "hunter2-of-the-doctor"
 
 
 def examine(directory: Path, *options: str, env: dict[str, str] | None = None) -> Ran:
-    return run_here("doctor", "--json", *options, cwd=directory, env=env)
+    # Whoever is there answers in time, however busy the machine is.
+    patient = ("--timeout", "60")
+    return run_here("doctor", "--json", *patient, *options, cwd=directory, env=env)
 
 
 def ills(ran: Ran) -> set[tuple[str, str]]:
@@ -66,6 +76,39 @@ def place(town: Path, tmp_path: Path) -> Path:
 def add(directory: Path, table: str) -> None:
     with (directory / "citychain.toml").open("a") as file:
         file.write(f"\n{table}\n")
+
+
+def pin(directory: Path, address: str, genesis: Path) -> None:
+    """Make the town that a server has a peer, of a city of another name."""
+    shutil.copy(genesis, directory / "peer.json")
+    config = (directory / "citychain.toml").read_text()
+    (directory / "citychain.toml").write_text(config.replace("[cities.hometown", "[cities.nara"))
+    add(directory, f'[peers.hometown]\nendpoints = ["{address}"]\ngenesis = "peer.json"')
+
+
+@contextlib.contextmanager
+def answering(date: str) -> Iterator[str]:
+    """The address of a service that says nothing but what time it is."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(403)
+            self.end_headers()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return date
+
+        def log_message(self, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{service.server_port}"
+        finally:
+            service.shutdown()
+            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +204,7 @@ def test_keys_that_cannot_be_used_are_told(place: Path) -> None:
 
 
 def test_secrets_that_others_can_read_are_warned_of_and_never_shown(place: Path, tls: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as bucket:
-        endpoint = f"http://127.0.0.1:{bucket.getsockname()[1]}"
+    with answering("") as endpoint:
         add(
             place,
             f"""
@@ -280,18 +322,53 @@ def test_indexes_that_are_missing_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("look", "grade"),
+    ("told", "grade", "what"),
     [
-        (StorageLook(1, 1, clock_ms=1_000_000), "ok"),
-        (StorageLook(1, 1, clock_ms=1_010_000), "warning"),
-        (StorageLook(1, 1, clock_ms=900_000), "fault"),
-        (StorageLook(1, 1, newest_ms=999_000), "ok"),
-        (StorageLook(1, 1, newest_ms=1_060_000), "fault"),
+        (1_000, "ok", "says the same"),
+        (1_900, "ok", "says the same"),
+        (12_000, "warning", "10.0 s ahead of it"),
+        (-40_000, "fault", "41.0 s behind it"),
     ],
 )
-def test_a_clock_is_held_against_a_storage(look: StorageLook, grade: str) -> None:
-    [result] = clock_results("db", look, now_ms=1_000_000)
-    assert result.grade == grade, result
+def test_a_clock_is_held_against_another(told: int, grade: str, what: str) -> None:
+    result = apart("storage db", ahead_ms(told, before_ms=1_000, after_ms=2_000))
+    assert (result.grade, what in result.what) == (grade, True), result
+
+
+def test_a_clock_before_the_newest_round_of_a_peer_or_of_a_storage_is_told(
+    place: Path, tmp_path: Path
+) -> None:
+    """The same as a server whose clock is an hour ahead."""
+    ahead = tmp_path / "ahead"
+    shutil.copytree(place, ahead)
+    address = f"127.0.0.1:{free_port()}"
+    (ahead / "address.known").write_text(address)
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-m", "cluster.skewed", "3600"],
+        cwd=ahead,
+        env=environment(PYTHONPATH=path),
+        stderr=subprocess.DEVNULL,
+    ) as skewed:
+        try:
+            end = time.monotonic() + SECONDS_MAX
+            while not (ahead / "address").exists():
+                assert skewed.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            asked = {"CITYCHAIN_ADDRESS": address}
+            send = ("submit", "--city", "hometown", "--key", "alice.key", "--data", "x")
+            sent = run_here(*send, "--wait", "approved", cwd=ahead, env=asked)
+            assert sent.code == 0, sent.err
+            pin(place, address, ahead / "data" / "genesis" / "hometown.json")
+            peer = examine(place)
+        finally:
+            skewed.kill()
+    assert ills(peer) == {("peers", "fault")}
+    assert "the newest round in peer hometown is of" in said(peer, "peers")
+    storage = examine(ahead)
+    assert ills(storage) == {("clocks", "fault")}
+    assert "the newest round in storage sqlite is of" in said(storage, "clocks")
 
 
 def test_an_address_of_another_machine_is_told(place: Path) -> None:
@@ -330,22 +407,31 @@ endpoint = "http://127.0.0.1:{free_port()}"
     )
     ran = examine(place, "--timeout", "0.3")
     assert ills(ran) == {("stores", "fault")}
-    assert [it["subject"] for it in ran.records if it["check"] == "stores"] == [
-        "fragments.stores.attic",
-        "fragments.stores.barn",
-        "fragments.stores.cloud",
+    assert [(it["subject"], it["grade"]) for it in ran.records if it["check"] == "stores"] == [
+        ("fragments.stores.attic", "fault"),
+        ("fragments.stores.barn", "fault"),
+        ("fragments.stores.cloud", "fault"),
     ]
+
+
+@pytest.mark.parametrize(("ahead", "ill"), [(0, False), (3_600, True)])
+def test_a_store_that_tells_the_time_is_held_against_it(place: Path, ahead: int, ill: bool) -> None:
+    with answering(formatdate(time.time() + ahead, usegmt=True)) as endpoint:
+        add(place, f'[fragments.stores.cloud]\nkind = "ipfs"\nendpoint = "{endpoint}"')
+        ran = examine(place)
+    if ill:
+        assert ills(ran) == {("stores", "fault")}
+        assert "ahead of it" in said(ran, "stores")
+    else:
+        # It told the time when it began.
+        assert ("stores", "fault") not in ills(ran)
 
 
 def test_a_peer_is_the_city_that_was_pinned_or_a_fault(place: Path, server: Server) -> None:
     here = server.directory / "data" / "genesis" / "hometown.json"
     if not here.exists():
         assert server.run("cities", "hometown").code == 0
-    shutil.copy(here, place / "peer.json")
-    peer = '[peers.hometown]\nendpoints = ["{}"]\ngenesis = "peer.json"'
-    add(place, peer.format(server.address))
-    config = (place / "citychain.toml").read_text()
-    (place / "citychain.toml").write_text(config.replace("[cities.hometown", "[cities.nara"))
+    pin(place, server.address, here)
     well = examine(place)
     assert ills(well) == set(), well.out
     (place / "peer.json").write_text(here.read_text().replace('"local"', '"other"'))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from citychain.cli.checkup.certificates import check_certificates
+from citychain.cli.checkup.clocks import check_clocks
 from citychain.cli.checkup.disk import check_disk, check_sync
 from citychain.cli.checkup.examined import Check, Examined
 from citychain.cli.checkup.keys import check_keys, check_secrets
@@ -16,7 +17,7 @@ from citychain.cli.checkup.parts import check_cities, check_plugins
 from citychain.cli.checkup.peers import check_peers
 from citychain.cli.checkup.process import check_limits, check_versions
 from citychain.cli.checkup.results import Result, fault, ok
-from citychain.cli.checkup.storages import check_clocks, check_storages
+from citychain.cli.checkup.storages import check_storages
 from citychain.cli.checkup.stores import check_stores
 from citychain.config import load_settings
 from citychain.errors import CitychainError, ConfigurationError

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from citychain.city.neighbours import peer_channels, peer_genesis
+from citychain.cli.checkup.clocks import before_newest
 from citychain.cli.checkup.examined import Examined
 from citychain.cli.checkup.results import Result, fault, ok
 from citychain.client.city import CityClient, CityInfo
+from citychain.clock import SystemClock
 from citychain.config import PeerSettings
 from citychain.errors import CitychainError, ConfigurationError, NotAllowed, NotAuthenticated
 
@@ -25,29 +27,36 @@ def check_peers(examined: Examined) -> Iterator[Result]:
         if not table.endpoints:
             yield ok(f"peers.{slug}", "is a city of this server")
         else:
-            yield _peer(slug, table, examined.seconds)
+            yield from _peer(slug, table, examined.seconds)
 
 
-def _peer(slug: str, table: PeerSettings, seconds: float) -> Result:
+def _peer(slug: str, table: PeerSettings, seconds: float) -> Iterator[Result]:
     subject, where = f"peers.{slug}", ", ".join(table.endpoints)
     assert table.genesis is not None  # As `PeerSettings` has it.
     try:
         pinned = peer_genesis(slug, table.genesis)
-        info = asyncio.run(_ask(slug, table, seconds))
+        info, newest_ms = asyncio.run(_ask(slug, table, seconds))
     except ConfigurationError as error:
-        return fault(subject, str(error), "mend its table, or the file")
+        yield fault(subject, str(error), "mend its table, or the file")
     except (NotAuthenticated, NotAllowed) as error:
-        return fault(subject, f"{where}: {error}", "give it a token_file with the roles it needs")
+        yield fault(subject, f"{where}: {error}", "give it a token_file with the roles it needs")
     except (CitychainError, TimeoutError) as error:
         what = str(error) or f"no answer within {seconds:g} s"
-        return fault(subject, f"{where}: {what}", "ask who runs it, or mend its endpoints")
-    if info.genesis != pinned.id:
-        what = f"{where} has another city of this name: its genesis is not {table.genesis}"
-        return fault(subject, what, "ask who runs it which is right; believe no server")
-    return ok(subject, f"{where} has it, at round {info.head.round:,}")
+        yield fault(subject, f"{where}: {what}", "ask who runs it, or mend its endpoints")
+    else:
+        if info.genesis != pinned.id:
+            what = f"{where} has another city of this name: its genesis is not {table.genesis}"
+            yield fault(subject, what, "ask who runs it which is right; believe no server")
+            return
+        yield ok(subject, f"{where} has it, at round {info.head.round:,}")
+        if late := before_newest(f"peer {slug}", newest_ms, SystemClock().time_ms()):
+            yield late
 
 
-async def _ask(slug: str, table: PeerSettings, seconds: float) -> CityInfo:
+async def _ask(slug: str, table: PeerSettings, seconds: float) -> tuple[CityInfo, int]:
+    """What it says of itself, and the time of its latest approved round; 0 before there is one."""
     channels = await asyncio.to_thread(peer_channels, slug, table)
     async with CityClient(slug, channels, timeout=timedelta(seconds=seconds)) as client:
-        return await client.info()
+        info = await client.info()
+        certified = info.head.certified_round
+        return info, (await client.checkpoint(certified)).time_ms if certified else 0

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
-import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from citychain.cli.checkup.clocks import apart
 from citychain.cli.checkup.disk import room_results
 from citychain.cli.checkup.examined import Examined, nearest
 from citychain.cli.checkup.results import Result, fault, ok
 from citychain.client.channels import ChannelFactory
 from citychain.client.health import is_serving
 from citychain.client.tls import read_credentials
+from citychain.clock import SystemClock, ahead_ms
 from citychain.errors import CitychainError
 from citychain.keeping.stores import StorePlan
 
@@ -36,7 +40,7 @@ def check_stores(examined: Examined) -> Iterator[Result]:
         elif kind == "remote":
             yield _server(subject, plan, examined.seconds)
         elif endpoint := getattr(plan.options, "endpoint", None):
-            yield _address(subject, str(endpoint), examined.seconds)
+            yield from _address(subject, str(endpoint), examined.seconds)
         else:
             yield ok(subject, f"was not looked at: a store of kind {kind} has to be opened for it")
 
@@ -68,13 +72,26 @@ def _server(subject: str, plan: StorePlan, seconds: float) -> Result:
     return fault(subject, f"{endpoint} says that it does not serve", "its log says why")
 
 
-def _address(subject: str, endpoint: str, seconds: float) -> Result:
-    """Whatever else has an address; what it says, and whether it lets us in, is not asked."""
-    parts = urlsplit(endpoint)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+def _address(subject: str, endpoint: str, seconds: float) -> Iterator[Result]:
+    """Whatever else speaks HTTP; whether it would let us in is not asked."""
+    parts, clock = urlsplit(endpoint), SystemClock()
+    secure = parts.scheme == "https"
+    connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(
+        parts.hostname or "", parts.port, timeout=seconds
+    )
+    before = clock.time_ms()
     try:
-        socket.create_connection((parts.hostname or "", port), seconds).close()
-    except OSError as error:
-        what = f"{endpoint} cannot be reached: {error.strerror or error}"
-        return fault(subject, what, "start it, or mend its table")
-    return ok(subject, f"{endpoint} can be reached")
+        connection.request("HEAD", "/")
+        told = connection.getresponse().getheader("Date")
+    except (OSError, http.client.HTTPException) as error:
+        what = f"{endpoint} does not answer: {error or type(error).__name__}"
+        yield fault(subject, what, "start it, or mend its table")
+        return
+    finally:
+        connection.close()
+    yield ok(subject, f"{endpoint} answers")
+    with suppress(TypeError, ValueError):  # It has told none, or nothing of use.
+        date = parsedate_to_datetime(told or "")
+        # Of a second the beginning is told.
+        ahead = ahead_ms(round(date.timestamp() * 1_000), before - 999, clock.time_ms())
+        yield apart(subject, ahead)
