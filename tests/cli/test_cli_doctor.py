@@ -403,6 +403,11 @@ endpoint = "127.0.0.1:{free_port()}"
 [fragments.stores.cloud]
 kind = "ipfs"
 endpoint = "http://127.0.0.1:{free_port()}"
+
+[fragments.stores.far]
+kind = "s3"
+bucket = "far"
+endpoint = "http://127.0.0.1:99999"
 """,
     )
     ran = examine(place, "--timeout", "0.3")
@@ -411,6 +416,7 @@ endpoint = "http://127.0.0.1:{free_port()}"
         ("fragments.stores.attic", "fault"),
         ("fragments.stores.barn", "fault"),
         ("fragments.stores.cloud", "fault"),
+        ("fragments.stores.far", "fault"),
     ]
 
 

@@ -39,8 +39,8 @@ def check_stores(examined: Examined) -> Iterator[Result]:
             yield from _folder(subject, plan, examined.settings.data_dir)
         elif kind == "remote":
             yield _server(subject, plan, examined.seconds)
-        elif endpoint := getattr(plan.options, "endpoint", None):
-            yield from _address(subject, str(endpoint), examined.seconds)
+        elif (endpoint := str(getattr(plan.options, "endpoint", ""))).startswith("http"):
+            yield from _address(subject, endpoint, examined.seconds)
         else:
             yield ok(subject, f"was not looked at: a store of kind {kind} has to be opened for it")
 
@@ -74,24 +74,31 @@ def _server(subject: str, plan: StorePlan, seconds: float) -> Result:
 
 def _address(subject: str, endpoint: str, seconds: float) -> Iterator[Result]:
     """Whatever else speaks HTTP; whether it would let us in is not asked."""
-    parts, clock = urlsplit(endpoint), SystemClock()
+    clock = SystemClock()
+    before = clock.time_ms()
+    try:
+        told = _date(endpoint, seconds)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        what = f"{endpoint} does not answer: {error or type(error).__name__}"
+        yield fault(subject, what, "start it, or mend its table")
+        return
+    yield ok(subject, f"{endpoint} answers")
+    with suppress(TypeError, ValueError):  # It has told none, or nothing of use.
+        date = parsedate_to_datetime(told)
+        # Of a second the beginning is told.
+        ahead = ahead_ms(round(date.timestamp() * 1_000), before - 999, clock.time_ms())
+        yield apart(subject, ahead)
+
+
+def _date(endpoint: str, seconds: float) -> str:
+    """What an HTTP service says that time it is; empty if it does not."""
+    parts = urlsplit(endpoint)
     secure = parts.scheme == "https"
     connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(
         parts.hostname or "", parts.port, timeout=seconds
     )
-    before = clock.time_ms()
     try:
         connection.request("HEAD", "/")
-        told = connection.getresponse().getheader("Date")
-    except (OSError, http.client.HTTPException) as error:
-        what = f"{endpoint} does not answer: {error or type(error).__name__}"
-        yield fault(subject, what, "start it, or mend its table")
-        return
+        return connection.getresponse().getheader("Date", "")
     finally:
         connection.close()
-    yield ok(subject, f"{endpoint} answers")
-    with suppress(TypeError, ValueError):  # It has told none, or nothing of use.
-        date = parsedate_to_datetime(told or "")
-        # Of a second the beginning is told.
-        ahead = ahead_ms(round(date.timestamp() * 1_000), before - 999, clock.time_ms())
-        yield apart(subject, ahead)
