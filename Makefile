@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster soak test test-python test-plugins test-rust test-packages \
 	lint fmt fuzz bench docs proto \
-	ready clean
+	supply ready clean
 
 export PYTHON
 VENV ?= .venv
@@ -81,6 +81,9 @@ docs: ready ## Build the documentation as a site, and check its links
 proto: $(VENV)-build/made ## Generate the Python code of the wire contract again
 	$(VENV)-build/bin/python proto/generate.py
 
+supply: $(VENV)-supply/made ## Look up what is known against dependencies; list them in dist/
+	@sh .ci/supply $(VENV)-supply/bin
+
 ready:
 	@sh .ci/setup $(VENV)
 
@@ -89,6 +92,13 @@ $(VENV)-build/made: pyproject.toml
 	@$$(sh .ci/prerequisites) -m venv --clear $(VENV)-build
 	@$(VENV)-build/bin/python -m pip install --quiet 'pip>=25.1'
 	@$(VENV)-build/bin/python -m pip install --quiet --group build
+	@touch $@
+
+# The tools apart from what they look at.
+$(VENV)-supply/made: pyproject.toml
+	@$$(sh .ci/prerequisites) -m venv --clear $(VENV)-supply
+	@$(VENV)-supply/bin/python -m pip install --quiet 'pip>=25.1'
+	@$(VENV)-supply/bin/python -m pip install --quiet --group supply
 	@touch $@
 
 clean: ## Remove everything that was built
