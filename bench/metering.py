@@ -49,17 +49,23 @@ def rounds(size: int) -> tuple[SealedRound, StoredRound, list[SealedNode]]:
     sealed: Any = SealedRound(
         1, 0, 1, 0, entry, b"", b"", [None] * size, (), (), (), None, (), (), b"", b""
     )
-    node = SealedNode(b"", b"", 1, 0, None, (), None)
-    return sealed, StoredRound(1, 0, 0, size, entry, b"", b"", b""), [node] * size
+    nodes = [SealedNode(b"%d" % seq, b"", 1, seq, None, (), None) for seq in range(size)]
+    return sealed, StoredRound(1, 0, 0, size, entry, b"", b"", b""), nodes
 
 
-def count_a_round(meter: CityMeter, size: int) -> None:
-    sealed, stored, nodes = rounds(size)
+def count_a_round(
+    meter: CityMeter,
+    sealed: SealedRound,
+    stored: StoredRound,
+    nodes: list[SealedNode],
+    received: list[Received],
+) -> None:
     for step in get_args(Step):
         with meter.timed(step):
             pass
-    meter.answered([Received(b"", State.RECEIVED, False)] * size)
+    meter.answered(received)
     meter.sealed(sealed)
+    meter.final(nodes)
     meter.approved(stored, nodes)
 
 
@@ -94,9 +100,11 @@ def measure(chunks: list[int], times: int) -> dict[str, Any]:
     meters = [cities.meter(f"city-{number}") for number in range(20)]
     figures: dict[str, Any] = {"call_us": 1e6 * call}
     for chunk in chunks:
+        sealed, stored, nodes = rounds(chunk)
+        received = [Received(node.tx_id, State.RECEIVED, False) for node in nodes]
         began = time.process_time()
         for _ in range(times):
-            count_a_round(meters[0], chunk)
+            count_a_round(meters[0], sealed, stored, nodes, received)
         each = (time.process_time() - began) / times + call
         figures[f"transaction_us_of_{chunk}"] = 1e6 * each / chunk
     began = time.process_time()

@@ -78,6 +78,11 @@ class Lease:
         self._clock = clock
         self._until = since + ttl.total_seconds()
 
+    @property
+    def left(self) -> float:
+        """Seconds for which it holds, if it is not renewed; from any thread."""
+        return max(0.0, self._until - self._clock.monotonic())
+
     async def renew(self) -> NoReturn:
         """Renew it again and again, until cancelled.
 

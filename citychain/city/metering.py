@@ -40,6 +40,9 @@ class CityMeter(Protocol):
     def approved(self, round: StoredRound, nodes: Sequence[SealedNode]) -> None:
         """A round that this server leads has its certificate."""
 
+    def final(self, nodes: Sequence[SealedNode]) -> None:
+        """A round has its certificate, whoever leads: the transactions of these nodes are final."""
+
     def term_began(self) -> None:
         """This server leads the city, which others serve too."""
 
@@ -66,6 +69,9 @@ class _Unmetered:
         pass
 
     def approved(self, round: StoredRound, nodes: Sequence[SealedNode]) -> None:
+        pass
+
+    def final(self, nodes: Sequence[SealedNode]) -> None:
         pass
 
     def term_began(self) -> None:

@@ -139,7 +139,7 @@ class City:
         self._meter = meter
         self._pool = PendingPool(pool_limits, shared=shared)
         self._watchers = Watchers()
-        self._standing = Standing(self._watchers)
+        self._standing = Standing(self._watchers, meter)
         self._proofs = ProofMaker(genesis.id, storage, compute)
         self._answers = Answers(
             storage=storage,
@@ -335,6 +335,13 @@ class City:
     def leads(self) -> bool:
         """Whether this server seals the city's rounds now."""
         return self._leading is not None
+
+    @property
+    def lease_left(self) -> float | None:
+        """Seconds for which this server's lease holds; ``None`` while it does not lead, or where no
+        other server can. From any thread."""
+        leading = self._leading
+        return leading.lease.left if leading is not None and self._shared else None
 
     async def ended(self) -> None:
         """Return when the city's work has ended, by itself or by closing."""

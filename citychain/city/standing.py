@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from citychain.city.metering import UNMETERED, CityMeter
 from citychain.city.watchers import Watchers, event_of
 from citychain.ports import StoredRound
 from citychain.types import Head, SealedNode, State
@@ -22,11 +23,12 @@ class Standing:
     """The latest sealed and the latest approved round of one city.
 
     Args:
-        head: Where it stands when the city is opened.
+        meter: Told of what is final.
     """
 
-    def __init__(self, watchers: Watchers) -> None:
+    def __init__(self, watchers: Watchers, meter: CityMeter = UNMETERED) -> None:
         self._watchers = watchers
+        self._meter = meter
         self.head = Head()
         """The latest round, with what it leaves; and the latest approved one."""
 
@@ -51,6 +53,7 @@ class Standing:
     def approved(self, round: int, nodes: Sequence[SealedNode]) -> None:
         """The next round has its certificate."""
         self.head = replace(self.head, certified_round=round)
+        self._meter.final(nodes)
         self._watchers.tell(nodes, final=True)
 
     def state_of(self, node: SealedNode) -> State:

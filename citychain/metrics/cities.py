@@ -8,6 +8,7 @@ share `OTHERS`: no counter ever goes from one label to another.
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, get_args
@@ -27,8 +28,11 @@ __all__ = ["CityMetrics"]
 
 CODES_MAX: Final = 64
 """Different codes of refusals and rejections; plugins may have any number."""
+WAITING_MAX: Final = 100_000
+"""Transactions of a city whose wait is measured at a time; of more, the latest."""
 STEP_BUCKETS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 ROUND_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
+FINAL_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 60.0, 300.0)
 SIZE_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_000, 10_000)
 
 
@@ -106,6 +110,14 @@ class CityMetrics:
             buckets=ROUND_BUCKETS,
             registry=registry,
         )
+        self.final = Histogram(
+            "citychain_final_seconds",
+            "From when this server acknowledged a transaction until it was final, approved or "
+            "rejected, whoever sealed it.",
+            ("city",),
+            buckets=FINAL_BUCKETS,
+            registry=registry,
+        )
         self.poh_hashes = Counter(
             "citychain_poh_hashes",
             "Sequential hashes of proof-of-history entries; per second of the step seal, its rate.",
@@ -179,6 +191,9 @@ class _Meter:
         self._round_size = metrics.round_size.labels(label)
         self._round_sealed = metrics.round_sealed.labels(label)
         self._round_approved = metrics.round_approved.labels(label)
+        self._final = metrics.final.labels(label)
+        self._waiting: OrderedDict[bytes, float] = OrderedDict()
+        """When what is not final was acknowledged, by id, the oldest first."""
         self._poh_hashes = metrics.poh_hashes.labels(label)
         self._terms = metrics.terms.labels(label)
         self._leases_lost = metrics.leases_lost.labels(label)
@@ -201,6 +216,10 @@ class _Meter:
     def answered(self, results: Sequence[Received | Refusal]) -> None:
         received = [item for item in results if isinstance(item, Received)]
         repeats = sum(item.duplicate for item in received)
+        now = self._clock.monotonic()
+        self._waiting.update((item.tx_id, now) for item in received if not item.duplicate)
+        while len(self._waiting) > WAITING_MAX:
+            self._waiting.popitem(last=False)
         self._new.inc(len(received) - repeats)
         self._repeat.inc(repeats)
         refused = Tally(item.code for item in results if isinstance(item, Refusal))
@@ -222,6 +241,12 @@ class _Meter:
         for code, count in rejected.items():
             self._rejected.labels(self._label, self._code(code)).inc(count)
         self._round_approved.observe(self._since(round.time_ms))
+
+    def final(self, nodes: Sequence[SealedNode]) -> None:
+        now = self._clock.monotonic()
+        for node in nodes:
+            if (since := self._waiting.pop(node.tx_id, None)) is not None:
+                self._final.observe(now - since)
 
     def term_began(self) -> None:
         self._terms.inc()

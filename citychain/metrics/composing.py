@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from citychain.config_metrics import MetricsSettings
     from citychain.metrics.certificates import CertificateMetrics
     from citychain.metrics.cities import CityMetrics
+    from citychain.metrics.loop import LoopMetrics
     from citychain.metrics.storages import StorageMetrics
     from citychain.ports import Clock, StorageMeter
     from citychain.repair.repairer import RepairNumbers
@@ -29,6 +30,7 @@ class ServerMetrics:
     cities: CityMetrics
     storages: StorageMetrics
     certificates: CertificateMetrics
+    loop: LoopMetrics
     interceptors: Sequence[grpc.aio.ServerInterceptor]
     """They count its calls."""
 
@@ -47,6 +49,7 @@ def server_metrics(
 
     from citychain.metrics.certificates import CertificateMetrics
     from citychain.metrics.cities import CityMetrics
+    from citychain.metrics.loop import LoopMetrics
     from citychain.metrics.storages import StorageMetrics
     from citychain.rpc.counting import CallMetrics, CountingInterceptor
 
@@ -59,6 +62,7 @@ def server_metrics(
         CityMetrics(registry, settings.cities, clock, repairs),
         StorageMetrics(registry),
         CertificateMetrics(registry),
+        LoopMetrics(registry),
         (CountingInterceptor(CallMetrics(registry)),),
     )
 
@@ -85,5 +89,8 @@ async def tell_metrics(
         return
     from citychain.metrics.server import MetricsServer
 
-    async with MetricsServer(settings.listen, metrics.registry, ready) as server:
+    async with (
+        metrics.loop.watched(),
+        MetricsServer(settings.listen, metrics.registry, ready) as server,
+    ):
         yield server.address

@@ -17,6 +17,7 @@ __all__ = ["OTHERS", "ObservedCity", "StandingCollector"]
 OTHERS: Final = "_others"
 """The label that cities share. No slug begins with an underscore."""
 ROUND: Final = "citychain_round"
+LEASE: Final = "citychain_lease_left_seconds"
 GAUGES: Final = {
     "citychain_cities_open": "Open cities.",
     "citychain_cities_leading": "Of these, those whose rounds this server seals.",
@@ -26,6 +27,7 @@ GAUGES: Final = {
     "citychain_remittances_waiting": "Remittances to other cities without an outcome.",
     "citychain_repair_segments_lost": "Segments that could not be restored at the last look.",
     "citychain_repair_stores_away": "Stores that did not answer at the last look.",
+    LEASE: "For how long the lease of a city that others serve too holds; the shortest of several.",
     ROUND: "The latest round that this server knows; not told of others together.",
 }
 MADE: Final = "citychain_repair_fragments_made"
@@ -44,11 +46,14 @@ class ObservedCity(Protocol):
     def position(self) -> Head: ...
 
     @property
+    def lease_left(self) -> float | None: ...
+
+    @property
     def remittances(self) -> int: ...
 
 
 class StandingCollector(Collector):
-    """Asked from any thread; gives sums where several cities share a label.
+    """Asked from any thread; gives sums where several cities share a label, of leases the least.
 
     Args:
         cities: A copy of those that are open now, by slug.
@@ -83,7 +88,11 @@ class StandingCollector(Collector):
         for slug, city in self._cities().items():
             label = self._label(slug)
             for name, value in self._values(slug, city):
-                sums[name, label] = sums.get((name, label), 0) + value
+                before = sums.get((name, label))
+                if before is None:
+                    sums[name, label] = value
+                else:
+                    sums[name, label] = min(before, value) if name == LEASE else before + value
         # Of closed cities too: what is counted never falls.
         for slug, numbers in dict(self._repairs).items():
             label = self._label(slug)
@@ -104,6 +113,8 @@ class StandingCollector(Collector):
         yield "citychain_rounds_unapproved", head.round - head.certified_round
         yield "citychain_remittances_waiting", city.remittances
         yield ROUND, head.round
+        if (left := city.lease_left) is not None:
+            yield LEASE, left
         if city.leads and (archived := self._archived.get(slug)) is not None:
             yield "citychain_rounds_unarchived", max(0, head.certified_round - archived)
         if (numbers := self._repairs.get(slug)) is not None:

@@ -62,6 +62,12 @@ PANELS: Final = {
             "(rate(citychain_round_approved_seconds_bucket[5m])))",
             "{{city}}",
         ),
+        "From acknowledged to final, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (city, le) "
+            "(rate(citychain_final_seconds_bucket[5m])))",
+            "{{city}}",
+        ),
         "Where the time goes": (
             "s",
             "sum by (step) (rate(citychain_step_seconds_sum[5m]))",
@@ -96,6 +102,17 @@ PANELS: Final = {
             "short",
             "sum by (city) (increase(citychain_leases_lost_total[30m]))",
             "{{city}}",
+        ),
+        "Left of leases": (
+            "s",
+            "min by (instance, city) (citychain_lease_left_seconds)",
+            "{{instance}} {{city}}",
+        ),
+        "Lag of the event loop, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (instance, le) "
+            "(rate(citychain_event_loop_lag_seconds_bucket[5m])))",
+            "{{instance}}",
         ),
         "Calls": (
             "ops",

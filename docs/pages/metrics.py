@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from citychain.clock import SystemClock
 from citychain.metrics.certificates import CertificateMetrics
 from citychain.metrics.cities import CityMetrics
+from citychain.metrics.loop import LoopMetrics
 from citychain.metrics.storages import StorageMetrics
 from citychain.rpc.counting import CallMetrics
 from pages.tables import cell, code, table
@@ -26,7 +27,12 @@ def every_metric() -> str:
 def _rows() -> Iterator[list[str]]:
     registry = CollectorRegistry()
     cities = CityMetrics(registry, 0, SystemClock(), {})
-    others = (StorageMetrics(registry), CertificateMetrics(registry), CallMetrics(registry))
+    others = (
+        StorageMetrics(registry),
+        CertificateMetrics(registry),
+        LoopMetrics(registry),
+        CallMetrics(registry),
+    )
     for collector in (it for metrics in (cities, *others) for it in vars(metrics).values()):
         if isinstance(collector, MetricWrapperBase):
             # The library has no public name for them.

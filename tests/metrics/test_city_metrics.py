@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from citychain.clock import SystemClock
 from citychain.fragments.summing import OutcomeSum
-from citychain.handler import Refusal
+from citychain.handler import Received, Refusal
 from citychain.metrics.cities import CODES_MAX, CityMetrics
 from citychain.repair.repairer import RepairNumbers
-from citychain.types import Head
+from citychain.types import Head, SealedNode, State
 
 FAILURES = "citychain_step_failures_total"
 SECONDS = "citychain_step_seconds_count"
@@ -44,6 +44,39 @@ async def test_a_step_that_fails_is_no_time_and_one_that_is_cancelled_is_nothing
     assert (value(registry, FAILURES, **step), value(registry, SECONDS, **step)) == (1, 1)
 
 
+def sealed(tx_id: bytes) -> SealedNode:
+    return SealedNode(tx_id, b"", 1, 0, None, (), None)
+
+
+def test_a_wait_ends_when_its_transaction_is_final_and_is_measured_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry, clock = CollectorRegistry(), SystemClock()
+    meter = CityMetrics(registry, 1, clock, {}).meter("nara")
+    monkeypatch.setattr(clock, "monotonic", lambda: 100.0)
+    meter.answered([Received(b"mine", State.RECEIVED, False)])
+    monkeypatch.setattr(clock, "monotonic", lambda: 107.0)
+    meter.answered([Received(b"mine", State.SEALED, True)])  # It waits since it was acknowledged.
+    monkeypatch.setattr(clock, "monotonic", lambda: 108.0)
+    for _ in range(2):
+        meter.final([sealed(b"another's"), sealed(b"mine")])
+    assert value(registry, "citychain_final_seconds_sum", city="nara") == 8
+    assert value(registry, "citychain_final_seconds_count", city="nara") == 1
+
+
+def test_of_too_many_that_wait_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("citychain.metrics.cities.WAITING_MAX", 2)
+    registry = CollectorRegistry()
+    meter = CityMetrics(registry, 1, SystemClock(), {}).meter("nara")
+    for tx_id in (b"a", b"b", b"c"):
+        meter.answered([Received(tx_id, State.RECEIVED, False)])
+    count = "citychain_final_seconds_count"
+    meter.final([sealed(b"a")])
+    assert value(registry, count, city="nara") == 0
+    meter.final([sealed(b"b"), sealed(b"c")])
+    assert value(registry, count, city="nara") == 2
+
+
 def test_a_city_keeps_its_label_and_one_that_is_opened_late_gets_none() -> None:
     metrics = CityMetrics(CollectorRegistry(), 2, SystemClock(), {})
     assert [metrics.label(slug) for slug in ("a", "b", "c", "a")] == ["a", "b", "_others", "a"]
@@ -56,6 +89,7 @@ class Standing:
     pending: int = 0
     leads: bool = True
     remittances: int = 0
+    lease_left: float | None = None
     position: Head = field(default_factory=Head)
 
 
@@ -65,8 +99,10 @@ def test_what_cities_share_is_a_sum_and_rounds_are_none() -> None:
     metrics = CityMetrics(registry, 1, SystemClock(), {"ise": lost, "uji": lost})
     cities = {
         "nara": Standing(pending=4, position=Head(round=9, certified_round=7)),
-        "uji": Standing(remittances=2, position=Head(round=5, certified_round=5)),
-        "ise": Standing(leads=False, remittances=3, position=Head(round=6, certified_round=5)),
+        "uji": Standing(remittances=2, lease_left=7.5, position=Head(round=5, certified_round=5)),
+        "ise": Standing(
+            leads=False, remittances=3, lease_left=2.5, position=Head(round=6, certified_round=5)
+        ),
     }
     with ExitStack() as open_cities:
         for slug, city in cities.items():
@@ -85,6 +121,7 @@ def test_what_cities_share_is_a_sum_and_rounds_are_none() -> None:
                 "citychain_repair_segments_lost",
                 "citychain_repair_stores_away",
                 "citychain_repair_fragments_made_total",
+                "citychain_lease_left_seconds",
                 "citychain_round",
             )
         }
@@ -98,6 +135,7 @@ def test_what_cities_share_is_a_sum_and_rounds_are_none() -> None:
         "citychain_repair_segments_lost": (None, 2),
         "citychain_repair_stores_away": (None, 4),
         "citychain_repair_fragments_made_total": (None, 6),
+        "citychain_lease_left_seconds": (None, 2.5),  # That which ends first.
         "citychain_round": (9, None),
     }
     assert value(registry, "citychain_cities_open", city="nara") is None, "it is closed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -91,6 +92,8 @@ async def test_what_happens_to_transactions_is_counted_by_city(
         assert about(told, "citychain_cities_leading", city=city) == times
         assert about(told, "citychain_transactions_pending", city=city) == 0
         assert about(told, "citychain_rounds_unapproved", city=city) == 0
+        # Rejected ones are final too; repeats and what was refused wait for nothing.
+        assert about(told, "citychain_final_seconds_count", city=city) == 3 * times
         rounds = about(told, "citychain_round_approved_seconds_count", city=city)
         assert rounds >= times
         assert about(told, "citychain_round_sealed_seconds_count", city=city) == rounds
@@ -138,6 +141,16 @@ async def test_the_process_and_its_calls_are_told_of(
     }
     assert about(told, "grpc_server_handled_total", grpc_code="OK", **call) == 1
     assert about(told, "process_resident_memory_bytes") > 0
+
+
+async def test_how_late_the_event_loop_is_is_told(tmp_path: Path) -> None:
+    lag = "citychain_event_loop_lag_seconds"
+
+    async with plan(tmp_path, {"nara": {}}).open() as running:
+        await until(running.metrics_address, lambda told: about(told, f"{lag}_count") > 0)
+        # It would have looked meanwhile, and is late by what is left of this.
+        time.sleep(0.8)  # noqa: ASYNC251
+        await until(running.metrics_address, lambda told: about(told, f"{lag}_sum") > 0.5)
 
 
 async def test_when_the_certificate_expires_is_told(tmp_path: Path) -> None:
@@ -210,6 +223,8 @@ async def test_commands_and_connections_of_a_database_are_counted(
         metrics = running.core.metrics()
     seconds = "citychain_storage_command_seconds_count"
     assert about(told, seconds, storage="shared", command="insert") > 0
+    left = about(told, "citychain_lease_left_seconds", city="nara")
+    assert 0 <= left <= one.settings.cluster.lease_seconds
     connections = "citychain_storage_connections"
     assert about(told, connections, storage="shared", state="open") > 0
     assert metrics is not None
