@@ -14,6 +14,7 @@ __all__ = ["AuthSettings", "RatesSettings"]
 
 DEFAULT_LEEWAY_SECONDS: Final = 30.0
 DEFAULT_BURST_SECONDS: Final = 10.0
+DEFAULT_OPEN_CALLS: Final = 1_024
 
 
 class AuthSettings(Table):
@@ -42,11 +43,14 @@ class AuthSettings(Table):
 
 
 class RatesSettings(Table):
-    """``[rates]``: how often each may call: the subject of a token, else the name in a client's
-    certificate, else an address."""
+    """``[rates]``: how often each may call, and how many calls it may have open: the subject of a
+    token, else the name in a client's certificate, else an address."""
 
     per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Calls a second and caller; each transaction that is sent counts as one. Absent for no
     bound."""
     burst_seconds: Annotated[float, Field(gt=0, le=3_600)] = DEFAULT_BURST_SECONDS
     """Of so many seconds the calls may come at once."""
+    open_calls: Annotated[int, Field(ge=1, le=4_096)] = DEFAULT_OPEN_CALLS
+    """Calls that each may have open at a time, of 4,096 that the server has for all; who watches
+    holds one. More is for a proxy whose callers share its address."""

@@ -25,7 +25,7 @@ import citychain.dag.builtin
 import citychain.fragments.builtin
 import citychain.storage.builtin
 from citychain._native.transactions import Limits
-from citychain.access.composing import guards
+from citychain.access.composing import guard
 from citychain.archive.composing import Archiving, city_archiving
 from citychain.city.accuser import accusation
 from citychain.city.catalogue import Catalogue
@@ -300,7 +300,7 @@ async def open_server(
     ):
         moves = ServedMoves(directory, city_mover(core, opener.opened, core.server_name()))
         doors = Doors(directory)
-        before = await guards(settings.auth, settings.rates, doors, core.clock())
+        before = await guard(settings.auth, settings.rates, doors, core.clock())
         if metrics is not None:
             # Theirs are the first labels, whichever city somebody asks for before they are open.
             for slug in core.catalogue().eager():
@@ -316,7 +316,7 @@ async def open_server(
                         drain=drain,
                         max_message_bytes=settings.server.max_message_mib << 20,
                     ),
-                    (*before, *registry.interceptors()),
+                    (before, *registry.interceptors()),
                     moves,
                     metrics.interceptors if metrics is not None else (),
                     certificates,

@@ -11,14 +11,15 @@ from citychain.rates import Rates
 from citychain.roles import Grants
 from citychain.rpc.access import AccessInterceptor, Authorisation
 from citychain.rpc.directory import CityDirectory
+from citychain.rpc.open_calls import OpenCalls
 
-__all__ = ["guards"]
+__all__ = ["guard"]
 
 
-async def guards(
+async def guard(
     auth: AuthSettings, rates: RatesSettings, directory: CityDirectory | None, clock: Clock
-) -> tuple[AccessInterceptor, ...]:
-    """Nothing, or what looks at each call.
+) -> AccessInterceptor:
+    """What looks at each call.
 
     Raises:
         ConfigurationError: a key cannot be used.
@@ -28,9 +29,8 @@ async def guards(
         burst = timedelta(seconds=rates.burst_seconds)
         counted = Rates(rates.per_second, burst, clock.monotonic)
     authorisation = await asyncio.to_thread(_authorisation, auth) if auth.keys else None
-    if authorisation is None and counted is None:
-        return ()
-    return (AccessInterceptor(authorisation, counted, directory),)
+    open_calls = OpenCalls(rates.open_calls)
+    return AccessInterceptor(authorisation, counted, open_calls, directory)
 
 
 def _authorisation(auth: AuthSettings) -> Authorisation:

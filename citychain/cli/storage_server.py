@@ -12,7 +12,7 @@ from citychain.cli.serving import clear_ready_file, serve_until_stopped
 from citychain.roles import Role
 
 if TYPE_CHECKING:
-    from citychain.config_auth import AuthSettings
+    from citychain.config_auth import AuthSettings, RatesSettings
     from citychain.config_tls import ServerTlsSettings
     from citychain.rpc.storage_server import StorageServerOptions
 
@@ -77,6 +77,18 @@ def storage_server(
         list[Role] | None,
         typer.Option(help="A role that callers without a token have. Can be repeated."),
     ] = None,
+    per_second: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=1_000_000, help="Calls a second of each caller; without it no bound."
+        ),
+    ] = None,
+    burst_seconds: Annotated[
+        float, typer.Option(min=0.001, max=3_600, help="Of so many seconds they may come at once.")
+    ] = 10.0,
+    open_calls: Annotated[
+        int, typer.Option(min=1, max=256, help="Calls that each caller may have open, of 256.")
+    ] = 128,
     ready_file: Annotated[
         Path | None,
         typer.Option(
@@ -108,17 +120,19 @@ def storage_server(
     """
     import asyncio
 
+    from citychain.config_auth import RatesSettings
     from citychain.rpc.storage_server import StorageServerOptions
 
     tls = _tls(certificate, key, client_ca)
     options = StorageServerOptions(listen=listen, plaintext=plaintext)
     options.check(encrypted=tls is not None)
     auth = _auth(token_keys, token_audience, token_issuer, anonymous)
+    rates = RatesSettings(per_second=per_second, burst_seconds=burst_seconds, open_calls=open_calls)
     context.obj.log.show()
     if ready_file is not None:
         clear_ready_file(ready_file)
     limits = (limit_mib, owner_limit_mib)
-    asyncio.run(_serve(directory, options, limits, auth, tls, ready_file, json=json))
+    asyncio.run(_serve(directory, options, limits, auth, rates, tls, ready_file, json=json))
 
 
 def _tls(
@@ -161,6 +175,7 @@ async def _serve(
     options: StorageServerOptions,
     limits_mib: tuple[int | None, int | None],
     auth: AuthSettings,
+    rates: RatesSettings,
     tls: ServerTlsSettings | None,
     ready_file: Path | None,
     *,
@@ -170,7 +185,13 @@ async def _serve(
 
     limit, owner_limit = (None if mib is None else mib << 20 for mib in limits_mib)
     server = open_storage_server(
-        directory, options, limit=limit, owner_limit=owner_limit, auth=auth, tls=tls
+        directory,
+        options,
+        limit=limit,
+        owner_limit=owner_limit,
+        auth=auth,
+        rates=rates,
+        tls=tls,
     )
     await serve_until_stopped(
         server,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from citychain.access.composing import guards
+from citychain.access.composing import guard
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config_auth import AuthSettings, RatesSettings
@@ -27,6 +27,7 @@ async def open_storage_server(
     limit: int | None,
     owner_limit: int | None,
     auth: AuthSettings | None = None,
+    rates: RatesSettings | None = None,
     tls: ServerTlsSettings | None = None,
 ) -> AsyncIterator[StorageServer]:
     """A storage server over a folder, which must be there.
@@ -35,6 +36,7 @@ async def open_storage_server(
         limit: Bytes that the fragments of all owners may take in all.
         owner_limit: Bytes that those of each owner may take.
         auth: Who may call; ``None`` for anybody.
+        rates: How often, and how many calls at a time.
         tls: Without it nothing is encrypted.
 
     Raises:
@@ -42,7 +44,7 @@ async def open_storage_server(
             certificate cannot.
         DirectoryInUse: another storage server has the folder open.
     """
-    before = await guards(auth or AuthSettings(), RatesSettings(), None, SystemClock())
+    before = await guard(auth or AuthSettings(), rates or RatesSettings(), None, SystemClock())
     async with Executor() as compute:
         fragments = OwnedFragments(directory, compute, limit=limit, owner_limit=owner_limit)
         try:
@@ -52,7 +54,7 @@ async def open_storage_server(
         try:
             async with (
                 open_certificates(tls) as certificates,
-                StorageServer(fragments, options, before, certificates) as server,
+                StorageServer(fragments, options, (before,), certificates) as server,
             ):
                 yield server
         finally:

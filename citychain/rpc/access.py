@@ -1,5 +1,8 @@
 """Who calls, whether they may, and whether they call too often: looked at before any service is.
 
+Each call is taken as a stream of requests, also one that has a single request: so it is known who
+calls, and whether they may, before anything of the request is received or decoded.
+
 It stands behind the interceptor that makes statuses, and before those of plugins.
 """
 
@@ -18,12 +21,13 @@ from urllib.parse import unquote
 import grpc
 
 from citychain.access.table import Need, need_of
-from citychain.errors import NotAllowed, NotAuthenticated, Overloaded
+from citychain.errors import InvalidRequest, NotAllowed, NotAuthenticated, Overloaded
 from citychain.rates import Rates
 from citychain.roles import ALL_CITIES, NOTHING_GRANTED, Grants
 from citychain.rpc import requests
 from citychain.rpc._generated.citychain.v1 import services_pb2
 from citychain.rpc.directory import CityDirectory
+from citychain.rpc.open_calls import OpenCalls
 from citychain.rpc.services.transactions import TRANSACTIONS_MAX
 
 if TYPE_CHECKING:
@@ -57,11 +61,12 @@ class _Caller:
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls of those who may not make them, or not so often.
+    """Refuses calls of those who may not make them, or not so often, or not so many at a time.
 
     Args:
         authorisation: ``None`` where anybody may do anything.
         rates: ``None`` where calls are not counted.
+        open_calls: How many each caller may have open.
         directory: Knows whose slug the name is that a request has; ``None`` for a server that has
             no cities.
     """
@@ -70,10 +75,12 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self,
         authorisation: Authorisation | None,
         rates: Rates | None,
+        open_calls: OpenCalls,
         directory: CityDirectory | None,
     ) -> None:
         self._authorisation = authorisation
         self._rates = rates
+        self._open_calls = open_calls
         self._directory = directory
 
     async def intercept_service(
@@ -89,18 +96,22 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def _guarded(self, handler: Handler, need: Need) -> Handler:
         request_kind = "stream" if handler.request_streaming else "unary"
-        kind = f"{request_kind}_{'stream' if handler.response_streaming else 'unary'}"
-        behavior = getattr(handler, kind)
-        # A single request is decoded here, once it is known who sent it.
-        decode = None if handler.request_streaming else handler.request_deserializer
+        response_kind = "stream" if handler.response_streaming else "unary"
+        behavior = getattr(handler, f"{request_kind}_{response_kind}")
+        decode = handler.request_deserializer
 
-        async def guard(request: Any, context: Any) -> Any:
+        async def guard(messages: AsyncIterator[Any], context: Any) -> Any:
             caller = self._caller(need, context)
+            self._open_calls.begin(caller.name, context)
+            request: Any
             if handler.request_streaming:
-                request = _Messages(self, need, caller, request)
+                request = _Messages(self, need, caller, messages)
             else:
-                request = request if decode is None else decode(request)
-                self._count(caller.name, _weight(request))
+                self._count(caller.name, 1)
+                request = await _single(messages)
+                if decode is not None:
+                    request = decode(request)
+                self._owe(caller.name, _weight(request) - 1)
                 await self._allow(need, caller, request)
             if not inspect.isasyncgenfunction(behavior):
                 return await behavior(request, context)
@@ -109,8 +120,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                     await context.write(response)
             return None
 
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        deserializer = handler.request_deserializer if decode is None else None
+        make = getattr(grpc, f"stream_{response_kind}_rpc_method_handler")
+        deserializer = decode if handler.request_streaming else None
         guarded: Handler = make(guard, deserializer, handler.response_serializer)
         return guarded
 
@@ -172,6 +183,11 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     def _wait(self, name: str, weight: int) -> timedelta:
         return timedelta() if self._rates is None else self._rates.take(name, weight)
 
+    def _owe(self, name: str, weight: int) -> None:
+        """Count what turned out to be in a call that was let in."""
+        if self._rates is not None:
+            self._rates.owe(name, weight)
+
     async def _pace(self, name: str, weight: int) -> None:
         """Wait for as long as they call too often: a stream is not broken off for that."""
         while True:
@@ -205,6 +221,17 @@ class _Messages:
             await self._access._allow(self._need, self._caller, message)
             self._city = city
         return message
+
+
+async def _single(messages: AsyncIterator[Any]) -> Any:
+    """The request of a call that has one.
+
+    Raises:
+        InvalidRequest: it has none.
+    """
+    async for message in messages:
+        return message
+    raise InvalidRequest("request", "is missing")
 
 
 def _lacks(caller: _Caller, what: str) -> NotAllowed | NotAuthenticated:

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import resource
+from dataclasses import dataclass
+from datetime import timedelta
+
 import grpc
 
 from citychain.errors import ConfigurationError
 from citychain.rpc.certificates import Certificates
 
-__all__ = ["address_of", "bind", "channel_options"]
+__all__ = ["ConnectionBounds", "address_of", "bind", "channel_options", "milliseconds"]
 
 
-def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+@dataclass(frozen=True, slots=True)
+class ConnectionBounds:
+    """What bounds the connections of a server, whoever opens them."""
+
+    count: int = 16_384
+    """Open at a time, about 14 KiB each; but no more than half of the files that the process may
+    have open, since storage needs some. What comes beyond is closed at once."""
+    handshake: timedelta = timedelta(seconds=20)
+    """Within it a connection must have said what HTTP/2, and TLS, begin with."""
+    idle: timedelta = timedelta(minutes=10)
+    """How long one without calls stays; a client makes another by itself when it calls again."""
+
+
+def channel_options(max_message_bytes: int, connections: ConnectionBounds) -> list[tuple[str, int]]:
     """Options of a server.
 
     Args:
         max_message_bytes: Of a request or response.
     """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = connections.count
+    if files != resource.RLIM_INFINITY:
+        count = min(count, files // 2)
     return [
+        ("grpc.max_allowed_incoming_connections", count),
+        ("grpc.server_handshake_timeout_ms", milliseconds(connections.handshake)),
+        ("grpc.max_connection_idle_ms", milliseconds(connections.idle)),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         # Or a second server on the same port would start, and get some of the calls.
@@ -29,6 +53,11 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
         # A follower that waits for rounds pings more often than data comes; that is no abuse.
         ("grpc.http2.max_ping_strikes", 0),
     ]
+
+
+def milliseconds(time: timedelta) -> int:
+    """As gRPC's options have times."""
+    return round(time.total_seconds() * 1_000)
 
 
 async def bind(

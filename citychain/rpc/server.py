@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Self
 
@@ -17,7 +17,7 @@ from citychain.rpc.certificates import Certificates
 from citychain.rpc.directory import CityDirectory, CityMoves, PluginRecord
 from citychain.rpc.draining import Drain
 from citychain.rpc.interceptors import StatusInterceptor
-from citychain.rpc.listening import address_of, bind, channel_options
+from citychain.rpc.listening import ConnectionBounds, address_of, bind, channel_options
 from citychain.rpc.services.admin import AdminService
 from citychain.rpc.services.cities import CityService
 from citychain.rpc.services.dag import DagService
@@ -48,6 +48,7 @@ class ServerOptions:
     """Of a request or response. A genesis file has up to 16 MiB, a round about 9."""
     max_concurrent_calls: int = 4_096
     """Watchers hold one each."""
+    connections: ConnectionBounds = field(default_factory=ConnectionBounds)
 
 
 class CoreServer:
@@ -96,7 +97,7 @@ class CoreServer:
         self._drain = Drain()
         self._server = grpc.aio.server(
             interceptors=self._interceptors,
-            options=channel_options(self._options.max_message_bytes),
+            options=channel_options(self._options.max_message_bytes, self._options.connections),
             maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )
         self._add_services()

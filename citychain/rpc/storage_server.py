@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Self
 
@@ -19,7 +19,13 @@ from citychain.fragments.owned import OwnedFragments
 from citychain.rpc._generated.citychain.v1 import storage_pb2, storage_pb2_grpc
 from citychain.rpc.certificates import Certificates
 from citychain.rpc.interceptors import StatusInterceptor
-from citychain.rpc.listening import address_of, bind, channel_options
+from citychain.rpc.listening import (
+    ConnectionBounds,
+    address_of,
+    bind,
+    channel_options,
+    milliseconds,
+)
 from citychain.rpc.messages.fragments import PART_BYTES_MAX
 from citychain.rpc.services.storage import StorageService
 
@@ -45,6 +51,7 @@ class StorageServerOptions:
     """Of a request or response."""
     max_concurrent_calls: int = 256
     """Each holds a few parts in memory."""
+    connections: ConnectionBounds = field(default_factory=ConnectionBounds)
     connection_max: timedelta = timedelta(hours=1)
     """A connection takes no more calls when it is so old; clients make another one."""
     call_max: timedelta = timedelta(hours=12)
@@ -71,10 +78,6 @@ class StorageServerOptions:
                 "encrypted: give --certificate and --key, or listen on 127.0.0.1, or say "
                 "--plaintext as well"
             )
-
-
-def _milliseconds(time: timedelta) -> int:
-    return round(time.total_seconds() * 1_000)
 
 
 class StorageServer:
@@ -117,9 +120,9 @@ class StorageServer:
         self._server = grpc.aio.server(
             interceptors=(StatusInterceptor(), *self._interceptors),
             options=[
-                *channel_options(self._options.max_message_bytes),
-                ("grpc.max_connection_age_ms", _milliseconds(self._options.connection_max)),
-                ("grpc.max_connection_age_grace_ms", _milliseconds(self._options.call_max)),
+                *channel_options(self._options.max_message_bytes, self._options.connections),
+                ("grpc.max_connection_age_ms", milliseconds(self._options.connection_max)),
+                ("grpc.max_connection_age_grace_ms", milliseconds(self._options.call_max)),
             ],
             maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )

@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from rpc.fakes import FakeCity, FakeDirectory, channel_to, serving
 from tls_files import dev_certificates
 
-from citychain.access.composing import guards
+from citychain.access.composing import guard
 from citychain.access.table import NEEDS
 from citychain.client import ChannelFactory, CityClient, read_credentials
 from citychain.client.errors import translated
@@ -48,10 +48,10 @@ async def guarded(
     """A server with two cities, which asks for tokens where it has files of keys."""
     directory = FakeDirectory(kanazawa=FakeCity(), kaga=FakeCity())
     settings = AuthSettings(keys=tuple(files), audience=AUDIENCE, **auth) if files else None
-    before = await guards(
+    before = await guard(
         settings or AuthSettings(), rates or RatesSettings(), directory, StillClock()
     )
-    async with serving(directory, interceptors=before) as server:
+    async with serving(directory, interceptors=(before,)) as server:
         yield server
 
 
@@ -168,11 +168,11 @@ async def test_a_plugins_calls_are_for_who_administers_every_city_whatever_they_
 ) -> None:
     directory = FakeDirectory(kanazawa=FakeCity())
     settings = AuthSettings(keys=tuple(public_files), audience=AUDIENCE)
-    before = await guards(settings, RatesSettings(), directory, StillClock())
+    before = await guard(settings, RatesSettings(), directory, StillClock())
     of_one, of_all = (bearer(token(keys["EdDSA"], {"admin": [it]})) for it in ("kanazawa", "*"))
     request = pb.GetCityRequest(city="kanazawa").SerializeToString()
     async with (
-        serving(directory, interceptors=(*before, Offering())) as server,
+        serving(directory, interceptors=(before, Offering())) as server,
         channel_to(server) as channel,
     ):
         one = channel.unary_unary("/plugin.v1.Service/One")
@@ -261,10 +261,10 @@ async def test_who_shows_a_certificate_is_counted_by_its_name(tmp_path: Path) ->
     )
     directory = FakeDirectory(kanazawa=FakeCity())
     rates = RatesSettings(per_second=0.001)
-    before = await guards(AuthSettings(), rates, directory, StillClock())
+    before = await guard(AuthSettings(), rates, directory, StillClock())
     async with (
         Certificates(tls) as certificates,
-        serving(directory, interceptors=before, certificates=certificates) as server,
+        serving(directory, interceptors=(before,), certificates=certificates) as server,
     ):
         shown = read_credentials(made / "ca.crt", made / "client.crt", made / "client.key")
         channels = ChannelFactory([server.address], credentials=shown)
@@ -294,8 +294,8 @@ async def test_what_no_server_would_take_keeps_nobody_waiting_longer_and_health_
 async def test_a_stream_that_is_too_fast_is_slowed_and_not_broken_off() -> None:
     directory = FakeDirectory(kanazawa=FakeCity())
     rates = RatesSettings(per_second=200, burst_seconds=0.01)
-    before = await guards(AuthSettings(), rates, directory, SystemClock())
-    async with serving(directory, interceptors=before) as server, channel_to(server) as channel:
+    before = await guard(AuthSettings(), rates, directory, SystemClock())
+    async with serving(directory, interceptors=(before,)) as server, channel_to(server) as channel:
         stub: Any = services_pb2_grpc.TransactionServiceStub(channel)
         call = stub.SubmitStream()
         for _ in range(20):

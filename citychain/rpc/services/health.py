@@ -18,14 +18,18 @@ from typing import Any, Final, TypeAlias
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from citychain.city.listing import CityState
-from citychain.errors import NotFound
+from citychain.errors import NotFound, Overloaded
 from citychain.rpc import requests
 from citychain.rpc.directory import CityDirectory
 from citychain.rpc.draining import Drain
+from citychain.rpc.open_calls import RETRY_AFTER
 
 __all__ = ["HealthService"]
 
 CITY_PREFIX: Final = "city/"
+WATCHERS_MAX: Final = 512
+"""At a time. Anybody may watch, from however many addresses: a watcher holds one of the server's
+calls, and asks the directory each second."""
 POLL_SECONDS: Final = 1.0
 """How late a watcher may hear of a city's change; of the server's end it hears at once."""
 
@@ -43,6 +47,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
         self._directory = directory
         self._drain = drain
         self._services = frozenset(services)
+        self._watchers = 0
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> _Response:
         status = await self._status(request.service)
@@ -51,9 +56,18 @@ class HealthService(health_pb2_grpc.HealthServicer):
         return _Response(status=status)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        if self._watchers >= WATCHERS_MAX:
+            raise Overloaded(f"{WATCHERS_MAX} calls watch health already", RETRY_AFTER)
+        self._watchers += 1
+        try:
+            await self._tell(request.service, context)
+        finally:
+            self._watchers -= 1
+
+    async def _tell(self, service: str, context: Any) -> None:
         told: int | None = None
         while True:
-            status = await self._status(request.service)
+            status = await self._status(service)
             if status != told:
                 await context.write(_Response(status=status))
                 told = status
