@@ -112,7 +112,7 @@ class TokenChecker:
             raise NotAuthenticated(f"the token has more than {TOKEN_CHARACTERS_MAX} characters")
         try:
             named = jwt.get_unverified_header(token).get("kid")
-        except faults.PyJWTError:
+        except (faults.PyJWTError, RecursionError):  # Of JSON that is nested deeply.
             raise NotAuthenticated("the token is no JSON Web Token") from None
         for key in self._keys:
             if named is not None and key.key_id not in (None, named):

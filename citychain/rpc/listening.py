@@ -43,6 +43,9 @@ def channel_options(max_message_bytes: int, connections: ConnectionBounds) -> li
         ("grpc.max_connection_idle_ms", milliseconds(connections.idle)),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
+        # Of a call's metadata: from the first on some calls are refused, from the second on all.
+        ("grpc.max_metadata_size", 16 << 10),
+        ("grpc.absolute_max_metadata_size", 32 << 10),
         # Or a second server on the same port would start, and get some of the calls.
         ("grpc.so_reuseport", 0),
         # Dead clients are noticed, and clients may ask whether we are, also between calls.

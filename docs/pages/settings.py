@@ -78,6 +78,7 @@ UNITS: Final = {
     "rounds": "rounds",
     "keys": "keys",
     "connections": "connections",
+    "calls": "calls",
     "tx": "transactions",
     "transactions": "transactions",
     "pending": "transactions",

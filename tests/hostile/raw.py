@@ -6,6 +6,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Self
 
 from h2.config import H2Configuration
@@ -21,7 +22,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
-__all__ = ["Gone", "Raw", "bomb", "connect", "frame", "message"]
+__all__ = ["Gone", "Raw", "bomb", "connect", "frame", "message", "wait_for_end"]
 
 SECONDS_MAX = 120
 
@@ -34,6 +35,13 @@ def connect(address: str, source: str = "127.0.0.1") -> socket.socket:
     """A connection that has said nothing yet."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), SECONDS_MAX, (source, 0))
+
+
+def wait_for_end(connection: socket.socket) -> None:
+    """Wait until the server closes it."""
+    with suppress(ConnectionError):
+        while connection.recv(1 << 16):
+            pass
 
 
 def message(payload: bytes, length: int | None = None, compressed: bool = False) -> bytes:
