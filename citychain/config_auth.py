@@ -22,7 +22,7 @@ class AuthSettings(Table):
 
     keys: tuple[Path, ...] = ()
     """Files of the public keys that tokens are checked with: JWK Sets, or one key as PEM each. Read
-    when the server starts."""
+    when the server starts, and when it is told to reload."""
     audience: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The name of this server in tokens, ``aud``; needed with ``keys``. Servers that share cities
     have the same."""

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,7 +25,7 @@ import citychain.dag.builtin
 import citychain.fragments.builtin
 import citychain.storage.builtin
 from citychain._native.transactions import Limits
-from citychain.access.composing import guard
+from citychain.access.composing import guard, judge_anew
 from citychain.archive.composing import Archiving, city_archiving
 from citychain.city.accuser import accusation
 from citychain.city.catalogue import Catalogue
@@ -47,6 +47,7 @@ from citychain.client.keys import load_key
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
+from citychain.config_reload import refuse_restarts
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.errors import (
@@ -74,6 +75,7 @@ from citychain.ports import (
 )
 from citychain.repair.composing import Repairing, Repairs, city_repair
 from citychain.retention.composing import CityRetention, city_retention
+from citychain.rpc.access import AccessInterceptor
 from citychain.rpc.certificates import open_certificates
 from citychain.rpc.server import CoreServer, ServerOptions
 
@@ -254,6 +256,9 @@ class RunningServer:
     core: CoreContainer
     metrics_address: str
     """Host and port of the metrics; empty where there are none."""
+    reload: Callable[[Settings], Awaitable[None]]
+    """Go on with other settings. One call at a time. Raises `ConfigurationError`: not with these;
+    then nothing has changed."""
 
 
 @asynccontextmanager
@@ -325,20 +330,11 @@ async def open_server(
                 if metrics is not None and certificates is not None:
                     metrics.certificates.show(certificates)
                 # Those of an imported map are many, and alike: each is checked when it is opened.
-                for slug in settings.own_cities:
-                    try:
-                        plan = await core.compute()(core.catalogue().plan, slug)
-                        if plan.storage.definition.shared:
-                            # Others see this server before it has any city open.
-                            await opener.backend(plan.storage)
-                    except CitychainError as error:
-                        logger.error("%s cannot be opened: %s", slug, error)
-                for slug in core.catalogue().eager():
-                    with suppress(CityUnavailable):  # Logged, and tried again when asked for.
-                        await directory.handler(slug)
+                await opener.begin(settings.own_cities, core.catalogue().eager())
                 ready.set()
+                reload = _Reload(core, opener, before)
                 try:
-                    yield RunningServer(server.address, directory, core, metrics_address)
+                    yield RunningServer(server.address, directory, core, metrics_address, reload)
                 finally:
                     ready.clear()
         finally:
@@ -401,6 +397,28 @@ async def open_fragment_stores(
         yield stores
 
 
+class _Reload:
+    """Goes on with other settings, or as before."""
+
+    def __init__(self, core: CoreContainer, opener: _Opener, before: AccessInterceptor) -> None:
+        self._core = core
+        self._opener = opener
+        self._guard = before
+        self._settings = core.settings()
+
+    async def __call__(self, settings: Settings) -> None:
+        """See `RunningServer.reload`."""
+        core = self._core
+        await asyncio.to_thread(refuse_restarts, self._settings, settings)
+        judge = await judge_anew(settings.auth, settings.rates, core.clock())
+        fresh = await core.compute()(core.catalogue().grow, settings)
+        judge(self._guard)
+        self._settings = settings
+        logger.info("the configuration was read again; new cities: %s", ", ".join(fresh) or "none")
+        own = [slug for slug in fresh if slug in settings.own_cities]
+        await self._opener.begin(own, [it for it in core.catalogue().eager() if it in fresh])
+
+
 class _Opener:
     """Opens cities for a directory."""
 
@@ -421,6 +439,20 @@ class _Opener:
         if part.definition.shared:
             self._core.spreading().join(part.name, backend, self.cities)
         return backend
+
+    async def begin(self, slugs: Collection[str], eager: Collection[str]) -> None:
+        """Check cities that are new to this server, and open those that are not opened on use."""
+        for slug in slugs:
+            try:
+                plan = await self._core.compute()(self._core.catalogue().plan, slug)
+                if plan.storage.definition.shared:
+                    # Others see this server before it has any city open.
+                    await self.backend(plan.storage)
+            except CitychainError as error:
+                logger.error("%s cannot be opened: %s", slug, error)
+        for slug in eager:
+            with suppress(CityUnavailable):  # Logged, and tried again when asked for.
+                await self.directory.handler(slug)
 
     async def open_city(self, slug: str, stack: AsyncExitStack) -> CityHandler:
         """Build and enter a city's parts and its handler."""

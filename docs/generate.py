@@ -34,6 +34,7 @@ BLOCK: Final = re.compile(
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "hooks": hooks.every_hook,
     "settings": settings.every_setting,
+    "settings that reload": settings.what_reloads,
     "options of built-in parts": settings.options_of_parts,
     "commands": commands.every_command,
     "roles": access.every_role,

@@ -26,7 +26,12 @@ CORE: Final = {"citychain.ports", "citychain.types", "citychain.errors"}
 
 ADAPTERS: Final = ("storage", "dag", "consensus", "exchange", "fragments")
 
-OUTER: Final = {"citychain.config", "citychain.containers", "citychain.__main__"}
+OUTER: Final = {
+    "citychain.config",
+    "citychain.config_reload",
+    "citychain.containers",
+    "citychain.__main__",
+}
 """Modules of the root that are no domain: settings, the composition root, the program."""
 
 INWARD: Final = {

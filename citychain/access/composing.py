@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from citychain.config_auth import AuthSettings, RatesSettings
@@ -13,7 +14,7 @@ from citychain.rpc.access import AccessInterceptor, Authorisation
 from citychain.rpc.directory import CityDirectory
 from citychain.rpc.open_calls import OpenCalls
 
-__all__ = ["guard"]
+__all__ = ["guard", "judge_anew"]
 
 
 async def guard(
@@ -24,16 +25,36 @@ async def guard(
     Raises:
         ConfigurationError: a key cannot be used.
     """
-    counted: Rates | None = None
-    if rates.per_second is not None:
-        burst = timedelta(seconds=rates.burst_seconds)
-        counted = Rates(rates.per_second, burst, clock.monotonic)
-    authorisation = await asyncio.to_thread(_authorisation, auth) if auth.keys else None
-    open_calls = OpenCalls(rates.open_calls)
-    return AccessInterceptor(authorisation, counted, open_calls, directory)
+    authorisation = await _authorisation(auth)
+    counted = _counted(rates, clock)
+    return AccessInterceptor(authorisation, counted, OpenCalls(rates.open_calls), directory)
 
 
-def _authorisation(auth: AuthSettings) -> Authorisation:
+async def judge_anew(
+    auth: AuthSettings, rates: RatesSettings, clock: Clock
+) -> Callable[[AccessInterceptor], None]:
+    """What lets a guard judge by other settings from then on; it cannot fail. Who was counted
+    begins anew.
+
+    Raises:
+        ConfigurationError: a key cannot be used.
+    """
+    authorisation = await _authorisation(auth)
+    counted = _counted(rates, clock)
+    return lambda judge: judge.judge_by(authorisation, counted)
+
+
+def _counted(rates: RatesSettings, clock: Clock) -> Rates | None:
+    if rates.per_second is None:
+        return None
+    return Rates(rates.per_second, timedelta(seconds=rates.burst_seconds), clock.monotonic)
+
+
+async def _authorisation(auth: AuthSettings) -> Authorisation | None:
+    return await asyncio.to_thread(_read, auth) if auth.keys else None
+
+
+def _read(auth: AuthSettings) -> Authorisation:
     # Only a server that checks tokens loads what does it.
     from citychain.access.keys import read_public_keys
     from citychain.access.tokens import TokenChecker

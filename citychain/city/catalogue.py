@@ -4,13 +4,13 @@ those that a plugin finds by name."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from citychain.city.listing import CityListing, CityState
 from citychain.city.names import CityNames
 from citychain.city.plan import CityPlan, Part, define_city, plan_city, plan_storage
 from citychain.config import Settings
-from citychain.errors import CitychainError
+from citychain.errors import CitychainError, ConfigurationError, InvalidRequest
 from citychain.hooks.definitions import CityDefinition, StorageDefinition
 from citychain.hooks.registry import Registry
 
@@ -31,14 +31,43 @@ class Catalogue:
                 self._listed[slug] = _listing(*define_city(slug, settings, registry))
             except CitychainError as error:
                 logger.error("%s is left out: %s", slug, error)
-        self._names = CityNames(
-            {
-                slug: (*listing.titles.values(), *listing.aliases)
-                for slug, listing in self._listed.items()
-            }
-        )
+        self._names = _names(self._listed)
         for name, slugs in self._names.clashes.items():
             logger.warning("%r is a name of %s, so it resolves to none", name, " and ".join(slugs))
+
+    def grow(self, settings: Settings) -> list[str]:
+        """List the cities that these settings have besides, and tell their slugs; may block as
+        `find` does.
+
+        Raises:
+            ConfigurationError: one of them could not be opened, or has a name of another city;
+                nothing has changed.
+        """
+        fresh = sorted(settings.cities.keys() - self._settings.cities.keys())
+        added: dict[str, CityListing] = {}
+        for slug in fresh:
+            listing = _listing(*define_city(slug, settings, self._registry))
+            plan_city(slug, settings, self._registry)
+            for name in (slug, *listing.titles.values(), *listing.aliases):
+                if self._is_taken(name):
+                    raise ConfigurationError(
+                        f"cities.{slug}: {name!r} is a name of a city that is there already"
+                    )
+            added[slug] = listing
+        for name, slugs in _names(added).clashes.items():
+            raise ConfigurationError(f"cities.{slugs[0]}: {name!r} is a name of {slugs[1]}, too")
+        listed = dict(sorted({**self._listed, **added}.items()))
+        names = _names(listed)
+        self._settings = settings
+        self._listed = listed
+        self._names = names  # Last: threads that look a name up find what it leads to.
+        return fresh
+
+    def _is_taken(self, name: str) -> bool:
+        try:
+            return self.find(name) is not None
+        except InvalidRequest:
+            return True
 
     def find(self, name: str) -> CityListing | None:
         """The city of this name; may block while a plugin reads its data.
@@ -84,6 +113,12 @@ class Catalogue:
     def listings(self, query: str, after: str, limit: int) -> Sequence[CityListing]:
         """Listed cities of which some name begins with ``query``, by slug, after a slug."""
         return [self._listed[slug] for slug in self._names.page(query, after, limit)]
+
+
+def _names(listed: Mapping[str, CityListing]) -> CityNames:
+    return CityNames(
+        {slug: (*listing.titles.values(), *listing.aliases) for slug, listing in listed.items()}
+    )
 
 
 def _listing(city: CityDefinition, source: str) -> CityListing:

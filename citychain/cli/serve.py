@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +40,9 @@ def serve(
     configuration gives; what is left then goes on at the next start. A second signal ends the
     server at once. Nothing acknowledged is lost either way.
 
+    SIGHUP: the configuration and the keys of tokens are read again. New cities are served at once;
+    what takes a restart is named in the log, and then nothing changes.
+
     Examples:
 
         citychain serve
@@ -49,7 +54,8 @@ def serve(
     from citychain.errors import ConfigurationError
 
     server = {"server": {"listen": listen}} if listen is not None else {}
-    settings = load_settings(config, **server)
+    read = partial(load_settings, config, **server)
+    settings = read()
     if not settings.operator_key.exists():
         raise ConfigurationError(
             f"{settings.operator_key}: there is no operator key; `citychain init` makes one with a "
@@ -58,11 +64,18 @@ def serve(
     context.obj.log.show()
     if ready_file is not None:
         clear_ready_file(ready_file)
-    asyncio.run(_serve(settings, ready_file, json=json))
+    asyncio.run(_serve(settings, read, ready_file, json=json))
 
 
-async def _serve(settings: Settings, ready_file: Path | None, *, json: bool) -> None:
-    from citychain.containers import open_server
+async def _serve(
+    settings: Settings, read: Callable[[], Settings], ready_file: Path | None, *, json: bool
+) -> None:
+    import asyncio
+
+    from citychain.containers import RunningServer, open_server
+
+    async def reload(server: RunningServer) -> None:
+        await server.reload(await asyncio.to_thread(read))
 
     await serve_until_stopped(
         open_server(settings),
@@ -70,4 +83,5 @@ async def _serve(settings: Settings, ready_file: Path | None, *, json: bool) -> 
         stopping="what was accepted is finished first",
         ready_file=ready_file,
         json=json,
+        reload=reload,
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from citychain.cli.exits import Exit
 from citychain.cli.output import print_json
-from citychain.errors import InvalidRequest
+from citychain.errors import CitychainError, InvalidRequest
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["clear_ready_file", "serve_until_stopped"]
 
@@ -24,6 +28,9 @@ class Serving(Protocol):
     @property
     def address(self) -> str:
         """Host and port."""
+
+
+AnyServer = TypeVar("AnyServer", bound=Serving)
 
 
 def clear_ready_file(path: Path) -> None:
@@ -44,12 +51,13 @@ def clear_ready_file(path: Path) -> None:
 
 
 async def serve_until_stopped(
-    server: AbstractAsyncContextManager[Serving],
+    server: AbstractAsyncContextManager[AnyServer],
     *,
     answers: str,
     stopping: str,
     ready_file: Path | None,
     json: bool,
+    reload: Callable[[AnyServer], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until a signal comes; a second one ends the process at once.
 
@@ -59,10 +67,12 @@ async def serve_until_stopped(
         stopping: What is still done then, for people.
         ready_file: Is given the address once the server answers.
         json: Whether the address is printed, too.
+        reload: Takes up another configuration, at SIGHUP; what it raises is logged, and the server
+            goes on. Without it SIGHUP ends the process.
     """
     import asyncio
 
-    stop = asyncio.Event()
+    stop, asked = asyncio.Event(), asyncio.Event()
 
     def told_to_stop() -> None:
         if stop.is_set():
@@ -72,14 +82,35 @@ async def serve_until_stopped(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
+    if reload is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
     async with server as serving:
         if ready_file is not None:
             _write_whole(ready_file, f"{serving.address}\n")
         if json:
             print_json({"address": serving.address})
         logger.info("%s answers on %s", answers, serving.address)
+        reloading = reload and asyncio.create_task(_reload_when(asked, reload, serving))
         await stop.wait()
         logger.info("stopping: %s; another signal ends it at once", stopping)
+        if reloading is not None:
+            reloading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reloading
+
+
+async def _reload_when(
+    asked: asyncio.Event, reload: Callable[[AnyServer], Awaitable[None]], serving: AnyServer
+) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await reload(serving)
+        except CitychainError as error:
+            logger.error("the configuration stays as it was: %s", error)
+        except Exception:
+            logger.exception("the configuration stays as it was")
 
 
 def _unfinished(path: Path) -> Path:

@@ -83,6 +83,11 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._open_calls = open_calls
         self._directory = directory
 
+    def judge_by(self, authorisation: Authorisation | None, rates: Rates | None) -> None:
+        """Judge what comes from now on by these; a stream that has begun goes on."""
+        self._authorisation = authorisation
+        self._rates = rates
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],

@@ -30,6 +30,7 @@ from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.config_environment import ENVIRONMENT_PREFIX
 from citychain.config_fragments import FragmentsSettings, FragmentStoreSettings
 from citychain.config_metrics import MetricsSettings
+from citychain.config_reload import TAKEN_UP
 from citychain.config_tables import duration_text
 from citychain.config_tls import ClientTlsSettings, ServerTlsSettings
 from citychain.consensus.builtin import citychain_consensus_steps
@@ -117,6 +118,11 @@ def parts() -> dict[str, type[BaseModel]]:
 def every_setting() -> str:
     """A section for each table of citychain.toml."""
     return "\n\n".join(_section(header, model) for header, model in TABLES.items())
+
+
+def what_reloads() -> str:
+    """A row for each key or table that a server takes up while it runs."""
+    return table(("changed", ""), [(f"`{key}`", text) for key, text in TAKEN_UP.items()])
 
 
 def options_of_parts() -> str:
