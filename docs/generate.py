@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pages import access, commands, errors, findings, hooks, metrics, reference, settings
+from pages import access, alerts, commands, errors, findings, hooks, metrics, reference, settings
 
 __all__ = ["BLOCKS", "generated", "main", "obsolete"]
 
@@ -42,6 +42,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "errors": errors.every_class,
     "findings": findings.every_finding,
     "metrics": metrics.every_metric,
+    "alerts": alerts.every_alert,
 }
 
 
