@@ -180,7 +180,7 @@ def test_the_image_is_built_from_what_a_package_is_and_runs_unprivileged() -> No
 
 
 def test_nothing_secret_is_in_the_folder() -> None:
-    for file in DEPLOY.iterdir():
+    for file in (it for it in DEPLOY.rglob("*") if it.is_file()):
         text = file.read_text()
         assert not re.search(r"mongodb(\+srv)?://[^/\s]*@", text), file
         assert "PRIVATE KEY" not in text, file
