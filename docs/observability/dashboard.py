@@ -1,4 +1,4 @@
-"""Writes ``dashboard.json``, which Grafana imports: ``python docs/observability/dashboard.py``.
+"""Writes the dashboards that Grafana imports: ``python docs/observability/dashboard.py``.
 
 Made with Grafana's own SDK, of the group ``dashboard`` in pyproject.toml.
 """
@@ -10,18 +10,17 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.dashboard import DataSourceRef
+from grafana_foundation_sdk.models.dashboard import DashboardLinkType, DataSourceRef
 
-__all__ = ["FILE", "page"]
+__all__ = ["BOARDS", "HERE", "page"]
 
-FILE: Final = Path(__file__).with_name("dashboard.json")
+HERE: Final = Path(__file__).parent
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT: Final = 8
 WIDTH: Final = 12
 """Of 24: two panels beside each other."""
 
-PANELS: Final = {
-    # Row: title of a panel: unit, expression, legend.
+CITIES: Final = {
     "Transactions": {
         "Received, by city": (
             "ops",
@@ -42,6 +41,11 @@ PANELS: Final = {
             "ops",
             "sum by (code) (rate(citychain_transactions_rejected_total[5m]))",
             "{{code}}",
+        ),
+        "Remittances that wait": (
+            "short",
+            "sum by (city) (citychain_remittances_waiting)",
+            "{{city}}",
         ),
         "Waiting for a round": (
             "short",
@@ -114,27 +118,27 @@ PANELS: Final = {
             "(rate(citychain_event_loop_lag_seconds_bucket[5m])))",
             "{{instance}}",
         ),
-        "Calls": (
-            "ops",
-            "sum by (grpc_method) (rate(grpc_server_handled_total[5m])) > 0",
-            "{{grpc_method}}",
-        ),
-        "Calls that failed": (
-            "ops",
-            'sum by (grpc_method, grpc_code) (rate(grpc_server_handled_total{grpc_code!="OK"}[5m]))'
-            " > 0",
-            "{{grpc_method}} {{grpc_code}}",
-        ),
-        "Calls of one answer, 99 of 100": (
-            "s",
-            "histogram_quantile(0.99, sum by (grpc_method, le) "
-            '(rate(grpc_server_handling_seconds_bucket{grpc_type="unary"}[5m])))',
-            "{{grpc_method}}",
-        ),
         "CPU": ("short", "rate(process_cpu_seconds_total[5m])", "{{instance}}"),
         "Memory": ("bytes", "process_resident_memory_bytes", "{{instance}}"),
     },
-    "Kept": {
+}
+
+STORAGE: Final = {
+    "The way of a round": {
+        "Steps that the storage takes, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (city, step, le) "
+            '(rate(citychain_step_seconds_bucket{step=~"append|commit|certify"}[5m])))',
+            "{{city}} {{step}}",
+        ),
+        "Steps of the storage that failed": (
+            "ops",
+            "sum by (city, step) "
+            '(rate(citychain_step_failures_total{step=~"append|commit|certify"}[5m]))',
+            "{{city}} {{step}}",
+        ),
+    },
+    "Databases": {
         "Commands of the database, 99 of 100": (
             "s",
             "histogram_quantile(0.99, sum by (storage, command, le) "
@@ -151,6 +155,8 @@ PANELS: Final = {
             "sum by (instance, storage, state) (citychain_storage_connections)",
             "{{instance}} {{storage}} {{state}}",
         ),
+    },
+    "Archive": {
         "Approved and not archived": (
             "short",
             "max by (city) (citychain_rounds_unarchived)",
@@ -162,26 +168,118 @@ PANELS: Final = {
             "sum by (city) (increase(citychain_repair_fragments_made_total[1h]))",
             "{{city}}",
         ),
-        "Remittances that wait": (
+        "Stores that do not answer": (
             "short",
-            "sum by (city) (citychain_remittances_waiting)",
+            "max by (city) (citychain_repair_stores_away)",
             "{{city}}",
         ),
     },
 }
 
+REPRESENTATIVES: Final = {
+    "Approval": {
+        "Rounds that wait for a certificate": (
+            "short",
+            "max by (city) (citychain_rounds_unapproved)",
+            "{{city}}",
+        ),
+        "Until a certificate comes, 50 of 100": (
+            "s",
+            "histogram_quantile(0.5, sum by (city, le) "
+            '(rate(citychain_step_seconds_bucket{step="approve"}[5m])))',
+            "{{city}}",
+        ),
+        "Until a certificate comes, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (city, le) "
+            '(rate(citychain_step_seconds_bucket{step="approve"}[5m])))',
+            "{{city}}",
+        ),
+        "Approvals that failed": (
+            "ops",
+            'sum by (city) (rate(citychain_step_failures_total{step="approve"}[5m]))',
+            "{{city}}",
+        ),
+    },
+    "Votes": {
+        "Calls of representatives": (
+            "ops",
+            "sum by (grpc_method, grpc_code) "
+            '(rate(grpc_server_handled_total{grpc_service="citychain.v1.VoteService"}[5m]))',
+            "{{grpc_method}} {{grpc_code}}",
+        ),
+        "Calls of representatives, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (grpc_method, le) (rate("
+            'grpc_server_handling_seconds_bucket{grpc_service="citychain.v1.VoteService"}[5m])))',
+            "{{grpc_method}}",
+        ),
+    },
+}
 
-def page() -> str:
-    """The dashboard as Grafana imports it."""
+CALLS: Final = {
+    "Calls": {
+        "Calls that ended": (
+            "ops",
+            "sum by (grpc_method) (rate(grpc_server_handled_total[5m])) > 0",
+            "{{grpc_method}}",
+        ),
+        "Calls that failed": (
+            "ops",
+            'sum by (grpc_method, grpc_code) (rate(grpc_server_handled_total{grpc_code!="OK"}[5m]))'
+            " > 0",
+            "{{grpc_method}} {{grpc_code}}",
+        ),
+        "Calls of one answer, 99 of 100": (
+            "s",
+            "histogram_quantile(0.99, sum by (grpc_method, le) "
+            '(rate(grpc_server_handling_seconds_bucket{grpc_type="unary"}[5m])))',
+            "{{grpc_method}}",
+        ),
+        "Under way": (
+            "short",
+            "sum by (grpc_method) (grpc_server_started_total) - "
+            "sum by (grpc_method) (grpc_server_handled_total) > 0",
+            "{{grpc_method}}",
+        ),
+    },
+    "Messages": {
+        "From callers": (
+            "ops",
+            "sum by (grpc_method) (rate(grpc_server_msg_received_total[5m])) > 0",
+            "{{grpc_method}}",
+        ),
+        "To callers": (
+            "ops",
+            "sum by (grpc_method) (rate(grpc_server_msg_sent_total[5m])) > 0",
+            "{{grpc_method}}",
+        ),
+    },
+}
+
+BOARDS: Final = {
+    # File: title, and its rows; of each row by the title of a panel: unit, expression, legend.
+    "dashboard.json": ("citychain", CITIES),
+    "dashboard-storage.json": ("citychain storage", STORAGE),
+    "dashboard-representatives.json": ("citychain representatives", REPRESENTATIVES),
+    "dashboard-calls.json": ("citychain calls", CALLS),
+}
+
+
+def page(file: str) -> str:
+    """A dashboard as Grafana imports it."""
+    title, rows = BOARDS[file]
+    others = dashboard.DashboardLink("citychain").type(DashboardLinkType.DASHBOARDS)
     board = (
-        dashboard.Dashboard("citychain")
-        .uid("citychain")
+        dashboard.Dashboard(title)
+        .uid(title.replace(" ", "-"))
+        .link(others.tags(["citychain"]).keep_time(True))
         .tags(["citychain"])
         .refresh("30s")
         .time("now-6h", "now")
         .with_variable(dashboard.DatasourceVariable("datasource").type("prometheus"))
     )
-    for row, panels in PANELS.items():
+    for row, panels in rows.items():
         board = board.with_row(dashboard.Row(row))
         for title, (unit, expression, legend) in panels.items():
             query = prometheus.Dataquery().ref_id("A").expr(expression).legend_format(legend)
@@ -192,4 +290,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    FILE.write_text(page(), "utf-8")
+    for name in BOARDS:
+        (HERE / name).write_text(page(name), "utf-8")
