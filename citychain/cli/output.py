@@ -18,6 +18,7 @@ __all__ = [
     "counted",
     "moment_in_words",
     "print_json",
+    "printable",
     "say",
     "tell_transaction",
 ]
@@ -62,10 +63,18 @@ def counted(number: int, noun: str) -> str:
 
 
 def moment_in_words(time_ms: int) -> str:
-    """A time since 1970, in UTC to the second."""
+    """A time since 1970, in UTC to the second; one that no calendar has in milliseconds."""
     from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds")
+    except (OverflowError, OSError, ValueError):  # Others may say anything.
+        return f"{time_ms} ms"
+
+
+def printable(text: str) -> str:
+    """On one line, without what would steer a terminal: for words that are others'."""
+    return "".join(it if it.isprintable() else " " for it in text)
 
 
 def say(message: str) -> None:

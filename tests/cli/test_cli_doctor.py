@@ -29,9 +29,10 @@ from tls_files import dev_certificates
 
 from citychain.cli.checkup import disk
 from citychain.cli.checkup.certificates import pair_results
-from citychain.cli.checkup.clocks import apart
+from citychain.cli.checkup.clocks import apart, before_newest
 from citychain.cli.checkup.examination import CHECKS, CONFIGURATION
-from citychain.cli.checkup.process import version_results
+from citychain.cli.checkup.process import check_limits, version_results
+from citychain.cli.checkup.results import Result
 from citychain.cli.checkup.storages import look_results
 from citychain.clock import ahead_ms
 from citychain.pem import read_pair
@@ -169,6 +170,28 @@ def test_a_process_that_may_have_few_files_is_warned_of(place: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert ills(ran) == {("limits", "warning")}
+
+
+def test_few_files_are_warned_of_where_more_could_be_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    [result] = check_limits(None)  # type: ignore[arg-type]
+    assert (result.grade, "at most 256" in result.what) == ("warning", True), result
+
+
+def test_a_check_that_fails_keeps_nobody_from_the_others(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> Iterator[Result]:
+        raise ZeroDivisionError(SECRET)
+
+    monkeypatch.setitem(CHECKS, "limits", fails)  # type: ignore[misc]
+    ran = examine(place)
+    assert ills(ran) == {("limits", "fault")}
+    assert "raised ZeroDivisionError" in said(ran, "limits")
+    assert SECRET not in ran.out + ran.err
+    assert {it["check"] for it in ran.records} == {CONFIGURATION, *CHECKS}
 
 
 def test_a_plugin_that_fails_is_told_with_the_doctor_for_plugins(
@@ -333,6 +356,13 @@ def test_indexes_that_are_missing_are_told() -> None:
 def test_a_clock_is_held_against_another(told: int, grade: str, what: str) -> None:
     result = apart("storage db", ahead_ms(told, before_ms=1_000, after_ms=2_000))
     assert (result.grade, what in result.what) == (grade, True), result
+
+
+def test_a_peer_that_names_a_time_that_no_calendar_has_is_told() -> None:
+    result = before_newest("peer nara", (1 << 63) - 1, 1_000)
+    assert result is not None
+    assert result.grade == "fault"
+    assert "9223372036854775807 ms" in result.what
 
 
 def test_a_clock_before_the_newest_round_of_a_peer_or_of_a_storage_is_told(

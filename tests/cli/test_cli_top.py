@@ -169,6 +169,19 @@ def test_a_frame_shows_the_busiest_that_fit() -> None:
     assert "the busiest 13 of those that are open" in lines[-1]
 
 
+def test_what_a_server_says_steers_no_terminal() -> None:
+    name = "a\x1b]0;b\x07\x9b2J\nc[/red]"
+    for sight in (
+        Sight(0, error=name),
+        Sight(0, opened=1, metrics_error=name, cities=[CitySight(name, 1, 0, 0, 1)]),
+    ):
+        console = Console(width=100)
+        with console.capture() as drawn:
+            console.print(frame(sight, "here", 20))
+        assert drawn.get().replace("\n", "").isprintable()
+        assert "a ]0;b  2J c[/red]" in drawn.get()
+
+
 async def test_few_cities_are_asked_at_a_time_the_busy_ones_always_and_all_in_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

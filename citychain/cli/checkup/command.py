@@ -9,7 +9,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import Config, finite
-from citychain.cli.output import Json, counted, print_json, say
+from citychain.cli.output import Json, counted, print_json, printable, say
 
 __all__ = ["doctor"]
 
@@ -50,14 +50,9 @@ def doctor(
             print_json({"check": check, **result._asdict()})
         else:
             line = f"{result.grade:<7}  {check:<13}  {result.subject}: {result.what}"
-            print(_plain(f"{line}; fix: {result.fix}" if result.fix else line))
+            print(printable(f"{line}; fix: {result.fix}" if result.fix else line))
     found = Counter(result.grade for _, result in results)
     if not json:
         say(f"{counted(found['fault'], 'fault')}, {counted(found['warning'], 'warning')}")
     if found["fault"]:
         raise typer.Exit(Exit.NO)
-
-
-def _plain(line: str) -> str:
-    """On one line, without what would steer a terminal: some of it is others' words."""
-    return "".join(it if it.isprintable() else " " for it in line)

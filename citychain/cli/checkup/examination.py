@@ -69,3 +69,6 @@ def examine_server(config: Path | None, timeout: timedelta) -> Iterator[tuple[st
         except (CitychainError, OSError, TimeoutError) as error:
             what = str(error) or type(error).__name__
             yield name, fault(name, f"could not be looked at: {what}", "mend this, and look again")
+        except Exception as error:  # A plugin, or a peer. What it says may be secret.
+            what = f"could not be looked at: it raised {type(error).__name__}"
+            yield name, fault(name, what, "report it; the other checks have been made")

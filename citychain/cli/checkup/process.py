@@ -24,7 +24,7 @@ FILES_MIN: Final = 1_024
 def check_limits(_: Examined) -> Iterator[Result]:
     """How many files the process may have open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY in (soft, hard) or soft >= FILES_MIN:
+    if soft == resource.RLIM_INFINITY or soft >= FILES_MIN:
         yield ok("open files", f"{_number(soft)} at a time, and {_number(hard)} if asked for")
     else:
         yield warning(

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from citychain.cli.output import moment_in_words
+from citychain.cli.output import moment_in_words, printable
 from citychain.cli.top.observing import CitySight, ServerSight, Sight
 
 __all__ = ["frame"]
@@ -26,7 +26,7 @@ def frame(sight: Sight, where: str, lines: int | None) -> RenderableType:
     """
     head = Text.assemble((where, "bold"), f"  {moment_in_words(sight.time_ms)}")
     if sight.error:
-        return Group(head, Text(sight.error, "red"))
+        return Group(head, Text(printable(sight.error), "red"))
     head.append(f"  cities: {sight.known:,} known, {sight.opened:,} open")
     if sight.failed:
         head.append(f", {sight.failed:,} failed", "red")
@@ -34,7 +34,7 @@ def frame(sight: Sight, where: str, lines: int | None) -> RenderableType:
     if sight.server is not None:
         parts.append(_server(sight.server))
     elif sight.metrics_error:
-        parts.append(Text(sight.metrics_error, "red"))
+        parts.append(Text(printable(sight.metrics_error), "red"))
     shown = sight.cities if lines is None else sight.cities[: max(1, lines - OVERHEAD)]
     table = Table("city", "leads", box=None, header_style="bold")
     for title in ("round", "rounds/s", "tx/s", "pending", "unapproved"):
@@ -50,7 +50,7 @@ def frame(sight: Sight, where: str, lines: int | None) -> RenderableType:
 def _row(city: CitySight) -> tuple[str | Text, ...]:
     leads = {True: "yes", False: "no", None: "-"}[city.leads]
     return (
-        city.city,
+        Text(printable(city.city)),  # Text, lest it be read as markup.
         leads,
         f"{city.round:,}",
         _number(city.rounds_per_second),
