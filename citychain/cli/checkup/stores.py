@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -40,7 +41,7 @@ def check_stores(examined: Examined) -> Iterator[Result]:
         elif kind == "remote":
             yield _server(subject, plan, examined.seconds)
         elif (endpoint := str(getattr(plan.options, "endpoint", ""))).startswith("http"):
-            yield from _address(subject, endpoint, examined.seconds)
+            yield from _address(subject, plan, endpoint, examined.seconds)
         else:
             yield ok(subject, f"was not looked at: a store of kind {kind} has to be opened for it")
 
@@ -72,12 +73,12 @@ def _server(subject: str, plan: StorePlan, seconds: float) -> Result:
     return fault(subject, f"{endpoint} says that it does not serve", "its log says why")
 
 
-def _address(subject: str, endpoint: str, seconds: float) -> Iterator[Result]:
+def _address(subject: str, plan: StorePlan, endpoint: str, seconds: float) -> Iterator[Result]:
     """Whatever else speaks HTTP; whether it would let us in is not asked."""
     clock = SystemClock()
     before = clock.time_ms()
     try:
-        told = _date(endpoint, seconds)
+        told = _date(endpoint, getattr(plan.options, "certificates", None), seconds)
     except (OSError, ValueError, http.client.HTTPException) as error:
         what = f"{endpoint} does not answer: {error or type(error).__name__}"
         yield fault(subject, what, "start it, or mend its table")
@@ -90,13 +91,19 @@ def _address(subject: str, endpoint: str, seconds: float) -> Iterator[Result]:
         yield apart(subject, ahead)
 
 
-def _date(endpoint: str, seconds: float) -> str:
+def _date(endpoint: str, authorities: Path | None, seconds: float) -> str:
     """What an HTTP service says that time it is; empty if it does not."""
     parts = urlsplit(endpoint)
-    secure = parts.scheme == "https"
-    connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(
-        parts.hostname or "", parts.port, timeout=seconds
-    )
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        trusted = ssl.create_default_context()
+        if authorities is not None:
+            trusted.load_verify_locations(authorities)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, parts.port, timeout=seconds, context=trusted
+        )
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=seconds)
     try:
         connection.request("HEAD", "/")
         return connection.getresponse().getheader("Date", "")
