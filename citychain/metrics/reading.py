@@ -15,6 +15,8 @@ __all__ = ["Samples", "read_metrics"]
 
 BYTES_MAX: Final = 32 << 20
 """A server with a thousand labelled cities tells some 20 MiB."""
+VALUE_MAX: Final = 1 << 53
+"""What a server counts is less, and is a number: anything else was told by no server of ours."""
 
 
 class Samples:
@@ -29,7 +31,8 @@ class Samples:
         self._values: dict[str, list[tuple[Mapping[str, str], float]]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                self._values.setdefault(sample.name, []).append((sample.labels, sample.value))
+                if abs(sample.value) < VALUE_MAX:
+                    self._values.setdefault(sample.name, []).append((sample.labels, sample.value))
 
     def total(self, name: str, **without: str) -> float | None:
         """The sum over all labels; ``None`` if there is no sample of this name.
@@ -45,7 +48,8 @@ class Samples:
 
     def by(self, name: str, label: str) -> Mapping[str, float]:
         """The values by a label that only one sample has with each value."""
-        return {labels[label]: value for labels, value in self._values.get(name, ())}
+        found = self._values.get(name, ())
+        return {labels[label]: value for labels, value in found if label in labels}
 
 
 def read_metrics(url: str, seconds: float) -> Samples:

@@ -139,8 +139,8 @@ def look(directory: Path) -> StorageLook:
         connection = open_onlooker(directory)
         try:
             version = connection.execute("PRAGMA user_version").get
-            if not version:
-                return StorageLook(0, SCHEMA_VERSION)
+            if not version or version > SCHEMA_VERSION:  # What a newer one has is not known.
+                return StorageLook(version, SCHEMA_VERSION)
             newest = "SELECT max(time_ms) FROM rounds r WHERE r.city = c.city AND r.round = ({})"
             last = newest.format("SELECT max(round) FROM rounds l WHERE l.city = c.city")
             return StorageLook(

@@ -124,10 +124,13 @@ def test_in_a_pipe_it_writes_frames_and_ends_when_nobody_reads(served: Served) -
     ) as running:
         assert running.stdout is not None
         assert running.stderr is not None
-        lines = [running.stdout.readline() for _ in range(6)]
-        running.stdout.close()
-        assert running.wait(SECONDS_MAX) == 0
-        assert running.stderr.read() == ""
+        try:
+            lines = [running.stdout.readline() for _ in range(6)]
+            running.stdout.close()
+            assert running.wait(SECONDS_MAX) == 0
+            assert running.stderr.read() == ""
+        finally:
+            running.kill()
     assert [line.split()[0] for line in lines] == [served.server.address, "city", "hometown"] * 2
     assert "\x1b" not in "".join(lines)
 
@@ -158,6 +161,19 @@ def test_samples_are_summed_but_for_what_is_left_out() -> None:
     assert samples.total("a_total", code="OK") == 4
     assert samples.total("c") is None
     assert samples.by("a_total", "code") == {"OK": 3, "ABORTED": 4}
+
+
+def test_metrics_that_no_server_tells_are_left_out() -> None:
+    told = "process_open_fds NaN\nprocess_resident_memory_bytes +Inf\n"
+    told += "process_start_time_seconds -1e15\ngrpc_server_started_total NaN\na_total 1\n"
+    samples = Samples(told)
+    assert samples.by("a_total", "city") == {}
+    sight = Observer(Servers(None), 60)._server(samples)
+    assert (sight.open_files, sight.memory_bytes, sight.calls_under_way) == (None, None, 0)
+    console = Console(width=100)
+    with console.capture() as drawn:
+        console.print(frame(Sight(0, server=sight), "here", 20))
+    assert "under way 0" in drawn.get()
 
 
 def test_a_frame_shows_the_busiest_that_fit() -> None:

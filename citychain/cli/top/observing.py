@@ -215,7 +215,7 @@ class Observer:
             memory_bytes=_whole(samples.total("process_resident_memory_bytes")),
             cpu_share=rate("process_cpu_seconds_total"),
             open_files=_whole(samples.total("process_open_fds")),
-            up_seconds=None if begun is None else max(0.0, time.time() - begun),
+            up_seconds=None if begun is None else max(0.0, time.time() - max(0.0, begun)),
         )
 
 
