@@ -38,18 +38,20 @@ class Rates:
     def take(self, caller: Hashable, count: int = 1) -> timedelta:
         """Take so many; if the caller has not one left, nothing, and how long to wait is
         returned."""
+        return self._take(caller, count, self._each)
+
+    def take_more(self, caller: Hashable, count: int) -> timedelta:
+        """Take so many beside one that was taken before; if more than all was taken since, nothing,
+        and how long to wait is returned."""
+        return self._take(caller, count, 0) if count else timedelta()
+
+    def _take(self, caller: Hashable, count: int, least: int) -> timedelta:
         now = int(self._monotonic() * _SECOND)
         paid_until = max(self._paid_until.get(caller, now), now)
-        if (over := paid_until + self._each - now - self._room) > 0:
+        if (over := paid_until + least - now - self._room) > 0:
             return timedelta(milliseconds=1 + over // 1_000_000)
         self._pay(caller, paid_until, count)
         return timedelta()
-
-    def owe(self, caller: Hashable, count: int) -> None:
-        """Take so many, whether the caller has any left or not."""
-        if count:
-            now = int(self._monotonic() * _SECOND)
-            self._pay(caller, max(self._paid_until.get(caller, now), now), count)
 
     def _pay(self, caller: Hashable, paid_until: int, count: int) -> None:
         self._paid_until[caller] = paid_until + count * self._each

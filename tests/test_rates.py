@@ -61,6 +61,18 @@ def test_who_takes_much_waits_until_it_is_paid_for() -> None:
     assert taken.take("alice") == NOTHING
 
 
+def test_one_that_was_let_in_brings_more_unless_others_brought_too_much_meanwhile() -> None:
+    time = Time()
+    taken = Rates(10.0, timedelta(seconds=1), time)
+    assert [taken.take("alice") for _ in range(10)] == [NOTHING] * 10
+    assert taken.take_more("alice", 99) == NOTHING
+    wait = taken.take_more("alice", 99)
+    assert timedelta(seconds=9.8) < wait < timedelta(seconds=10)
+    assert taken.take_more("alice", 0) == NOTHING
+    time.now += wait.total_seconds()
+    assert taken.take_more("alice", 99) == NOTHING
+
+
 def test_the_one_that_was_quiet_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "TRACKED_MAX", 2)
     taken = Rates(1.0, timedelta(seconds=1), Time())

@@ -113,10 +113,11 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 request = _Messages(self, need, caller, messages)
             else:
                 self._count(caller.name, 1)
-                request = await _single(messages)
+                request = await _single(context)
                 if decode is not None:
                     request = decode(request)
-                self._owe(caller.name, _weight(request) - 1)
+                # Or who sends many at a time would have as many times what may come at once.
+                self._count_more(caller.name, _weight(request) - 1)
                 await self._allow(need, caller, request)
             if not inspect.isasyncgenfunction(behavior):
                 return await behavior(request, context)
@@ -183,15 +184,19 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     def _count(self, name: str, weight: int) -> None:
         """Raises `Overloaded`: they call too often."""
         if wait := self._wait(name, weight):
-            raise Overloaded(f"{name} calls too often: wait", wait)
+            raise _too_often(name, wait)
 
     def _wait(self, name: str, weight: int) -> timedelta:
         return timedelta() if self._rates is None else self._rates.take(name, weight)
 
-    def _owe(self, name: str, weight: int) -> None:
-        """Count what turned out to be in a call that was let in."""
-        if self._rates is not None:
-            self._rates.owe(name, weight)
+    def _count_more(self, name: str, weight: int) -> None:
+        """Count what turned out to be in a call that was let in.
+
+        Raises:
+            Overloaded: meanwhile others of theirs brought more than they may.
+        """
+        if self._rates is not None and (wait := self._rates.take_more(name, weight)):
+            raise _too_often(name, wait)
 
     async def _pace(self, name: str, weight: int) -> None:
         """Wait for as long as they call too often: a stream is not broken off for that."""
@@ -228,15 +233,21 @@ class _Messages:
         return message
 
 
-async def _single(messages: AsyncIterator[Any]) -> Any:
+async def _single(context: Any) -> Any:
     """The request of a call that has one.
 
     Raises:
         InvalidRequest: it has none.
     """
-    async for message in messages:
-        return message
-    raise InvalidRequest("request", "is missing")
+    # Not by the iterator, which would have to be closed for each call.
+    message = await context.read()
+    if message is grpc.aio.EOF:
+        raise InvalidRequest("request", "is missing")
+    return message
+
+
+def _too_often(name: str, wait: timedelta) -> Overloaded:
+    return Overloaded(f"{name} calls too often: wait", wait)
 
 
 def _lacks(caller: _Caller, what: str) -> NotAllowed | NotAuthenticated:
