@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -195,9 +195,10 @@ def test_headers_that_never_end_are_not_kept(town: Target) -> None:
         one = stack.enter_context(connect(town.address, "127.0.0.2"))
         # A value of 1 GiB, by its length.
         one.sendall(START + frame(1, 0, 1, b"\x00\x01a\x7f\x81\xff\xff\xff\x03"))
-        for _ in range(4_000):  # Of either 60 MiB.
-            many.sendall(frame(9, 0, 1, header * 60))
-            one.sendall(frame(9, 0, 1, b"v" * 16_000))
+        with suppress(ConnectionError):  # Their end would be right, too.
+            for _ in range(4_000):  # Of either 60 MiB.
+                many.sendall(frame(9, 0, 1, header * 60))
+                one.sendall(frame(9, 0, 1, b"v" * 16_000))
 
 
 def test_connections_that_say_nothing_more_cost_little(town: Target, files_max: int) -> None:
@@ -206,8 +207,9 @@ def test_connections_that_say_nothing_more_cost_little(town: Target, files_max: 
         for index in range(count):
             source = f"127.0.0.{2 + index % 8}"
             connection = stack.enter_context(connect(town.address, source))
-            connection.sendall(START[: 1 + index % len(START)])
-        until(lambda: town.files() >= count)
+            # A part of them has time to say the rest until the handshake's time is over.
+            connection.sendall(START if index % 8 else START[: 1 + index // 8 % len(START)])
+        until(lambda: town.files() >= count * 7 // 8)
 
 
 def test_answers_that_are_never_read_are_bounded_for_each_caller(town: Target) -> None:
