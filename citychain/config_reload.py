@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from citychain.config import Settings
 from citychain.errors import ConfigurationError
 
-__all__ = ["TAKEN_UP", "refuse_restarts"]
+__all__ = ["TAKEN_UP", "first_of", "refuse_restarts"]
 
 TAKEN_UP: Final[Mapping[str, str]] = {
     "auth": (
@@ -20,6 +20,8 @@ TAKEN_UP: Final[Mapping[str, str]] = {
     "cities_from": "As `cities`: what the files add.",
 }
 """By the key or table of ``citychain.toml`` what becomes of it; any other one takes a restart."""
+NAMED_MAX: Final = 20
+"""Of cities or settings in a line of the log: a map has 30,000 cities."""
 
 
 def refuse_restarts(old: Settings, new: Settings) -> None:
@@ -39,7 +41,13 @@ def refuse_restarts(old: Settings, new: Settings) -> None:
     if old.rates.open_calls != new.rates.open_calls:
         wrong.append("rates.open_calls")
     if wrong:
-        raise ConfigurationError(f"{', '.join(wrong)}: takes a restart to change")
+        raise ConfigurationError(f"{first_of(wrong)}: takes a restart to change")
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return ", ".join(names[:NAMED_MAX]) + more
 
 
 def _without(values: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:

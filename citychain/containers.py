@@ -47,7 +47,7 @@ from citychain.client.keys import load_key
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config import Settings
-from citychain.config_reload import refuse_restarts
+from citychain.config_reload import first_of, refuse_restarts
 from citychain.crypto.keys import key_id
 from citychain.crypto.signatures import KeyCache, SigningKey
 from citychain.errors import (
@@ -257,8 +257,8 @@ class RunningServer:
     metrics_address: str
     """Host and port of the metrics; empty where there are none."""
     reload: Callable[[Settings], Awaitable[None]]
-    """Go on with other settings. One call at a time. Raises `ConfigurationError`: not with these;
-    then nothing has changed."""
+    """Go on with other settings; new cities are opened after that. One call at a time. Raises
+    `ConfigurationError`: not with these; then nothing has changed."""
 
 
 @asynccontextmanager
@@ -337,6 +337,7 @@ async def open_server(
                     yield RunningServer(server.address, directory, core, metrics_address, reload)
                 finally:
                     ready.clear()
+                    await reload.end()
         finally:
             await core.spreading().leave()
             # What does not finish in time is durable, and goes on at the next start.
@@ -405,6 +406,7 @@ class _Reload:
         self._opener = opener
         self._guard = before
         self._settings = core.settings()
+        self._opening: set[asyncio.Task[None]] = set()
 
     async def __call__(self, settings: Settings) -> None:
         """See `RunningServer.reload`."""
@@ -414,9 +416,26 @@ class _Reload:
         fresh = await core.compute()(core.catalogue().grow, settings)
         judge(self._guard)
         self._settings = settings
-        logger.info("the configuration was read again; new cities: %s", ", ".join(fresh) or "none")
-        own = [slug for slug in fresh if slug in settings.own_cities]
-        await self._opener.begin(own, [it for it in core.catalogue().eager() if it in fresh])
+        logger.info("the configuration was read again; new cities: %s", first_of(fresh) or "none")
+        new = set(fresh)
+        own = [slug for slug in settings.own_cities if slug in new]
+        eager = [slug for slug in core.catalogue().eager() if slug in new]
+        # A storage that hangs must not keep the server from heeding that a key was taken away.
+        opening = asyncio.create_task(self._begin(own, eager))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+
+    async def end(self) -> None:
+        """Open no more cities by itself."""
+        for opening in self._opening:
+            opening.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
+    async def _begin(self, own: Collection[str], eager: Collection[str]) -> None:
+        try:
+            await self._opener.begin(own, eager)
+        except Exception:
+            logger.exception("new cities were not all opened; each is opened when asked for")
 
 
 class _Opener:
