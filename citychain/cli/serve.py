@@ -11,7 +11,7 @@ import typer
 
 from citychain.cli.options import Config
 from citychain.cli.output import Json
-from citychain.cli.serving import clear_ready_file, serve_until_stopped
+from citychain.cli.serving import clear_ready_file, reloads_held, serve_until_stopped
 
 if TYPE_CHECKING:
     from citychain.config import Settings
@@ -55,16 +55,17 @@ def serve(
 
     server = {"server": {"listen": listen}} if listen is not None else {}
     read = partial(load_settings, config, **server)
-    settings = read()
-    if not settings.operator_key.exists():
-        raise ConfigurationError(
-            f"{settings.operator_key}: there is no operator key; `citychain init` makes one with a "
-            "configuration, `citychain keygen` one alone"
-        )
-    context.obj.log.show()
-    if ready_file is not None:
-        clear_ready_file(ready_file)
-    asyncio.run(_serve(settings, read, ready_file, json=json))
+    with reloads_held():
+        settings = read()
+        if not settings.operator_key.exists():
+            raise ConfigurationError(
+                f"{settings.operator_key}: there is no operator key; `citychain init` makes one "
+                "with a configuration, `citychain keygen` one alone"
+            )
+        context.obj.log.show()
+        if ready_file is not None:
+            clear_ready_file(ready_file)
+        asyncio.run(_serve(settings, read, ready_file, json=json))
 
 
 async def _serve(

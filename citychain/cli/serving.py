@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ from citychain.errors import CitychainError, InvalidRequest
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["clear_ready_file", "serve_until_stopped"]
+__all__ = ["clear_ready_file", "reloads_held", "serve_until_stopped"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,16 @@ def clear_ready_file(path: Path) -> None:
         raise InvalidRequest(
             "--ready-file", f"{path}: cannot be written: {error.strerror}"
         ) from None
+
+
+@contextmanager
+def reloads_held() -> Iterator[None]:
+    """Let SIGHUP wait until `serve_until_stopped` heeds it: it would end who still starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def serve_until_stopped(
@@ -84,6 +94,7 @@ async def serve_until_stopped(
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
     if reload is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     async with server as serving:
         if ready_file is not None:
             _write_whole(ready_file, f"{serving.address}\n")

@@ -139,3 +139,20 @@ def test_what_cannot_be_taken_up_changes_nothing(
     assert told in line
     assert running.run("cities", "--json").code == 0  # By a token for the old audience.
     assert running.submit("fresh").code == 1
+
+
+def test_a_signal_that_comes_while_the_server_starts_is_heeded_once_it_answers(
+    tmp_path: Path, citychain: Callable[..., Any], start: Callable[..., Any]
+) -> None:
+    assert citychain("init", cwd=tmp_path).code == 0
+    config = tmp_path / "citychain.toml"
+    text = config.read_text()
+    config.unlink()
+    os.mkfifo(config)
+    server = start("serve", "--listen", "127.0.0.1:0", cwd=tmp_path)
+    with config.open("w") as read:  # By a server that has just begun, and waits for the text.
+        server.send_signal(signal.SIGHUP)
+        read.write(text)
+    assert any("citychain answers on" in line for line in server.stderr)
+    config.write_text(text)
+    assert any(TAKEN_UP in line for line in server.stderr)
