@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from citychain.asking import answered_within
 from citychain.errors import ConfigurationError, ServerUnavailable
 
 __all__ = ["Samples", "read_metrics"]
@@ -57,7 +58,7 @@ def read_metrics(url: str, seconds: float) -> Samples:
 
     Args:
         url: Such as ``http://127.0.0.1:9464/metrics``.
-        seconds: Without a word after which it is given up.
+        seconds: After which it is given up.
 
     Raises:
         ConfigurationError: the address is none.
@@ -75,9 +76,10 @@ def read_metrics(url: str, seconds: float) -> Samples:
     )
     connection = of_scheme(host, port, timeout=seconds)
     try:
-        connection.request("GET", parts.path or "/metrics")
-        answer = connection.getresponse()
-        content = answer.read(BYTES_MAX + 1)
+        with answered_within(connection, seconds):
+            connection.request("GET", parts.path or "/metrics")
+            answer = connection.getresponse()
+            content = answer.read(BYTES_MAX + 1)
     except (OSError, http.client.HTTPException) as error:
         raise ServerUnavailable(f"metrics: {url}: {error or type(error).__name__}") from None
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import select
@@ -10,9 +11,11 @@ import shutil
 import signal
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -161,6 +164,36 @@ def test_samples_are_summed_but_for_what_is_left_out() -> None:
     assert samples.total("a_total", code="OK") == 4
     assert samples.total("c") is None
     assert samples.by("a_total", "code") == {"OK": 3, "ABORTED": 4}
+
+
+def test_who_talks_on_and_on_is_cut_off() -> None:
+    """A byte now and then is no silence."""
+    ended = threading.Event()
+
+    class Talker(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(1_000):  # Less than are waited for.
+                    if ended.wait(0.05):
+                        break
+                    self.wfile.write(b".")
+
+        def log_message(self, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Talker) as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{service.server_port}/metrics"
+            with pytest.raises(ServerUnavailable, match="no whole answer within"):
+                read_metrics(url, 0.3)
+        finally:
+            ended.set()
+            service.shutdown()
+            thread.join()
 
 
 def test_metrics_that_no_server_tells_are_left_out() -> None:

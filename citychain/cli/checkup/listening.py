@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import timedelta
 
+from citychain.asking import answered_within
 from citychain.cli.checkup.examined import Examined
 from citychain.cli.checkup.results import Result, fault, ok, warning
 from citychain.client.channels import ChannelFactory
@@ -132,9 +133,10 @@ def _healthy(address: tuple[str, int], seconds: float) -> Result:
     host, port = address
     asking = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
-        asking.request("GET", "/readyz")
-        answer = asking.getresponse()
-        text = answer.read(200).decode("utf-8", "replace").strip()
+        with answered_within(asking, seconds):
+            asking.request("GET", "/readyz")
+            answer = asking.getresponse()
+            text = answer.read(200).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException):
         return fault(
             "metrics.listen",

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from citychain.asking import answered_within
 from citychain.cli.checkup.clocks import apart
 from citychain.cli.checkup.disk import room_results
 from citychain.cli.checkup.examined import Examined, nearest
@@ -105,7 +106,8 @@ def _date(endpoint: str, authorities: Path | None, seconds: float) -> str:
     else:
         connection = http.client.HTTPConnection(host, parts.port, timeout=seconds)
     try:
-        connection.request("HEAD", "/")
-        return connection.getresponse().getheader("Date", "")
+        with answered_within(connection, seconds):
+            connection.request("HEAD", "/")
+            return connection.getresponse().getheader("Date", "")
     finally:
         connection.close()
