@@ -59,6 +59,9 @@ class CityMetrics:
         self._open: dict[str, ObservedCity] = {}
         self.archived: dict[str, int] = {}
         """Latest archived round by slug."""
+        self.waiting: dict[str, OrderedDict[bytes, float]] = {}
+        """By slug when what is not final was acknowledged, by id, the oldest first. A city that is
+        opened again goes on with it: what waits meanwhile waits longest."""
         self.received = Counter(
             "citychain_transactions_received",
             "Transactions acknowledged; a repeat was received before.",
@@ -192,8 +195,7 @@ class _Meter:
         self._round_sealed = metrics.round_sealed.labels(label)
         self._round_approved = metrics.round_approved.labels(label)
         self._final = metrics.final.labels(label)
-        self._waiting: OrderedDict[bytes, float] = OrderedDict()
-        """When what is not final was acknowledged, by id, the oldest first."""
+        self._waiting = metrics.waiting.setdefault(slug, OrderedDict())
         self._poh_hashes = metrics.poh_hashes.labels(label)
         self._terms = metrics.terms.labels(label)
         self._leases_lost = metrics.leases_lost.labels(label)

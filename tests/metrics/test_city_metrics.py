@@ -64,6 +64,15 @@ def test_a_wait_ends_when_its_transaction_is_final_and_is_measured_once(
     assert value(registry, "citychain_final_seconds_count", city="nara") == 1
 
 
+def test_who_waits_while_a_city_is_opened_again_is_measured() -> None:
+    registry = CollectorRegistry()
+    metrics = CityMetrics(registry, 1, SystemClock(), {})
+    metrics.meter("nara").answered([Received(b"a", State.RECEIVED, False)])
+    for city in ("uji", "nara"):
+        metrics.meter(city).final([sealed(b"a")])
+    assert value(registry, "citychain_final_seconds_count", city="nara") == 1
+
+
 def test_of_too_many_that_wait_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("citychain.metrics.cities.WAITING_MAX", 2)
     registry = CollectorRegistry()
