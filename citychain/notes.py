@@ -49,7 +49,8 @@ order of round::
                             this round, which was pruned but for what stays; 2^63 - 1 for never,
                             empty for what retention-pruned says
     known/<round>           checkpoint hash 32: while the city is rebuilt, a round that a receipt
-                            shows to be certified; empty when it is done
+                            shows to be certified; empty when it is done. In a backup, the last
+                            certified round of each time that it was taken
     home                    `citychain.moving.mark`: whether this storage is where the city lives
 """
 

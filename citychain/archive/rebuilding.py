@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from citychain import notes
 from citychain._native.transactions import decode_batch
@@ -36,7 +35,7 @@ from citychain.fragments.restoring import restore_object
 from citychain.fragments.sources import Fault
 from citychain.genesis import Genesis
 from citychain.moving.copying import CityCopy
-from citychain.moving.mark import REBUILDING, HomeNote, home_bytes
+from citychain.moving.mark import REBUILDING, UNFINISHED
 from citychain.moving.opening import home_note
 from citychain.notes import ArchivedNote, ArchivingNote
 from citychain.ports import CityStorage, Compute, FragmentStore
@@ -45,8 +44,6 @@ from citychain.statements import Segment as Announcement
 __all__ = ["Rebuilding", "Rebuilt", "mark_unfinished"]
 
 logger = logging.getLogger(__name__)
-
-NO_MOVE: Final = bytes(16)
 
 Told = Callable[[int, int], None]
 """Told how many rounds are there, and of how many."""
@@ -87,6 +84,8 @@ class Rebuilding:
         target: Nobody else's to write to.
         folder: For one segment at a time.
         away: Names of stores that there are besides, and that do not answer.
+        claimed: Rounds that are certified by what nobody can check, and the hashes of their
+            checkpoints: the city lives only with them, and another attempt knows nothing of them.
     """
 
     def __init__(
@@ -99,6 +98,7 @@ class Rebuilding:
         compute: Compute,
         told: Told = lambda done, of: None,
         away: Iterable[str] = (),
+        claimed: Mapping[int, bytes] | None = None,
     ) -> None:
         self._genesis = genesis
         self._stores = stores
@@ -116,6 +116,7 @@ class Rebuilding:
         self._planned: list[tuple[int, int]] = []
         """First and last rounds of segments that there were before."""
         self._away = set(away)
+        self._claimed = claimed or {}
         self._unreadable = 0
         self._result = Rebuilt()
 
@@ -395,11 +396,11 @@ class Rebuilding:
             VerificationError: one is not. A server that went on would give its number to another.
         """
         known = await self._target.notes(notes.KNOWN)
-        rounds = [notes.round_of(name) for name, digest in known.items() if digest]
-        there = await self._target.checkpoint_hashes(rounds)
-        for name, digest in known.items():
-            round = notes.round_of(name)
-            if digest and there.get(round) != digest:
+        due = [(notes.round_of(name), digest) for name, digest in known.items() if digest]
+        due += self._claimed.items()
+        there = await self._target.checkpoint_hashes([round for round, _ in due])
+        for round, digest in due:
+            if there.get(round) != digest:
                 what = "other than the one that is there" if round in there else "and is not there"
                 raise VerificationError(
                     f"round {round} is certified, {what}: {self._genesis.city} cannot go on as the "
@@ -455,8 +456,7 @@ async def mark_unfinished(target: CityStorage) -> bool:
                 f"the storage has this city already, up to round {head.round}: name another "
                 "storage, or remove what is damaged",
             )
-        begun = HomeNote(False, NO_MOVE, 0, bytes(32), REBUILDING)
-        await target.keep({notes.HOME: home_bytes(begun)})
+        await target.keep({notes.HOME: UNFINISHED})
     return note is None
 
 

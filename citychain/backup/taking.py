@@ -6,6 +6,7 @@ the copy was checked before, so a backup that is taken again goes on from there.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
@@ -16,14 +17,15 @@ from citychain.city.handovers import Handovers
 from citychain.city.replay import PublishedRound, Replay
 from citychain.city.state import LedgerState
 from citychain.committee import CommitteeChain
-from citychain.errors import InvalidRound, VerificationError
-from citychain.following.audit import Audit, AuditResult
+from citychain.errors import InvalidRequest, InvalidRound, VerificationError
+from citychain.following.audit import PATIENCE_SECONDS, Audit, AuditResult
 from citychain.following.source import RoundSource
 from citychain.genesis import Genesis
+from citychain.moving.mark import UNFINISHED
 from citychain.ports import CityStorage, Compute, StoredRound
 from citychain.types import RawTransaction, SealedRound
 
-__all__ = ["Backup", "notes_of"]
+__all__ = ["Backup", "beyond", "notes_of"]
 
 Told = Callable[[int, int], None]
 """Told how many rounds are there, and of how many."""
@@ -59,10 +61,14 @@ class Backup:
         self._chain = CommitteeChain(genesis)
         self._last = 0
 
-    async def run(self) -> AuditResult:
+    async def run(self, up_to: int | None = None) -> AuditResult:
         """Take the rounds that are certified by now; what was found of those that are new.
 
+        Args:
+            up_to: Take none after this one.
+
         Raises:
+            InvalidRequest: there is no certified round ``up_to``, or the backup is beyond it.
             InvalidRound: the first thing that does not hold; the rounds before it are taken.
             VerificationError: the source is behind the copy.
         """
@@ -73,6 +79,10 @@ class Backup:
                 f"the city's last certified round is {self._last}, and the backup has round "
                 f"{there}: what is served is an older copy, or the backup is another city's"
             )
+        await self._begin(self._last)
+        if up_to is not None:
+            _check_up_to(up_to, there, self._last)
+            self._last = up_to
         for handover in await Handovers(self._copy).after(0):
             await self._compute(self._chain.apply, handover)
         await self._keep_recoveries()
@@ -86,6 +96,23 @@ class Backup:
             keep=self._keep,
         )
         return await audit.run(self._last)
+
+    async def _begin(self, certified: int) -> None:
+        """Note what is to be known of the backup wherever it ends: that no server opens it, and
+        which round the city had. That round is the source's word, and only keeps a city that lacks
+        it from living on."""
+        kept = {notes.HOME: UNFINISHED}
+        if certified:
+            try:
+                async with (
+                    asyncio.timeout(PATIENCE_SECONDS),
+                    aclosing(self._source.rounds(certified)) as rounds,
+                ):
+                    stored, _ = await anext(rounds)
+            except (TimeoutError, StopAsyncIteration):
+                raise InvalidRound(certified, "round", "the city does not give it") from None
+            kept[notes.round_name(notes.KNOWN, certified)] = stored.checkpoint_hash
+        await self._copy.keep(kept)
 
     async def _keep_recoveries(self) -> None:
         """Keep what put committees in office that no election did.
@@ -158,6 +185,26 @@ class Backup:
         await self._copy.commit(sealed)
         await self._copy.certify([stored.certificate])
         self._told(stored.round, self._last)
+
+
+async def beyond(copy: CityStorage) -> dict[int, bytes]:
+    """Rounds that were certified when a backup was taken and that it lacks, and the hashes of
+    their checkpoints: taking it was broken off, or was to end before them. Nobody's but the
+    backup's word."""
+    last = (await copy.head()).round
+    known = {notes.round_of(name): it for name, it in (await copy.notes(notes.KNOWN)).items()}
+    return {round: digest for round, digest in known.items() if round > last}
+
+
+def _check_up_to(up_to: int, there: int, certified: int) -> None:
+    if up_to > certified:
+        raise InvalidRequest("--up-to", f"is {up_to}, and the last certified round is {certified}")
+    if up_to < there:
+        raise InvalidRequest(
+            "--up-to",
+            f"is {up_to}, and the backup has round {there} already: give another folder with "
+            "--output, and this one with --from",
+        )
 
 
 def notes_of(genesis: Genesis, published: PublishedRound) -> dict[str, bytes]:

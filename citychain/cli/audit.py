@@ -12,6 +12,7 @@ from citychain.cli.options import (
     DEFAULT_TIMEOUT,
     City,
     Config,
+    FromBackup,
     FromStorage,
     GenesisFile,
     Timeout,
@@ -45,6 +46,7 @@ def audit(
         typer.Option(help="A signed acknowledgement: was the promise kept?", dir_okay=False),
     ] = None,
     storage: FromStorage = False,
+    folder: FromBackup = None,
     *,
     servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -67,6 +69,7 @@ def audit(
 
         citychain audit --city kanazawa --genesis kanazawa.json
         citychain audit --city kanazawa --storage --from-round 1000
+        citychain audit --city kanazawa --from backups/kanazawa
         citychain audit --city kanazawa --acknowledgement promise.json
     """
     import asyncio
@@ -90,6 +93,7 @@ def audit(
                 first=from_round,
                 promise=promised,
                 servers=None if storage else servers,
+                folder=folder,
                 timeout=timeout,
                 settings=load_settings(config),
                 progress=not json,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TypeAlias
 
 from citychain.acknowledgement import Promise, verify
+from citychain.backup.opening import genesis_of, open_copy
+from citychain.backup.taking import beyond
 from citychain.city.answers import Archived
 from citychain.city.founding import genesis_path
 from citychain.city.replay import PublishedRound
 from citychain.city.state import MemoryState
+from citychain.cli.output import say
 from citychain.cli.reaching import Servers, connect
 from citychain.committee import CommitteeChain
 from citychain.config import Settings
@@ -43,6 +47,7 @@ async def run_audit(
     settings: Settings,
     progress: bool,
     watch: Callable[[Genesis, CommitteeChain], Seen] | None = None,
+    folder: Path | None = None,
 ) -> tuple[AuditResult, PromiseVerdict | None]:
     """Audit a city, and a promise if there is one.
 
@@ -51,6 +56,7 @@ async def run_audit(
         servers: Where to ask, or ``None`` to read the storage that the settings name.
         watch: Gives for the city, and the committees that the audit finds, what is told of each
             round that holds, as `Audit` does.
+        folder: Of a backup to read instead.
 
     Raises:
         InvalidRound: the first thing that does not hold.
@@ -58,7 +64,10 @@ async def run_audit(
         InvalidAcknowledgement: the promise is not the city's.
     """
     core = CoreContainer(settings=settings)
-    async with core.compute(), open_source(core, city, servers, timeout) as (source, genesis):
+    async with (
+        core.compute(),
+        open_source(core, city, servers, timeout, folder) as (source, genesis),
+    ):
         if given is not None and given.id != genesis.id:
             raise VerificationError(
                 f"genesis: the file is {given.id.hex()}, the city's {genesis.id.hex()}"
@@ -98,9 +107,24 @@ async def run_audit(
 
 @asynccontextmanager
 async def open_source(
-    core: CoreContainer, city: str, servers: Servers | None, timeout: float
+    core: CoreContainer,
+    city: str,
+    servers: Servers | None,
+    timeout: float,
+    folder: Path | None = None,
 ) -> AsyncIterator[tuple[RoundSource, Genesis]]:
-    """A city's rounds and its genesis, from a server or from the storage that is configured."""
+    """A city's rounds and its genesis, from a backup in a folder, from a server, or from the
+    storage that is configured."""
+    if folder is not None:
+        genesis = _genesis_in(core, city, folder)
+        async with open_copy(core, genesis, folder) as copy:
+            if later := await beyond(copy):
+                say(
+                    f"{folder} ends with round {(await copy.head()).round}, and round "
+                    f"{max(later)} was certified when it was taken: no city lives on from it alone"
+                )
+            yield StorageSource(copy), genesis
+        return
     if servers is not None:
         async with connect(servers, city, timeout) as client:
             info = await client.info()
@@ -119,6 +143,14 @@ async def open_source(
             stores = await stack.enter_async_context(open_fragment_stores(core))
             archived = ArchivedTransactions(segments_of(core, genesis, storage, stores)).raw
         yield StorageSource(storage, archived), genesis
+
+
+def _genesis_in(core: CoreContainer, city: str, folder: Path) -> Genesis:
+    genesis = genesis_of(folder)
+    found = core.catalogue().find(city)
+    if city != genesis.id.hex() and genesis.city != (city if found is None else found.slug):
+        raise ConfigurationError(f"--from: {folder} is of city {genesis.city}, not of {city}")
+    return genesis
 
 
 def _slug(core: CoreContainer, city: str) -> str:

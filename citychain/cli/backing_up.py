@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from citychain import notes
 from citychain.archive.rebuilding import Rebuilding, Rebuilt
 from citychain.backup.opening import found_backup, open_copy
-from citychain.backup.taking import Backup, notes_of
+from citychain.backup.taking import Backup, beyond, notes_of
 from citychain.city.replay import PublishedRound
 from citychain.city.state import LedgerState, MemoryState
 from citychain.cli.auditing import open_source
@@ -47,7 +47,9 @@ async def run_backup(
     city: str,
     given: Genesis | None,
     folder: Path,
+    up_to: int | None,
     servers: Servers | None,
+    source: Path | None,
     timeout: float,
     settings: Settings,
     shown: bool,
@@ -56,15 +58,20 @@ async def run_backup(
 
     Args:
         given: The genesis that the city must have.
+        up_to: The last round to take.
         servers: Where to ask, or ``None`` to read the storage that the settings name.
+        source: The folder of a backup to read instead.
         shown: Show how far it is.
 
     Raises:
+        InvalidRequest: there is no certified round ``up_to``, or the backup is beyond it.
         InvalidRound: the first thing that does not hold; the rounds before it are taken.
     """
     core = CoreContainer(settings=settings)
-    async with core.compute() as compute, open_source(core, city, servers, timeout) as opened:
-        source, genesis = opened
+    async with (
+        core.compute() as compute,
+        open_source(core, city, servers, timeout, source) as (given_rounds, genesis),
+    ):
         if given is not None and given.id != genesis.id:
             raise VerificationError(
                 f"genesis: the file is {given.id.hex()}, the city's {genesis.id.hex()}"
@@ -75,20 +82,20 @@ async def run_backup(
             first = (await copy.head()).round + 1
             state = LedgerState(copy)
             replay = await stack.enter_async_context(
-                open_replay(core, genesis, state, source.public_keys)
+                open_replay(core, genesis, state, given_rounds.public_keys)
             )
             await replay.resume(copy)
             told = stack.enter_context(progress("rounds", shown))
             backup = Backup(
                 genesis=genesis,
-                source=source,
+                source=given_rounds,
                 copy=copy,
                 state=state,
                 replay=replay,
                 compute=compute,
                 told=told,
             )
-            return Taken(first, await backup.run())
+            return Taken(first, await backup.run(up_to))
 
 
 async def run_restore(
@@ -147,6 +154,7 @@ async def run_restore(
                 compute=compute,
                 told=told,
                 away=away,
+                claimed=await beyond(copy),
             )
             return await rebuilding.run(), place.name
 

@@ -11,6 +11,7 @@ from citychain.cli.options import (
     DEFAULT_TIMEOUT,
     City,
     Config,
+    FromBackup,
     FromStorage,
     GenesisFile,
     Timeout,
@@ -38,8 +39,18 @@ def backup(
             file_okay=False,
         ),
     ],
+    up_to: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="ROUND",
+            help="Take no later round: a copy to read and audit. No city lives on from it alone.",
+            show_default="the last certified one",
+        ),
+    ] = None,
     genesis: GenesisFile = None,
     storage: FromStorage = False,
+    folder: FromBackup = None,
     *,
     servers: Servers,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -53,6 +64,10 @@ def backup(
     takes what came since; what was broken off goes on where it ended. What is not certified yet is
     not in it, nor the operator's key: keep that apart.
 
+    As of an earlier round there is a copy by `--up-to`, from a server or `--from` another backup:
+    `citychain audit --from` reads it. It knows that it lacks certified rounds, as one that was
+    broken off does, and `restore-city` lets no city live without them.
+
     While the command runs the folder is its own. Afterwards its files can be copied anywhere.
 
     Exit codes: 0 all certified rounds are in it; 1 something does not hold, and the rounds before
@@ -62,6 +77,7 @@ def backup(
 
         citychain backup --city kanazawa -o backups/kanazawa
         citychain backup --city kanazawa -o backups/kanazawa --storage
+        citychain backup --city kanazawa --from backups/kanazawa --up-to 1000 -o as-of-1000
     """
     import asyncio
 
@@ -73,7 +89,9 @@ def backup(
             city=city,
             given=None if genesis is None else read_genesis(genesis),
             folder=output,
+            up_to=up_to,
             servers=None if storage else servers,
+            source=folder,
             timeout=timeout,
             settings=load_settings(config),
             shown=not json,

@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_TIMEOUT",
     "City",
     "Config",
+    "FromBackup",
     "FromStorage",
     "GenesisFile",
     "Timeout",
@@ -64,6 +65,17 @@ FromStorage = Annotated[
     bool,
     typer.Option(
         "--storage", help="Read the city's storage, which no server may have open, instead."
+    ),
+]
+FromBackup = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="DIR",
+        help="Read a backup of the city instead.",
+        file_okay=False,
+        exists=True,
+        show_default=False,
     ),
 ]
 TxId = Annotated[str, typer.Argument(metavar="TX_ID", help="64 hexadecimal digits.")]

@@ -6,7 +6,7 @@ It is, where there is no such note or an empty one. Integers big-endian::
 
 State 1: the city moved away to the other storage; the round is the last that it had then. State 2:
 it is being copied to here from the other storage, or, where that has no name, rebuilt here from its
-archive; round and hash are 0. The note is the storage's own, and not copied.
+archive, or is a backup; round and hash are 0. The note is the storage's own, and not copied.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 from citychain.errors import VerificationError
 from citychain.layout import Reader
 
-__all__ = ["REBUILDING", "HomeNote", "decode_home", "home_bytes"]
+__all__ = ["REBUILDING", "UNFINISHED", "HomeNote", "decode_home", "home_bytes"]
 
 REBUILDING: Final = ""
-"""Where it comes from, while it is rebuilt from its archive."""
+"""Where it comes from, while it is rebuilt from its archive, and in a backup."""
 
 
 class HomeNote(NamedTuple):
@@ -43,6 +43,10 @@ def home_bytes(note: HomeNote) -> bytes:
     return b"".join(
         (state, note.move, note.round.to_bytes(8, "big"), note.checkpoint_hash, note.other.encode())
     )
+
+
+UNFINISHED: Final = home_bytes(HomeNote(False, bytes(16), 0, bytes(32), REBUILDING))
+"""The note of what no server is to open, and `citychain restore-city` finishes."""
 
 
 def decode_home(note: bytes) -> HomeNote | None:

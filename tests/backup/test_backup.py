@@ -18,7 +18,7 @@ from cli.conftest import SECONDS_MAX, Ran, Server, run_here
 
 from citychain import notes
 from citychain.backup.opening import genesis_of, open_copy
-from citychain.backup.taking import Backup
+from citychain.backup.taking import Backup, beyond
 from citychain.city.state import LedgerState
 from citychain.cli.exits import Exit
 from citychain.client.transactions import sign_transaction
@@ -242,6 +242,40 @@ def test_a_city_whose_storage_cannot_be_opened_lives_on_in_another_one(place: Pa
     assert "what storage sqlite has of tokyo is not known" in ran.err
 
 
+def test_a_copy_as_of_an_earlier_round_is_read_and_never_lives(place: Path) -> None:
+    as_of = ("backup", "--city", "tokyo", "--from", "kept", "-o", "as-of")
+    ran = here(place, *as_of, "--up-to", "2", "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.record["round"], ran.record["new_transactions"]) == (2, 2)
+    ran = here(place, "audit", "--city", "tokyo", "--from", "as-of", "--json")
+    assert (ran.code, ran.record["certified_round"]) == (0, 2)
+    assert "ends with round 2, and round 3 was certified when it was taken" in ran.err
+    # No server or command that is given its files as a storage takes it for the city.
+    (place / "data" / "genesis").mkdir(parents=True)
+    shutil.copy(place / "as-of" / "genesis.json", place / "data" / "genesis" / "tokyo.json")
+    shutil.copytree(place / "as-of" / "ledger", place / "data" / "sqlite")
+    refused = here(place, *AUDIT)
+    assert refused.code == Exit.UNUSABLE
+    assert "has an unfinished rebuild of it" in refused.message
+    shutil.rmtree(place / "data")
+    # Nobody shows a receipt of round 3: the copy says itself that it is behind.
+    restore = ("restore-city", "--city", "tokyo", "--from", "as-of")
+    ran = here(place, *restore)
+    assert ran.code == Exit.NO
+    assert "round 3 is certified, and is not there: tokyo cannot go on as the sam" in ran.message
+    for up_to, fault in (
+        ("1", "--up-to: is 1, and the backup has round 2 already"),
+        ("4", "--up-to: is 4, and the last certified round is 3"),
+    ):
+        ran = here(place, *as_of, "--up-to", up_to)
+        assert ran.code == Exit.UNUSABLE
+        assert fault in ran.message
+    # What is taken up to its end is as good as any.
+    assert here(place, *as_of).code == 0
+    ran = here(place, *restore)
+    assert ran.code == 0, ran.err
+
+
 def test_what_was_shown_once_counts_though_nothing_was_copied_then(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +353,8 @@ async def test_what_was_broken_off_goes_on_and_no_older_copy_is_taken(place: Pat
     async with core.compute():
         with pytest.raises(StorageError, match="full"):
             await take(core, place / "kept", place / "new", fails_at=2)
+        async with open_copy(core, genesis_of(place / "kept"), place / "new") as broken_off:
+            assert list(await beyond(broken_off)) == [3]
         assert await take(core, place / "kept", place / "new") == 3
         with pytest.raises(VerificationError, match=r"last certified round is 2, and .* round 3"):
             await take(core, place / "early", place / "new")

@@ -16,7 +16,7 @@ LOSS = "kill %citychain; wait %citychain; rm -r data\n"
 INSTALL, CITY, TLS, TOKENS, LOOK, PROMETHEUS, *ROAD = (
     block.text for block in blocks("sh") if block.page == DOCS / "operations.md"
 )
-BACKUP, REHEARSAL, RESTORE, ANEW, BEFORE, AFTER = ROAD
+BACKUP, AS_OF, REHEARSAL, RESTORE, ANEW, BEFORE, AFTER = ROAD
 WAIT_FOR_RULES = """
 import json, time, urllib.request
 while True:
@@ -41,16 +41,16 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_city_goes_all_the_road_from_nothing_to_an_upgrade(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    road = CITY + TLS + TOKENS + LOOK + BACKUP + REHEARSAL + ANEW + BEFORE + AFTER
+    road = CITY + TLS + TOKENS + LOOK + BACKUP + AS_OF + REHEARSAL + ANEW + BEFORE + AFTER
     asked = "citychain get $(cat ../last.id) --city hometown\n"
     told = run_commands(
         (road + LOSS + RESTORE + asked).replace(":9464", ":0"), tmp_path, monkeypatch
     )
     assert "fault  " not in told
     assert "0 new rounds" in told
-    assert told.count("BACKED UP") == 2
+    assert told.count("BACKED UP") == 3
     assert told.count("RESTORED  hometown") == 2
-    assert told.count("HOLDS") == 2
+    assert told.count("HOLDS") == 3
     before, _, after = told.rpartition("HOLDS")
     assert "APPROVED" in before
     assert "APPROVED" in after
