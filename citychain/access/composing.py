@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Final
 
 from citychain.config_auth import AuthSettings, RatesSettings
 from citychain.ports import Clock
@@ -16,18 +17,29 @@ from citychain.rpc.open_calls import OpenCalls
 
 __all__ = ["guard", "judge_anew"]
 
+CALLS_MAX: Final = 4_096
+"""Watchers hold one each."""
+
 
 async def guard(
-    auth: AuthSettings, rates: RatesSettings, directory: CityDirectory | None, clock: Clock
+    auth: AuthSettings,
+    rates: RatesSettings,
+    directory: CityDirectory | None,
+    clock: Clock,
+    calls_max: int = CALLS_MAX,
 ) -> AccessInterceptor:
     """What looks at each call.
+
+    Args:
+        calls_max: Open at a time, of all callers.
 
     Raises:
         ConfigurationError: a key cannot be used.
     """
     authorisation = await _authorisation(auth)
     counted = _counted(rates, clock)
-    return AccessInterceptor(authorisation, counted, OpenCalls(rates.open_calls), directory)
+    open_calls = OpenCalls(rates.open_calls, calls_max)
+    return AccessInterceptor(authorisation, counted, open_calls, directory)
 
 
 async def judge_anew(

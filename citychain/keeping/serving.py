@@ -44,7 +44,13 @@ async def open_storage_server(
             certificate cannot.
         DirectoryInUse: another storage server has the folder open.
     """
-    before = await guard(auth or AuthSettings(), rates or RatesSettings(), None, SystemClock())
+    before = await guard(
+        auth or AuthSettings(),
+        rates or RatesSettings(),
+        None,
+        SystemClock(),
+        options.max_concurrent_calls,
+    )
     async with Executor() as compute:
         fragments = OwnedFragments(directory, compute, limit=limit, owner_limit=owner_limit)
         try:

@@ -46,8 +46,6 @@ class ServerOptions:
     """How long calls under way may take to finish when the server stops."""
     max_message_bytes: int = 32 << 20
     """Of a request or response. A genesis file has up to 16 MiB, a round about 9."""
-    max_concurrent_calls: int = 4_096
-    """Watchers hold one each."""
     connections: ConnectionBounds = field(default_factory=ConnectionBounds)
 
 
@@ -98,7 +96,6 @@ class CoreServer:
         self._server = grpc.aio.server(
             interceptors=self._interceptors,
             options=channel_options(self._options.max_message_bytes, self._options.connections),
-            maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )
         self._add_services()
         self.port = await bind(self._server, self._options.listen, self._certificates)

@@ -50,7 +50,7 @@ class StorageServerOptions:
     max_message_bytes: int = 2 * PART_BYTES_MAX
     """Of a request or response."""
     max_concurrent_calls: int = 256
-    """Each holds a few parts in memory."""
+    """Each holds a few parts in memory. The guard among the interceptors holds it to that."""
     connections: ConnectionBounds = field(default_factory=ConnectionBounds)
     connection_max: timedelta = timedelta(hours=1)
     """A connection takes no more calls when it is so old; clients make another one."""
@@ -124,7 +124,6 @@ class StorageServer:
                 ("grpc.max_connection_age_ms", milliseconds(self._options.connection_max)),
                 ("grpc.max_connection_age_grace_ms", milliseconds(self._options.call_max)),
             ],
-            maximum_concurrent_rpcs=self._options.max_concurrent_calls,
         )
         storage_pb2_grpc.add_StorageServiceServicer_to_server(
             StorageService(self._fragments), self._server

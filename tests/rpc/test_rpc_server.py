@@ -19,6 +19,8 @@ from citychain.errors import CityUnavailable, ConfigurationError
 from citychain.handler import Received
 from citychain.rpc._generated.citychain.v1 import services_pb2 as pb
 from citychain.rpc._generated.citychain.v1 import services_pb2_grpc
+from citychain.rpc.access import AccessInterceptor
+from citychain.rpc.open_calls import OpenCalls
 from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.types import State
 
@@ -137,14 +139,22 @@ async def test_a_larger_request_than_the_limit_is_refused(directory: FakeDirecto
 async def test_more_calls_at_once_than_the_limit_are_refused(
     directory: FakeDirectory, city: FakeCity
 ) -> None:
-    options = ServerOptions(listen="127.0.0.1:0", max_concurrent_calls=2)
-    async with serving(directory, options) as server, channel_to(server) as channel:
+    before = AccessInterceptor(None, None, OpenCalls(each=9, together=2), directory)
+    async with (
+        serving(directory, interceptors=[before]) as server,
+        channel_to(server) as channel,
+    ):
         stub: Any = services_pb2_grpc.TransactionServiceStub(channel)
         request = pb.WatchRequest(city="kanazawa", everything=True)
         calls = [stub.Watch(request) for _ in range(2)]
         await until(lambda: len(city.watched) == 2)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Watch(request).read()
+        assert caught.value.details() == "2 calls are open already"
+        calls.pop().cancel()
+        await until(lambda: before._open_calls._all == 1)
+        calls.append(stub.Watch(request))
+        await until(lambda: len(city.watched) == 3)
         for call in calls:
             call.cancel()
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
