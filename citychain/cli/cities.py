@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from citychain.cli.options import DEFAULT_TIMEOUT, Timeout
-from citychain.cli.output import Json, answers, moment_in_words, print_json, say
+from citychain.cli.output import Json, answers, moment_in_words, print_json, printable, say
 from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def _list(servers: Servers, query: str, limit: int, timeout: float, *, jso
         else:
             titles = ", ".join(city.titles.values())
             parts = (city.source, city.storage, city.dag, city.consensus, city.state.name.lower())
-            table.add_row(*map(Text, (city.slug, titles, *parts)))
+            table.add_row(*(Text(printable(cell)) for cell in (city.slug, titles, *parts)))
     if not json:
         answers().print(table)
 
@@ -132,7 +132,7 @@ async def _show(
             case int() if key.endswith("_time_ms"):
                 key, value = key.removesuffix("_ms"), moment_in_words(value)
         if value not in ("", None):
-            print(f"{key:<16}{value}")
+            print(printable(f"{key:<16}{value}"))
     if committee is not None:
         _print_committee(committee, waits=waits)
 

@@ -78,8 +78,8 @@ def printable(text: str) -> str:
 
 
 def say(message: str) -> None:
-    """Tell people something that is no part of the answer."""
-    print(message, file=sys.stderr, flush=True)
+    """Tell people something that is no part of the answer, which others may have worded."""
+    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr, flush=True)
 
 
 def answers() -> Console:

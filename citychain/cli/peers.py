@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout
-from citychain.cli.output import Json, answers, print_json
+from citychain.cli.output import Json, answers, print_json, printable
 from citychain.cli.reaching import Servers, asks_servers, connect
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ def peers(
             print_json(peer._asdict())
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("peer", "genesis", "pinned", "served by", "pending", "trouble", box=None)
     for peer in found:
-        table.add_row(
+        cells = (
             peer.name,
             f"{peer.genesis.hex()[:16]}…",
             "yes" if peer.pinned else "no",
@@ -54,4 +55,5 @@ def peers(
             str(peer.pending),
             peer.trouble,
         )
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # Lest it be read as markup.
     answers().print(table)

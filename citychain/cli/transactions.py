@@ -11,7 +11,7 @@ import typer
 
 from citychain.cli.exits import Exit
 from citychain.cli.options import DEFAULT_TIMEOUT, City, Timeout, TxId, parse_id
-from citychain.cli.output import Json, print_json
+from citychain.cli.output import Json, print_json, printable
 from citychain.cli.reaching import Servers, asks_servers, connect
 from citychain.cli.shown_actions import action_in_words, action_record
 
@@ -69,7 +69,7 @@ def get(
         return
     for name, value in record.items():
         if value not in (None, "", [], {}):
-            print(f"{name:<16}{_plain(value)}")
+            print(printable(f"{name:<16}{_plain(value)}"))
 
 
 def _remits(status: TransactionStatus) -> bool:

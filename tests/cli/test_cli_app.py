@@ -190,3 +190,12 @@ def test_a_disabled_plugin_offers_no_command(
     env = install("hello_plugin", HELLO)
     (tmp_path / "citychain.toml").write_text('[plugins]\ndisabled = ["hello_plugin"]\n')
     assert "No such command" in process("hello", cwd=tmp_path, env=env).message
+
+
+def test_words_of_others_do_not_steer_the_terminal(citychain: Any, tmp_path: Path) -> None:
+    config = tmp_path / "town.toml"
+    config.write_text('"\\u001b[2J\\u009bgone" = 1\n')
+    ran = citychain("serve", "--config", config, cwd=tmp_path)
+    assert ran.code == Exit.UNUSABLE
+    assert "gone" in ran.err
+    assert not {"\x1b", "\x9b"} & set(ran.err)
