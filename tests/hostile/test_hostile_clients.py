@@ -128,7 +128,7 @@ def raw(town: Target) -> Iterator[Raw]:
 
 
 def test_a_message_that_is_too_large_is_refused_by_its_length_alone(town: Target, raw: Raw) -> None:
-    with town.attacked(mib=8):
+    with town.attacked(mib=24):
         code, words = raw.status(raw.call(SUBMIT, message(b"x" * 1_000, length=1 << 31)))
         assert (code, "larger than max" in words) == (EXHAUSTED, True)
 
@@ -146,7 +146,7 @@ def test_a_gibibyte_in_a_mebibyte_is_not_inflated(town: Target, raw: Raw) -> Non
     ids=["nested", "truncated", "no tag"],
 )
 def test_what_is_no_message_is_the_callers_fault(town: Target, raw: Raw, payload: bytes) -> None:
-    with town.attacked(mib=8):
+    with town.attacked(mib=24):
         code, words = raw.status(raw.call(GET, message(payload)))
         assert (code, words) == (INVALID, "request: is not a message of this method's type")
         assert raw.status(raw.call(GET, b"")) == (INVALID, "request: is missing")
@@ -154,7 +154,7 @@ def test_what_is_no_message_is_the_callers_fault(town: Target, raw: Raw, payload
 
 def test_json_that_is_nested_deeply_is_no_token(town: Target, raw: Raw) -> None:
     part = base64.urlsafe_b64encode(b"[" * 4_000).decode().rstrip("=")
-    with town.attacked(mib=8):
+    with town.attacked(mib=24):
         header = ("authorization", f"Bearer {part}.e30.eA")
         code, words = raw.status(raw.call(GET, TOWN, [header]))
         assert (code, words) == (UNAUTHENTICATED, "the token is no JSON Web Token")
@@ -172,7 +172,7 @@ def test_json_that_is_nested_deeply_is_no_token(town: Target, raw: Raw) -> None:
     ids=["HTTP/1", "noise", "headers", "continuation", "frame too large"],
 )
 def test_what_is_no_http2_ends_its_own_connection_alone(town: Target, garbage: bytes) -> None:
-    with town.attacked(mib=8) as stack:
+    with town.attacked(mib=24) as stack:
         connection = stack.enter_context(connect(town.address, "127.0.0.2"))
         connection.sendall(garbage)
         wait_for_end(connection)
@@ -180,7 +180,7 @@ def test_what_is_no_http2_ends_its_own_connection_alone(town: Target, garbage: b
 
 def test_large_metadata_is_refused(town: Target) -> None:
     bombs = ([("x-a", "v" * 100_000)], [(f"x-{n}", "v" * 100) for n in range(2_000)])
-    with town.attacked(mib=8), grpc.insecure_channel(town.address) as channel:
+    with town.attacked(mib=24), grpc.insecure_channel(town.address) as channel:
         for metadata in bombs:
             with pytest.raises(grpc.RpcError) as refused:
                 channel.unary_unary(LIST)(b"", metadata=metadata, timeout=SECONDS_MAX)
