@@ -27,7 +27,7 @@ SETTINGS = """
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 filterwarnings = error
-pythonpath = tests
+pythonpath = tests docs
 markers =
     slow
     mongodb
