@@ -11,7 +11,7 @@ from citychain import notes
 from citychain.archive.rebuilding import Rebuilding, Rebuilt
 from citychain.backup.opening import found_backup, open_copy
 from citychain.backup.taking import Backup, beyond, notes_of
-from citychain.city.replay import PublishedRound
+from citychain.city.replay import PublishedRound, held_since
 from citychain.city.state import LedgerState, MemoryState
 from citychain.cli.auditing import open_source
 from citychain.cli.output import say
@@ -25,7 +25,7 @@ from citychain.following.audit import Audit, AuditResult
 from citychain.following.composing import open_replay
 from citychain.following.source import StorageSource
 from citychain.genesis import Genesis
-from citychain.moving.copying import CityCopy
+from citychain.moving.copying import CityCopy, copy_waiting
 from citychain.ports import CityStorage, FragmentStore
 
 __all__ = ["Taken", "run_backup", "run_restore"]
@@ -142,6 +142,8 @@ async def run_restore(
                 copying = CityCopy(genesis.id, copy, place.storage, compute)
                 await copying.begin()
                 await copying.rounds(told)
+                held = await held_since(copy, head.round, genesis.hold_rounds, compute)
+                await copy_waiting(copy, place.storage, held)
                 # Nothing else of the backup was checked: not its other notes, nor what waits.
                 beside = [*kept.items(), *(await copy.notes(notes.RECOVERY)).items()]
                 for start in range(0, len(beside), NOTES_PAGE):

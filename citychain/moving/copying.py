@@ -189,10 +189,17 @@ class CityCopy:
             await self._target.keep(batch)
 
 
-async def copy_waiting(source: CopySource, target: CityStorage) -> None:
-    """Copy transactions without a place, and their authors' keys; what is there stays as it is."""
+async def copy_waiting(
+    source: CopySource, target: CityStorage, tx_ids: Iterable[bytes] | None = None
+) -> None:
+    """Copy transactions without a place, and their authors' keys; what is there stays as it is.
+
+    Args:
+        tx_ids: Those to copy; all that the source has, if it is not given.
+    """
     there = set(await target.pending_ids())
-    missing = [tx_id for tx_id in await source.pending_ids() if tx_id not in there]
+    wanted = await source.pending_ids() if tx_ids is None else tx_ids
+    missing = [tx_id for tx_id in wanted if tx_id not in there]
     for start in range(0, len(missing), TRANSACTIONS_PAGE):
         page = missing[start : start + TRANSACTIONS_PAGE]
         raw = await source.raw(page)

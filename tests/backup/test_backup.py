@@ -218,6 +218,27 @@ def test_a_damaged_backup_is_found_out_before_anything_is_written(place: Path) -
     assert here(place, *RESTORE).message.endswith("there is no backup: it has no genesis.json")
 
 
+def test_what_the_last_rounds_hold_is_restored(tmp_path: Path, start_server: Start) -> None:
+    made(tmp_path, CONFIG + "hold_rounds = 1000\n")
+    server = start_server(tmp_path)
+    waiting = ("submit", "--city", "tokyo", "--key", "alice.key", "--data", "waits")
+    ran = server.run(*waiting, "--depends-on", "ab" * 32, "--json")
+    assert ran.code == 0, ran.err
+    held = ran.records[-1]["tx_id"]
+    submit(server, "one")
+    before = server.run("get", held, "--city", "tokyo", "--json").record
+    assert server.run(*BACKUP).code == 0
+    server.end(signal.SIGKILL)
+    shutil.rmtree(tmp_path / "data" / "sqlite")
+
+    assert here(tmp_path, *RESTORE).code == 0
+    ran = here(tmp_path, *AUDIT)
+    assert ran.code == 0, ran.err
+    server = start_server(tmp_path)
+    assert server.run("get", held, "--city", "tokyo", "--json").record == before
+    submit(server, "two")
+
+
 def test_a_city_that_lives_elsewhere_is_not_put_back(place: Path) -> None:
     elsewhere = ("restore-city", "--city", "tokyo", "--from", "early", "--to", "other")
     assert here(place, *RESTORE).code == 0
