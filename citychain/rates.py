@@ -50,11 +50,8 @@ class Rates:
         paid_until = max(self._paid_until.get(caller, now), now)
         if (over := paid_until + least - now - self._room) > 0:
             return timedelta(milliseconds=1 + over // 1_000_000)
-        self._pay(caller, paid_until, count)
-        return timedelta()
-
-    def _pay(self, caller: Hashable, paid_until: int, count: int) -> None:
         self._paid_until[caller] = paid_until + count * self._each
         self._paid_until.move_to_end(caller)
         if len(self._paid_until) > TRACKED_MAX:
             self._paid_until.popitem(last=False)
+        return timedelta()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def check_sync(examined: Examined) -> Iterator[Result]:
         os.close(file)
 
 
-_UNKNOWN: Final = {95, 524}  # EOPNOTSUPP; and as the kernel says it inside, which NFS lets out.
+_UNKNOWN: Final = {errno.EOPNOTSUPP, 524}  # And as the kernel says it inside, which NFS lets out.
 
 
 def _unsynced(folder: Path, error: OSError) -> Result:
