@@ -1,0 +1,19 @@
+/** What could not be had, in the server's words, and a way to ask again. */
+
+import { ApiError } from "../api";
+import { shellWords } from "../words/shell";
+
+export function Trouble({ error, again }: { error: Error; again?: () => void }) {
+  const w = shellWords();
+  const unreachable = error instanceof ApiError && error.status === 0;
+  return (
+    <div class="trouble" role="alert">
+      <p>{unreachable ? w.unreachable : error.message}</p>
+      {again && (
+        <button type="button" onClick={again}>
+          {w.retry}
+        </button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,10 @@
+/** The token by which transactions are sent; this tab alone keeps it, and no longer than it lives. */
+
+import { stored } from "./stored";
+
+/** A pasted token; null while nobody has signed in. */
+export const token = stored(
+  () => sessionStorage,
+  "token",
+  (value): value is string => value !== "",
+);
