@@ -15,7 +15,7 @@ from citychain.ports import CityStorage, StorageContext
 if TYPE_CHECKING:
     from citychain.containers import CoreContainer
 
-__all__ = ["found_backup", "genesis_of", "open_copy"]
+__all__ = ["check_copy", "found_backup", "genesis_of", "open_copy"]
 
 GENESIS_FILE: Final = "genesis.json"
 LEDGER: Final = "ledger"
@@ -31,8 +31,22 @@ def genesis_of(folder: Path) -> Genesis:
         return Genesis.read(folder / GENESIS_FILE)
     except FileNotFoundError:
         raise ConfigurationError(
-            f"{folder}: there is no backup: it has no {GENESIS_FILE}"
+            f"{folder}: there is no copy of a city: it has no {GENESIS_FILE}"
         ) from None
+
+
+def check_copy(folder: Path, genesis: Genesis) -> None:
+    """Hold a folder to the city that it is to have a copy of, as a backup or a representative's
+    state directory.
+
+    Raises:
+        ConfigurationError: it is another city's, or no such folder.
+    """
+    if (there := genesis_of(folder)).file != genesis.file:
+        raise ConfigurationError(
+            f"{folder}: has {there.city} with genesis {there.id.hex()}, not {genesis.city} with "
+            f"{genesis.id.hex()}"
+        )
 
 
 def found_backup(folder: Path, genesis: Genesis) -> None:
@@ -48,11 +62,7 @@ def found_backup(folder: Path, genesis: Genesis) -> None:
             )
         write_new(folder / GENESIS_FILE, genesis.file)
         return
-    if (there := genesis_of(folder)).file != genesis.file:
-        raise ConfigurationError(
-            f"{folder}: is the backup of {there.city} with genesis {there.id.hex()}, not of "
-            f"{genesis.city} with {genesis.id.hex()}: give each a folder of its own"
-        )
+    check_copy(folder, genesis)
 
 
 @asynccontextmanager
@@ -77,7 +87,7 @@ async def open_copy(
             await stack.enter_async_context(backend)
         except DirectoryInUse as error:
             raise DirectoryInUse(
-                str(folder), error.process, "another command works on this backup: wait for it"
+                str(folder), error.process, "stop what works on it, or wait for its end"
             ) from None
         try:
             copy = await backend.city(genesis.id, genesis.file, genesis.initial_objects())

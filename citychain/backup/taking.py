@@ -25,7 +25,7 @@ from citychain.moving.mark import UNFINISHED
 from citychain.ports import CityStorage, Compute, StoredRound
 from citychain.types import RawTransaction, SealedRound
 
-__all__ = ["Backup", "beyond", "notes_of"]
+__all__ = ["Backup", "beyond", "keep_round", "notes_of"]
 
 Told = Callable[[int, int], None]
 """Told how many rounds are there, and of how many."""
@@ -168,23 +168,39 @@ class Backup:
 
     async def _keep(self, published: PublishedRound, sealed: SealedRound) -> None:
         """Take a round that holds: what belongs to it first, its certificate last."""
-        stored, claimed = published.stored, published.checkpoint
+        stored = published.stored
         if stored.certificate is None:
             raise InvalidRound(stored.round, "certificate", "it is not given")
-        named = {item.author for item in published.transactions}
-        for committee in (claimed.committee, claimed.next_committee or ()):
-            named.update(seat.key_id for seat in committee)
-        known = await self._copy.keys(sorted(named))
-        missing = sorted(named - known.keys())
-        await self._copy.append(
-            [RawTransaction(it.tx_id, it.author, it.envelope) for it in published.transactions],
-            await self._source.public_keys(missing) if missing else {},
-        )
-        if kept := notes_of(self._genesis, published):
-            await self._copy.keep(kept)
-        await self._copy.commit(sealed)
+        await keep_round(self._genesis, self._copy, self._source, published, sealed)
         await self._copy.certify([stored.certificate])
         self._told(stored.round, self._last)
+
+
+async def keep_round(
+    genesis: Genesis,
+    target: CityStorage,
+    source: RoundSource,
+    published: PublishedRound,
+    sealed: SealedRound,
+) -> None:
+    """Keep a round that holds, after what belongs to it; its certificate is for the caller.
+
+    Args:
+        source: Is asked for public keys that the target lacks.
+    """
+    claimed = published.checkpoint
+    named = {item.author for item in published.transactions}
+    for committee in (claimed.committee, claimed.next_committee or ()):
+        named.update(seat.key_id for seat in committee)
+    known = await target.keys(sorted(named))
+    missing = sorted(named - known.keys())
+    await target.append(
+        [RawTransaction(it.tx_id, it.author, it.envelope) for it in published.transactions],
+        await source.public_keys(missing) if missing else {},
+    )
+    if kept := notes_of(genesis, published):
+        await target.keep(kept)
+    await target.commit(sealed)
 
 
 async def beyond(copy: CityStorage) -> dict[int, bytes]:

@@ -9,12 +9,13 @@ from typing import Final, NamedTuple
 
 from citychain import notes
 from citychain.archive.rebuilding import Rebuilding, Rebuilt
-from citychain.backup.opening import found_backup, open_copy
+from citychain.backup.opening import check_copy, found_backup, open_copy
 from citychain.backup.taking import Backup, beyond, notes_of
+from citychain.backup.voted import add_voted, furthest
 from citychain.city.replay import PublishedRound, held_since
 from citychain.city.state import LedgerState, MemoryState
 from citychain.cli.auditing import open_source
-from citychain.cli.output import say
+from citychain.cli.output import counted, say
 from citychain.cli.reaching import Servers
 from citychain.cli.rebuilding import prepare, progress
 from citychain.committee import CommitteeChain
@@ -105,6 +106,7 @@ async def run_restore(
     folder: Path,
     to: str | None,
     known: Sequence[tuple[int, bytes]],
+    representatives: Sequence[Path],
     settings: Settings,
     shown: bool,
 ) -> tuple[Rebuilt, str]:
@@ -115,6 +117,7 @@ async def run_restore(
         to: Name of the storage; ``None`` for the city's own.
         known: Rounds that are certified, and the hashes of their checkpoints: the city lives only
             with them, the backup's last, and that of the storage that it is to leave.
+        representatives: State directories of representatives, for the last rounds.
         shown: Show how far it is.
 
     Raises:
@@ -122,9 +125,16 @@ async def run_restore(
         VerificationError: a certified round is not there, and no server opens the city.
         InvalidRequest: the storage has the city already, or a server has it open where it lives.
     """
+    for directory in representatives:
+        check_copy(directory, genesis)
     core = CoreContainer(settings=settings)
     async with core.compute() as compute, core.engines(), AsyncExitStack() as stack:
         copy = await stack.enter_async_context(open_copy(core, genesis, folder))
+        voted = {
+            str(directory): await stack.enter_async_context(open_copy(core, genesis, directory))
+            for directory in representatives
+        }
+        most = await furthest(voted) if voted else ""
         stores: Mapping[str, FragmentStore] = {}
         away: Mapping[str, object] = {}
         if settings.fragments.stores:
@@ -148,6 +158,9 @@ async def run_restore(
                 beside = [*kept.items(), *(await copy.notes(notes.RECOVERY)).items()]
                 for start in range(0, len(beside), NOTES_PAGE):
                     await place.storage.keep(dict(beside[start : start + NOTES_PAGE]))
+            if voted:
+                count = await add_voted(core, genesis, voted[most], place.storage)
+                say(f"{most}: {counted(count, 'round')} more")
             rebuilding = Rebuilding(
                 genesis,
                 stores,

@@ -53,14 +53,30 @@ def restore_city(
             dir_okay=False,
         ),
     ] = None,
+    representatives: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--representative",
+            metavar="DIR",
+            help="The state directory of a representative, or a copy: for rounds that the backup "
+            "lacks. Can be repeated.",
+            file_okay=False,
+            exists=True,
+        ),
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Restore a city whose storage is lost, from a backup.
 
     The whole backup is audited, then its rounds are copied into an empty storage, then those that
-    came later from the fragment stores of the configuration, if there are any. What is broken off
-    goes on where it ended when it is repeated; until it is done no server opens the city.
+    came later from state directories of representatives and from the fragment stores of the
+    configuration, if there are any. What is broken off goes on where it ended when it is repeated;
+    until it is done no server opens the city.
+
+    A representative votes for the rounds that it has, and for no others. They come without
+    certificates, and are final when they are voted for again. Give directories of representatives
+    that you trust: a round that one makes up keeps the others from voting.
 
     A round that is certified is final, and a city that went on without it would give its number to
     another one. So the city lives only if it has all rounds that are known: by receipts that are
@@ -75,6 +91,7 @@ def restore_city(
 
         citychain restore-city --city kanazawa --from backups/kanazawa
         citychain restore-city --city kanazawa --from backups/kanazawa --receipt deed.receipt.json
+        citychain restore-city --city kanazawa --from backups/kanazawa --representative rep
     """
     import asyncio
 
@@ -92,6 +109,7 @@ def restore_city(
             folder=folder,
             to=to,
             known=_certified(receipts or (), of),
+            representatives=representatives or (),
             settings=load_settings(config),
             shown=not json,
         )

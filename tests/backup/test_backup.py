@@ -215,7 +215,9 @@ def test_a_damaged_backup_is_found_out_before_anything_is_written(place: Path) -
         assert not (place / "data" / "sqlite").exists()
         database.write_bytes(whole)
     (place / "kept" / "genesis.json").unlink()
-    assert here(place, *RESTORE).message.endswith("there is no backup: it has no genesis.json")
+    assert here(place, *RESTORE).message.endswith(
+        "there is no copy of a city: it has no genesis.json"
+    )
 
 
 def test_what_the_last_rounds_hold_is_restored(tmp_path: Path, start_server: Start) -> None:
