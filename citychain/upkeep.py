@@ -1,16 +1,17 @@
 """What a storage backend may offer to those who look after it, besides `StorageBackend`.
 
-It is asked by methods: a backend that has them offers it. ``citychain db``, ``citychain doctor``
-and ``citychain move --forget`` use it, and no city needs it.
+It is asked by methods: a backend that has them offers it. ``citychain db``, ``citychain doctor``,
+``citychain move --forget`` and what reads backups use it, and no city needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
-from citychain.ports import StorageBackend
+from citychain.ports import CityStorage, StorageBackend
 from citychain.types import ObjectWrite
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "StorageStats",
     "SupportsForgetting",
     "SupportsLooking",
+    "SupportsReading",
     "SupportsUpkeep",
     "can_be_looked_at",
+    "can_be_read",
     "can_forget",
     "has_upkeep",
 ]
@@ -116,3 +119,24 @@ def can_be_looked_at(backend: StorageBackend) -> SupportsLooking | None:
     """The backend if it is a `SupportsLooking` too; it is asked, not inspected."""
     offered = callable(getattr(backend, "look", None))
     return cast("SupportsLooking", backend) if offered else None
+
+
+@runtime_checkable
+class SupportsReading(Protocol):
+    """A storage backend of which a city can be read without a change to what is stored: backups."""
+
+    def reading(self, city: bytes) -> AbstractAsyncContextManager[CityStorage]:
+        """The city with this genesis id; what would write to it raises `StorageError`. Called
+        instead of entering the backend, of a schema that this release knows as its newest.
+
+        Raises:
+            DirectoryInUse: another process writes there.
+            NotFound: there is no such city.
+            StorageError: it cannot be read as it is.
+        """
+
+
+def can_be_read(backend: StorageBackend) -> SupportsReading | None:
+    """The backend if it is a `SupportsReading` too; it is asked, not inspected."""
+    offered = callable(getattr(backend, "reading", None))
+    return cast("SupportsReading", backend) if offered else None

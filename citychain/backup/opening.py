@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from citychain.city.founding import write_new
-from citychain.errors import ConfigurationError, DirectoryInUse, NameTaken
+from citychain.errors import ConfigurationError, DirectoryInUse, NameTaken, NotFound
 from citychain.genesis import Genesis
-from citychain.ports import CityStorage, StorageContext
+from citychain.ports import CityStorage, StorageBackend, StorageContext
+from citychain.upkeep import can_be_looked_at, can_be_read
 
 if TYPE_CHECKING:
     from citychain.containers import CoreContainer
 
-__all__ = ["check_copy", "found_backup", "genesis_of", "open_copy"]
+__all__ = ["check_copy", "found_backup", "genesis_of", "open_copy", "read_copy"]
 
 GENESIS_FILE: Final = "genesis.json"
 LEDGER: Final = "ledger"
@@ -69,7 +70,7 @@ def found_backup(folder: Path, genesis: Genesis) -> None:
 async def open_copy(
     core: CoreContainer, genesis: Genesis, folder: Path
 ) -> AsyncIterator[CityStorage]:
-    """The copy of the ledger in a backup of this city.
+    """The copy of the ledger in a backup of this city, to go on with.
 
     Args:
         core: Its compute is entered.
@@ -79,16 +80,9 @@ async def open_copy(
         DirectoryInUse: another process has it open.
         StorageError: it cannot be opened.
     """
-    context = StorageContext(directory=folder / LEDGER, compute=core.compute(), clock=core.clock())
-    definition = core.registry().storage_backend("sqlite")
     async with AsyncExitStack() as stack:
-        backend = definition.factory(definition.options(), context)
-        try:
-            await stack.enter_async_context(backend)
-        except DirectoryInUse as error:
-            raise DirectoryInUse(
-                str(folder), error.process, "stop what works on it, or wait for its end"
-            ) from None
+        with _told_of(folder):
+            backend = await stack.enter_async_context(_backend(core, folder))
         try:
             copy = await backend.city(genesis.id, genesis.file, genesis.initial_objects())
         except NameTaken as error:
@@ -96,3 +90,55 @@ async def open_copy(
                 f"{folder}: its {LEDGER} is of another city {error.name}, with another genesis"
             ) from None
         yield copy
+
+
+@asynccontextmanager
+async def read_copy(
+    core: CoreContainer, genesis: Genesis, folder: Path
+) -> AsyncIterator[CityStorage]:
+    """The same to read it: nothing in the folder changes, unless an earlier release wrote it.
+
+    Args:
+        core: Its compute is entered.
+
+    Raises:
+        ConfigurationError: it has no copy of this city.
+        DirectoryInUse: another process has it open.
+        StorageError: it cannot be read.
+    """
+    check_copy(folder, genesis)
+    backend = _backend(core, folder)
+    looking, reading = can_be_looked_at(backend), can_be_read(backend)
+    assert looking is not None
+    assert reading is not None
+    found = await looking.look()
+    if not found.schema_version:
+        raise ConfigurationError(f"{folder}: there is no copy of a city: it has no {LEDGER}")
+    async with AsyncExitStack() as stack:
+        if found.schema_version < found.schema_version_known:
+            yield await stack.enter_async_context(open_copy(core, genesis, folder))
+            return
+        try:
+            with _told_of(folder):
+                copy = await stack.enter_async_context(reading.reading(genesis.id))
+        except NotFound:
+            raise ConfigurationError(
+                f"{folder}: its {LEDGER} has no city with genesis {genesis.id.hex()}"
+            ) from None
+        yield copy
+
+
+def _backend(core: CoreContainer, folder: Path) -> StorageBackend:
+    context = StorageContext(directory=folder / LEDGER, compute=core.compute(), clock=core.clock())
+    definition = core.registry().storage_backend("sqlite")
+    return definition.factory(definition.options(), context)
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except DirectoryInUse as error:
+        raise DirectoryInUse(
+            str(folder), error.process, "stop what works on it, or wait for its end"
+        ) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from citychain.acknowledgement import Promise, verify
-from citychain.backup.opening import genesis_of, open_copy
+from citychain.backup.opening import genesis_of, read_copy
 from citychain.backup.taking import beyond
 from citychain.city.answers import Archived
 from citychain.city.founding import genesis_path
@@ -117,7 +117,7 @@ async def open_source(
     storage that is configured."""
     if folder is not None:
         genesis = _genesis_in(core, city, folder)
-        async with open_copy(core, genesis, folder) as copy:
+        async with read_copy(core, genesis, folder) as copy:
             if later := await beyond(copy):
                 say(
                     f"{folder} ends with round {(await copy.head()).round}, and round "

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from citychain import notes
 from citychain.archive.rebuilding import Rebuilding, Rebuilt
-from citychain.backup.opening import check_copy, found_backup, open_copy
+from citychain.backup.opening import check_copy, found_backup, open_copy, read_copy
 from citychain.backup.taking import Backup, beyond, notes_of
 from citychain.backup.voted import add_voted, furthest
 from citychain.city.replay import PublishedRound, held_since
@@ -129,9 +129,9 @@ async def run_restore(
         check_copy(directory, genesis)
     core = CoreContainer(settings=settings)
     async with core.compute() as compute, core.engines(), AsyncExitStack() as stack:
-        copy = await stack.enter_async_context(open_copy(core, genesis, folder))
+        copy = await stack.enter_async_context(read_copy(core, genesis, folder))
         voted = {
-            str(directory): await stack.enter_async_context(open_copy(core, genesis, directory))
+            str(directory): await stack.enter_async_context(read_copy(core, genesis, directory))
             for directory in representatives
         }
         most = await furthest(voted) if voted else ""

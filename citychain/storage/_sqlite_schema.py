@@ -22,6 +22,8 @@ __all__ = [
     "DATABASE_NAME",
     "SCHEMA_VERSION",
     "DirectoryLock",
+    "ReadingLock",
+    "check_whole",
     "open_copier",
     "open_onlooker",
     "open_reader",
@@ -200,6 +202,26 @@ class DirectoryLock:
         os.close(self._file)
 
 
+class ReadingLock:
+    """Keeps those out who would write to the directory, and changes nothing in it."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._file = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._file = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)  # Nobody has it open.
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._file, 20, 0).decode("ascii", "replace") or "unknown"
+            os.close(self._file)
+            raise DirectoryInUse(str(directory), owner, "stop it") from error
+
+    def release(self) -> None:
+        """Let others in."""
+        os.close(self._file)
+
+
 def open_writer(directory: Path, cache_mib: int) -> tuple[apsw.Connection, int]:
     """Open the one connection that writes, and create or migrate the database; also returns the
     schema version that it had.
@@ -259,6 +281,21 @@ def open_onlooker(directory: Path) -> apsw.Connection:
         f"{path.as_uri()}?mode=ro&{reading}",
         flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
     )
+
+
+def check_whole(directory: Path) -> None:
+    """See that what `open_onlooker` finds is all there is.
+
+    Raises:
+        StorageError: the write-ahead log is there without its index, as a copy of some of the files
+            has it.
+    """
+    log, index = (directory / f"{DATABASE_NAME}-{it}" for it in ("wal", "shm"))
+    if log.exists() and log.stat().st_size and not index.exists():
+        raise StorageError(
+            f"{log} is there without {index.name}: bring all files of the folder, or let what "
+            "wrote them open it once more"
+        )
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> int:

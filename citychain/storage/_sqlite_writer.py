@@ -13,7 +13,7 @@ import random
 import threading
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import apsw
 
@@ -22,7 +22,7 @@ from citychain.storage import _sqlite_reads as reads
 from citychain.storage._sqlite_checkpoint import Checkpointer
 from citychain.storage._sqlite_requests import Group, Request
 
-__all__ = ["Writer"]
+__all__ = ["NoWriter", "Writer"]
 
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 """Writes that wait; past it a caller waits before its own is queued."""
@@ -88,6 +88,18 @@ class Sweep:
         if not self.waiting and self.first < self.last:
             for statement in _SWEEP:
                 connection.execute(statement, (self.first, self.last))
+
+
+class NoWriter:
+    """In the place of `Writer` where a database is open for reading alone."""
+
+    async def write(self, request: Request) -> NoReturn:
+        """Refuse it.
+
+        Raises:
+            StorageError: always.
+        """
+        raise StorageError("it is open for reading alone")
 
 
 class Writer:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 import apsw
 from pydantic import BaseModel, ConfigDict, Field
 
-from citychain.errors import LeaseLost, StorageError
+from citychain.errors import LeaseLost, NotFound, StorageError
 from citychain.genesis import city_name
 from citychain.notes import not_known
 from citychain.ports import PendingPage, StoredRound
@@ -45,11 +46,14 @@ from citychain.storage._sqlite_schema import (
     PAGE_SIZE,
     SCHEMA_VERSION,
     DirectoryLock,
+    ReadingLock,
+    check_whole,
     open_copier,
+    open_onlooker,
     open_reader,
     open_writer,
 )
-from citychain.storage._sqlite_writer import Writer
+from citychain.storage._sqlite_writer import NoWriter, Writer
 
 if TYPE_CHECKING:
     from citychain.ports import StorageContext
@@ -101,6 +105,7 @@ class SqliteBackend:
         self._readers: SimpleQueue[apsw.Connection | None] = SimpleQueue()
         self._connection: apsw.Connection
         self._copier: apsw.Connection
+        self._lock: DirectoryLock | ReadingLock
         self._found_version: int
 
     async def __aenter__(self) -> SqliteBackend:
@@ -149,6 +154,24 @@ class SqliteBackend:
         while await self._writer.write(upkeep.Forget(city, initial)):
             pass
 
+    @asynccontextmanager
+    async def reading(self, city: bytes) -> AsyncIterator[SqliteCity]:
+        """See `citychain.upkeep.SupportsReading.reading`."""
+        await _to_the_end(self._start_reading(), undo=self._stop_reading)
+        try:
+            number = await self.read(reads.named_city, city)
+            if number is None:
+                raise NotFound("city", city.hex())
+            yield SqliteCity(self, NoWriter(), self._context, await self.read(_load, number))
+        finally:
+            await _to_the_end(self._stop_reading())
+
+    async def _start_reading(self) -> None:
+        await self._context.compute(self._open_reading)
+
+    async def _stop_reading(self) -> None:
+        await self._context.compute(self._close_reading)
+
     async def read(self, function: Callable[[apsw.Connection, *Ts], T], *args: *Ts) -> T:
         """Call a function with a connection that reads, in a thread."""
         return await self._context.compute(self._read, function, args)
@@ -193,11 +216,40 @@ class SqliteBackend:
             self._lock.release()
             raise
 
-    def _close(self) -> None:
+    def _open_reading(self) -> None:
+        directory = self._context.directory
+        try:
+            self._lock = ReadingLock(directory)
+        except OSError as error:
+            raise StorageError(f"{directory} cannot be read: {error}") from error
+        try:
+            check_whole(directory)
+            for _ in range(READERS):
+                self._readers.put(open_onlooker(directory))
+        except BaseException as error:
+            while not self._readers.empty():
+                self._close_reader()
+            self._lock.release()
+            if isinstance(error, apsw.Error):
+                fault = f"the database in {directory} cannot be read: {error}"
+                raise StorageError(fault) from error
+            raise
+
+    def _close_reading(self) -> None:
+        self._close_readers()
+        self._lock.release()
+
+    def _close_readers(self) -> None:
         for _ in range(READERS):
-            if (connection := self._readers.get()) is not None:
-                connection.close()
+            self._close_reader()
         self._readers.put(None)
+
+    def _close_reader(self) -> None:
+        if (connection := self._readers.get()) is not None:
+            connection.close()
+
+    def _close(self) -> None:
+        self._close_readers()
         self._connection.close()  # The last one out copies the log into the database.
         self._lock.release()
 
@@ -206,7 +258,11 @@ class SqliteCity:
     """One city's `CityStorage`."""
 
     def __init__(
-        self, backend: SqliteBackend, writer: Writer, context: StorageContext, state: CityState
+        self,
+        backend: SqliteBackend,
+        writer: Writer | NoWriter,
+        context: StorageContext,
+        state: CityState,
     ) -> None:
         self._backend = backend
         self._writer = writer

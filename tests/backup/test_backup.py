@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 import pytest
+from backup.folders import files
 from cli.conftest import SECONDS_MAX, Ran, Server, run_here
 
 from citychain import notes
@@ -131,8 +132,10 @@ def place(lost: Path, tmp_path: Path) -> Path:
 
 
 def test_a_city_lives_on_from_a_backup_that_was_taken_while_it_ran(place: Path) -> None:
+    before = files(place / "kept")
     ran = here(place, *RESTORE, "--receipt", "3.json")
     assert ran.code == 0, ran.err
+    assert files(place / "kept") == before
     assert ran.out.startswith("RESTORED  tokyo in storage sqlite: 3 rounds, 3 transactions")
     audited = here(place, *AUDIT)
     assert audited.code == 0, audited.err
@@ -315,13 +318,23 @@ def test_what_was_shown_once_counts_though_nothing_was_copied_then(
     assert "round 3 is certified, and is not there" in ran.message
 
 
-async def planted(place: Path) -> None:
+def test_what_a_backup_makes_up_of_later_rounds_keeps_no_other_one_out(place: Path) -> None:
+    asyncio.run(planted(place, {notes.round_name(notes.KNOWN, 9): b"9" * 32}))
+    (place / "kept").rename(place / "hostile")
+    ran = here(place, "restore-city", "--city", "tokyo", "--from", "hostile")
+    assert ran.code == Exit.NO
+    assert "round 9 is certified, and is not there" in ran.message
+    ran = here(place, "restore-city", "--city", "tokyo", "--from", "early", "--receipt", "3.json")
+    assert ran.code == 0, ran.err
+
+
+async def planted(place: Path, kept: Mapping[str, bytes]) -> None:
     """Put into a backup what no taking of it does."""
     core = CoreContainer(settings=load_settings(place / "citychain.toml", environment={}))
     genesis = genesis_of(place / "kept")
     async with core.compute(), open_copy(core, genesis, place / "kept") as copy:
         await copy.append([RawTransaction(b"t" * 32, b"a" * 32, b"nobody signed it")], {})
-        await copy.keep({notes.RETENTION_PRUNED: notes.number_bytes(2)})
+        await copy.keep(kept)
 
 
 async def left_over(place: Path) -> tuple[Sequence[bytes], Mapping[str, bytes]]:
@@ -335,7 +348,7 @@ async def left_over(place: Path) -> tuple[Sequence[bytes], Mapping[str, bytes]]:
 
 
 def test_what_no_round_has_is_not_restored(place: Path) -> None:
-    asyncio.run(planted(place))
+    asyncio.run(planted(place, {notes.RETENTION_PRUNED: notes.number_bytes(2)}))
     assert here(place, *RESTORE).code == 0
     assert asyncio.run(left_over(place)) == ([], {})
 

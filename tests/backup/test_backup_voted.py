@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from backup.folders import files
 from cli.conftest import Ran, Server, run_here
 
 from citychain.cli.exits import Exit
@@ -73,7 +74,9 @@ def test_a_city_goes_on_with_the_rounds_that_its_representative_has_beyond_the_b
     lost = run_here(*RESTORE, "--receipt", "three.json", cwd=tmp_path)
     assert lost.code == Exit.NO
     assert "is certified, and is not there" in lost.message
+    before = files(tmp_path / "rep")
     ran = well(run_here(*RESTORE, "--representative", "rep", "--json", cwd=tmp_path))
+    assert files(tmp_path / "rep") == before
     added = ran.record["round"] - taken
     assert added > 0
     assert f"rep: {counted(added, 'round')} more" in ran.err
