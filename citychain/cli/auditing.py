@@ -114,8 +114,10 @@ async def open_source(
     folder: Path | None = None,
 ) -> AsyncIterator[tuple[RoundSource, Genesis]]:
     """A city's rounds and its genesis, from a backup in a folder, from a server, or from the
-    storage that is configured."""
+    storage that is configured: one of the three."""
     if folder is not None:
+        if servers is None:
+            raise InvalidRequest("--from", "reads a backup: leave out --storage")
         genesis = _genesis_in(core, city, folder)
         async with read_copy(core, genesis, folder) as copy:
             if later := await beyond(copy):

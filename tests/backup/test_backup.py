@@ -289,6 +289,9 @@ def test_a_copy_as_of_an_earlier_round_is_read_and_never_lives(place: Path) -> N
     ran = here(place, *restore)
     assert ran.code == Exit.NO
     assert "round 3 is certified, and is not there: tokyo cannot go on as the sam" in ran.message
+    ran = here(place, *AUDIT, "--from", "kept")
+    assert ran.code == Exit.UNUSABLE
+    assert "--from: reads a backup: leave out --storage" in ran.message
     for up_to, fault in (
         ("1", "--up-to: is 1, and the backup has round 2 already"),
         ("4", "--up-to: is 4, and the last certified round is 3"),

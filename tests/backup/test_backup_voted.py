@@ -105,6 +105,7 @@ def test_a_representative_of_another_history_or_city_is_refused(
     ))  # fmt: skip
     for folder in ("kept", "forked"):
         server = start_server(tmp_path)
+        well(server.run(*SUBMIT, "waits", "--depends-on", "ab" * 32))
         final(server, folder)
         well(server.run("backup", "--city", "nara", "-o", folder))
         server.end(signal.SIGKILL)
@@ -114,7 +115,7 @@ def test_a_representative_of_another_history_or_city_is_refused(
     genesis = tmp_path / "other" / "genesis.json"
     genesis.write_text(genesis.read_text().replace("nara", "otherwise"))
     for folder, fault in (
-        ("forked", "round 1: checkpoint: the representative has another version of it"),
+        ("forked", "checkpoint: the representative has another version of it"),
         ("other", "other: has otherwise with genesis"),
         (".", "there is no copy of a city: it has no genesis.json"),
     ):
@@ -125,6 +126,8 @@ def test_a_representative_of_another_history_or_city_is_refused(
         *RESTORE, "--representative", "voted", "--representative", "forked", cwd=tmp_path
     )
     assert ran.code != 0
-    assert "have different versions of round 1" in ran.message
-    # What was refused leaves nothing behind that keeps the city from living.
+    assert "voted and forked have different versions of round " in ran.message
+    # What was refused leaves nothing behind that keeps the city from living, and what the last
+    # rounds hold is there.
     well(run_here(*RESTORE, cwd=tmp_path))
+    well(run_here(*AUDIT, cwd=tmp_path))
