@@ -104,7 +104,7 @@ async def read_copy(
     Raises:
         ConfigurationError: it has no copy of this city.
         DirectoryInUse: another process has it open.
-        StorageError: it cannot be read.
+        StorageError: it cannot be read, or a newer release wrote it.
     """
     check_copy(folder, genesis)
     backend = _backend(core, folder)
@@ -115,7 +115,8 @@ async def read_copy(
     if not found.schema_version:
         raise ConfigurationError(f"{folder}: there is no copy of a city: it has no {LEDGER}")
     async with AsyncExitStack() as stack:
-        if found.schema_version < found.schema_version_known:
+        if found.schema_version != found.schema_version_known:
+            # To bring it up to date; one of a newer release is refused before anything changes.
             yield await stack.enter_async_context(open_copy(core, genesis, folder))
             return
         try:

@@ -30,6 +30,7 @@ from citychain.crypto.signatures import SigningKey
 from citychain.errors import StorageError, VerificationError
 from citychain.following.composing import open_replay
 from citychain.following.source import StorageSource
+from citychain.storage.sqlite import SCHEMA_VERSION
 from citychain.types import Handover, RawTransaction, Recovery, Seat
 
 CONFIG = """\
@@ -96,6 +97,14 @@ def damaged(path: Path, statement: str) -> None:
     try:
         connection.execute(statement)
         assert connection.changes() == 1
+    finally:
+        connection.close()
+
+
+def of_schema(path: Path, version: int) -> None:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.execute(f"PRAGMA user_version = {version}")
     finally:
         connection.close()
 
@@ -242,6 +251,24 @@ def test_what_the_last_rounds_hold_is_restored(tmp_path: Path, start_server: Sta
     server = start_server(tmp_path)
     assert server.run("get", held, "--city", "tokyo", "--json").record == before
     submit(server, "two")
+
+
+def test_a_backup_of_another_release_or_half_of_one_is_told_apart(place: Path) -> None:
+    database = place / "kept" / "ledger" / "citychain.db"
+    log = database.with_name("citychain.db-wal")
+    log.write_bytes(b"what was written last")
+    ran = here(place, *RESTORE)
+    assert ran.code == Exit.UNAVAILABLE
+    assert "citychain.db-wal is there without citychain.db-shm: bring all files" in ran.message
+    log.unlink()
+    whole = database.read_bytes()
+    of_schema(database, SCHEMA_VERSION + 1)
+    ran = here(place, *RESTORE)
+    assert ran.code == Exit.UNAVAILABLE
+    assert f"has schema version {SCHEMA_VERSION + 1} and this release knows" in ran.message
+    database.write_bytes(whole)
+    of_schema(database, SCHEMA_VERSION - 1)
+    assert here(place, *RESTORE).code == 0
 
 
 def test_a_city_that_lives_elsewhere_is_not_put_back(place: Path) -> None:
