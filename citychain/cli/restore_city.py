@@ -61,7 +61,6 @@ def restore_city(
             help="The state directory of a representative, or a copy: for rounds that the backup "
             "lacks. Can be repeated.",
             file_okay=False,
-            exists=True,
         ),
     ] = None,
     config: Config = None,
