@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Each sets everything up on its first run.
 # PYTHON names the interpreter, VENV the environment's folder.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster soak test test-python test-plugins test-rust test-packages \
+.PHONY: help demo demo-cluster soak test test-python test-plugins test-rust test-page test-packages \
 	lint fmt fuzz bench docs proto \
 	supply ready clean
 
@@ -36,7 +36,7 @@ soak: ready ## The same for SOAK_SECONDS, half an hour
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m cluster --seconds $(SOAK_SECONDS) \
 		--allowance $(SOAK_ALLOWANCE)
 
-test: test-python test-plugins test-rust ## Run all tests of both languages
+test: test-python test-plugins test-rust test-page ## Run all tests of all languages
 
 test-python: ready ## Run the tests of the Python package
 	@.ci/tests $(BIN)/python -n auto
@@ -51,6 +51,9 @@ test-plugins: ready ## Run the tests of each plugin
 test-rust: ready ## Run the tests of the Rust code
 	$(CARGO) test $(WORKSPACE) --workspace --exclude citychain-native --release $(CHECKED) --quiet
 
+test-page: ready ## Run the tests of the explorer's page that need no browser
+	@sh .ci/page $(BIN)/python test
+
 test-packages: ready ## Build all packages; test them in fresh environments (slow)
 	@$(BIN)/python -m pip install --quiet --group packages
 	@.ci/tests $(BIN)/python tests/packages -m slow
@@ -59,7 +62,7 @@ lint: ready $(VENV)-build/made ## Run all linters and type checkers
 	@$(BIN)/python -m pip install --quiet --group lint
 	@sh .ci/lint $(BIN) $(VENV)-build/bin
 
-fmt: ready ## Format the code of both languages
+fmt: ready ## Format the code of all languages
 	@$(BIN)/python -m pip install --quiet --group lint
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -104,5 +107,6 @@ $(VENV)-supply/made: pyproject.toml
 clean: ## Remove everything that was built
 	rm -rf .venv .venv-* .tools build dist docs/_build *.egg-info plugins/*/*.egg-info plugins/*/build \
 		native/target native/fuzz/target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf citychain/explorer/static citychain/explorer/page/node_modules
 	rm -f citychain/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """What citychain is made of may be used by a program under its licence.
 
-The licences are those of deny.toml, one list for both languages. What an environment
+The licences are those of deny.toml, one list for all languages. What an environment
 lacks of the extras is not looked at.
 """
 
@@ -96,6 +96,14 @@ def test_each_python_package_may_be_used() -> None:
     assert {"grpcio", "typing-extensions"} <= found.keys()
     for extra in project["optional-dependencies"].values():
         found |= made_of(extra, needed=False)
+    assert {name: it for name, it in found.items() if not allowed(it)} == {}
+
+
+def test_each_package_of_the_explorers_page_may_be_used() -> None:
+    lock = json.loads((TREE / "citychain/explorer/page/package-lock.json").read_text())
+    shown = {name: it for name, it in lock["packages"].items() if not it.get("dev")}
+    found = {name or "the page itself": it.get("license", "none") for name, it in shown.items()}
+    assert {"the page itself", "node_modules/preact"} <= found.keys()
     assert {name: it for name, it in found.items() if not allowed(it)} == {}
 
 

@@ -136,21 +136,29 @@ def set_up(programs: Path, tmp_path: Path) -> Callable[[], list[str]]:
     (tree / "native").mkdir(parents=True)
     (tree / "plugins" / "small").mkdir(parents=True)
     shutil.copytree(TREE / ".ci", tree / ".ci")
-    for name in ("pyproject.toml", "setup.py", "native/Cargo.toml"):
+    page = "citychain/explorer/page/build.py"
+    (tree / page).parent.mkdir(parents=True)
+    for name in ("pyproject.toml", "setup.py", "native/Cargo.toml", page):
         shutil.copy(TREE / name, tree / name)
     (tree / "plugins" / "small" / "pyproject.toml").write_text("[project]\n")
     script(
         programs / "python3",
         f"""
         case "$1 $2" in
-            -c*|-V*) exec '{sys.executable}' "$@" ;;
+            -c*|-V*|*/build.py*) exec '{sys.executable}' "$@" ;;
         esac
         echo "$*" >>'{tree}/commands'
         case "$1 $2" in
             '-m venv') mkdir -p .venv/bin && ln -s "$0" .venv/bin/python ;;
-            '-m pip') [ ! -e broken ] || {{ echo 'the disk is full'; exit 1; }} ;;
+            '-m pip')
+                '{sys.executable}' '{tree}/as_if_built.py'
+                [ ! -e broken ] || {{ echo 'the disk is full'; exit 1; }} ;;
         esac
         """,
+    )
+    (tree / "as_if_built.py").write_text(
+        f"import runpy; page = runpy.run_path({page!r}); page['BUILT'].mkdir(exist_ok=True); "
+        "page['MADE_FROM'].write_text(page['digest'](*page['sources']()))"
     )
     # What prerequisites prints is what set-up then runs.
     (tree / ".ci" / "prerequisites").write_text(f"echo '{programs}/python3'\n")
@@ -191,16 +199,30 @@ def test_set_up_builds_no_more_than_the_extension_where_that_is_all_that_changed
     set_up: Callable[[], list[str]], tmp_path: Path
 ) -> None:
     set_up()
-    stale = tmp_path / "tree" / "citychain"
-    stale.mkdir()
-    (stale / "__init__.py").touch()
+    stale = tmp_path / "tree" / "citychain" / "__init__.py"
+    stale.touch()
     # It stays stale, since nothing is really built here.
     with pytest.raises(RuntimeError, match=r"No module named 'citychain\._native'"):
         set_up()
     assert (tmp_path / "tree" / "commands").read_text() == (
         "-m pip install --no-deps --editable .\n"
     )
-    shutil.rmtree(stale)
+    stale.unlink()
+    assert set_up() == []
+
+
+def test_set_up_builds_the_page_again_where_its_sources_changed(
+    set_up: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    set_up()
+    explorer = tmp_path / "tree" / "citychain" / "explorer"
+    (explorer / "page" / "node_modules").mkdir()
+    (explorer / "page" / "node_modules" / "new.js").touch()
+    assert set_up() == []
+    (explorer / "page" / "new.ts").touch()
+    assert set_up() == ["-m pip install --no-deps --editable ."]
+    shutil.rmtree(explorer / "static")
+    assert set_up() == ["-m pip install --no-deps --editable ."]
     assert set_up() == []
 
 

@@ -53,7 +53,6 @@ _SERVICES: Final[Mapping[str, Mapping[str, Need]]] = {
         "GetNode": _READ,
         "ListParents": _READ,
         "ListChildren": _READ,
-        "ListNodes": _READ,
         "ListRounds": _READ,
         "StreamRounds": _READ,
         "GetCheckpoint": _READ,

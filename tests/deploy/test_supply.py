@@ -20,7 +20,7 @@ def tools(tmp_path: Path) -> Path:
     script = (
         '#!/bin/sh\necho "${0##*/} $1"\n[ "${0##*/} $1" != "$(cat "${0%/*}/broken")" ] || exit 1\n'
     )
-    for name in ("uv", "pip-audit", "cyclonedx-py", "cargo", "mv", "rm", "mkdir"):
+    for name in ("uv", "pip-audit", "cyclonedx-py", "npm", "cargo", "mv", "rm", "mkdir"):
         tool = folder / name
         tool.write_text(script)
         tool.chmod(0o755)
@@ -32,6 +32,7 @@ def tools(tmp_path: Path) -> Path:
     [
         ("none", "Nothing is known against"),
         ("pip-audit --path", "Known vulnerabilities of Python packages"),
+        ("npm audit", "Known vulnerabilities of the page's packages"),
         ("cargo deny", "Advisories, licences and sources of crates"),
         ("uv pip", "Python packages"),
         ("cyclonedx-py environment", "List of Python packages"),
@@ -55,7 +56,9 @@ def test_what_fails_or_cannot_run_fails_all_and_is_named(
     assert f"\n{'' if broken == 'none' else '  '}{said}" in last, told
     assert (done.returncode == 0) is (broken == "none"), told
     # Each step runs, whatever became of those before.
-    assert {"cargo deny", "cargo cyclonedx", "pip-audit --path"} <= set(told.splitlines()), told
+    assert {"npm audit", "cargo deny", "cargo cyclonedx", "pip-audit --path"} <= set(
+        told.splitlines()
+    ), told
 
 
 def test_it_runs_weekly_and_for_each_version() -> None:

