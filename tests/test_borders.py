@@ -58,6 +58,8 @@ DRIVERS: Final = {
     "jwt": ("access",),
     "dependency_injector": ("containers",),
     "prometheus_client": ("metrics", "rpc"),
+    "starlette": ("explorer",),
+    "uvicorn": ("explorer",),
     # It takes 0.1 s; everything else logs by the standard library.
     "structlog": ("cli",),
 }

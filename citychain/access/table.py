@@ -53,6 +53,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Need]]] = {
         "GetNode": _READ,
         "ListParents": _READ,
         "ListChildren": _READ,
+        "ListNodes": _READ,
         "ListRounds": _READ,
         "StreamRounds": _READ,
         "GetCheckpoint": _READ,

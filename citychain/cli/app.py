@@ -21,6 +21,7 @@ from citychain.cli import (
     dag,
     db,
     election,
+    explorer,
     fragments,
     hold,
     holding_rules,
@@ -137,6 +138,7 @@ for command in (
     holding_rules.holding_rules,
     reward_distribute.reward_distribute,
     storage_server.storage_server,
+    explorer.explorer,
     demo.demo,
     bench.bench,
 ):

@@ -52,6 +52,10 @@ class Servers:
         a server, and get no token: they could use it where it is valid."""
         return replace(self, given=endpoints, token=None) if endpoints else self
 
+    def with_token(self, token: Token | None) -> Servers:
+        """The same ones, called by somebody else."""
+        return replace(self, token=token)
+
     def channels(self) -> ChannelFactory:
         """Channels to them.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from citychain.cli.serving import clear_ready_file, reloads_held, serve_until_st
 
 if TYPE_CHECKING:
     from citychain.config import Settings
+    from citychain.containers import RunningServer
 
 __all__ = ["serve"]
 
@@ -29,6 +31,15 @@ def serve(
         Path | None,
         typer.Option(
             help="A file to write the address to once the server answers.", dir_okay=False
+        ),
+    ] = None,
+    explorer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Show the cities in a browser, too, here: `citychain explorer` as a process that "
+            "ends with the server.",
+            show_default=False,
         ),
     ] = None,
     config: Config = None,
@@ -47,6 +58,7 @@ def serve(
 
         citychain serve
         citychain serve --config town/citychain.toml --listen 127.0.0.1:0 --ready-file address
+        citychain serve --explorer 127.0.0.1:8080
     """
     import asyncio
 
@@ -65,24 +77,40 @@ def serve(
         context.obj.log.show()
         if ready_file is not None:
             clear_ready_file(ready_file)
-        asyncio.run(_serve(settings, read, ready_file, json=json))
+        asyncio.run(_serve(settings, read, ready_file, explorer, json=json))
 
 
 async def _serve(
-    settings: Settings, read: Callable[[], Settings], ready_file: Path | None, *, json: bool
+    settings: Settings,
+    read: Callable[[], Settings],
+    ready_file: Path | None,
+    explorer: str | None,
+    *,
+    json: bool,
 ) -> None:
     import asyncio
-
-    from citychain.containers import RunningServer, open_server
 
     async def reload(server: RunningServer) -> None:
         await server.reload(await asyncio.to_thread(read))
 
     await serve_until_stopped(
-        open_server(settings),
+        _open(settings, explorer),
         answers="citychain",
         stopping="what was accepted is finished first",
         ready_file=ready_file,
         json=json,
         reload=reload,
     )
+
+
+@asynccontextmanager
+async def _open(settings: Settings, explorer: str | None) -> AsyncIterator[RunningServer]:
+    from citychain.cli.explorer import explorer_beside
+    from citychain.containers import open_server
+
+    async with open_server(settings) as server:
+        if explorer is None:
+            yield server
+        else:
+            async with explorer_beside(server.address, explorer):
+                yield server

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from citychain.config_tls import ServerTlsSettings
     from citychain.rpc.storage_server import StorageServerOptions
 
-__all__ = ["storage_server"]
+__all__ = ["server_tls", "storage_server"]
 
 
 def storage_server(
@@ -123,7 +123,7 @@ def storage_server(
     from citychain.config_auth import RatesSettings
     from citychain.rpc.storage_server import StorageServerOptions
 
-    tls = _tls(certificate, key, client_ca)
+    tls = server_tls(certificate, key, client_ca)
     options = StorageServerOptions(listen=listen, plaintext=plaintext)
     options.check(encrypted=tls is not None)
     auth = _auth(token_keys, token_audience, token_issuer, anonymous)
@@ -135,10 +135,14 @@ def storage_server(
     asyncio.run(_serve(directory, options, limits, auth, rates, tls, ready_file, json=json))
 
 
-def _tls(
+def server_tls(
     certificate: Path | None, key: Path | None, client_ca: Path | None
 ) -> ServerTlsSettings | None:
-    """Raises `ConfigurationError`: an option needs another one."""
+    """TLS as the options say it; ``None`` where they say nothing.
+
+    Raises:
+        ConfigurationError: an option needs another one.
+    """
     from citychain.config_tls import ServerTlsSettings
     from citychain.errors import ConfigurationError
 

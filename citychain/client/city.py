@@ -51,6 +51,7 @@ __all__ = ["CityClient", "CityInfo", "FollowedRound"]
 OBJECTS_MAX: Final = 256
 RECEIPTS_MAX: Final = 256
 KEYS_MAX: Final = 256
+NODES_PAGE: Final = 1_000
 ROUND_BYTES_MAX: Final = 1 << 30
 """Transactions of one round, in memory."""
 WATCHED_MAX: Final = 10_000
@@ -360,6 +361,24 @@ class CityClient(ExchangeCalls):
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def nodes(self, round: int, first: int = 0, limit: int = 100) -> list[LinkedNode]:
+        """Nodes of a round, which may be only sealed, from a seq on, in order. Rejected
+        transactions have none."""
+        nodes: list[LinkedNode] = []
+        while len(nodes) < limit:
+            request = services_pb2.ListNodesRequest(
+                city=self._city,
+                round=round,
+                from_seq=first,
+                page_size=min(limit - len(nodes), NODES_PAGE),
+            )
+            page = (await self._call(self._dag.ListNodes, request)).nodes
+            nodes += map(decode_node, page)
+            if len(page) < request.page_size:
+                break
+            first = page[-1].seq + 1
+        return nodes
 
     # --- rounds and proofs
 

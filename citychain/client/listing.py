@@ -12,7 +12,7 @@ from citychain.client.channels import ChannelFactory
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
 from citychain.rpc.messages import decode_city
 
-__all__ = ["list_cities"]
+__all__ = ["city_page", "list_cities"]
 
 
 async def list_cities(
@@ -37,3 +37,23 @@ async def list_cities(
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+
+async def city_page(
+    channels: ChannelFactory,
+    query: str = "",
+    page_token: str = "",
+    *,
+    timeout: timedelta = timedelta(seconds=30),
+) -> tuple[list[CityListing], str]:
+    """One page of cities in order of slug, and the token of the next one; empty after the last.
+
+    Args:
+        query: Only those of which some name begins with it.
+        page_token: Of the page before; empty for the first.
+    """
+    request = services_pb2.ListCitiesRequest(query=query, page_token=page_token)
+    async with channels.channel() as channel:
+        stub: Any = services_pb2_grpc.CityServiceStub(channel)
+        page = await retries.call(stub.ListCities, request, timeout)
+    return [decode_city(city) for city in page.cities], page.next_page_token

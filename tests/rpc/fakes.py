@@ -135,6 +135,10 @@ class FakeStorage:
         children = [n for n in nodes if parent in n.parents and (n.round, n.seq) > after]
         return children[:limit]
 
+    async def round_nodes(self, round: int) -> Sequence[SealedNode]:
+        nodes = [node for node in self.sealed.values() if node.round == round]
+        return sorted(nodes, key=lambda node: node.seq)
+
     async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
         return [stored for stored in self.stored if stored.round >= first][:limit]
 

@@ -114,6 +114,9 @@ BOUNDS: list[tuple[str, Any, str]] = [
         ("ListChildren", pb.ListChildrenRequest(**CITY, node_id=ID, page_token=token), "page_token")
         for token in ("x", "1", "1.", "0.1", "1.-1", "²." + "1", "9" * 20 + ".1", "1.1.1")
     ),
+    ("ListNodes", pb.ListNodesRequest(round=1), "city"),
+    ("ListNodes", pb.ListNodesRequest(**CITY), "round"),
+    ("ListNodes", pb.ListNodesRequest(**CITY, round=1, page_size=1_001), "page_size"),
     ("ListRounds", pb.ListRoundsRequest(from_round=1), "city"),
     ("ListRounds", pb.ListRoundsRequest(**CITY), "from_round"),
     ("ListRounds", pb.ListRoundsRequest(**CITY, from_round=1 << 63), "from_round"),

@@ -441,6 +441,18 @@ async def test_the_genesis_has_children(dag: Any, family: list[SealedNode]) -> N
     assert len((await dag.ListChildren(request)).children) == 4
 
 
+async def test_nodes_of_a_round_come_by_seq(
+    dag: Any, city: FakeCity, family: list[SealedNode]
+) -> None:
+    city.storage.stored = [make_round(1), make_round(2, record=bytes(104))]
+    request = pb.ListNodesRequest(city="kanazawa", round=2, from_seq=1, page_size=1)
+    [node] = (await dag.ListNodes(request)).nodes
+    assert (node.node_id, node.seq, node.time_ms) == (family[2].node_id, 1, 2_000)
+    assert [parent.round for parent in node.parents] == [1, 0]
+    request.from_seq = 3
+    assert not (await dag.ListNodes(request)).nodes
+
+
 # --- rounds and proofs
 
 

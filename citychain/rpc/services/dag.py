@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
+from citychain import record
 from citychain.errors import InvalidRequest, NotFound
 from citychain.handler import CityHandler
 from citychain.ports import StoredRound
@@ -70,6 +72,23 @@ class DagService(services_pb2_grpc.DagServiceServicer):
         return services_pb2.ListChildrenResponse(
             children=await _encode_nodes(handler, children),
             next_page_token=f"{children[-1].round}.{children[-1].seq}" if more else "",
+        )
+
+    async def ListNodes(
+        self, request: services_pb2.ListNodesRequest, context: Any
+    ) -> services_pb2.ListNodesResponse:
+        name = requests.text(request.city, "city")
+        number = requests.round_number(request.round, "round")
+        limit = requests.page_size(request.page_size, 100, 1_000)
+        handler = await self._directory.handler(name)
+        stored = await _round(handler, number)
+        nodes = await handler.storage.round_nodes(number)
+        linked = (it for it in nodes[request.from_seq :] if it.rejection is None)
+        rule, time_ms, poh = handler.genesis.rule, stored.time_ms, record.poh_of(stored.record).hash
+        return services_pb2.ListNodesResponse(
+            nodes=[
+                encode_node(LinkedNode(node, rule, time_ms, poh)) for node in islice(linked, limit)
+            ]
         )
 
     async def ListRounds(

@@ -17,7 +17,7 @@ export interface City {
   titles: Record<string, string>;
   aliases: string[];
   parent?: string | null;
-  parts: string[];
+  parts: Record<string, string>;
   state: string;
 }
 
@@ -46,7 +46,6 @@ export interface Round {
   rejected: number;
   checkpoint_hash: string;
   poh: string;
-  certified_at?: number | null;
   votes: string[] | null;
 }
 

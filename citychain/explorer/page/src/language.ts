@@ -57,3 +57,11 @@ const times = computed(
 export function time(ms: number): string {
   return times.value.format(ms);
 }
+
+const clocks = computed(() => new Intl.DateTimeFormat(language.value, { timeStyle: "medium" }));
+
+/** A time of today by the clock alone; of another day, whole. */
+export function clock(ms: number): string {
+  const today = new Date(ms).toDateString() === new Date().toDateString();
+  return (today ? clocks : times).value.format(ms);
+}

@@ -3,6 +3,7 @@ import { dictionary } from "../language";
 export const citiesWords = dictionary({
   en: {
     title: "Cities",
+    map: "Map of the cities",
     find: "Find a city",
     findHint: "kanazawa, 金沢, カナザワ …",
     none: "No city is called so.",
@@ -10,6 +11,7 @@ export const citiesWords = dictionary({
   },
   ja: {
     title: "都市",
+    map: "都市の地図",
     find: "都市を探す",
     findHint: "金沢、かなざわ、kanazawa など",
     none: "その名前の都市はありません。",

@@ -499,6 +499,11 @@ class DagServiceStub(object):
                 request_serializer=citychain_dot_v1_dot_services__pb2.ListChildrenRequest.SerializeToString,
                 response_deserializer=citychain_dot_v1_dot_services__pb2.ListChildrenResponse.FromString,
                 _registered_method=True)
+        self.ListNodes = channel.unary_unary(
+                '/citychain.v1.DagService/ListNodes',
+                request_serializer=citychain_dot_v1_dot_services__pb2.ListNodesRequest.SerializeToString,
+                response_deserializer=citychain_dot_v1_dot_services__pb2.ListNodesResponse.FromString,
+                _registered_method=True)
         self.ListRounds = channel.unary_unary(
                 '/citychain.v1.DagService/ListRounds',
                 request_serializer=citychain_dot_v1_dot_services__pb2.ListRoundsRequest.SerializeToString,
@@ -548,6 +553,13 @@ class DagServiceServicer(object):
 
     def ListChildren(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNodes(self, request, context):
+        """The nodes of a round, in order of seq.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -607,6 +619,11 @@ def add_DagServiceServicer_to_server(servicer, server):
                     servicer.ListChildren,
                     request_deserializer=citychain_dot_v1_dot_services__pb2.ListChildrenRequest.FromString,
                     response_serializer=citychain_dot_v1_dot_services__pb2.ListChildrenResponse.SerializeToString,
+            ),
+            'ListNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodes,
+                    request_deserializer=citychain_dot_v1_dot_services__pb2.ListNodesRequest.FromString,
+                    response_serializer=citychain_dot_v1_dot_services__pb2.ListNodesResponse.SerializeToString,
             ),
             'ListRounds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRounds,
@@ -720,6 +737,33 @@ class DagService(object):
             '/citychain.v1.DagService/ListChildren',
             citychain_dot_v1_dot_services__pb2.ListChildrenRequest.SerializeToString,
             citychain_dot_v1_dot_services__pb2.ListChildrenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citychain.v1.DagService/ListNodes',
+            citychain_dot_v1_dot_services__pb2.ListNodesRequest.SerializeToString,
+            citychain_dot_v1_dot_services__pb2.ListNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -160,6 +160,8 @@ class DagServiceStub:
     GetNode: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetNodeRequest, _services_pb2.GetNodeResponse]
     ListParents: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListParentsRequest, _services_pb2.ListParentsResponse]
     ListChildren: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListChildrenRequest, _services_pb2.ListChildrenResponse]
+    ListNodes: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListNodesRequest, _services_pb2.ListNodesResponse]
+    """The nodes of a round, in order of seq."""
     ListRounds: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListRoundsRequest, _services_pb2.ListRoundsResponse]
     StreamRounds: _grpc.UnaryStreamMultiCallable[_services_pb2.StreamRoundsRequest, _services_pb2.StreamRoundsResponse]
     """The rounds from from_round on, then each as it is approved."""
@@ -175,6 +177,8 @@ class DagServiceAsyncStub(DagServiceStub):
     GetNode: _aio.UnaryUnaryMultiCallable[_services_pb2.GetNodeRequest, _services_pb2.GetNodeResponse]  # type: ignore[assignment]
     ListParents: _aio.UnaryUnaryMultiCallable[_services_pb2.ListParentsRequest, _services_pb2.ListParentsResponse]  # type: ignore[assignment]
     ListChildren: _aio.UnaryUnaryMultiCallable[_services_pb2.ListChildrenRequest, _services_pb2.ListChildrenResponse]  # type: ignore[assignment]
+    ListNodes: _aio.UnaryUnaryMultiCallable[_services_pb2.ListNodesRequest, _services_pb2.ListNodesResponse]  # type: ignore[assignment]
+    """The nodes of a round, in order of seq."""
     ListRounds: _aio.UnaryUnaryMultiCallable[_services_pb2.ListRoundsRequest, _services_pb2.ListRoundsResponse]  # type: ignore[assignment]
     StreamRounds: _aio.UnaryStreamMultiCallable[_services_pb2.StreamRoundsRequest, _services_pb2.StreamRoundsResponse]  # type: ignore[assignment]
     """The rounds from from_round on, then each as it is approved."""
@@ -205,6 +209,14 @@ class DagServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _services_pb2.ListChildrenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_services_pb2.ListChildrenResponse, _abc.Awaitable[_services_pb2.ListChildrenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListNodes(
+        self,
+        request: _services_pb2.ListNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.ListNodesResponse, _abc.Awaitable[_services_pb2.ListNodesResponse]]:
+        """The nodes of a round, in order of seq."""
 
     @_abc_1.abstractmethod
     def ListRounds(

@@ -1,0 +1,65 @@
+"""``citychain explorer``, and ``citychain serve --explorer``, as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from explorer.asking import HANG_SECONDS
+from free_ports import free_address
+from typer.testing import CliRunner
+
+from citychain.cli.app import app
+
+
+async def answers(url: str) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(HANG_SECONDS):
+        while True:
+            with suppress(httpx.TransportError):
+                return await http.get(url)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_server_shows_its_cities_and_ends_its_explorer_with_itself(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["init", str(tmp_path)]).exit_code == 0
+    listen = free_address()
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "citychain", "serve", "--listen", "127.0.0.1:0",
+        "--explorer", listen, cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        found = await answers(f"http://{listen}/api/cities?query=hometown")
+        assert [city["slug"] for city in found.json()["cities"]] == ["hometown"]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(HANG_SECONDS):
+            assert await server.wait() == 0
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(f"http://{listen}/healthz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--listen", "0.0.0.0:0"], "nothing is encrypted"),
+        (["--listen", "127.0.0.1:0", "--key", "x"], "--certificate"),
+        (["--listen", "nowhere.invalid:0", "--plaintext"], "cannot listen"),
+        (["--listen", "8080"], "host:port"),
+    ],
+)
+def test_what_cannot_be_listened_on_is_said_in_one_line(arguments: list[str], words: str) -> None:
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-m", "citychain", "explorer", *arguments],
+        capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,110 @@
+"""What viewers are told while rounds are sealed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import websockets
+from explorer.asking import Explorer
+from explorer.conftest import OpenExplorer
+
+from citychain.client.actions import Transfer
+from citychain.explorer.outbox import ROUNDS_MAX, Outbox
+from citychain.testing.server import CityServer, TransactionFactory
+
+
+async def test_a_viewer_is_told_of_each_round_and_of_what_they_follow(
+    explorer: Explorer, server: CityServer, signed_transactions: TransactionFactory
+) -> None:
+    async with server.client("hometown") as city, explorer.live() as viewer:
+        [first] = await signed_transactions(city)
+        transfer = Transfer("coin", b"\1" * 32, 5)
+        [poor] = await signed_transactions(city, data=None, transfer=transfer)
+        await viewer.ask(watch="故郷")
+        start = await viewer.next()
+        assert (start["city"], start["rounds"]) == ("hometown", [])
+        await viewer.ask(follow=[first.tx_id.hex(), poor.tx_id.hex()])
+        await city.submit([first])
+        told = await viewer.until("round")
+        assert (told["round"]["round"], told["nodes"], told["of"]) == (1, [[[1, 0]]], 1)
+        certified = (await viewer.until("certified"))["certified"]
+        assert (certified["round"], len(certified["votes"])) == (1, 1)
+        states: dict[str, list[Any]] = {}
+
+        async def final(tx_id: bytes) -> list[Any]:
+            while states.get(tx_id.hex(), ["SEALED"])[-1] not in ("APPROVED", "REJECTED"):
+                event = (await viewer.until("transaction"))["transaction"]
+                states.setdefault(event["tx_id"], []).append(event["state"])
+            return states[tx_id.hex()]
+
+        assert (await final(first.tx_id))[-1] == "APPROVED"
+        await city.submit([poor])
+        told = await viewer.until("round")
+        assert (told["nodes"], told["codes"]) == ([[]], {"0": "OVERDRAFT"})
+        assert (await final(poor.tx_id))[-1] == "REJECTED"
+        async with explorer.live() as later:
+            await later.ask(watch="hometown")
+            assert [it["round"]["round"] for it in (await later.next())["rounds"]] == [1, 2]
+
+
+async def test_a_hundred_viewers_take_one_stream_and_the_next_is_told_to_wait(
+    server: CityServer, explorer_of: OpenExplorer, signed_transactions: TransactionFactory
+) -> None:
+    from contextlib import AsyncExitStack
+
+    async with (
+        explorer_of(server.address, viewers_max=100) as explorer,
+        server.client("hometown") as city,
+        AsyncExitStack() as stack,
+    ):
+        viewers = [await stack.enter_async_context(explorer.live()) for _ in range(100)]
+        for viewer in viewers:
+            await viewer.ask(watch="hometown")
+            assert (await viewer.next())["city"] == "hometown"
+        await city.submit(await signed_transactions(city))
+        told = [await viewer.until("round") for viewer in viewers]
+        assert all(it == told[0] for it in told)
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with explorer.live():
+                pass
+        assert refused.value.response.status_code == 503
+
+
+async def test_who_is_too_slow_skips_rounds_and_is_told_how_many() -> None:
+    outbox = Outbox()
+    skipped = [outbox.round(f'{{"round":{number}}}') for number in range(ROUNDS_MAX + 3)]
+    assert skipped == [False] * ROUNDS_MAX + [True] * 3
+    assert await outbox.next() == '{"round":3,"skipped":3}'
+    assert await outbox.next() == '{"round":4}'
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:1", "null"])
+async def test_a_page_of_somebody_else_cannot_look(explorer: Explorer, origin: str) -> None:
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        async with explorer.live(origin=origin):
+            pass
+    assert refused.value.response.status_code == 403
+    async with explorer.live(origin=explorer.url.rstrip("/")) as viewer:
+        await viewer.ask(watch=None)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["{", "[]", '{"watch":1}', '{"follow":["x"]}', '{"follow":[]}', "[" * 9_000, "x" * 20_000],
+)
+async def test_what_is_no_request_ends_the_connection(explorer: Explorer, message: str) -> None:
+    async with explorer.live() as viewer:
+        await viewer.connection.send(message)
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await viewer.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code in (1008, 1009)
+
+
+async def test_a_city_that_is_not_there_is_trouble_and_the_viewer_stays(explorer: Explorer) -> None:
+    async with explorer.live() as viewer:
+        await viewer.ask(watch="nowhere")
+        assert "nowhere" in (await viewer.next())["trouble"]
+        await viewer.ask(watch="hometown")
+        assert (await viewer.next())["city"] == "hometown"
