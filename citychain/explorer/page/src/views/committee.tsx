@@ -68,7 +68,6 @@ export default function CommitteeView({ params: { city = "" } }: { params: Param
                   <th scope="col" class="figure">
                     {w.lastVote}
                   </th>
-                  <th scope="col">{w.objection}</th>
                 </tr>
               </thead>
               <tbody>
@@ -83,6 +82,7 @@ export default function CommitteeView({ params: { city = "" } }: { params: Param
               </tbody>
             </table>
           </div>
+          <Objections city={city} members={value.members} />
         </>
       )}
     </>
@@ -91,7 +91,7 @@ export default function CommitteeView({ params: { city = "" } }: { params: Param
 
 function Row({ city, member, sealed }: { city: string; member: Member; sealed: number }) {
   const w = ledgerWords();
-  const { key_id, stake, last_round, objection } = member;
+  const { key_id, stake, last_round } = member;
   const behind = sealed - last_round;
   return (
     <tr>
@@ -105,21 +105,34 @@ function Row({ city, member, sealed }: { city: string; member: Member; sealed: n
           <span class="quiet reason">{w.behind(number(behind))}</span>
         )}
       </td>
-      <td>
-        {objection ? (
-          <span class="bad">
-            {typeof objection === "string" ? (
-              objection
-            ) : (
-              <>
-                <code>{objection.check}</code> {objection.detail}
-              </>
-            )}
-          </span>
-        ) : (
-          "–"
-        )}
-      </td>
     </tr>
+  );
+}
+
+/** What representatives say is wrong, in their words. */
+function Objections({ city, members }: { city: string; members: Member[] }) {
+  const w = ledgerWords();
+  const objecting = members.filter(({ objection }) => objection);
+  if (objecting.length === 0) return null;
+  return (
+    <section class="objections">
+      <h2>{w.objections}</h2>
+      <ul>
+        {objecting.map(({ key_id, objection }) => (
+          <li class="objection" key={key_id}>
+            <Id value={key_id} href={link("city", city, "author", key_id)} />
+            <p>
+              {typeof objection === "string" ? (
+                objection
+              ) : (
+                <>
+                  <code>{objection?.check}</code> {objection?.detail}
+                </>
+              )}
+            </p>
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }

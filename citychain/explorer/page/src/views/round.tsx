@@ -84,25 +84,23 @@ export default function RoundView({ params }: { params: Params }) {
                 <tr>
                   <th scope="col">{w.seq}</th>
                   <th scope="col">{w.transaction}</th>
-                  <th scope="col">{w.node}</th>
                   <th scope="col">{w.state}</th>
                 </tr>
               </thead>
               <tbody>
                 {value.leaves.map((leaf) => (
                   <tr key={leaf.seq}>
-                    <td>{number(leaf.seq)}</td>
-                    <td>
-                      <Id value={leaf.tx_id} href={link("city", city, "tx", leaf.tx_id)} />
-                    </td>
                     <td>
                       {leaf.code ? (
-                        "–"
+                        number(leaf.seq)
                       ) : (
                         <a href={link("city", city, "node", value.round, leaf.seq)}>
-                          {value.round} / {leaf.seq}
+                          {number(leaf.seq)}
                         </a>
                       )}
+                    </td>
+                    <td>
+                      <Id value={leaf.tx_id} href={link("city", city, "tx", leaf.tx_id)} />
                     </td>
                     <td>
                       <StateMark

@@ -44,7 +44,7 @@ export const ledgerWords = dictionary({
     lastVote: "Last vote",
     behind: (count: string) => `${count} rounds behind`,
     never: "none",
-    objection: "Objection",
+    objections: "Objections",
     solo: "Nobody votes here: the operator alone approves.",
     anchors: "Anchors",
     anchorsLead:
@@ -94,7 +94,7 @@ export const ledgerWords = dictionary({
     lastVote: "最後の投票",
     behind: (count: string) => `${count} ラウンド遅れ`,
     never: "なし",
-    objection: "異議",
+    objections: "異議",
     solo: "この都市に投票はありません。運営者だけが承認します。",
     anchors: "アンカー",
     anchorsLead: "各都市は先頭を上位の都市に書き込むため、単独では書き換えられません。",
