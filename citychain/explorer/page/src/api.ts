@@ -49,6 +49,11 @@ export interface Round {
   votes: string[] | null;
 }
 
+/** How many transactions a round decided; its `size` is the ledger's after it. */
+export function decided({ approved, rejected }: Round): number {
+  return approved + rejected;
+}
+
 export interface Leaf {
   seq: number;
   tx_id: string;

@@ -1,7 +1,7 @@
 /** What the explorer's server tells as it happens. */
 
 import { batch, signal } from "@preact/signals";
-import type { Head, Round, State } from "./api";
+import { decided, type Head, type Round, type State } from "./api";
 import { RoundWindow, type ToldRound } from "./dag/window";
 
 export type Connection = "connecting" | "open" | "lost";
@@ -26,7 +26,8 @@ type Told = Partial<Omit<ToldRound, "round">> & {
   rounds?: (Round | ToldRound)[];
   round?: Round;
   skipped?: number;
-  certified?: Certified | Certified[];
+  /** At the beginning all that are known; then each as it comes. */
+  certified?: Certified | { certified: Certified }[];
   transaction?: Reached;
   waiting?: { pending: number; head?: Head };
   trouble?: string;
@@ -120,7 +121,9 @@ export class LiveCity {
     this.trouble.value = null;
     if (told.head && told.rounds) this.#begin(told.head, told.rounds);
     if (told.round) this.#addRound(told.round, told);
-    for (const { round, votes } of [told.certified ?? []].flat()) this.#certify(round, votes);
+    if (Array.isArray(told.certified))
+      for (const { certified } of told.certified) this.#certify(certified);
+    else if (told.certified) this.#certify(told.certified);
     if (told.waiting) {
       this.pending.value = told.waiting.pending;
       if (told.waiting.head) this.#raise(told.waiting.head);
@@ -141,7 +144,7 @@ export class LiveCity {
     this.head.value = head;
     this.window.clear();
     const whole = rounds.map((each) =>
-      "nodes" in each ? each : { round: each, nodes: [], codes: {}, of: each.size },
+      "nodes" in each ? each : { round: each, nodes: [], codes: {}, of: decided(each) },
     );
     whole.sort((a, b) => a.round.round - b.round.round);
     for (const each of whole) this.window.add(each);
@@ -152,17 +155,17 @@ export class LiveCity {
       round,
       nodes: told.nodes ?? [],
       codes: told.codes ?? {},
-      of: told.of ?? round.size,
+      of: told.of ?? decided(round),
     });
     this.skipped.value += told.skipped ?? 0;
     const now = performance.now();
     const seen = this.#seen;
-    seen.push({ round: round.round, at: now, size: round.size });
+    seen.push({ round: round.round, at: now, size: decided(round) });
     while (seen.length > 0 && (seen[0]?.at as number) < now - RATE_MS) seen.shift();
     this.#raise({
       sealed_round: round.round,
       approved_round: 0,
-      size: round.first_index + round.size,
+      size: round.first_index + decided(round),
     });
     // The first of them only begins the time in which the others came.
     const first = seen[0]?.at as number;
@@ -170,7 +173,7 @@ export class LiveCity {
     if (now > first) this.rates.value = course(this.rates.value, (sum * 1000) / (now - first));
   }
 
-  #certify(round: number, votes: string[]): void {
+  #certify({ round, votes }: Certified): void {
     this.window.certify(round, votes);
     this.#raise({ sealed_round: 0, approved_round: round, size: 0 });
     const seen = this.#seen.find((each) => each.round === round);

@@ -7,6 +7,7 @@
  * thousands.
  */
 
+import { decided } from "../api";
 import { COLUMN, type Grid, grid, nearest, spot } from "./layout";
 import { parentsOf, type RoundWindow, type Spot, type ToldRound } from "./window";
 
@@ -63,7 +64,7 @@ export class Painter {
     const fresh = rounds.filter(({ round }) => round.round > this.#newest);
     const newest = rounds.at(-1)?.round.round ?? 0;
     const columns = Math.ceil(this.#width / COLUMN);
-    const most = Math.max(1, ...rounds.map(({ round }) => round.size));
+    const most = Math.max(1, ...rounds.map(({ round }) => decided(round)));
     // Bars have one scale; it changes in steps, since each change paints all anew.
     const scaleHolds = most <= this.#most && most * 4 > this.#most;
     if (newest < this.#newest || fresh.length >= columns || !scaleHolds) {
@@ -89,7 +90,7 @@ export class Painter {
     const { rounds } = this.#window;
     this.#context.clearRect(0, 0, this.#width, this.#height);
     this.#newest = rounds.at(-1)?.round.round ?? 0;
-    this.#most = Math.max(8, ...rounds.map(({ round }) => round.size)) * 1.25;
+    this.#most = Math.max(8, ...rounds.map(({ round }) => decided(round))) * 1.25;
     const columns = Math.ceil(this.#width / COLUMN) + 1;
     for (const told of rounds.slice(-columns)) this.#paintRound(told, this.#approved);
   }
@@ -149,8 +150,9 @@ export class Painter {
     const context = this.#context;
     const { line, quiet, rejected, ink } = this.#colours;
 
-    const height = round.size && Math.max(2, (round.size / this.#most) * (BARS - 10));
-    const lost = round.size && (round.rejected / round.size) * height;
+    const all = decided(round);
+    const height = all && Math.max(2, (all / this.#most) * (BARS - 10));
+    const lost = all && (round.rejected / all) * height;
     context.fillStyle = quiet;
     context.globalAlpha = 0.35;
     context.fillRect(middle - 10, BARS - height, 20, height - lost);

@@ -1,6 +1,6 @@
 /** Rounds as a table: what the graph shows, for who reads. */
 
-import type { Round } from "../api";
+import { decided, type Round } from "../api";
 import { clock, number } from "../language";
 import { link } from "../router";
 import { ledgerWords } from "../words/ledger";
@@ -41,7 +41,7 @@ export function RoundsTable(props: {
                 <a href={link("city", city, "round", round.round)}>{number(round.round)}</a>
               </th>
               <td>{clock(round.time_ms)}</td>
-              <td class="figure">{number(round.size)}</td>
+              <td class="figure">{number(decided(round))}</td>
               <td class={`figure wide${round.rejected ? " bad" : " none"}`}>
                 {number(round.rejected)}
               </td>

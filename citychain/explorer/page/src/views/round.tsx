@@ -1,7 +1,7 @@
 /** One round: what it seals, and who signed it. */
 
 import { useState } from "preact/hooks";
-import { api } from "../api";
+import { api, decided } from "../api";
 import { number, time } from "../language";
 import { useLoad } from "../load";
 import { Facts } from "../parts/facts";
@@ -57,7 +57,7 @@ export default function RoundView({ params }: { params: Params }) {
             facts={[
               [w.state, <StateMark key="state" state={approved ? "approved" : "sealed"} />],
               [w.time, time(value.time_ms)],
-              [w.size, number(value.size)],
+              [w.size, number(decided(value))],
               [w.rejected, value.rejected ? number(value.rejected) : null],
               [w.firstIndex, number(value.first_index)],
               [w.checkpoint, <WholeId key="checkpoint" value={value.checkpoint_hash} />],
