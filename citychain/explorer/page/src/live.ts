@@ -35,8 +35,11 @@ type Told = Partial<Omit<ToldRound, "round">> & {
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 10_000;
-/** Sums of the last so many ms make the rate. */
-const RATE_MS = 20_000;
+/** Sums of the last so many ms make the rate, each second anew. */
+const RATE_MS = 10_000;
+const RATE_EVERY_MS = 1_000;
+/** Rounds of which is known when they were heard of. */
+const SEEN_MAX = 1_000;
 /** Values of a figure's course. */
 const COURSE = 40;
 
@@ -63,11 +66,14 @@ export class LiveCity {
   #failures = 0;
   #closed = false;
   #drawing = 0;
+  #began = 0;
+  readonly #clock: ReturnType<typeof setInterval>;
   readonly #online = () => this.#connect();
 
   constructor(city: string) {
     this.#city = city;
     addEventListener("online", this.#online);
+    this.#clock = setInterval(() => this.#count(), RATE_EVERY_MS);
     this.#connect();
   }
 
@@ -81,6 +87,7 @@ export class LiveCity {
     this.#closed = true;
     removeEventListener("online", this.#online);
     clearTimeout(this.#timer);
+    clearInterval(this.#clock);
     cancelAnimationFrame(this.#drawing);
     this.#socket?.close();
   }
@@ -142,6 +149,8 @@ export class LiveCity {
     this.#failures = 0;
     this.connection.value = "open";
     this.head.value = head;
+    this.#began = performance.now();
+    this.#seen.length = 0;
     this.window.clear();
     const whole = rounds.map((each) =>
       "nodes" in each ? each : { round: each, nodes: [], codes: {}, of: decided(each) },
@@ -158,19 +167,13 @@ export class LiveCity {
       of: told.of ?? decided(round),
     });
     this.skipped.value += told.skipped ?? 0;
-    const now = performance.now();
-    const seen = this.#seen;
-    seen.push({ round: round.round, at: now, size: decided(round) });
-    while (seen.length > 0 && (seen[0]?.at as number) < now - RATE_MS) seen.shift();
+    this.#seen.push({ round: round.round, at: performance.now(), size: decided(round) });
+    if (this.#seen.length > SEEN_MAX) this.#seen.shift();
     this.#raise({
       sealed_round: round.round,
       approved_round: 0,
       size: round.first_index + decided(round),
     });
-    // The first of them only begins the time in which the others came.
-    const first = seen[0]?.at as number;
-    const sum = seen.slice(1).reduce((total, { size }) => total + size, 0);
-    if (now > first) this.rates.value = course(this.rates.value, (sum * 1000) / (now - first));
   }
 
   #certify({ round, votes }: Certified): void {
@@ -179,6 +182,15 @@ export class LiveCity {
     const seen = this.#seen.find((each) => each.round === round);
     if (seen)
       this.latencies.value = course(this.latencies.value, (performance.now() - seen.at) / 1000);
+  }
+
+  #count(): void {
+    const now = performance.now();
+    if (this.connection.value !== "open" || now - this.#began < RATE_EVERY_MS) return;
+    const since = Math.max(this.#began, now - RATE_MS);
+    let sum = 0;
+    for (const { at, size } of this.#seen) if (at >= since) sum += size;
+    this.rates.value = course(this.rates.value, (sum * 1000) / (now - since));
   }
 
   /** A head never falls back, whatever order messages come in. */

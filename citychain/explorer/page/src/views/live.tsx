@@ -121,12 +121,18 @@ function Figures({ live }: { live: LiveCity }) {
       <div class="course">
         <dt>{w.latency}</dt>
         <dd>
-          {latency === undefined ? "–" : w.seconds(latency.toFixed(2))}
+          {latency === undefined ? "–" : span(latency)}
           <Spark values={latencies} tone="tone-latency" />
         </dd>
       </div>
     </dl>
   );
+}
+
+/** A span of time, in a unit that suits it. */
+function span(seconds: number): string {
+  const w = liveWords();
+  return seconds < 1 ? w.millis(number(Math.round(seconds * 1000))) : w.seconds(seconds.toFixed(1));
 }
 
 /** For screen readers: now and then, where the city stands. */
