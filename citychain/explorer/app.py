@@ -17,22 +17,33 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from citychain.errors import InvalidRequest, NotFound
-from citychain.explorer.failures import failure
+from citychain.explorer.counting import Counts, told_counts
+from citychain.explorer.failures import TooMany, failure
+from citychain.explorer.finding import Finding
 from citychain.explorer.guard import Guard
+from citychain.explorer.ledger import LedgerReads
 from citychain.explorer.live import Live
 from citychain.explorer.reading import CityReads, json_response
+from citychain.explorer.submitting import Submitting
 from citychain.explorer.upstream import Upstream
 
 __all__ = ["PAGE", "explorer_app"]
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
+AT_WORK_MAX: Final = 48
+"""Of the calls that a server lets one caller have open, what following cities leaves."""
+
 PAGE: Final = Path(__file__).parent / "static"
 """The page, as it was built."""
 
 
 def explorer_app(
-    upstream: Upstream, live: Live, names: Sequence[str] = (), page: Path = PAGE
+    upstream: Upstream,
+    live: Live,
+    counts: Counts,
+    names: Sequence[str] = (),
+    page: Path = PAGE,
 ) -> ASGIApp:
     """The application, which serves below any path that a proxy takes off.
 
@@ -40,7 +51,7 @@ def explorer_app(
         names: By which it is asked, besides those of this machine.
         page: Folder of the page.
     """
-    reads = CityReads(upstream)
+    reads, ledger = CityReads(upstream), LedgerReads(upstream)
     started_ms = time.time_ns() // 1_000_000
 
     async def about(request: Request) -> Response:
@@ -56,17 +67,33 @@ def explorer_app(
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
+    async def metrics(request: Request) -> Response:
+        text = told_counts(counts, live)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    city = "/api/cities/{city}"
     answers: dict[str, Endpoint] = {
         "/healthz": healthz,
+        "/metrics": metrics,
         "/api/about": about,
         "/api/cities": reads.cities,
-        "/api/cities/{city}": reads.city,
-        "/api/cities/{city}/genesis": reads.genesis,
-        "/api/cities/{city}/rounds": reads.rounds,
-        "/api/cities/{city}/rounds/{round}": reads.round,
+        city: reads.city,
+        f"{city}/genesis": reads.genesis,
+        f"{city}/rounds": reads.rounds,
+        f"{city}/rounds/{{round}}": reads.round,
+        f"{city}/nodes/{{node_id}}": ledger.node,
+        f"{city}/nodes/{{round}}/{{seq}}": ledger.node_at,
+        f"{city}/transactions/{{tx_id}}": ledger.transaction,
+        f"{city}/receipts/{{tx_id}}": ledger.receipt,
+        f"{city}/authors/{{key_id}}": ledger.author,
+        f"{city}/committee": ledger.committee,
+        f"{city}/anchors": ledger.anchors,
+        "/api/search": Finding(upstream).search,
     }
+    answering = _Answering(counts)
     routes: list[BaseRoute] = [
-        *(Route(path, _answering(endpoint)) for path, endpoint in answers.items()),
+        *(Route(path, answering(endpoint)) for path, endpoint in answers.items()),
+        Route(f"{city}/transactions", answering(Submitting(upstream).submit), methods=["POST"]),
         WebSocketRoute("/live", live.serve),
         _page(page),
     ]
@@ -74,16 +101,28 @@ def explorer_app(
     return Guard(app, names)
 
 
-def _answering(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, of which every failure is an answer."""
+class _Answering:
+    """Makes every failure of an endpoint an answer, and has so many at work at a time."""
 
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except Exception as error:
-            return _failed(error)
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._at_work = 0
 
-    return answer
+    def __call__(self, endpoint: Endpoint) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            self._counts.requests += 1
+            self._at_work += 1
+            try:
+                if self._at_work > AT_WORK_MAX:
+                    raise TooMany("the explorer answers as many as it may at a time")
+                return await endpoint(request)
+            except Exception as error:
+                self._counts.failures += 1
+                return _failed(error)
+            finally:
+                self._at_work -= 1
+
+        return answer
 
 
 def _page(page: Path) -> BaseRoute:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from citychain.errors import CitychainError, InvalidRequest
+from citychain.errors import CitychainError, InvalidRequest, RequestError
 from citychain.explorer.failures import TooMany, failure, in_words
 from citychain.explorer.following import FollowedCity
 from citychain.explorer.requests import hex_id
@@ -30,7 +30,7 @@ SEND_SECONDS: Final = 60.0
 """A viewer that takes nothing for so long is gone."""
 CLOSE_BAD_REQUEST: Final = 1008
 """RFC 6455, section 7.4.1: policy violation."""
-CLOSE_TOO_SLOW: Final = 1013
+CLOSE_TRY_LATER: Final = 1013
 """Try again later: the IANA registry of WebSocket close codes."""
 
 
@@ -103,6 +103,10 @@ class Live:
             await city.close()
 
 
+class _TryLater(Exception):
+    """A city cannot be looked at now: the page connects again."""
+
+
 class _Session:
     """One connection."""
 
@@ -126,8 +130,10 @@ class _Session:
             match error:
                 case InvalidRequest():
                     await self._close(CLOSE_BAD_REQUEST, str(error))
+                case _TryLater():
+                    await self._close(CLOSE_TRY_LATER, "the city cannot be had now")
                 case TimeoutError():
-                    await self._close(CLOSE_TOO_SLOW, "nothing is taken")
+                    await self._close(CLOSE_TRY_LATER, "nothing is taken")
                 case None | asyncio.CancelledError() | WebSocketDisconnect() | OSError():
                     pass
                 case BaseException():
@@ -150,15 +156,14 @@ class _Session:
             try:
                 if name == "watch":
                     await self._look_at(value)
-                elif self._city is None:
-                    raise InvalidRequest("follow", "watch a city first")
-                else:
+                elif self._city is not None:
                     await self._city.follow(self._viewer, value)
             except InvalidRequest:
                 raise
             except (CitychainError, TimeoutError) as error:
-                told = text({"trouble": in_words(error)})
-                self._viewer.outbox.latest("trouble", told)
+                await self._websocket.send_text(text({"trouble": in_words(error)}))
+                if not isinstance(error, RequestError):
+                    raise _TryLater from error
 
     async def _look_at(self, name: str | None) -> None:
         if self._city is not None:

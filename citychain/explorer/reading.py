@@ -13,6 +13,7 @@ from citychain import record
 from citychain.client.city import CityClient
 from citychain.client.listing import city_page
 from citychain.errors import NotFound
+from citychain.explorer.regions import regions_shown
 from citychain.explorer.requests import integer, path_integer, words
 from citychain.explorer.shown import city_shown, info_shown, round_shown, text
 from citychain.explorer.upstream import Upstream
@@ -49,7 +50,9 @@ class CityReads:
     async def city(self, request: Request) -> Response:
         """One city, opened if it was not."""
         async with self._of(request) as city:
-            return json_response(info_shown(await city.info()))
+            info = await city.info()
+        regions = await asyncio.to_thread(regions_shown, info.genesis_file)
+        return json_response(info_shown(info) | ({"regions": regions} if regions else {}))
 
     async def genesis(self, request: Request) -> Response:
         """Its genesis file."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
 from citychain.config_tls import ServerTlsSettings, is_loopback
 from citychain.errors import ConfigurationError
 from citychain.explorer.app import PAGE, explorer_app
+from citychain.explorer.counting import Counts
 from citychain.explorer.live import Live
+from citychain.explorer.tls import open_context
 from citychain.explorer.upstream import Upstream
-from citychain.pem import read_pair
 
 __all__ = ["ExplorerOptions", "ServedExplorer", "open_explorer"]
 
@@ -29,6 +31,10 @@ SEND_BUFFER: Final = 256 << 10
 CONNECTIONS_OTHER: Final = 128
 """Besides those of viewers."""
 STOP_SECONDS: Final = 3
+IDLE_SECONDS: Final = 20.0
+"""Of a connection without a request."""
+ANSWER_SECONDS: Final = 120.0
+"""From a request until its answer is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,26 @@ async def open_explorer(
         ConfigurationError: the address, or a file of TLS, cannot be used.
     """
     options.check(encrypted=tls is not None)
-    context = None if tls is None else await asyncio.to_thread(_context, tls)
-    live = Live(upstream, options.viewers_max)
+    counts = Counts()
+    live = Live(upstream, options.viewers_max, counts.skip)
+    async with (
+        open_context(tls) as context,
+        _served(upstream, live, counts, options, context) as it,
+    ):
+        yield it
+
+
+@asynccontextmanager
+async def _served(
+    upstream: Upstream,
+    live: Live,
+    counts: Counts,
+    options: ExplorerOptions,
+    context: ssl.SSLContext | None,
+) -> AsyncIterator[ServedExplorer]:
     listener = await _listener(options.listen)
     host, port = options.listen.rpartition(":")[0], listener.getsockname()[1]
-    app = explorer_app(upstream, live, (*options.names, host), options.page)
+    app = explorer_app(upstream, live, counts, (*options.names, host), options.page)
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -105,7 +126,7 @@ async def open_explorer(
     async with upstream.kept():
         serving = asyncio.create_task(server.serve([listener]))
         try:
-            scheme = "http" if tls is None else "https"
+            scheme = "http" if context is None else "https"
             yield ServedExplorer(f"{host}:{port}", f"{scheme}://{host}:{port}/")
         finally:
             server.should_exit = True
@@ -114,6 +135,31 @@ async def open_explorer(
 
 class _Server(uvicorn.Server):
     """Leaves signals to the command, and ends connections that do not."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._since: dict[Any, tuple[object, bool, float]] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._end_silent(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _end_silent(self, now: float) -> None:
+        """End connections over which nothing is asked, or on which one answer takes too long:
+        uvicorn has a bound for neither. Those of viewers have pings."""
+        since, self._since = self._since, {}
+        for connection in [*self.server_state.connections]:
+            if not hasattr(connection, "cycle"):
+                continue
+            cycle = connection.cycle
+            idle = cycle is None or cycle.response_complete
+            state = since.get(connection)
+            if state is None or state[0] is not cycle or state[1] != idle:
+                state = (cycle, idle, now)
+            self._since[connection] = state
+            if now - state[2] > (IDLE_SECONDS if idle else ANSWER_SECONDS):
+                connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -150,14 +196,3 @@ async def _listener(listen: str) -> socket.socket:
             f"--listen: cannot listen on {listen}: {getattr(error, 'strerror', None) or error}; "
             "choose another address, or port 0 for a free one"
         ) from None
-
-
-def _context(tls: ServerTlsSettings) -> ssl.SSLContext:
-    read_pair(tls.certificate, tls.key)  # Says what is wrong, by the file's name.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certificate, tls.key)
-    if tls.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(tls.client_ca)
-    return context

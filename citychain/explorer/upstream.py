@@ -60,7 +60,10 @@ class Upstream:
             NotAllowed: without a token nothing is submitted here.
         """
         if token is not None:
-            channels = self._make(lambda: token)
+            try:
+                channels = self._make(lambda: token)
+            except ConfigurationError as error:
+                raise NotAllowed(str(error)) from None
         elif self.submits:
             channels = self._make(None)
         else:

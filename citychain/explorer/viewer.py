@@ -83,4 +83,4 @@ def event_shown(event: TransactionEvent) -> dict[str, Any]:
     """A state that a transaction reached."""
     place = {"round": event.round, "seq": event.seq} if event.round else {}
     code = {"code": event.code} if event.code else {}
-    return {"tx_id": event.tx_id, "state": event.state.name} | place | code
+    return {"tx_id": event.tx_id, "state": event.state.name.lower()} | place | code

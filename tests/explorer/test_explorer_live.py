@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -33,16 +34,16 @@ async def test_a_viewer_is_told_of_each_round_and_of_what_they_follow(
         states: dict[str, list[Any]] = {}
 
         async def final(tx_id: bytes) -> list[Any]:
-            while states.get(tx_id.hex(), ["SEALED"])[-1] not in ("APPROVED", "REJECTED"):
+            while states.get(tx_id.hex(), ["sealed"])[-1] not in ("approved", "rejected"):
                 event = (await viewer.until("transaction"))["transaction"]
                 states.setdefault(event["tx_id"], []).append(event["state"])
             return states[tx_id.hex()]
 
-        assert (await final(first.tx_id))[-1] == "APPROVED"
+        assert (await final(first.tx_id))[-1] == "approved"
         await city.submit([poor])
         told = await viewer.until("round")
         assert (told["nodes"], told["codes"]) == ([[]], {"0": "OVERDRAFT"})
-        assert (await final(poor.tx_id))[-1] == "REJECTED"
+        assert (await final(poor.tx_id))[-1] == "rejected"
         async with explorer.live() as later:
             await later.ask(watch="hometown")
             assert [it["round"]["round"] for it in (await later.next())["rounds"]] == [1, 2]
@@ -51,8 +52,6 @@ async def test_a_viewer_is_told_of_each_round_and_of_what_they_follow(
 async def test_a_hundred_viewers_take_one_stream_and_the_next_is_told_to_wait(
     server: CityServer, explorer_of: OpenExplorer, signed_transactions: TransactionFactory
 ) -> None:
-    from contextlib import AsyncExitStack
-
     async with (
         explorer_of(server.address, viewers_max=100) as explorer,
         server.client("hometown") as city,
@@ -91,7 +90,7 @@ async def test_a_page_of_somebody_else_cannot_look(explorer: Explorer, origin: s
 
 @pytest.mark.parametrize(
     "message",
-    ["{", "[]", '{"watch":1}', '{"follow":["x"]}', '{"follow":[]}', "[" * 9_000, "x" * 20_000],
+    ["{", "[]", '{"watch":1}', '{"follow":["x"]}', "[" * 9_000, "x" * 20_000],
 )
 async def test_what_is_no_request_ends_the_connection(explorer: Explorer, message: str) -> None:
     async with explorer.live() as viewer:
