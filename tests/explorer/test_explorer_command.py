@@ -61,6 +61,6 @@ def test_what_cannot_be_listened_on_is_said(arguments: list[str], words: str) ->
 
 
 async def test_an_address_of_nobody_here_is_said(explorer_of: OpenExplorer) -> None:
-    with pytest.raises(ConfigurationError, match="cannot listen on 192.0.2.1:0"):
+    with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1:0"):
         async with explorer_of("127.0.0.1:1", listen="192.0.2.1:0", plaintext=True):
             pass
