@@ -13,5 +13,10 @@ export const routes: readonly Route<Tab>[] = [
   { pattern: "city/:city/node/:round/:seq", load: () => import("./views/node") },
   { pattern: "city/:city/author/:key", load: () => import("./views/author") },
   { pattern: "city/:city/committee", load: () => import("./views/committee"), tab: "committee" },
+  { pattern: "city/:city/tx/:tx", load: () => import("./views/transaction") },
+  { pattern: "city/:city/receipt/:tx", load: () => import("./views/receipt") },
+  { pattern: "city/:city/submit", load: () => import("./views/submit"), tab: "submit" },
+  { pattern: "receipt", load: () => import("./views/receipt") },
+  { pattern: "tour", load: () => import("./views/tour") },
   { pattern: "city/:city/anchors", load: () => import("./views/anchors"), tab: "anchors" },
 ];

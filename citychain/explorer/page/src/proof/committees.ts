@@ -8,6 +8,9 @@ import { signed } from "./signatures";
 import { parts, type Trail } from "./steps";
 import { readStored } from "./transactions";
 
+/** Of a larger committee steps show so many seats. */
+const SEATS_SHOWN = 64;
+
 /** A committee from one round on. */
 export interface Term {
   readonly firstRound: bigint;
@@ -116,7 +119,7 @@ function checkSeats(seats: readonly Seat[], publicKeys: readonly Uint8Array[], t
     new Set(ids.map(toHex)).size === ids.length &&
     seats.every((seat) => seat.stake >= 1n);
   trail.step("handover", "new seats", ok, {
-    votes: seats.map((seat) => ({
+    votes: seats.slice(0, SEATS_SHOWN).map((seat) => ({
       keyId: toHex(seat.keyId),
       stake: String(seat.stake),
       voted: false,
@@ -183,7 +186,7 @@ function checkQuorum(genesis: Genesis, last: Term, certificate: Certificate, tra
     "voters",
     voted.size === voters.length && voters.every((voter) => last.keys.has(voter)),
   );
-  const votes = last.seats.map((seat) => {
+  const votes = last.seats.slice(0, SEATS_SHOWN).map((seat) => {
     const key = toHex(seat.keyId);
     return { keyId: key, stake: String(seat.stake), voted: voted.has(key) };
   });
@@ -211,7 +214,6 @@ function checkQuorum(genesis: Genesis, last: Term, certificate: Certificate, tra
     context,
     signed: parts(["genesis", message[0]], ["round", message[1]], ["checkpoint", message[2]]),
     ...(wrong ? { got: wrong.keyId } : {}),
-    votes,
   });
 }
 

@@ -1,0 +1,132 @@
+/** Checks a receipt as soon as it is there, and shows what came of it. */
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { number, time } from "../language";
+import { check } from "../proof/check";
+import type { Outcome, Facts as Said } from "../proof/outcome";
+import type { Step } from "../proof/steps";
+import { checkWords, proofWords } from "../words/proof";
+import { stateWords } from "../words/states";
+import { Facts } from "./facts";
+import { WholeId } from "./id";
+import { Steps } from "./steps";
+import { Trouble } from "./trouble";
+
+export interface Files {
+  genesis: Uint8Array;
+  receipt: Uint8Array;
+}
+
+interface Found {
+  steps: readonly Step[];
+  outcome: Outcome | null;
+  error: Error | null;
+}
+
+const NOTHING: Found = { steps: [], outcome: null, error: null };
+
+/** `told` hears of the outcome. */
+export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcome) => void }) {
+  const w = proofWords();
+  const [found, setFound] = useState(NOTHING);
+  const [stop, setStop] = useState<AbortController | null>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `told` is a word to the parent.
+  useEffect(() => {
+    const controller = new AbortController();
+    setStop(controller);
+    setFound(NOTHING);
+    const more = (steps: readonly Step[]) =>
+      setFound((was) => ({ ...was, steps: [...was.steps, ...steps] }));
+    check(files.genesis, files.receipt, more, controller.signal).then(
+      (outcome) => {
+        setFound((was) => ({ ...was, outcome }));
+        told?.(outcome);
+      },
+      (error: Error) => {
+        if (error.name !== "AbortError") setFound((was) => ({ ...was, error }));
+      },
+    );
+    return () => controller.abort();
+  }, [files]);
+  const { steps, outcome, error } = found;
+  const stopped = stop?.signal.aborted && outcome === null;
+  return (
+    <>
+      <div role="status">
+        {error && <Trouble error={error} />}
+        {stopped && <p class="verdict unknown">{w.stopped}</p>}
+        {!outcome && !error && !stopped && (
+          <p class="verdict unknown">
+            {w.checking}
+            <button
+              type="button"
+              onClick={() => {
+                stop?.abort();
+                setFound({ ...found });
+              }}
+            >
+              {w.stop}
+            </button>
+          </p>
+        )}
+        {outcome?.kind === "valid" && (
+          <Banner tone="holds" heading={w.valid}>
+            {w.validLead}
+          </Banner>
+        )}
+        {outcome?.kind === "invalid" && (
+          <Banner tone="fails" heading={w.invalid(checkWords()[outcome.check])}>
+            {w.invalidLead} {outcome.problem}
+          </Banner>
+        )}
+        {outcome?.kind === "no genesis" && (
+          <Banner tone="fails" heading={w.noGenesis}>
+            {outcome.problem}
+          </Banner>
+        )}
+      </div>
+      {outcome?.kind === "valid" && <Claims facts={outcome.facts} />}
+      {steps.length > 0 && <Steps steps={steps} />}
+    </>
+  );
+}
+
+function Banner(props: { tone: string; heading: string; children: ComponentChildren }) {
+  return (
+    <div class={`verdict ${props.tone}`}>
+      <strong>{props.heading}</strong>
+      <p>{props.children}</p>
+    </div>
+  );
+}
+
+function Claims({ facts }: { facts: Said }) {
+  const w = proofWords();
+  const states = stateWords();
+  return (
+    <>
+      <Facts
+        facts={[
+          [
+            w.outcome,
+            facts.code === undefined ? states.approved : `${states.rejected}: ${facts.code}`,
+          ],
+          [w.reason, facts.reason],
+          [w.id, <WholeId key="id" value={facts.txId} />],
+          [w.city, `${facts.network}/${facts.city}`],
+          [w.genesisId, <WholeId key="genesis" value={facts.genesis} />],
+          [w.round, `${number(Number(facts.round))} / ${number(facts.seq)}`],
+          [w.leaf, number(Number(facts.leafIndex))],
+          [w.author, facts.author && <WholeId key="author" value={facts.author} />],
+          [w.kind, facts.action],
+          [w.created, facts.createdAtMs && time(Number(facts.createdAtMs))],
+          [w.node, facts.nodeId && <WholeId key="node" value={facts.nodeId} />],
+        ]}
+      />
+      {facts.recoveredFrom.length > 0 && (
+        <p class="bad">{w.recovered(facts.recoveredFrom.join(", "))}</p>
+      )}
+    </>
+  );
+}

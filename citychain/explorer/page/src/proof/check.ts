@@ -1,0 +1,26 @@
+/** Asks a worker of its own to check a receipt. */
+import type { Outcome } from "./outcome";
+import type { Step } from "./steps";
+import type { Order, Report } from "./verify.worker";
+
+/** Checks a receipt file with a genesis file; an aborted check ends at once, whatever it does. */
+export function check(
+  genesis: Uint8Array,
+  receipt: Uint8Array,
+  onSteps: (steps: readonly Step[]) => void,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const worker = new Worker(`assets/${WORKERS.verify}`, { type: "module" });
+  return new Promise<Outcome>((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    if (signal.aborted) reject(signal.reason);
+    worker.addEventListener("error", () => reject(new Error("The checking script failed.")));
+    worker.addEventListener("message", ({ data }: MessageEvent<Report>) => {
+      if ("steps" in data) onSteps(data.steps);
+      else if ("outcome" in data) resolve(data.outcome);
+      else reject(new Error(data.fault));
+    });
+    const order: Order = { genesis, receipt };
+    worker.postMessage(order);
+  }).finally(() => worker.terminate());
+}

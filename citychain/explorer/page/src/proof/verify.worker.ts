@@ -1,0 +1,37 @@
+/** Checks a receipt beside the page, so that no file, however large or hostile, stops it. */
+import { judge, type Outcome } from "./outcome";
+import type { Step } from "./steps";
+
+export interface Order {
+  readonly genesis: Uint8Array;
+  readonly receipt: Uint8Array;
+}
+
+export type Report =
+  | { readonly steps: Step[] }
+  | { readonly outcome: Outcome }
+  | { readonly fault: string };
+
+const EVERY_MS = 100;
+
+function report(message: Report): void {
+  postMessage(message);
+}
+
+addEventListener("message", ({ data }: MessageEvent<Order>) => {
+  let steps: Step[] = [];
+  let told = 0;
+  try {
+    const outcome = judge(data.genesis, data.receipt, (step) => {
+      steps.push(step);
+      if (performance.now() - told < EVERY_MS) return;
+      report({ steps });
+      steps = [];
+      told = performance.now();
+    });
+    report({ steps });
+    report({ outcome });
+  } catch (error) {
+    report({ fault: String(error) });
+  }
+});
