@@ -21,8 +21,8 @@ class AuthSettings(Table):
     """``[auth]``: calls need tokens, once there are keys to check them with."""
 
     keys: tuple[Path, ...] = ()
-    """Files of the public keys that tokens are checked with: JWK Sets, or one key as PEM each. Read
-    when the server starts, and when it is told to reload."""
+    """Files of the public keys that tokens are checked with: JWK Sets, or one key as PEM each. A
+    file that changes is read again within ten seconds, and all are at SIGHUP."""
     audience: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The name of this server in tokens, ``aud``; needed with ``keys``. Servers that share cities
     have the same."""

@@ -26,6 +26,7 @@ import citychain.fragments.builtin
 import citychain.storage.builtin
 from citychain._native.transactions import Limits
 from citychain.access.composing import guard, judge_anew
+from citychain.access.key_files import KeyFiles
 from citychain.archive.composing import Archiving, city_archiving
 from citychain.city.accuser import accusation
 from citychain.city.catalogue import Catalogue
@@ -313,6 +314,7 @@ async def open_server(
         try:
             async with (
                 open_certificates(settings.server.tls) as certificates,
+                KeyFiles(before, settings.auth, core.clock()) as keys,
                 CoreServer(
                     doors,
                     registry.records,
@@ -332,7 +334,7 @@ async def open_server(
                 # Those of an imported map are many, and alike: each is checked when it is opened.
                 await opener.begin(settings.own_cities, core.catalogue().eager())
                 ready.set()
-                reload = _Reload(core, opener, before)
+                reload = _Reload(core, opener, before, keys)
                 try:
                     yield RunningServer(server.address, directory, core, metrics_address, reload)
                 finally:
@@ -401,10 +403,13 @@ async def open_fragment_stores(
 class _Reload:
     """Goes on with other settings, or as before."""
 
-    def __init__(self, core: CoreContainer, opener: _Opener, before: AccessInterceptor) -> None:
+    def __init__(
+        self, core: CoreContainer, opener: _Opener, before: AccessInterceptor, keys: KeyFiles
+    ) -> None:
         self._core = core
         self._opener = opener
         self._guard = before
+        self._keys = keys
         self._settings = core.settings()
         self._opening: set[asyncio.Task[None]] = set()
 
@@ -415,6 +420,7 @@ class _Reload:
         judge = await judge_anew(settings.auth, settings.rates, core.clock())
         fresh = await core.compute()(core.catalogue().grow, settings)
         judge(self._guard)
+        self._keys.look_at(settings.auth)
         self._settings = settings
         logger.info("the configuration was read again; new cities: %s", first_of(fresh) or "none")
         new = set(fresh)

@@ -15,7 +15,7 @@ from citychain.rpc.access import AccessInterceptor, Authorisation
 from citychain.rpc.directory import CityDirectory
 from citychain.rpc.open_calls import OpenCalls
 
-__all__ = ["guard", "judge_anew"]
+__all__ = ["authorisation_of", "guard", "judge_anew"]
 
 CALLS_MAX: Final = 4_096
 """Watchers hold one each."""
@@ -36,7 +36,7 @@ async def guard(
     Raises:
         ConfigurationError: a key cannot be used.
     """
-    authorisation = await _authorisation(auth)
+    authorisation = await authorisation_of(auth)
     counted = _counted(rates, clock)
     open_calls = OpenCalls(rates.open_calls, calls_max)
     return AccessInterceptor(authorisation, counted, open_calls, directory)
@@ -51,7 +51,7 @@ async def judge_anew(
     Raises:
         ConfigurationError: a key cannot be used.
     """
-    authorisation = await _authorisation(auth)
+    authorisation = await authorisation_of(auth)
     counted = _counted(rates, clock)
     return lambda judge: judge.judge_by(authorisation, counted)
 
@@ -62,7 +62,12 @@ def _counted(rates: RatesSettings, clock: Clock) -> Rates | None:
     return Rates(rates.per_second, timedelta(seconds=rates.burst_seconds), clock.monotonic)
 
 
-async def _authorisation(auth: AuthSettings) -> Authorisation | None:
+async def authorisation_of(auth: AuthSettings) -> Authorisation | None:
+    """Who may do what by these settings; ``None`` where anybody may do anything.
+
+    Raises:
+        ConfigurationError: a key cannot be used.
+    """
     return await asyncio.to_thread(_read, auth) if auth.keys else None
 
 

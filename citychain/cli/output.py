@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -25,11 +25,14 @@ __all__ = [
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, one object a line.")]
 
+_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""DEL and C1, which steer terminals, and which JSON (RFC 8259) lets stand as they are."""
+
 
 def print_json(record: Mapping[str, Any]) -> None:
     """Print one object on one line; bytes as hexadecimal."""
     text = json.dumps(record, ensure_ascii=False, default=_plain)
-    print(text, flush=True)
+    print(text.translate(_CONTROLS), flush=True)
 
 
 def tell_transaction(record: Mapping[str, Any], *, json: bool) -> None:

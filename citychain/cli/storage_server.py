@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from citychain.cli.output import Json
-from citychain.cli.serving import clear_ready_file, serve_until_stopped
+from citychain.cli.serving import clear_ready_file, reloads_held, serve_until_stopped
 from citychain.roles import Role
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from citychain.rpc.storage_server import StorageServerOptions
 
 __all__ = ["server_tls", "storage_server"]
+
+logger = logging.getLogger(__name__)
 
 
 def storage_server(
@@ -108,6 +111,9 @@ def storage_server(
     SIGTERM or SIGINT: calls under way may finish, for ten seconds at most. A second signal ends the
     server at once. Nothing acknowledged is lost either way.
 
+    SIGHUP: the keys of tokens are read again, which happens within ten seconds after their files
+    change, too. All else takes a restart.
+
     Exit codes: 0 it was told to stop; 2 an option cannot be used, or the address is taken; 3 the
     folder is in use, or cannot be read or written; 130 a second signal ended it.
 
@@ -132,7 +138,8 @@ def storage_server(
     if ready_file is not None:
         clear_ready_file(ready_file)
     limits = (limit_mib, owner_limit_mib)
-    asyncio.run(_serve(directory, options, limits, auth, rates, tls, ready_file, json=json))
+    with reloads_held():
+        asyncio.run(_serve(directory, options, limits, auth, rates, tls, ready_file, json=json))
 
 
 def server_tls(
@@ -185,7 +192,11 @@ async def _serve(
     *,
     json: bool,
 ) -> None:
-    from citychain.keeping.serving import open_storage_server
+    from citychain.keeping.serving import RunningStorageServer, open_storage_server
+
+    async def reload(server: RunningStorageServer) -> None:
+        await server.reload()
+        logger.info("the keys of tokens were read again")
 
     limit, owner_limit = (None if mib is None else mib << 20 for mib in limits_mib)
     server = open_storage_server(
@@ -203,4 +214,5 @@ async def _serve(
         stopping="calls under way may finish first",
         ready_file=ready_file,
         json=json,
+        reload=reload,
     )

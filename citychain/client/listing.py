@@ -9,6 +9,7 @@ from typing import Any
 from citychain.city.listing import CityListing
 from citychain.client import retries
 from citychain.client.channels import ChannelFactory
+from citychain.errors import ServerError
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
 from citychain.rpc.messages import decode_city
 
@@ -21,11 +22,14 @@ async def list_cities(
     *,
     timeout: timedelta = timedelta(seconds=30),
 ) -> AsyncGenerator[CityListing, None]:
-    """Cities in order of slug, fetched a page at a time.
+    """Cities in order of slug, fetched a page at a time. How many to take is for the caller.
 
     Args:
         query: Only those of which some name begins with it.
         timeout: How long a page may take.
+
+    Raises:
+        ServerError: a page has no city, and leads to another one.
     """
     request = services_pb2.ListCitiesRequest(query=query)
     async with channels.channel() as channel:
@@ -36,6 +40,9 @@ async def list_cities(
                 yield decode_city(city)
             if not page.next_page_token:
                 return
+            # Or a server that gives nothing would be asked without end, whatever the caller takes.
+            if not page.cities:
+                raise ServerError("the list of cities does not go on: a page had none", "")
             request.page_token = page.next_page_token
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from citychain.access.composing import guard
+from citychain.access.key_files import KeyFiles
 from citychain.clock import SystemClock
 from citychain.compute import Executor
 from citychain.config_auth import AuthSettings, RatesSettings
@@ -16,7 +18,19 @@ from citychain.fragments.owned import OwnedFragments
 from citychain.rpc.certificates import open_certificates
 from citychain.rpc.storage_server import StorageServer, StorageServerOptions
 
-__all__ = ["open_storage_server"]
+__all__ = ["RunningStorageServer", "open_storage_server"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStorageServer:
+    """A storage server that answers calls."""
+
+    address: str
+    """Host and port."""
+    port: int
+    reload: Callable[[], Awaitable[None]]
+    """Read the keys of tokens again. Raises `ConfigurationError`: one cannot be used; then nothing
+    has changed."""
 
 
 @asynccontextmanager
@@ -29,7 +43,7 @@ async def open_storage_server(
     auth: AuthSettings | None = None,
     rates: RatesSettings | None = None,
     tls: ServerTlsSettings | None = None,
-) -> AsyncIterator[StorageServer]:
+) -> AsyncIterator[RunningStorageServer]:
     """A storage server over a folder, which must be there.
 
     Args:
@@ -44,13 +58,8 @@ async def open_storage_server(
             certificate cannot.
         DirectoryInUse: another storage server has the folder open.
     """
-    before = await guard(
-        auth or AuthSettings(),
-        rates or RatesSettings(),
-        None,
-        SystemClock(),
-        options.max_concurrent_calls,
-    )
+    auth, clock = auth or AuthSettings(), SystemClock()
+    before = await guard(auth, rates or RatesSettings(), None, clock, options.max_concurrent_calls)
     async with Executor() as compute:
         fragments = OwnedFragments(directory, compute, limit=limit, owner_limit=owner_limit)
         try:
@@ -60,8 +69,9 @@ async def open_storage_server(
         try:
             async with (
                 open_certificates(tls) as certificates,
+                KeyFiles(before, auth, clock) as keys,
                 StorageServer(fragments, options, (before,), certificates) as server,
             ):
-                yield server
+                yield RunningStorageServer(server.address, server.port, keys.read_again)
         finally:
             await fragments.__aexit__()

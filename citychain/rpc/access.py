@@ -88,6 +88,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._authorisation = authorisation
         self._rates = rates
 
+    def authorise_by(self, authorisation: Authorisation | None) -> None:
+        """Likewise by this alone; what was counted goes on."""
+        self._authorisation = authorisation
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self, TypeAlias, cast
+from typing import Final, Self, cast
 
 import grpc
 
 from citychain.clock import SystemClock
 from citychain.config_tls import ServerTlsSettings
 from citychain.errors import ConfigurationError
+from citychain.file_stamps import LOOK, FileStamp, file_stamp
 from citychain.pem import KeyPair, read_authorities, read_pair
 from citychain.ports import Clock
 
@@ -22,14 +23,9 @@ __all__ = ["Certificates", "open_certificates"]
 
 logger = logging.getLogger(__name__)
 
-LOOK: Final = timedelta(seconds=10)
-"""Between two looks at the files."""
 AHEAD: Final = timedelta(days=30)
 """So long before it expires a certificate is warned of, each day."""
 DAY: Final = timedelta(days=1)
-
-_Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
-"""Of each file what changes with it, or with who may read it: its place, its size, its time."""
 
 
 @asynccontextmanager
@@ -59,7 +55,7 @@ class Certificates:
         self._files = files
         self._clock = clock or SystemClock()
         self._look = look
-        self._stamp: _Stamp = ()
+        self._stamp: tuple[FileStamp, ...] = ()
         self._pair: KeyPair
         self._configuration: grpc.ServerCertificateConfiguration
         self._shown: grpc.ServerCertificateConfiguration
@@ -127,12 +123,11 @@ class Certificates:
         files = self._files
         paths = [it for it in (files.certificate, files.key, files.client_ca) if it is not None]
         try:
-            status = [path.stat() for path in paths]
+            stamp = tuple(map(file_stamp, paths))
         except OSError as error:
             if self._stamp:  # They may be on their way.
                 return False
             raise ConfigurationError(f"{error.filename}: {error.strerror}") from None
-        stamp = tuple((it.st_ino, it.st_size, it.st_ctime_ns) for it in status)
         if stamp == self._stamp:
             return False
         # Noted before they are read: what changes meanwhile is seen at the next look.

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from cli.conftest import COMMAND, SECONDS_MAX, environment
 
+from citychain.access.keys import new_key_pair
+
 CONTENT = random.Random(11).randbytes(400_001)
 FOUR = ("attic", "barn", "cellar", "shed")
 
@@ -297,3 +299,22 @@ def test_a_folder_or_a_port_that_is_taken_is_told_in_a_line(
     taken = process("storage-server", "--dir", "other", "--listen", server.address, cwd=tmp_path)
     assert taken.code == 2
     assert f"cannot listen on {server.address}" in taken.err.splitlines()[-1]
+
+
+def test_keys_are_read_again_when_it_is_told_and_broken_ones_change_nothing(
+    serve: Callable[..., StorageServer], tmp_path: Path
+) -> None:
+    _, public = new_key_pair()
+    file = tmp_path / "tokens.pub"
+    file.write_bytes(public)
+    server = serve(tmp_path / "kept", "--token-keys", str(file), "--token-audience", "here")
+    assert server.process.stderr is not None
+    for content, told in (
+        (b"half of a key", "the configuration stays as it was: token keys: "),
+        (public, "the keys of tokens were read again"),
+    ):
+        file.write_bytes(content)
+        server.process.send_signal(signal.SIGHUP)
+        while told not in (line := server.process.stderr.readline()):
+            assert line, "the server ended"
+    assert server.end()[0] == 0
