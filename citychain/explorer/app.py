@@ -1,4 +1,25 @@
-"""The explorer as an ASGI application."""
+"""The explorer as an ASGI application.
+
+Paths are relative to wherever a proxy puts it, which takes its own part off::
+
+    GET  healthz, metrics
+    GET  api/about
+    GET  api/cities?query=&page_token=
+    GET  api/cities/CITY                        CITY is any name, in any script, or a genesis id
+    GET  api/cities/CITY/genesis                the file, byte for byte
+    GET  api/cities/CITY/rounds?from=&limit=    the newest first, unless `from` says where to begin
+    GET  api/cities/CITY/rounds/ROUND?from_seq=
+    GET  api/cities/CITY/nodes/NODE_ID          and nodes/ROUND/SEQ; ?page_token= of children
+    GET  api/cities/CITY/transactions/TX_ID
+    GET  api/cities/CITY/receipts/TX_ID?levels= as `citychain receipt` writes it
+    GET  api/cities/CITY/authors/KEY_ID?next=
+    GET  api/cities/CITY/committee, anchors
+    GET  api/search?q=
+    POST api/cities/CITY/transactions           a SignedTransaction, application/x-protobuf
+    WS   live                                   `citychain.explorer.live`
+
+What fails is ``{"error": {"code", "message", "field"}}``; docs/errors.md has the codes of servers.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Finding:
         wanted = words(request, "q").strip()
         if not wanted:
             raise InvalidRequest("q", "must be given")
-        async with self._room, asyncio.timeout(self._upstream.timeout.total_seconds()):
+        async with asyncio.timeout(self._upstream.timeout.total_seconds()), self._room:
             found = [*await self._by_name(wanted), *await self._in_cities(wanted.lower())]
         return json_response({"found": found[:FOUND_MAX]})
 

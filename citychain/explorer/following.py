@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from citychain import record
 from citychain.city.retry import pause_seconds
 from citychain.client.city import CityClient
-from citychain.errors import CitychainError
+from citychain.errors import CitychainError, ServerUnavailable
 from citychain.explorer.failures import in_words
 from citychain.explorer.shown import head_shown, nodes_shown, round_shown, text
 from citychain.explorer.viewer import Viewer
@@ -114,7 +114,10 @@ class FollowedCity:
                         parts.create_task(self._look(client))
             except* (CitychainError, TimeoutError) as error:
                 words = in_words(error)
-            logger.warning("%s cannot be followed for now: %s", self.slug, words)
+                logger.warning("%s cannot be followed for now: %s", self.slug, words)
+            except* Exception:
+                words = "a fault of the explorer: its log explains it"
+                logger.exception("%s cannot be followed for now", self.slug)
             self._tell_latest("trouble", {"trouble": words})
             failures += 1
             await asyncio.sleep(pause_seconds(failures))
@@ -165,6 +168,7 @@ class FollowedCity:
                 self._last = stored.round
                 if (early := self._early.pop(stored.round, None)) is not None:
                     self._certify(stored.round, early)
+        raise ServerUnavailable("the server ended the stream of rounds")
 
     async def _told(self, client: CityClient, stored: StoredRound) -> _Told:
         found = await client.nodes(stored.round, limit=NODES_MAX)
@@ -178,6 +182,7 @@ class FollowedCity:
                     self._certify(stored.round, _certified(stored))
                 else:
                     self._early[stored.round] = _certified(stored)
+        raise ServerUnavailable("the server ended the stream of approved rounds")
 
     def _certify(self, round: int, told: str) -> None:
         self._certified.append(told)

@@ -1,4 +1,17 @@
-"""The page's WebSocket: what it asks to be told, and telling it."""
+"""The page's WebSocket: what it asks to be told, and telling it.
+
+It asks ``{"watch": CITY}``, ``{"watch": null}``, ``{"follow": [TX_ID, ...]}``, and is told::
+
+    {"city", "head", "rounds": [as below], "certified": [as below]}     first, and after a break
+    {"round": {...}, "nodes": [...], "codes": {SEQ: CODE}, "of": N, "skipped": N}
+    {"certified": {"round", "votes": [KEY_ID]}}
+    {"transaction": {"tx_id", "state", "round", "seq", "code"}}
+    {"waiting": {"pending", "head"}}
+    {"trouble": WORDS}
+
+Nodes stand in order of seq, the first 500 of a round, as `citychain.explorer.shown.nodes_shown` has
+them. ``skipped`` is there where rounds before were left out for who was too slow.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 CITIES_MAX: Final = 32
 """Followed at a time; each takes two of the calls that a server lets one caller have open."""
+PAUSE_SECONDS: Final = 0.05
+"""Between what one viewer asks for: a person does not notice, a program does."""
 SEND_SECONDS: Final = 60.0
 """A viewer that takes nothing for so long is gone."""
 CLOSE_BAD_REQUEST: Final = 1008
@@ -164,6 +179,7 @@ class _Session:
                 await self._websocket.send_text(text({"trouble": in_words(error)}))
                 if not isinstance(error, RequestError):
                     raise _TryLater from error
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _look_at(self, name: str | None) -> None:
         if self._city is not None:

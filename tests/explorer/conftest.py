@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,18 @@ def explorer_of(page: Path) -> OpenExplorer:
 
     @asynccontextmanager
     async def opened(
-        address: str, *, own: Token | None = None, submits: bool = False, **options: Any
+        address: str,
+        *,
+        own: Token | None = None,
+        submits: bool = False,
+        timeout: timedelta = timedelta(seconds=120),
+        **options: Any,
     ) -> AsyncIterator[Explorer]:
         upstream = Upstream(
-            lambda token: ChannelFactory([address], token=token), own, submits=submits
+            lambda token: ChannelFactory([address], token=token),
+            own,
+            submits=submits,
+            timeout=timeout,
         )
         how = replace(ExplorerOptions("127.0.0.1:0", page=page), **options)
         async with open_explorer(upstream, how) as served, AsyncExitStack() as stack:

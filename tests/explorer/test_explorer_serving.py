@@ -1,0 +1,124 @@
+"""How the explorer serves: slow viewers, silent connections, TLS, and a server that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from explorer.asking import HANG_SECONDS, Explorer
+from explorer.conftest import OpenExplorer
+from tls_files import dev_certificates
+
+from citychain.client.channels import ChannelFactory
+from citychain.config_tls import ServerTlsSettings
+from citychain.errors import ConfigurationError
+from citychain.explorer import serving
+from citychain.explorer.serving import ExplorerOptions, open_explorer
+from citychain.explorer.tls import open_context
+from citychain.explorer.upstream import Upstream
+from citychain.testing import FaultProxy
+from citychain.testing.server import CityServer, TransactionFactory
+
+
+async def test_a_viewer_that_reads_nothing_holds_up_nobody_and_learns_what_it_skipped(
+    explorer: Explorer,
+    server: CityServer,
+    signed_transactions: TransactionFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that a few rounds fill what the system keeps for the slow one.
+    monkeypatch.setattr("citychain.explorer.following.nodes_shown", padded)
+    host, port = explorer.url.removeprefix("http://").rstrip("/").split(":")
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    narrow.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(narrow, (host, int(port)))
+    async with (
+        server.client("hometown") as city,
+        explorer.live(sock=narrow, max_queue=1, close_timeout=0.1) as slow,
+        explorer.live() as quick,
+    ):
+        for viewer in (slow, quick):
+            await viewer.ask(watch="hometown")
+        await quick.until("city")
+        for round, transaction in enumerate(await signed_transactions(city, 24), 1):
+            await city.submit([transaction])
+            assert (await quick.until("round"))["round"]["round"] == round
+        told = [(await slow.until("round")) for _ in range(2)]
+        while "skipped" not in told[-1]:
+            told.append(await slow.until("round"))
+        before, after = told[-2:]
+        assert after["skipped"] == after["round"]["round"] - before["round"]["round"] - 1 > 0
+        metrics = (await explorer.http.get("metrics")).text
+        assert f"\ncitychain_explorer_rounds_skipped_total {after['skipped']}\n" in metrics
+
+
+def padded(*given: object) -> dict[str, object]:
+    return {"nodes": [], "codes": {}, "of": 1, "padding": "x" * 100_000}
+
+
+async def test_what_goes_on_while_the_server_is_away_is_told_once_it_is_back(
+    server: CityServer, explorer_of: OpenExplorer, signed_transactions: TransactionFactory
+) -> None:
+    async with (
+        FaultProxy(server.address) as proxy,
+        explorer_of(proxy.address, timeout=timedelta(seconds=1)) as explorer,
+        server.client("hometown") as city,
+        explorer.live() as viewer,
+    ):
+        await viewer.ask(watch="hometown")
+        await viewer.until("city")
+        proxy.refuse()
+        [sent] = await signed_transactions(city)
+        await city.submit([sent])
+        await city.wait([sent.tx_id])
+        answer = await explorer.http.get("api/cities/hometown")
+        assert answer.json()["error"]["code"] in ("UNAVAILABLE", "TIMEOUT")
+        proxy.heal()
+        told = await viewer.next()
+        while "round" not in told and not told.get("rounds"):
+            told = await viewer.next()
+        first = told["round"] if "round" in told else told["rounds"][0]["round"]
+        assert first["round"] == 1
+
+
+async def test_connections_that_ask_nothing_are_ended(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.0)
+    host, port = explorer.url.removeprefix("http://").rstrip("/").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        async with asyncio.timeout(HANG_SECONDS):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+    finally:
+        writer.close()
+
+
+async def test_it_speaks_tls_and_takes_up_a_new_certificate(
+    server: CityServer, page: Path, tmp_path: Path
+) -> None:
+    folder = dev_certificates(tmp_path / "tls")
+    files = ServerTlsSettings(certificate=folder / "server.crt", key=folder / "server.key")
+    upstream = Upstream(lambda token: ChannelFactory([server.address], token=token))
+    options = ExplorerOptions("127.0.0.1:0", page=page)
+    trusted = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    async with (
+        open_explorer(upstream, options, files) as served,
+        httpx.AsyncClient(verify=trusted, trust_env=False, timeout=HANG_SECONDS) as http,
+    ):
+        assert served.url.startswith("https://")
+        found = await http.get(f"{served.url}api/cities", params={"query": "hometown"})
+        assert [city["slug"] for city in json.loads(found.text)["cities"]] == ["hometown"]
+    (folder / "server.key").write_text("broken")
+    with pytest.raises(ConfigurationError, match=r"server\.key"):
+        async with open_context(files):
+            pass
