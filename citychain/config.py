@@ -51,6 +51,7 @@ from citychain.config_fragments import FragmentsSettings
 from citychain.config_metrics import MetricsSettings
 from citychain.config_tables import Address, KeepFor, PartName, Table
 from citychain.config_tls import ClientTlsSettings, ServerTlsSettings, is_loopback
+from citychain.config_traces import TracesSettings
 from citychain.errors import ConfigurationError, InvalidRequest
 from citychain.explain import Source, explain
 from citychain.genesis import Amount, Asset, Genesis, KeyIdHex, Representative, Slug
@@ -385,6 +386,7 @@ class Settings(BaseSettings):
     fragments: FragmentsSettings = FragmentsSettings()
     archive: ArchiveSettings = ArchiveSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     storage: dict[PartName, StorageSettings] = Field(default_factory=dict)
     cities: dict[Slug, CitySettings] = Field(default_factory=dict)
     peers: dict[Slug, PeerSettings] = Field(default_factory=dict)

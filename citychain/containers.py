@@ -79,6 +79,7 @@ from citychain.retention.composing import CityRetention, city_retention
 from citychain.rpc.access import AccessInterceptor
 from citychain.rpc.certificates import open_certificates
 from citychain.rpc.server import CoreServer, ServerOptions
+from citychain.tracing import open_tracer
 
 __all__ = [
     "CityContainer",
@@ -132,6 +133,7 @@ class CoreContainer(containers.DeclarativeContainer):
     metrics = providers.Singleton(
         server_metrics, settings.provided.metrics, clock, repairs.provided.numbers
     )
+    tracer = providers.Singleton(open_tracer, settings.provided.traces)
     engines = providers.Singleton(
         StorageEngines,
         directory=settings.provided.data_dir,
@@ -244,6 +246,7 @@ class CityContainer(containers.DeclarativeContainer):
         archived=retention.provided.archived,
         repair=repair,
         meter=meter,
+        tracer=core.tracer,
     )
 
 
@@ -327,6 +330,7 @@ async def open_server(
                     moves,
                     metrics.interceptors if metrics is not None else (),
                     certificates,
+                    core.tracer(),
                 ) as server,
             ):
                 if metrics is not None and certificates is not None:
@@ -367,6 +371,8 @@ async def _open_cities(
 ) -> AsyncIterator[tuple[CityDirectory, _Opener]]:
     opener = _Opener(core, overrides or {})
     async with AsyncExitStack() as stack:
+        # The first, so that it is told of the last round.
+        stack.push_async_callback((await asyncio.to_thread(core.tracer)).aclose)
         compute = await stack.enter_async_context(core.compute())
         await stack.enter_async_context(core.events())
         await stack.enter_async_context(core.engines())

@@ -57,6 +57,7 @@ DRIVERS: Final = {
     "httpx": ("fragments",),
     "jwt": ("access",),
     "dependency_injector": ("containers",),
+    "opentelemetry": ("_otel",),
     "prometheus_client": ("metrics", "rpc"),
     "starlette": ("explorer",),
     "uvicorn": ("explorer",),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -24,6 +24,7 @@ from citychain.exchange import judge as exchange
 from citychain.handler import Received, Refusal
 from citychain.ports import EXCHANGE_ACTIONS, CityStorage, Clock, Compute
 from citychain.rates import Rates
+from citychain.tracing import UNTRACED, Tracer
 from citychain.types import RawTransaction, SealedNode, State
 
 __all__ = ["Intake"]
@@ -47,6 +48,8 @@ class _Call:
 
     envelopes: Sequence[bytes]
     done: asyncio.Future[list[Result]]
+    caller: object
+    """See `citychain.tracing.Tracer.caller`."""
 
 
 class Intake:
@@ -61,6 +64,7 @@ class Intake:
         shared: Other servers receive transactions of the city too.
         author_per_second: New transactions of each author but the operator, on average.
         meter: Told how long checks and appends take.
+        tracer: Told which call brought what.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Intake:
         shared: bool,
         author_per_second: float | None = None,
         meter: CityMeter = UNMETERED,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._genesis = genesis
         self._operator = operator
@@ -95,6 +100,7 @@ class Intake:
         self._recovers = recovers
         self._retry_after = retry_after
         self._meter = meter
+        self._tracer = tracer
         self._shared = shared
         self._authors: Rates | None = None
         if author_per_second is not None:
@@ -118,7 +124,8 @@ class Intake:
             raise InvalidRequest("transactions", f"more than {BATCH_MAX} in one call")
         size = sum(map(len, envelopes))
         self._pool.reserve(len(envelopes), size, self._retry_after())
-        call = _Call(envelopes, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        call = _Call(envelopes, done, self._tracer.caller())
         self._unanswered.add(call.done)
 
         def answered(done: asyncio.Future[list[Result]]) -> None:
@@ -348,6 +355,11 @@ class Intake:
                     await self._storage.append(raw, keys)
                 for key in keys:
                     self._remember_stored(key)
+                # Before a round can have them.
+                stored_ids = {item.tx_id for item in new}
+                for call, answers in _by_call(calls, results):
+                    ids = [it.tx_id for it in answers if it.tx_id in stored_ids]
+                    self._tracer.received(call.caller, filter(None, ids))
                 self._pool.add(new, expected)
             stored.set_result(None)
             for repeat in repeats:
@@ -361,12 +373,9 @@ class Intake:
             if not isinstance(error, Exception):
                 raise
         else:
-            at = 0
-            for call in calls:
-                end = at + len(call.envelopes)
+            for call, answers in _by_call(calls, results):
                 if not call.done.done():
-                    call.done.set_result(results[at:end])
-                at = end
+                    call.done.set_result(answers)
         finally:
             for transaction in new:
                 self._storing.pop(transaction.tx_id, None)
@@ -394,6 +403,14 @@ class Intake:
         self._stored_keys[key] = None
         if len(self._stored_keys) > STORED_KEYS_MAX:
             self._stored_keys.popitem(last=False)
+
+
+def _by_call(calls: Iterable[_Call], results: list[Result]) -> Iterator[tuple[_Call, list[Result]]]:
+    at = 0
+    for call in calls:
+        end = at + len(call.envelopes)
+        yield call, results[at:end]
+        at = end
 
 
 def _known_as(item: Transaction | NativeRefusal) -> bytes | None:

@@ -41,6 +41,7 @@ from citychain.ports import (
     resumes,
     takes_votes,
 )
+from citychain.tracing import Tracer
 from citychain.types import SealedRound
 
 __all__ = ["Leading", "LeadingParts"]
@@ -72,6 +73,7 @@ class LeadingParts:
     clock: Clock
     pacer: PacerSettings
     meter: CityMeter
+    tracer: Tracer
     accuser: Callable[[], Accuser] | None
     """Makes one; where nobody votes nobody is accused."""
     exchange: Callable[[], Coroutine[Any, Any, None]]
@@ -357,6 +359,7 @@ class Leading:
     def _committed(self, sealed: SealedRound) -> None:
         self._has_sealed = True
         self._parts.meter.sealed(sealed)
+        self._parts.tracer.sealed(self._parts.slug, sealed)
         self._parts.on_sealed(self._parts.slug, sealed)
 
     async def _sealed(self, sealed: SealedRound) -> None:
@@ -376,4 +379,5 @@ class Leading:
                 await self._parts.clock.sleep(pause_seconds(failures))
         self._parts.standing.approved(round.round, nodes)
         self._parts.meter.approved(round, nodes)
+        self._parts.tracer.approved(self._parts.slug, round)
         self._parts.on_approved(self._parts.slug, round)

@@ -56,6 +56,7 @@ from citychain.ports import (
     takes_votes,
 )
 from citychain.receipt import Receipt
+from citychain.tracing import UNTRACED, Tracer
 from citychain.types import (
     ConflictingVotes,
     Handover,
@@ -94,6 +95,7 @@ class City:
         repair: Repairs its archive while this server leads it.
         archived: Gives what was pruned; ``None`` where the archive cannot be had.
         meter: Counts for whoever runs the server.
+        tracer: Traces what becomes of calls' transactions.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class City:
         repair: Callable[[City], Coroutine[Any, Any, None]] | None = None,
         archived: Archived | None = None,
         meter: CityMeter = UNMETERED,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._slug = slug
         self._genesis = genesis
@@ -137,6 +140,7 @@ class City:
         self._ttl = lease
         self._interval = timedelta(seconds=pacer.min_seconds)
         self._meter = meter
+        self._tracer = tracer
         self._pool = PendingPool(pool_limits, shared=shared)
         self._watchers = Watchers()
         self._standing = Standing(self._watchers, meter)
@@ -188,6 +192,7 @@ class City:
             clock=clock,
             pacer=pacer,
             meter=meter,
+            tracer=tracer,
             accuser=self._accuser if self.voting is not None else None,
             exchange=lambda: exchange.lead(self),
             on_sealed=on_sealed,
@@ -210,6 +215,7 @@ class City:
             recovers=self.voting.recovers if self.voting is not None else None,
             retry_after=lambda: self._leading.interval if self._leading else self._interval,
             meter=meter,
+            tracer=tracer,
             shared=shared,
             author_per_second=pool_limits.author_per_second,
         )
@@ -350,6 +356,7 @@ class City:
 
     async def _run(self) -> None:
         set_log_fields(city=self._slug)
+        self._tracer.leave_call()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._intake.run())

@@ -7,14 +7,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import grpc
 
 from citychain.city.names import normalise
 from citychain.client._spread import SpreadChannel
+from citychain.client._traced import TracedChannel
 from citychain.client.tokens import AuthorisedChannel, Token
 from citychain.errors import ConfigurationError, InvalidRequest
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 __all__ = ["EVERY_CITY", "Balancing", "ChannelFactory"]
 
@@ -59,6 +63,8 @@ class ChannelFactory:
         token: Gives the token that says who calls (`citychain.client.tokens`).
         credentials: To speak TLS, from `citychain.client.tls.read_credentials`; without them
             nothing is encrypted. Each server must show a certificate for its endpoint's host.
+        tracer: Of OpenTelemetry, to make each call, also one that is repeated, a span of your
+            program's traces, which servers go on with. Needs ``citychain[otel]``.
 
     Raises:
         ConfigurationError: the endpoints are not such a list, or the policy is none, or a token
@@ -75,6 +81,7 @@ class ChannelFactory:
         max_message_bytes: int = MESSAGE_BYTES_MAX,
         token: Token | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         routes = endpoints if isinstance(endpoints, Mapping) else {EVERY_CITY: endpoints}
         if not routes:
@@ -88,6 +95,7 @@ class ChannelFactory:
         if token is not None and credentials is None:
             _check_private(endpoint for listed in routes.values() for endpoint in listed)
         self._token = token
+        self._tracer = tracer
         self._policy = policy
         milliseconds = round(keepalive.total_seconds() * 1_000)
         self._options: list[tuple[str, Any]] = [
@@ -143,6 +151,8 @@ class ChannelFactory:
             # What one of them refuses, another may answer: repeating belongs to who sees them all.
             channels = [self._channel(target, repeat=False) for target in targets]
             channel = SpreadChannel(channels, in_turn=self._policy == "round_robin")
+        if self._tracer is not None:
+            channel = TracedChannel(channel, self._tracer)
         return channel if self._token is None else AuthorisedChannel(channel, self._token)
 
     def _channel(self, target: str, *, repeat: bool) -> grpc.aio.Channel:

@@ -8,13 +8,14 @@ and goes on with the first chunk that has no answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
 import grpc
 
 from citychain import acknowledgement
+from citychain.client._ended import result_of
 from citychain.client.retries import Retries
 from citychain.client.transactions import SignedTransaction, identity
 from citychain.errors import InvalidAcknowledgement, InvalidRequest, ServerError
@@ -165,7 +166,7 @@ class _Stream:
         """Called with each status; the first is the server's."""
         if self._status is None:
             coroutines = (call.code(), call.details(), call.trailing_metadata())
-            code, details, metadata = map(_result, coroutines)
+            code, details, metadata = map(result_of, coroutines)
             self._status = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, details)
 
     async def write(self, request: bytes) -> None:
@@ -173,15 +174,6 @@ class _Stream:
             await self._call.write(request)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise self._status or error from None
-
-
-def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that does not wait, since the call has ended."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waits")
 
 
 def _checked(results: Sequence[services_pb2.SubmitResult], chunk: list[bytes]) -> list[Result]:

@@ -11,10 +11,11 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 
+from citychain.client._wrapped import WrappedChannel
 from citychain.errors import ConfigurationError
 
 __all__ = ["AuthorisedChannel", "Token", "TokenFile", "checked_token"]
@@ -82,52 +83,14 @@ class TokenFile:
         return checked_token(text, str(self._path))
 
 
-class AuthorisedChannel(grpc.aio.Channel):
+class AuthorisedChannel(WrappedChannel):
     """Sends a token with each call over a channel, which it owns."""
 
     def __init__(self, channel: grpc.aio.Channel, token: Token) -> None:
-        self._channel = channel
+        super().__init__(channel)
         self._token = token
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
-
-    async def close(self, grace: float | None = None) -> None:
-        """See `grpc.aio.Channel.close`."""
-        await self._channel.close(grace)
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """See `grpc.aio.Channel.get_state`."""
-        return self._channel.get_state(try_to_connect)
-
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """See `grpc.aio.Channel.wait_for_state_change`."""
-        await self._channel.wait_for_state_change(last_observed_state)
-
-    async def channel_ready(self) -> None:
-        """See `grpc.aio.Channel.channel_ready`."""
-        await self._channel.channel_ready()
-
-    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.unary_unary`."""
-        return self._with_token(self._channel.unary_unary(*args, **kwargs))
-
-    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.unary_stream`."""
-        return self._with_token(self._channel.unary_stream(*args, **kwargs))
-
-    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.stream_unary`."""
-        return self._with_token(self._channel.stream_unary(*args, **kwargs))
-
-    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See `grpc.aio.Channel.stream_stream`."""
-        return self._with_token(self._channel.stream_stream(*args, **kwargs))
-
-    def _with_token(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _around(self, path: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, metadata: Any = None, **kwargs: Any) -> Any:
             bearer = ("authorization", f"Bearer {self._token()}")
             return method(*args, metadata=(*(metadata or ()), bearer), **kwargs)

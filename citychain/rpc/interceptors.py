@@ -9,6 +9,7 @@ import inspect
 import logging
 import re
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
@@ -19,6 +20,7 @@ from google.protobuf.message import DecodeError
 from citychain.errors import InvalidRequest, PluginError
 from citychain.log_fields import set_log_fields
 from citychain.rpc.status import row_of, status_of, trailing_metadata
+from citychain.tracing import UNTRACED, Tracer, span_parent
 
 __all__ = ["REQUEST_ID_KEY", "TRACE_ID_KEY", "StatusInterceptor"]
 
@@ -30,18 +32,22 @@ TRACE_ID_KEY: Final = "x-trace-id"
 """Metadata key of the answer: the id of the trace that the call belongs to, which a client gives by
 ``traceparent`` of `W3C Trace Context <https://www.w3.org/TR/trace-context/>`_, or a new one."""
 
+_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _FIT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_TRACE_PARENT: Final = re.compile(
-    # Ids of zeros are none, nor is version ff; all but version 00 may go on after the flags.
-    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
-)
 
 if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """The outermost interceptor."""
+    """The outermost interceptor, but for what counts calls.
+
+    Args:
+        tracer: Told of each call.
+    """
+
+    def __init__(self, tracer: Tracer = UNTRACED) -> None:
+        self._tracer = tracer
 
     async def intercept_service(
         self,
@@ -49,10 +55,13 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """See `grpc.aio.ServerInterceptor`."""
-        call = _Call(handler_call_details)
+        call = _Call(handler_call_details, self._tracer)
         try:
             handler = await continuation(handler_call_details)
-            return None if handler is None else call.guarded(handler)
+            if handler is None:  # The library answers that there is no such method.
+                call.span.end(grpc.StatusCode.UNIMPLEMENTED.name)
+                return None
+            return call.guarded(handler)
         except Exception as error:
             return call.refused(error)
 
@@ -60,11 +69,12 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """One call, from its arrival."""
 
-    def __init__(self, details: grpc.HandlerCallDetails) -> None:
+    def __init__(self, details: grpc.HandlerCallDetails, tracer: Tracer) -> None:
         self.method = details.method
         given = dict(details.invocation_metadata or ())
         self.request_id = _request_id(given.get(REQUEST_ID_KEY))
-        self.trace_id = _trace_id(given.get("traceparent"))
+        self.span = tracer.call(self.method, span_parent(given.get("traceparent")))
+        self.trace_id = self.span.trace_id
         # gRPC handles each call in a task of its own.
         set_log_fields(request_id=self.request_id, trace_id=self.trace_id)
 
@@ -98,6 +108,8 @@ class _Call:
                 raise
             except Exception as error:
                 await self.abort(context, error)
+            finally:
+                self.span.end(_code_of(context, sys.exception()))
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         deserializer = handler.request_deserializer if decode is None else None
@@ -108,7 +120,10 @@ class _Call:
         """A handler that only tells an error."""
 
         async def refuse(_: Any, context: Any) -> None:
-            await self.abort(context, error)
+            try:
+                await self.abort(context, error)
+            finally:
+                self.span.end(row_of(error).code.name)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -140,9 +155,12 @@ def _request_id(given: str | bytes | None) -> str:
     return given if isinstance(given, str) and _FIT.fullmatch(given) else secrets.token_hex(8)
 
 
-def _trace_id(parent: str | bytes | None) -> str:
-    found = _TRACE_PARENT.fullmatch(parent) if isinstance(parent, str) else None
-    return secrets.token_hex(16) if found is None else found[1]
+def _code_of(context: Any, error: BaseException | None) -> str:
+    """How a call ended: as its handler said, or else cancelled where something was raised."""
+    code = context.code()
+    number = code.value[0] if isinstance(code, grpc.StatusCode) else code
+    unsaid = grpc.StatusCode.OK if error is None else grpc.StatusCode.CANCELLED
+    return _CODES[number] if number else unsaid.name
 
 
 def _kind(handler: Handler) -> str:

@@ -26,6 +26,7 @@ from citychain.rpc.services.health import HealthService
 from citychain.rpc.services.plugins import PluginService
 from citychain.rpc.services.transactions import TransactionService
 from citychain.rpc.services.votes import VoteService
+from citychain.tracing import UNTRACED, Tracer
 
 __all__ = ["CoreServer", "ServerOptions"]
 
@@ -58,6 +59,7 @@ class CoreServer:
         counting: Stand before that one.
         moves: Moves cities for their operators; without it nobody can.
         certificates: To speak TLS, entered; without them nothing is encrypted.
+        tracer: Told of each call.
     """
 
     def __init__(
@@ -69,12 +71,13 @@ class CoreServer:
         moves: CityMoves | None = None,
         counting: Sequence[grpc.aio.ServerInterceptor] = (),
         certificates: Certificates | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._directory = directory
         self._moves = moves
         self._plugins = plugins
         self._options = options or ServerOptions()
-        self._interceptors = (*counting, StatusInterceptor(), *interceptors)
+        self._interceptors = (*counting, StatusInterceptor(tracer), *interceptors)
         self._certificates = certificates
         self._drain: Drain
         self._server: grpc.aio.Server

@@ -33,6 +33,7 @@ from citychain.config_metrics import MetricsSettings
 from citychain.config_reload import TAKEN_UP
 from citychain.config_tables import duration_text
 from citychain.config_tls import ClientTlsSettings, ServerTlsSettings
+from citychain.config_traces import TracesSettings
 from citychain.consensus.builtin import citychain_consensus_steps
 from citychain.dag.builtin import citychain_dag_handlers
 from citychain.fragments.builtin import citychain_fragment_stores
@@ -59,6 +60,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "fragments.stores.NAME": FragmentStoreSettings,
     "archive": ArchiveSettings,
     "metrics": MetricsSettings,
+    "traces": TracesSettings,
     "peers.SLUG": PeerSettings,
     "peers.SLUG.tls": ClientTlsSettings,
     "storage.NAME": StorageSettings,
@@ -92,6 +94,7 @@ UNITS: Final = {
     "data": "fragments",
     "parity": "fragments",
     "cities": "cities",
+    "ratio": "share",
     "weight": "number",
     "author": "transactions a second",
     "second": "calls a second",

@@ -1,0 +1,205 @@
+"""What a server's traces tell: a real collector receives them over OTLP."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from rpc.collector import collecting, told
+
+from citychain import _otel
+from citychain._otel import ServerTracer
+from citychain.client.channels import ChannelFactory
+from citychain.client.city import CityClient
+from citychain.config import Settings
+from citychain.config_traces import TracesSettings
+from citychain.errors import ConfigurationError, NotFound
+from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
+from citychain.testing.server import Plan, TransactionFactory, make_plan
+from citychain.tracing import open_tracer
+from citychain.types import State
+
+SUBMIT = "citychain.v1.TransactionService/SubmitBatch"
+
+
+def plan(tmp_path: Path, **traces: Any) -> Plan:
+    return make_plan(
+        tmp_path,
+        {"nara": {}},
+        {},
+        storage="sqlite",
+        clock=None,
+        operator=None,
+        settings={"plugins": {"allow": ()}, "traces": traces},
+    )
+
+
+async def test_one_trace_leads_from_the_client_to_the_approval(
+    tmp_path: Path, signed_transactions: TransactionFactory
+) -> None:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    async with collecting() as collector:
+        traced = plan(tmp_path, endpoint=f"http://{collector.address}", service_name="nara-1")
+        async with traced.open() as running:
+            tracer = provider.get_tracer("test")
+            channels = ChannelFactory([running.address], tracer=tracer)
+            async with CityClient("nara", channels, timeout=timedelta(seconds=120)) as client:
+                signed = await signed_transactions(client, 3)
+                with tracer.start_as_current_span("program") as program:
+                    await client.submit(signed)
+                await client.wait([item.tx_id for item in signed], State.APPROVED)
+                with pytest.raises(NotFound):
+                    await client.node(b"\x07" * 32)
+        # The server sends what is left when it stops.
+        [call] = collector.named(SUBMIT)
+        mine = program.get_span_context()
+        [sent] = [span for span in kept.get_finished_spans() if span.name == SUBMIT]
+        assert sent.parent == mine
+        assert (call.kind, int.from_bytes(call.trace_id)) == (Span.SPAN_KIND_SERVER, mine.trace_id)
+        assert int.from_bytes(call.parent_span_id) == sent.get_span_context().span_id
+        assert told(call) == {
+            "rpc.system.name": "grpc",
+            "rpc.method": SUBMIT,
+            "rpc.response.status_code": "OK",
+        }
+        [closed] = collector.named("round")
+        assert (closed.trace_id, closed.parent_span_id) == (call.trace_id, call.span_id)
+        assert [link.span_id for link in closed.links] == [call.span_id]
+        assert told(closed) == {
+            "citychain.city": "nara",
+            "citychain.round": 1,
+            "citychain.transactions": 3,
+            "citychain.calls": 1,
+        }
+        [approval] = collector.named("approval")
+        assert (approval.trace_id, approval.parent_span_id) == (call.trace_id, closed.span_id)
+        assert closed.start_time_unix_nano <= closed.end_time_unix_nano
+        assert closed.end_time_unix_nano == approval.start_time_unix_nano
+        assert approval.start_time_unix_nano <= approval.end_time_unix_nano
+        assert collector.services == {"nara-1"}
+        failed = [it for it in kept.get_finished_spans() if not it.status.is_ok]
+        assert "NOT_FOUND" in {dict(it.attributes or {})["error.type"] for it in failed}
+        # What a caller asks wrongly is no fault of the server's.
+        missed = [it for it in collector.spans if "NOT_FOUND" in told(it).values()]
+        assert missed
+        assert {it.status.code for it in missed} == {Status.STATUS_CODE_UNSET}
+    provider.shutdown()
+
+
+async def test_a_round_links_to_each_call_that_brought_it_something(
+    tmp_path: Path, signed_transactions: TransactionFactory
+) -> None:
+    async with collecting() as collector:
+        traced = plan(tmp_path, endpoint=f"http://{collector.address}")
+        async with traced.open() as running, traced.server(running.address).client("nara") as city:
+            signed = await signed_transactions(city, 6)
+            for one in signed:
+                await city.submit([one, signed[0]])
+            await city.wait([item.tx_id for item in signed], State.APPROVED)
+    calls = {span.span_id: span.trace_id for span in collector.named(SUBMIT)}
+    rounds = collector.named("round")
+    links = [(link.span_id, link.trace_id) for closed in rounds for link in closed.links]
+    # Each once: a repeat is no reason for another one.
+    assert sorted(links) == sorted(calls.items())
+    assert sum(told(closed)["citychain.transactions"] for closed in rounds) == 6
+    assert {it.trace_id for it in rounds} <= set(calls.values())
+    assert len(collector.named("approval")) == len(rounds)
+    assert collector.services == {"citychain"}
+
+
+async def test_who_calls_says_whether_a_trace_is_kept_and_else_the_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "of-the-environment")
+    async with collecting() as collector:
+        traced = plan(tmp_path, endpoint=f"http://{collector.address}", ratio=0.0)
+        async with (
+            traced.open() as running,
+            grpc.aio.insecure_channel(running.address) as channel,
+        ):
+            cities = services_pb2_grpc.CityServiceStub(channel)
+            ids = []
+            for parent in (None, f"00-{'a' * 32}-{'b' * 16}-01", f"00-{'c' * 32}-{'b' * 16}-00"):
+                metadata = [("traceparent", parent)] if parent else None
+                call = cities.ListCities(services_pb2.ListCitiesRequest(), metadata=metadata)
+                await call
+                ids.append(dict([*await call.trailing_metadata()])["x-trace-id"])
+    # Each has an id for the log, kept or not.
+    assert ids[1:] == ["a" * 32, "c" * 32]
+    assert re.fullmatch(r"(?!0{32})[0-9a-f]{32}", ids[0])
+    [span] = collector.spans
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == ("a" * 32, "b" * 16)
+    assert collector.services == {"of-the-environment"}
+
+
+async def test_a_collector_that_does_not_answer_holds_nothing_up(
+    tmp_path: Path, signed_transactions: TransactionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_otel, "CLOSE_SECONDS", 0.1)
+    stopped: list[ServerTracer] = []
+    close = ServerTracer.aclose
+
+    async def closed(tracer: ServerTracer) -> None:
+        await close(tracer)
+        stopped.append(tracer)
+
+    monkeypatch.setattr(ServerTracer, "aclose", closed)
+    # A port that is taken, and where nobody accepts.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        traced = plan(tmp_path, endpoint=f"http://{address}")
+        async with traced.open() as running, traced.server(running.address).client("nara") as city:
+            signed = await signed_transactions(city, 1)
+            await city.submit(signed)
+            await city.wait([item.tx_id for item in signed], State.APPROVED)
+    assert stopped
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["127.0.0.1:4317", "http://here", "ftp://here:1", "http://a:b@here:1", "http://h:1/x"],
+)
+def test_an_endpoint_is_a_url_of_a_host_and_port(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"traces\.endpoint\n.*http://host:port"):
+        Settings(traces={"endpoint": endpoint})  # type: ignore[arg-type]
+
+
+def test_nothing_of_opentelemetry_is_imported_where_it_is_off_and_its_lack_is_told() -> None:
+    statements = """
+import sys
+from citychain import containers
+from citychain.config_traces import TracesSettings
+from citychain.tracing import UNTRACED, open_tracer
+assert open_tracer(TracesSettings()) is UNTRACED
+assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+sys.modules["opentelemetry"] = None
+open_tracer(TracesSettings(endpoint="http://127.0.0.1:4317"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", statements],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1].endswith(
+        "traces.endpoint: needs the module opentelemetry.context: pip install 'citychain[otel]'"
+    ), done.stderr
+
+
+def test_a_wrong_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    with pytest.raises(ConfigurationError, match=r"OTEL_.* is wrong: .*soon"):
+        open_tracer(TracesSettings(endpoint="http://127.0.0.1:4317"))
