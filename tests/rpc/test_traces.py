@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from rpc.collector import collecting, told
+from rpc.collector import Collector, collecting, told
 
 from citychain import _otel
 from citychain._otel import ServerTracer
+from citychain.city.sealing import stored_round
 from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.config import Settings
@@ -27,8 +34,8 @@ from citychain.config_traces import TracesSettings
 from citychain.errors import ConfigurationError, NotFound
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
 from citychain.testing.server import Plan, TransactionFactory, make_plan
-from citychain.tracing import open_tracer
-from citychain.types import State
+from citychain.tracing import Tracer, open_tracer, span_parent
+from citychain.types import SealedRound, State
 
 SUBMIT = "citychain.v1.TransactionService/SubmitBatch"
 
@@ -43,6 +50,22 @@ def plan(tmp_path: Path, **traces: Any) -> Plan:
         operator=None,
         settings={"plugins": {"allow": ()}, "traces": traces},
     )
+
+
+def tracer_to(collector: Collector) -> Tracer:
+    return open_tracer(TracesSettings(endpoint=f"http://{collector.address}"))
+
+
+def a_round(number: int, *tx_ids: bytes) -> SealedRound:
+    """As far as a trace knows it."""
+    transactions: Any = [SimpleNamespace(tx_id=tx_id) for tx_id in tx_ids]
+    rest: Any = ((), (), (), None, (), (), b"", b"")
+    return SealedRound(number, 0, 1, 0, b"", b"", b"", transactions, *rest)
+
+
+async def trace_id_of(call: Any) -> str:
+    await call
+    return dict([*await call.trailing_metadata()])["x-trace-id"]
 
 
 async def test_one_trace_leads_from_the_client_to_the_approval(
@@ -100,24 +123,53 @@ async def test_one_trace_leads_from_the_client_to_the_approval(
 
 
 async def test_a_round_links_to_each_call_that_brought_it_something(
-    tmp_path: Path, signed_transactions: TransactionFactory
+    tmp_path: Path, signed_transactions: TransactionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    received = ServerTracer.received
+    brought: list[bytes] = []
+
+    def noted(tracer: ServerTracer, caller: object, tx_ids: Iterable[bytes]) -> None:
+        ids = [*tx_ids]
+        brought.extend(ids)
+        received(tracer, caller, ids)
+
+    monkeypatch.setattr(ServerTracer, "received", noted)
     async with collecting() as collector:
         traced = plan(tmp_path, endpoint=f"http://{collector.address}")
         async with traced.open() as running, traced.server(running.address).client("nara") as city:
             signed = await signed_transactions(city, 6)
-            for one in signed:
-                await city.submit([one, signed[0]])
+            await city.submit(signed[:1])
+            for one in signed[1:]:
+                await city.submit([signed[0], one])
             await city.wait([item.tx_id for item in signed], State.APPROVED)
     calls = {span.span_id: span.trace_id for span in collector.named(SUBMIT)}
     rounds = collector.named("round")
     links = [(link.span_id, link.trace_id) for closed in rounds for link in closed.links]
-    # Each once: a repeat is no reason for another one.
+    # Each once: a repeat brings nothing.
+    assert sorted(brought) == sorted(item.tx_id for item in signed)
     assert sorted(links) == sorted(calls.items())
     assert sum(told(closed)["citychain.transactions"] for closed in rounds) == 6
     assert {it.trace_id for it in rounds} <= set(calls.values())
     assert len(collector.named("approval")) == len(rounds)
     assert collector.services == {"citychain"}
+
+
+async def test_the_ids_that_a_client_gets_are_those_of_the_span(tmp_path: Path) -> None:
+    async with collecting() as collector:
+        traced = plan(tmp_path, endpoint=f"http://{collector.address}")
+        async with traced.open() as running, grpc.aio.insecure_channel(running.address) as channel:
+            cities = services_pb2_grpc.CityServiceStub(channel)
+            trace_id = await trace_id_of(cities.ListCities(services_pb2.ListCitiesRequest()))
+            # Probes are no spans.
+            health = health_pb2_grpc.HealthStub(channel)
+            await trace_id_of(health.Check(health_pb2.HealthCheckRequest()))
+            unknown: Any = channel.unary_unary("/citychain.v1.CityService/Guess")
+            with pytest.raises(grpc.aio.AioRpcError):
+                await unknown(b"")
+    listed, guessed = sorted(collector.spans, key=lambda span: span.start_time_unix_nano)
+    assert (listed.trace_id.hex(), listed.parent_span_id) == (trace_id, b"")
+    assert told(guessed)["rpc.response.status_code"] == "UNIMPLEMENTED"
+    assert guessed.status.code == Status.STATUS_CODE_ERROR
 
 
 async def test_who_calls_says_whether_a_trace_is_kept_and_else_the_ratio(
@@ -135,8 +187,7 @@ async def test_who_calls_says_whether_a_trace_is_kept_and_else_the_ratio(
             for parent in (None, f"00-{'a' * 32}-{'b' * 16}-01", f"00-{'c' * 32}-{'b' * 16}-00"):
                 metadata = [("traceparent", parent)] if parent else None
                 call = cities.ListCities(services_pb2.ListCitiesRequest(), metadata=metadata)
-                await call
-                ids.append(dict([*await call.trailing_metadata()])["x-trace-id"])
+                ids.append(await trace_id_of(call))
     # Each has an id for the log, kept or not.
     assert ids[1:] == ["a" * 32, "c" * 32]
     assert re.fullmatch(r"(?!0{32})[0-9a-f]{32}", ids[0])
@@ -149,14 +200,14 @@ async def test_a_collector_that_does_not_answer_holds_nothing_up(
     tmp_path: Path, signed_transactions: TransactionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_otel, "CLOSE_SECONDS", 0.1)
-    stopped: list[ServerTracer] = []
-    close = ServerTracer.aclose
+    waits: list[float] = []
+    shutdown = OTLPSpanExporter.shutdown
 
-    async def closed(tracer: ServerTracer) -> None:
-        await close(tracer)
-        stopped.append(tracer)
+    def stopped(exporter: OTLPSpanExporter, timeout_millis: float = 30_000) -> None:
+        waits.append(timeout_millis)
+        shutdown(exporter, timeout_millis)
 
-    monkeypatch.setattr(ServerTracer, "aclose", closed)
+    monkeypatch.setattr(OTLPSpanExporter, "shutdown", stopped)
     # A port that is taken, and where nobody accepts.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -165,7 +216,69 @@ async def test_a_collector_that_does_not_answer_holds_nothing_up(
             signed = await signed_transactions(city, 1)
             await city.submit(signed)
             await city.wait([item.tx_id for item in signed], State.APPROVED)
-    assert stopped
+    # Told to stop at once, before the SDK did it after half a minute.
+    assert waits[0] == 0
+
+
+async def test_what_a_city_does_by_itself_belongs_to_no_call() -> None:
+    async with collecting() as collector, aclosing(tracer_to(collector)) as tracer:
+        span = tracer.call(f"/{SUBMIT}", None)
+        called = tracer.caller()
+
+        async def opened() -> object:
+            tracer.leave_call()
+            return tracer.caller()
+
+        apart = await asyncio.create_task(opened())
+        assert tracer.caller() == called
+        tracer.received(apart, [b"\x01" * 32])
+        tracer.sealed("nara", a_round(1, b"\x01" * 32))
+        tracer.received(called, [b"\x02" * 32])
+        tracer.received(apart, [b"\x02" * 32])
+        tracer.sealed("nara", a_round(2, b"\x02" * 32))
+        span.end("OK")
+    [closed] = collector.named("round")
+    assert told(closed)["citychain.round"] == 2
+
+
+async def test_what_is_kept_of_calls_and_their_links_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_otel, "WAITING_MAX", 3)
+    monkeypatch.setattr(_otel, "LINKS_MAX", 2)
+    ids = [bytes([number]) * 32 for number in range(5)]
+    async with collecting() as collector, aclosing(tracer_to(collector)) as tracer:
+
+        async def call(tx_id: bytes) -> None:
+            span = tracer.call(f"/{SUBMIT}", None)
+            tracer.received(tracer.caller(), [tx_id])
+            span.end("OK")
+
+        # Who brings a waiting one again has no part in it.
+        for tx_id in (*ids, ids[2]):
+            await asyncio.create_task(call(tx_id))
+        tracer.sealed("nara", a_round(1, *ids))
+    calls = collector.named(SUBMIT)
+    [closed] = collector.named("round")
+    assert closed.parent_span_id == calls[2].span_id
+    assert [link.span_id for link in closed.links] == [it.span_id for it in calls[2:4]]
+    assert told(closed)["citychain.calls"] == 3
+
+
+async def test_a_call_has_its_ids_where_the_environment_turns_traces_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    async with collecting() as collector, aclosing(tracer_to(collector)) as tracer:
+        span = tracer.call(f"/{SUBMIT}", None)
+        assert re.fullmatch(r"(?!0{32})[0-9a-f]{32}", span.trace_id)
+        tracer.received(tracer.caller(), [b"\x01" * 32])
+        tracer.sealed("nara", a_round(1, b"\x01" * 32))
+        tracer.approved("nara", stored_round(a_round(1, b"\x01" * 32)))
+        span.end("OK")
+        given = span_parent(f"00-{'a' * 32}-{'b' * 16}-01")
+        assert tracer.call(f"/{SUBMIT}", given).trace_id == "a" * 32
+    assert collector.spans == []
 
 
 @pytest.mark.parametrize(
