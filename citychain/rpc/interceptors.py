@@ -160,7 +160,7 @@ def _code_of(context: Any, error: BaseException | None) -> str:
     code = context.code()
     number = code.value[0] if isinstance(code, grpc.StatusCode) else code
     unsaid = grpc.StatusCode.OK if error is None else grpc.StatusCode.CANCELLED
-    return _CODES[number] if number else unsaid.name
+    return _CODES.get(number, "UNKNOWN") if number else unsaid.name
 
 
 def _kind(handler: Handler) -> str:
