@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from typing import Any, Final
 
 from opentelemetry.context import Context, attach
@@ -77,7 +76,7 @@ class ServerTracer:
             shutdown_on_exit=False,
         )
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
-        self._tracer = self._provider.get_tracer("citychain", version("citychain"))
+        self._tracer = self._provider.get_tracer("citychain")
         self._callers: OrderedDict[bytes, SpanContext] = OrderedDict()
         """By transaction that is not sealed, the oldest first."""
         self._rounds: OrderedDict[tuple[str, int], tuple[SpanContext, int]] = OrderedDict()
