@@ -146,10 +146,13 @@ class ServerTracer:
 
     async def aclose(self) -> None:
         closing = asyncio.create_task(asyncio.to_thread(self._provider.shutdown))
-        _, unfinished = await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
-        if unfinished:
-            # Ends the thread's waiting for the collector, and with it that of the above.
-            await asyncio.to_thread(self._exporter.shutdown, 0)
+        try:
+            await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+        finally:
+            if not closing.done():
+                # Ends the waiting for the collector, and with it the thread, also where somebody
+                # is in a hurry.
+                self._exporter.shutdown(0)
         await closing
 
 

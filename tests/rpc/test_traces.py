@@ -52,6 +52,20 @@ def plan(tmp_path: Path, **traces: Any) -> Plan:
     )
 
 
+@pytest.fixture
+def exporters_stop(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Milliseconds that exporters were given to stop."""
+    waits: list[float] = []
+    shutdown = OTLPSpanExporter.shutdown
+
+    def stopped(exporter: OTLPSpanExporter, timeout_millis: float = 30_000) -> None:
+        waits.append(timeout_millis)
+        shutdown(exporter, timeout_millis)
+
+    monkeypatch.setattr(OTLPSpanExporter, "shutdown", stopped)
+    return waits
+
+
 def tracer_to(collector: Collector) -> Tracer:
     return open_tracer(TracesSettings(endpoint=f"http://{collector.address}"))
 
@@ -197,17 +211,12 @@ async def test_who_calls_says_whether_a_trace_is_kept_and_else_the_ratio(
 
 
 async def test_a_collector_that_does_not_answer_holds_nothing_up(
-    tmp_path: Path, signed_transactions: TransactionFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    signed_transactions: TransactionFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    exporters_stop: list[float],
 ) -> None:
     monkeypatch.setattr(_otel, "CLOSE_SECONDS", 0.1)
-    waits: list[float] = []
-    shutdown = OTLPSpanExporter.shutdown
-
-    def stopped(exporter: OTLPSpanExporter, timeout_millis: float = 30_000) -> None:
-        waits.append(timeout_millis)
-        shutdown(exporter, timeout_millis)
-
-    monkeypatch.setattr(OTLPSpanExporter, "shutdown", stopped)
     # A port that is taken, and where nobody accepts.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -217,7 +226,7 @@ async def test_a_collector_that_does_not_answer_holds_nothing_up(
             await city.submit(signed)
             await city.wait([item.tx_id for item in signed], State.APPROVED)
     # Told to stop at once, before the SDK did it after half a minute.
-    assert waits[0] == 0
+    assert exporters_stop[0] == 0
 
 
 async def test_what_a_city_does_by_itself_belongs_to_no_call() -> None:
@@ -279,6 +288,19 @@ async def test_a_call_has_its_ids_where_the_environment_turns_traces_off(
         given = span_parent(f"00-{'a' * 32}-{'b' * 16}-01")
         assert tracer.call(f"/{SUBMIT}", given).trace_id == "a" * 32
     assert collector.spans == []
+
+
+async def test_who_is_in_a_hurry_waits_for_no_collector(exporters_stop: list[float]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        tracer = open_tracer(TracesSettings(endpoint=f"http://{address}"))
+        tracer.call(f"/{SUBMIT}", None).end("OK")
+        closing = asyncio.create_task(tracer.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    assert exporters_stop[0] == 0
 
 
 @pytest.mark.parametrize(
