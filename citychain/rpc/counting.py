@@ -5,7 +5,6 @@ It stands before all other interceptors, so that it sees how a call ended for it
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -17,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from citychain.rpc._generated.citychain.v1 import services_pb2
+from citychain.rpc.endings import ended_as
 
 __all__ = ["CallMetrics", "CountingInterceptor"]
 
@@ -30,11 +30,11 @@ UNKNOWN: Final[Labels] = ("unknown", "unknown", "unknown")
 """A method that no service has. What callers make up becomes no label."""
 CALL: Final = ("grpc_type", "grpc_service", "grpc_method")
 BUCKETS: Final = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
-CODES: Final = {code.value[0]: code.name.title().replace("_", "") for code in grpc.StatusCode} | {
-    grpc.StatusCode.OK.value[0]: "OK",
-    grpc.StatusCode.CANCELLED.value[0]: "Canceled",
+CODES: Final = {code: code.name.title().replace("_", "") for code in grpc.StatusCode} | {
+    grpc.StatusCode.OK: "OK",
+    grpc.StatusCode.CANCELLED: "Canceled",
 }
-"""Statuses by number, as Go spells them."""
+"""Statuses as Go spells them."""
 
 
 class CallMetrics:
@@ -116,10 +116,10 @@ class _Method:
             try:
                 response = await behavior(request, context)
             except BaseException as error:
-                self.ended(_code_of(context) or _code_of_error(error, context))
+                self.ended(CODES[ended_as(context, error)])
                 raise
             else:
-                self.ended(_code_of(context) or "OK")
+                self.ended(CODES[ended_as(context, None)])
                 return response
             finally:
                 self._seconds.observe(time.monotonic() - began)
@@ -142,22 +142,6 @@ def _counting(counter: Counter, convert: Callable[[Any], Any] | None) -> Callabl
         return message if convert is None else convert(message)
 
     return counting
-
-
-def _code_of(context: Any) -> str:
-    """The status that a handler has set; empty if it has set none."""
-    code = context.code()
-    number = code.value[0] if isinstance(code, grpc.StatusCode) else code
-    return CODES.get(number, "Unknown") if number else ""
-
-
-def _code_of_error(error: BaseException, context: Any) -> str:
-    """What became of a call that ended without a status."""
-    if isinstance(error, asyncio.CancelledError):
-        left = context.time_remaining()
-        return "DeadlineExceeded" if left is not None and left <= 0 else "Canceled"
-    # Of the library's own errors, that the connection is gone.
-    return "Canceled" if isinstance(error, grpc.aio.BaseError) else "Unknown"
 
 
 def _methods() -> Iterator[tuple[str, Labels]]:
