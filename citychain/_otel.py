@@ -1,4 +1,4 @@
-"""The one module that speaks OpenTelemetry; imported where traces are asked for, and only there.
+"""Traces of a server over OpenTelemetry's SDK; imported where they are asked for, and only there.
 
 A thread of the SDK's sends the spans. One that has ended is put into a queue, which drops what does
 not fit, so that a collector that is away holds nothing up.
@@ -9,13 +9,20 @@ No provider is made the process' own: it may have several servers, and a tracer 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import unquote
 
 from opentelemetry.context import Context, attach
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_HEADERS,
+    OTEL_EXPORTER_OTLP_TRACES_HEADERS,
+)
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -27,13 +34,12 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     SpanKind,
-    StatusCode,
     TraceFlags,
-    Tracer,
     get_current_span,
     set_span_in_context,
 )
 
+from citychain._spans import begin_call, end_call
 from citychain.ports import StoredRound
 from citychain.tracing import UNTRACED, CallSpan, SpanParent
 from citychain.types import SealedRound
@@ -46,8 +52,8 @@ ROUNDS_MAX: Final = 10_000
 """Rounds that wait for their approval."""
 CLOSE_SECONDS: Final = 5.0
 """For as long what is left is sent at the end."""
-NAME_MAX: Final = 255
-"""Characters of a method's name, which a caller may make up."""
+NO_METHOD: Final = "_OTHER"
+"""In the place of a method that is none, as semantic conventions have it."""
 UNTRACED_METHODS: Final = "/grpc."
 """Health and reflection: probes would be most of what is traced."""
 SERVERS_FAULTS: Final = frozenset(
@@ -55,6 +61,9 @@ SERVERS_FAULTS: Final = frozenset(
 )
 """Statuses that make the span of a server one of an error, as semantic conventions have it."""
 NO_CALL: Final = Context()
+HEADER: Final = re.compile(r"[A-Za-z0-9_.-]+(?<!-bin)=[ -~]*")
+UNFIT: Final = re.compile(r'[;"\\]')
+"""What the value of a header in a variable may not have without being URL-encoded."""
 
 
 class ServerTracer:
@@ -62,11 +71,19 @@ class ServerTracer:
 
     Args:
         ratio: As ``[traces]``, and the service's name; ``None`` for what the environment says.
+
+    Raises:
+        ValueError: a variable of OpenTelemetry's is wrong; or another error, of the library's.
     """
 
     def __init__(self, endpoint: str, ratio: float | None, service_name: str | None) -> None:
+        _check_headers()
+        plain = endpoint.startswith("http://")
+        # A proxy that the environment names is asked even for what is on this machine, and could
+        # read a password on the way.
+        options: Any = (("grpc.enable_http_proxy", 0),) if plain else None
         self._exporter = OTLPSpanExporter(
-            endpoint=endpoint, insecure=endpoint.startswith("http://")
+            endpoint=endpoint, insecure=plain, channel_options=options
         )
         named = {} if service_name is None else {SERVICE_NAME: service_name}
         told = {SERVICE_NAME: "citychain", **OTELResourceDetector().detect().attributes, **named}
@@ -90,7 +107,7 @@ class ServerTracer:
             ids = int(parent.trace_id, 16), int(parent.span_id, 16)
             flags = TraceFlags(int(parent.flags, 16))
             context = _within(SpanContext(*ids, is_remote=True, trace_flags=flags))
-        span = _call_span(self._tracer, method, SpanKind.SERVER, context)
+        span = begin_call(self._tracer, method, SpanKind.SERVER, context)
         # gRPC handles each call in a task of its own, with which this ends.
         attach(set_span_in_context(span))
         if not span.get_span_context().is_valid:  # As OTEL_SDK_DISABLED says.
@@ -163,33 +180,27 @@ class _Call:
         self._span = span
         self.trace_id = f"{span.get_span_context().trace_id:032x}"
 
-    def end(self, code: str) -> None:
-        _end(self._span, code, code in SERVERS_FAULTS)
+    def end(self, code: str, *, known: bool = True) -> None:
+        if not known:
+            self._span.update_name(NO_METHOD)
+            self._span.set_attribute("rpc.method", NO_METHOD)
+        end_call(self._span, code, failed=code in SERVERS_FAULTS)
 
 
-def begin_client_call(tracer: Tracer, method: str) -> tuple[str, Callable[[str], None]]:
-    """Begin the span of a call, a child of the program's present span.
-
-    Returns its ``traceparent``, and what is to be told the status, by name, with which it ended.
-    """
-    span = _call_span(tracer, method, SpanKind.CLIENT, None)
-    it = span.get_span_context()
-    parent = f"00-{it.trace_id:032x}-{it.span_id:016x}-{it.trace_flags:02x}"
-    return parent, lambda code: _end(span, code, code != "OK")
-
-
-def _call_span(tracer: Tracer, method: str, kind: SpanKind, context: Context | None) -> Span:
-    name = method.removeprefix("/")[:NAME_MAX]
-    told = {"rpc.system.name": "grpc", "rpc.method": name}
-    return tracer.start_span(name, context, kind, attributes=told)
+def _check_headers() -> None:
+    """Raises `ValueError` about headers that are wrong, without them: the library would log each
+    whole, and leave it out; it can be a password."""
+    for variable in (OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TRACES_HEADERS):
+        for header in filter(None, map(str.strip, os.environ.get(variable, "").split(","))):
+            sent = unquote(header.partition("=")[2])
+            if not HEADER.fullmatch(header) or UNFIT.search(header) or not _is_printable(sent):
+                raise ValueError(
+                    f"{variable} is not name=value,name=value, with URL-encoded values"
+                )
 
 
-def _end(span: Span, code: str, failed: bool) -> None:
-    span.set_attribute("rpc.response.status_code", code)
-    if failed:
-        span.set_status(StatusCode.ERROR)
-        span.set_attribute("error.type", code)
-    span.end()
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _within(parent: SpanContext) -> Context:

@@ -49,8 +49,12 @@ class CallSpan(Protocol):
     def trace_id(self) -> str:
         """In hexadecimal."""
 
-    def end(self, code: str) -> None:
-        """The call ended with this status, by its name in gRPC."""
+    def end(self, code: str, *, known: bool = True) -> None:
+        """The call ended with this status, by its name in gRPC.
+
+        Args:
+            known: Whether there is such a method; what callers make up is to name no span.
+        """
 
 
 class Tracer(Protocol):
@@ -85,7 +89,7 @@ class _UntracedCall:
     def __init__(self, parent: SpanParent | None) -> None:
         self.trace_id = secrets.token_hex(16) if parent is None else parent.trace_id
 
-    def end(self, code: str) -> None:
+    def end(self, code: str, *, known: bool = True) -> None:
         pass
 
 
@@ -134,5 +138,5 @@ def open_tracer(settings: TracesSettings) -> Tracer:
         ) from None
     try:
         return ServerTracer(settings.endpoint, settings.ratio, settings.service_name)
-    except ValueError as error:
+    except Exception as error:  # The library has errors of many kinds for them.
         raise ConfigurationError(f"traces: a variable OTEL_... is wrong: {error}") from None

@@ -57,7 +57,7 @@ DRIVERS: Final = {
     "httpx": ("fragments",),
     "jwt": ("access",),
     "dependency_injector": ("containers",),
-    "opentelemetry": ("_otel",),
+    "opentelemetry": ("_otel", "_spans"),
     "prometheus_client": ("metrics", "rpc"),
     "starlette": ("explorer",),
     "uvicorn": ("explorer",),
@@ -71,6 +71,7 @@ DRIVEN: Final = {
 """Exceptions: a module, a driver, and why."""
 
 HANDED_ON: Final = {
+    "citychain._otel": "it looks at OpenTelemetry's own variables before the library logs them",
     "citychain.cli.app": "it silences the core of gRPC, which hears of it there alone",
     "citychain.testing.conformance._elsewhere": "it hands the environment on to a test's process",
 }

@@ -356,10 +356,8 @@ class Intake:
                 for key in keys:
                     self._remember_stored(key)
                 # Before a round can have them.
-                stored_ids = {item.tx_id for item in new}
                 for call, answers in _by_call(calls, results):
-                    ids = [it.tx_id for it in answers if it.tx_id in stored_ids]
-                    self._tracer.received(call.caller, filter(None, ids))
+                    self._tracer.received(call.caller, _brought(answers))
                 self._pool.add(new, expected)
             stored.set_result(None)
             for repeat in repeats:
@@ -411,6 +409,11 @@ def _by_call(calls: Iterable[_Call], results: list[Result]) -> Iterator[tuple[_C
         end = at + len(call.envelopes)
         yield call, results[at:end]
         at = end
+
+
+def _brought(answers: Iterable[Result]) -> Iterator[bytes]:
+    """Ids of what has not been received before."""
+    return (it.tx_id for it in answers if isinstance(it, Received) and not it.duplicate)
 
 
 def _known_as(item: Transaction | NativeRefusal) -> bytes | None:

@@ -20,7 +20,7 @@ class TracedChannel(WrappedChannel):
     """Makes a span of each call over a channel, which it owns, and sends its ``traceparent``."""
 
     def __init__(self, channel: grpc.aio.Channel, tracer: Tracer) -> None:
-        from citychain._otel import begin_client_call
+        from citychain._spans import begin_client_call
 
         super().__init__(channel)
         self._begin = begin_client_call

@@ -64,7 +64,7 @@ class ChannelFactory:
         credentials: To speak TLS, from `citychain.client.tls.read_credentials`; without them
             nothing is encrypted. Each server must show a certificate for its endpoint's host.
         tracer: Of OpenTelemetry, to make each call, also one that is repeated, a span of your
-            program's traces, which servers go on with. Needs ``citychain[otel]``.
+            program's traces, which servers go on with.
 
     Raises:
         ConfigurationError: the endpoints are not such a list, or the policy is none, or a token

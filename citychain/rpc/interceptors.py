@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from citychain.errors import InvalidRequest, PluginError
 from citychain.log_fields import set_log_fields
+from citychain.rpc.endings import ended_as
 from citychain.rpc.status import row_of, status_of, trailing_metadata
 from citychain.tracing import UNTRACED, Tracer, span_parent
 
@@ -32,7 +33,6 @@ TRACE_ID_KEY: Final = "x-trace-id"
 """Metadata key of the answer: the id of the trace that the call belongs to, which a client gives by
 ``traceparent`` of `W3C Trace Context <https://www.w3.org/TR/trace-context/>`_, or a new one."""
 
-_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _FIT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         try:
             handler = await continuation(handler_call_details)
             if handler is None:  # The library answers that there is no such method.
-                call.span.end(grpc.StatusCode.UNIMPLEMENTED.name)
+                call.span.end(grpc.StatusCode.UNIMPLEMENTED.name, known=False)
                 return None
             return call.guarded(handler)
         except Exception as error:
@@ -109,7 +109,7 @@ class _Call:
             except Exception as error:
                 await self.abort(context, error)
             finally:
-                self.span.end(_code_of(context, sys.exception()))
+                self.span.end(ended_as(context, sys.exception()).name)
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         deserializer = handler.request_deserializer if decode is None else None
@@ -153,14 +153,6 @@ class _Call:
 
 def _request_id(given: str | bytes | None) -> str:
     return given if isinstance(given, str) and _FIT.fullmatch(given) else secrets.token_hex(8)
-
-
-def _code_of(context: Any, error: BaseException | None) -> str:
-    """How a call ended: as its handler said, or else cancelled where something was raised."""
-    code = context.code()
-    number = code.value[0] if isinstance(code, grpc.StatusCode) else code
-    unsaid = grpc.StatusCode.OK if error is None else grpc.StatusCode.CANCELLED
-    return _CODES.get(number, "UNKNOWN") if number else unsaid.name
 
 
 def _kind(handler: Handler) -> str:

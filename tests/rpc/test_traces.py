@@ -7,11 +7,12 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import aclosing
+import threading
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import grpc
@@ -31,24 +32,32 @@ from citychain.client.channels import ChannelFactory
 from citychain.client.city import CityClient
 from citychain.config import Settings
 from citychain.config_traces import TracesSettings
+from citychain.crypto.keys import key_id
 from citychain.errors import ConfigurationError, NotFound
 from citychain.rpc._generated.citychain.v1 import services_pb2, services_pb2_grpc
 from citychain.testing.server import Plan, TransactionFactory, make_plan
 from citychain.tracing import Tracer, open_tracer, span_parent
 from citychain.types import SealedRound, State
 
+MISSING = b"\x07" * 32
+"""The id of no node."""
 SUBMIT = "citychain.v1.TransactionService/SubmitBatch"
 
 
-def plan(tmp_path: Path, **traces: Any) -> Plan:
+def plan(
+    tmp_path: Path,
+    cities: Mapping[str, Mapping[str, Any]] = MappingProxyType({"nara": {}}),
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    **traces: Any,
+) -> Plan:
     return make_plan(
         tmp_path,
-        {"nara": {}},
+        cities,
         {},
         storage="sqlite",
         clock=None,
         operator=None,
-        settings={"plugins": {"allow": ()}, "traces": traces},
+        settings={"plugins": {"allow": ()}, "traces": traces, **settings},
     )
 
 
@@ -92,14 +101,14 @@ async def test_one_trace_leads_from_the_client_to_the_approval(
         traced = plan(tmp_path, endpoint=f"http://{collector.address}", service_name="nara-1")
         async with traced.open() as running:
             tracer = provider.get_tracer("test")
-            channels = ChannelFactory([running.address], tracer=tracer)
+            channels = ChannelFactory([running.address], tracer=tracer, token=lambda: "S3CRET")
             async with CityClient("nara", channels, timeout=timedelta(seconds=120)) as client:
                 signed = await signed_transactions(client, 3)
                 with tracer.start_as_current_span("program") as program:
                     await client.submit(signed)
                 await client.wait([item.tx_id for item in signed], State.APPROVED)
                 with pytest.raises(NotFound):
-                    await client.node(b"\x07" * 32)
+                    await client.node(MISSING)
         # The server sends what is left when it stops.
         [call] = collector.named(SUBMIT)
         mine = program.get_span_context()
@@ -127,6 +136,11 @@ async def test_one_trace_leads_from_the_client_to_the_approval(
         assert closed.end_time_unix_nano == approval.start_time_unix_nano
         assert approval.start_time_unix_nano <= approval.end_time_unix_nano
         assert collector.services == {"nara-1"}
+        assert b"nara" in collector.wire
+        # Nothing of who calls, what about, and what it is told.
+        author = key_id(signed_transactions.key().public_key)
+        for word in (b"S3CRET", b"127.0.0.1", b"test ", MISSING, author, signed[0].tx_id):
+            assert not any(form in collector.wire for form in (word, word.hex().encode()))
         failed = [it for it in kept.get_finished_spans() if not it.status.is_ok]
         assert "NOT_FOUND" in {dict(it.attributes or {})["error.type"] for it in failed}
         # What a caller asks wrongly is no fault of the server's.
@@ -168,7 +182,9 @@ async def test_a_round_links_to_each_call_that_brought_it_something(
     assert collector.services == {"citychain"}
 
 
-async def test_the_ids_that_a_client_gets_are_those_of_the_span(tmp_path: Path) -> None:
+async def test_the_ids_of_a_client_are_a_spans_which_no_made_up_method_names(
+    tmp_path: Path,
+) -> None:
     async with collecting() as collector:
         traced = plan(tmp_path, endpoint=f"http://{collector.address}")
         async with traced.open() as running, grpc.aio.insecure_channel(running.address) as channel:
@@ -182,7 +198,13 @@ async def test_the_ids_that_a_client_gets_are_those_of_the_span(tmp_path: Path) 
                 await unknown(b"")
     listed, guessed = sorted(collector.spans, key=lambda span: span.start_time_unix_nano)
     assert (listed.trace_id.hex(), listed.parent_span_id) == (trace_id, b"")
-    assert told(guessed)["rpc.response.status_code"] == "UNIMPLEMENTED"
+    assert guessed.name == "_OTHER"
+    assert told(guessed) == {
+        "rpc.system.name": "grpc",
+        "rpc.method": "_OTHER",
+        "rpc.response.status_code": "UNIMPLEMENTED",
+        "error.type": "UNIMPLEMENTED",
+    }
     assert guessed.status.code == Status.STATUS_CODE_ERROR
 
 
@@ -210,44 +232,84 @@ async def test_who_calls_says_whether_a_trace_is_kept_and_else_the_ratio(
     assert collector.services == {"of-the-environment"}
 
 
-async def test_a_collector_that_does_not_answer_holds_nothing_up(
+@asynccontextmanager
+async def trouble(kind: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Where a collector should be, and when it is known that it is none."""
+    begun = asyncio.Event()
+    if kind in ("away", "silent"):
+        begun.set()
+        # Bound, so that nobody else has it: who listens there accepts nothing.
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            if kind == "silent":
+                bound.listen()
+            yield f"127.0.0.1:{bound.getsockname()[1]}", begun
+        return
+
+    async def refuse(context: Any) -> None:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
+
+    async def hang(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with collecting(refuse if kind == "refusing" else hang) as collector:
+        yield collector.address, collector.asked
+
+
+@pytest.mark.parametrize("kind", ["away", "silent", "hanging", "refusing"])
+async def test_a_collector_that_takes_nothing_holds_nothing_up(
+    kind: str,
     tmp_path: Path,
     signed_transactions: TransactionFactory,
     monkeypatch: pytest.MonkeyPatch,
     exporters_stop: list[float],
 ) -> None:
-    monkeypatch.setattr(_otel, "CLOSE_SECONDS", 0.1)
-    # A port that is taken, and where nobody accepts.
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
+    monkeypatch.setattr(_otel, "CLOSE_SECONDS", 120 if kind == "refusing" else 0.1)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
+    # Room for a span, so that most have none.
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
+    async with trouble(kind) as (address, begun):
         traced = plan(tmp_path, endpoint=f"http://{address}")
         async with traced.open() as running, traced.server(running.address).client("nara") as city:
+            signed = await signed_transactions(city, 3)
+            for one in signed:
+                await city.submit([one])
+            await city.wait([item.tx_id for item in signed], State.APPROVED)
+            await begun.wait()
+        assert not [it for it in threading.enumerate() if it.name.startswith("Otel")]
+    # Who refuses is tried to the end; others are left at once, before the SDK did so after half a
+    # minute.
+    assert (exporters_stop[0] == 0) == (kind != "refusing")
+
+
+async def test_no_proxy_is_asked_for_what_is_sent_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20word")
+        async with collecting() as collector, aclosing(tracer_to(collector)) as tracer:
+            tracer.call(f"/{SUBMIT}", None).end("OK")
+    assert len(collector.spans) == 1
+
+
+async def test_what_a_city_does_by_itself_belongs_to_no_call(
+    tmp_path: Path, signed_transactions: TransactionFactory
+) -> None:
+    cities = {"world": {}, "nara": {"parent": "world"}}
+    async with collecting() as collector:
+        settings = {"exchange": {"anchor_seconds": 0.05}}
+        traced = plan(tmp_path, cities, settings, endpoint=f"http://{collector.address}")
+        async with traced.open() as running, traced.server(running.address).client("nara") as city:
+            # This call opens the city, which goes on, and sends its parent what it signs.
             signed = await signed_transactions(city, 1)
             await city.submit(signed)
-            await city.wait([item.tx_id for item in signed], State.APPROVED)
-    # Told to stop at once, before the SDK did it after half a minute.
-    assert exporters_stop[0] == 0
-
-
-async def test_what_a_city_does_by_itself_belongs_to_no_call() -> None:
-    async with collecting() as collector, aclosing(tracer_to(collector)) as tracer:
-        span = tracer.call(f"/{SUBMIT}", None)
-        called = tracer.caller()
-
-        async def opened() -> object:
-            tracer.leave_call()
-            return tracer.caller()
-
-        apart = await asyncio.create_task(opened())
-        assert tracer.caller() == called
-        tracer.received(apart, [b"\x01" * 32])
-        tracer.sealed("nara", a_round(1, b"\x01" * 32))
-        tracer.received(called, [b"\x02" * 32])
-        tracer.received(apart, [b"\x02" * 32])
-        tracer.sealed("nara", a_round(2, b"\x02" * 32))
-        span.end("OK")
-    [closed] = collector.named("round")
-    assert told(closed)["citychain.round"] == 2
+            while await city.anchor() is None:
+                await asyncio.sleep(0.05)
+    assert {told(it)["citychain.city"] for it in collector.named("round")} == {"nara"}
 
 
 async def test_what_is_kept_of_calls_and_their_links_is_bounded(
@@ -314,13 +376,24 @@ def test_an_endpoint_is_a_url_of_a_host_and_port(endpoint: str) -> None:
 
 def test_nothing_of_opentelemetry_is_imported_where_it_is_off_and_its_lack_is_told() -> None:
     statements = """
-import sys
+import asyncio, sys
 from citychain import containers
 from citychain.config_traces import TracesSettings
 from citychain.tracing import UNTRACED, open_tracer
 assert open_tracer(TracesSettings()) is UNTRACED
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
-sys.modules["opentelemetry"] = None
+
+# A client needs what makes its spans, and not what sends a server's.
+from opentelemetry.trace import NoOpTracer
+from citychain.client import ChannelFactory
+
+async def connect():
+    await ChannelFactory(["127.0.0.1:1"], tracer=NoOpTracer()).channel().close()
+
+asyncio.run(connect())
+assert not [name for name in sys.modules if name.startswith("opentelemetry.sdk")]
+
+sys.modules["opentelemetry.context"] = None
 open_tracer(TracesSettings(endpoint="http://127.0.0.1:4317"))
 """
     done = subprocess.run(
@@ -334,7 +407,30 @@ open_tracer(TracesSettings(endpoint="http://127.0.0.1:4317"))
     ), done.stderr
 
 
-def test_a_wrong_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
-    with pytest.raises(ConfigurationError, match=r"OTEL_.* is wrong: .*soon"):
+WRONG = {
+    "OTEL_EXPORTER_OTLP_TIMEOUT": "soon",
+    "OTEL_EXPORTER_OTLP_COMPRESSION": "much",
+    "OTEL_BSP_SCHEDULE_DELAY": "-7",
+}
+
+
+@pytest.mark.parametrize("variable", WRONG)
+def test_a_wrong_variable_is_told(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, WRONG[variable])
+    with pytest.raises(ConfigurationError, match=r"OTEL_\.\.\. is wrong: "):
         open_tracer(TracesSettings(endpoint="http://127.0.0.1:4317"))
+
+
+@pytest.mark.parametrize("variable", ["HEADERS", "TRACES_HEADERS"])
+@pytest.mark.parametrize(
+    "headers",
+    ["S3CRET", "a=b, Bearer S3CRET", "a=S3C;RET", "a=S3CRET\u00e9", "a=S3CRET%0a", "a-bin=S3CRET"],
+)
+def test_a_password_in_a_wrong_variable_is_not_told(
+    variable: str, headers: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"OTEL_EXPORTER_OTLP_{variable}"
+    monkeypatch.setenv(name, headers)
+    with pytest.raises(ConfigurationError, match=f"{name} is not name=value,name=value") as told:
+        open_tracer(TracesSettings(endpoint="http://127.0.0.1:4317"))
+    assert "S3C" not in str(told.value) + caplog.text
