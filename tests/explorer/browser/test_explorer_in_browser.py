@@ -1,0 +1,233 @@
+"""The explorer's page in a browser: what people see of a real server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from explorer.browser.conftest import STATIC, Open
+from explorer.browser.town import HANG_SECONDS, Town
+from free_ports import free_address
+
+AXE = STATIC.parent / "page" / "node_modules" / "axe-core" / "axe.min.js"
+PHONE = {"width": 360, "height": 740}
+
+
+def figure(page: Any, name: str) -> int:
+    """One of the figures of the live view; none there yet counts as nothing."""
+    found = page.locator("dl.figures div", has=page.get_by_text(name, exact=True)).locator("dd")
+    return int(re.sub(r"\D", "", found.inner_text()) or 0)
+
+
+def until_figure(page: Any, name: str, least: int) -> None:
+    """Wait until a figure has come so far."""
+    page.wait_for_function(
+        """([name, least]) => [...document.querySelectorAll("dl.figures div")].some((it) =>
+            it.querySelector("dt").textContent === name
+            && Number(it.querySelector("dd").textContent.replaceAll(/\\D/g, "")) >= least)""",
+        arg=[name, least],
+    )
+
+
+def shown(page: Any) -> None:
+    """Wait until a view has all it asked for."""
+    page.locator("main h1").first.wait_for(state="attached")
+    page.wait_for_function(
+        "() => ![...document.querySelectorAll('main .empty')].some((it) => /…$/.test(it.innerText))"
+    )
+
+
+def views(page: Any, site: str, tx_id: str) -> dict[str, str]:
+    """The address of one view of each kind."""
+    api = f"{site}api/cities/hometown"
+    told = page.request.get(f"{api}/transactions/{tx_id}").json()
+    place = f"{told['round']}/{told['seq']}"
+    return {
+        "cities": "",
+        "live": "city/hometown",
+        "rounds": "city/hometown/rounds",
+        "round": f"city/hometown/round/{told['round']}",
+        "node": f"city/hometown/node/{place}",
+        "author": f"city/hometown/author/{told['author']}",
+        "committee": "city/hometown/committee",
+        "anchors": "city/hometown/anchors",
+        "search": "search/nowhere",
+    }
+
+
+@pytest.mark.parametrize(
+    ("locale", "scheme", "viewport", "said"),
+    [
+        ("en-GB", "light", {"width": 1280, "height": 900}, "Rounds"),
+        ("ja-JP", "dark", PHONE, "ラウンド"),
+    ],
+)
+def test_each_view_can_be_used_by_everybody(
+    opened: Open,
+    town: Town,
+    site: str,
+    locale: str,
+    scheme: str,
+    viewport: dict[str, int],
+    said: str,
+) -> None:
+    """axe-core knows no serious fault, and nothing is wider than the screen."""
+    if not AXE.exists():
+        pytest.skip("needs axe-core, which is there where the page was built: make ready")
+    tx_id = town.submit(3)[-1].hex()
+    faults: dict[str, Any] = {}
+    with opened(site, locale=locale, color_scheme=scheme, viewport=viewport) as page:
+        page.evaluate(AXE.read_text())
+        for name, address in views(page, site, tx_id).items():
+            page.evaluate("(address) => { location.hash = `#/${address}`; }", address)
+            shown(page)
+            found = page.evaluate("async () => (await axe.run(document)).violations")
+            bad = [
+                (it["id"], [node["target"] for node in it["nodes"]])
+                for it in found
+                if it["impact"] in ("serious", "critical")
+            ]
+            wide = page.evaluate("() => document.scrollingElement.scrollWidth")
+            if bad or wide > viewport["width"]:
+                faults[name] = [*bad, wide]
+        page.evaluate("() => { location.hash = '#/city/hometown/rounds'; }")
+        assert page.locator("main h1").filter(has_text=said).count() <= 1
+        page.locator("main h1", has_text=said).wait_for(state="attached")
+    assert faults == {}
+
+
+def test_what_is_sealed_is_seen_without_asking(opened: Open, town: Town, site: str) -> None:
+    town.submit()
+    with opened(f"{site}#/city/hometown") as page:
+        until_figure(page, "Approved round", 1)
+        before = figure(page, "Approved round")
+        town.submit()
+        until_figure(page, "Approved round", before + 1)
+        newest = page.locator("table.rounds tbody tr").first
+        assert "Approved" in newest.inner_text()
+
+
+def test_a_city_a_transaction_and_a_round_are_found(opened: Open, town: Town, site: str) -> None:
+    [tx_id] = town.submit()
+    with opened(site) as page:
+        box = page.get_by_role("searchbox", name="Search")
+        for wanted, leads_to in (
+            ("ふるさと", "#/city/hometown"),
+            (tx_id.hex(), f"#/city/hometown/tx/{tx_id.hex()}"),
+            ("1", "#/city/hometown/round/1"),
+        ):
+            box.fill(wanted)
+            box.press("Enter")
+            page.wait_for_url(f"{site}{leads_to}")
+
+
+def test_both_languages_and_colours_can_be_chosen_and_are_kept(opened: Open, site: str) -> None:
+    with opened(site, color_scheme="light") as page:
+        page.locator("h1", has_text="Cities").wait_for()
+        page.get_by_text("日本語").click()
+        page.locator("h1", has_text="都市").wait_for()
+        light = page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
+        page.locator(".choices button.icon").click()
+        page.wait_for_function(
+            "(light) => getComputedStyle(document.documentElement).backgroundColor !== light",
+            arg=light,
+        )
+        page.reload()
+        page.locator("h1", has_text="都市").wait_for()
+        assert page.locator("html").get_attribute("lang") == "ja"
+        assert (
+            page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
+            != light
+        )
+
+
+def test_a_server_that_was_killed_is_told_and_seen_again(
+    opened: Open, town: Town, site: str
+) -> None:
+    town.submit()
+    with opened(f"{site}#/city/hometown", offline=True) as page:
+        until_figure(page, "Approved round", 1)
+        before = figure(page, "Approved round")
+        town.end("server", kill=True)
+        page.locator(".trouble").first.wait_for()
+        town.serve()
+        town.submit()
+        until_figure(page, "Approved round", before + 1)
+        page.locator(".trouble").first.wait_for(state="detached")
+
+
+def test_ten_thousand_nodes_leave_the_page_quick_and_small(
+    opened: Open, town: Town, site: str
+) -> None:
+    with opened(f"{site}#/city/hometown") as page:
+        until_figure(page, "Approved round", 0)
+        town.submit(10_000)
+        until_figure(page, "Transactions", 10_000)
+        # It draws, and answers to a person.
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(done))")
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("button", name="Go on").wait_for()
+        assert page.evaluate("() => performance.memory.usedJSHeapSize") < 300e6
+
+
+PROXY = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen {listen};
+    location /ledgers/of/town/ {{
+      proxy_pass {site};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection upgrade;
+    }}
+  }}
+}}
+"""
+
+
+def test_it_works_under_any_path_behind_a_proxy(
+    opened: Open, town: Town, site: str, tmp_path: Path
+) -> None:
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    if program is None:
+        pytest.skip("needs nginx: apt-get install nginx-light")
+    listen = free_address()
+    settings = tmp_path / "nginx.conf"
+    settings.write_text(PROXY.format(folder=tmp_path, listen=listen, site=site))
+    proxy = subprocess.Popen(
+        [program, "-c", str(settings), "-p", str(tmp_path), "-e", "stderr"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + HANG_SECONDS
+        while not (tmp_path / "nginx.pid").exists():
+            assert proxy.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with opened(f"http://{listen}/ledgers/of/town/") as page:
+            page.locator("a.card").first.click()
+            until_figure(page, "Approved round", 0)
+            before = figure(page, "Approved round")
+            town.submit()
+            until_figure(page, "Approved round", before + 1)
+            page.get_by_role("link", name="Rounds").click()
+            page.locator("table.rounds tbody tr").first.wait_for()
+    finally:
+        proxy.terminate()
+        proxy.wait(HANG_SECONDS)
