@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from explorer.browser.conftest import STATIC, Open
 from explorer.browser.town import HANG_SECONDS, Town
 from free_ports import free_address
+
+from citychain.client import CityClient, verify_receipt
 
 AXE = STATIC.parent / "page" / "node_modules" / "axe-core" / "axe.min.js"
 PHONE = {"width": 360, "height": 740}
@@ -57,6 +60,11 @@ def views(page: Any, site: str, tx_id: str) -> dict[str, str]:
         "committee": "city/hometown/committee",
         "anchors": "city/hometown/anchors",
         "search": "search/nowhere",
+        "transaction": f"city/hometown/tx/{tx_id}",
+        "receipt": f"city/hometown/receipt/{tx_id}",
+        "file": "receipt",
+        "submit": "city/hometown/submit",
+        "tour": "tour",
     }
 
 
@@ -173,6 +181,57 @@ def test_ten_thousand_nodes_leave_the_page_quick_and_small(
         page.get_by_role("button", name="Pause").click()
         page.get_by_role("button", name="Go on").wait_for()
         assert page.evaluate("() => performance.memory.usedJSHeapSize") < 300e6
+
+
+def test_what_is_signed_in_the_browser_is_approved_and_proven(
+    opened: Open, town: Town, site: str
+) -> None:
+    """What the browser's own cryptography made holds for ours."""
+    with opened(f"{site}#/city/hometown/submit") as page:
+        page.get_by_role("button", name="Make a key").click()
+        page.get_by_label("Message · Anybody can read it, for good.").fill("from a browser: 故郷")
+        page.get_by_role("button", name="Sign and send").click()
+        page.get_by_role("link", name="Show the transaction").click()
+        page.get_by_role("link", name="Check the receipt").click()
+        page.get_by_text("The receipt holds", exact=True).wait_for()
+        tx_id = bytes.fromhex(page.url.rpartition("/")[2])
+
+    async def proven(city: CityClient) -> Any:
+        info = await city.info()
+        [receipt] = (await city.receipts([tx_id])).values()
+        verify_receipt(receipt, info.genesis_file)
+        return receipt.tx_id
+
+    assert town.ask(proven) == tx_id
+
+
+def test_a_receipt_of_which_a_digit_was_changed_does_not_hold(
+    opened: Open, town: Town, site: str, tmp_path: Path
+) -> None:
+    tx_id = town.submit(3)[0]
+    with opened(f"{site}#/receipt") as page:
+        api = f"{site}api/cities/hometown"
+        genesis = tmp_path / "genesis.json"
+        genesis.write_bytes(page.request.get(f"{api}/genesis").body())
+        true = page.request.get(f"{api}/receipts/{tx_id.hex()}").text()
+        page.get_by_label(re.compile("^Genesis file")).set_input_files(genesis)
+        for text, name, said in (
+            (true, "true", "The receipt holds"),
+            (other(true), "altered", "The receipt does not hold: Place in the log"),
+        ):
+            receipt = tmp_path / f"{name}.json"
+            receipt.write_text(text)
+            page.get_by_label("Receipt file").set_input_files(receipt)
+            page.get_by_role("status").filter(has_text=said).wait_for()
+        assert page.get_by_text("The receipt holds").count() == 0
+
+
+def other(receipt: str) -> str:
+    """The receipt with another byte in its path to the root."""
+    told = json.loads(receipt)
+    first = told["inclusion"][0]
+    told["inclusion"][0] = ("B" if first[0] == "A" else "A") + first[1:]
+    return json.dumps(told)
 
 
 PROXY = """
