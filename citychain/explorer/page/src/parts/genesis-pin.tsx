@@ -1,6 +1,6 @@
 /** Whether a city still has the genesis id under which this browser first saw it. */
 
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { pin, pinned } from "../keys/kept";
 import { toHex } from "../proof/bytes";
 import { genesisId } from "../proof/hashes";
@@ -13,7 +13,9 @@ export function GenesisPin({ city, file }: { city: string; file: Uint8Array }) {
   const before = useMemo(() => pinned(city), [city]);
   const [accepted, setAccepted] = useState(false);
   const changed = before !== null && before !== id && !accepted;
-  if (before === null) pin(city, id);
+  useEffect(() => {
+    if (before === null) pin(city, id);
+  }, [before, city, id]);
   return (
     <div class={changed ? "trouble" : "pin"} role={changed ? "alert" : undefined}>
       <div>

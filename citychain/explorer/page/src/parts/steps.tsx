@@ -30,7 +30,7 @@ export function Steps({ steps }: { steps: readonly Step[] }) {
   const shown = steps.slice(0, SHOWN_MAX);
   if (failed && !shown.includes(failed)) shown.push(failed);
   return (
-    <section class="proof" aria-label={w.steps}>
+    <div class="proof">
       <h2>{w.steps}</h2>
       <ol>
         {grouped(shown).map((group, index) => (
@@ -40,7 +40,7 @@ export function Steps({ steps }: { steps: readonly Step[] }) {
       {steps.length > shown.length && (
         <p class="quiet">{w.more(number(steps.length - shown.length))}</p>
       )}
-    </section>
+    </div>
   );
 }
 

@@ -12,6 +12,8 @@ import {
 } from "./schema";
 
 export const FILE_BYTES_MAX = 32 << 20;
+/** No list of a receipt has more. */
+const LIST_MAX = 1024;
 const U64_MAX = (1n << 64n) - 1n;
 
 /** A receipt from its file; one without levels is a `top` alone. */
@@ -33,6 +35,7 @@ function fromJson<S extends Schema>(schema: S, value: Json, path: string): Messa
     if (field.mark === "repeated") {
       if (!Array.isArray(given) || given.length === 0)
         throw new Unreadable(`${place}: no list, or an empty one`);
+      if (given.length > LIST_MAX) throw new Unreadable(`${place}: more than ${LIST_MAX}`);
       message[name] = given.map((item, index) => member(field.kind, item, `${place}[${index}]`));
       continue;
     }

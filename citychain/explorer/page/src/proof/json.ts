@@ -10,6 +10,8 @@ export type JsonObject = Map<string, Json>;
 
 const DEPTH_MAX = 64;
 const DIGITS_MAX = 100;
+/** Objects and lists: empty ones take far more memory than text. */
+const CONTAINERS_MAX = 1 << 20;
 const SPACE = /[ \t\n\r]*/y;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
 const LITERALS = [
@@ -27,6 +29,7 @@ export function parseJson(text: string): Json {
 
 class Reader {
   private at = 0;
+  private containers = 0;
 
   constructor(private readonly text: string) {}
 
@@ -35,6 +38,8 @@ class Reader {
     this.space();
     const first = this.text[this.at];
     if (first === '"') return this.string();
+    if ((first === "{" || first === "[") && ++this.containers > CONTAINERS_MAX)
+      throw new Unreadable("more objects and lists than are read here");
     if (first === "{") return this.object(depth);
     if (first === "[") return this.list(depth);
     for (const [word, value] of LITERALS) {

@@ -131,6 +131,7 @@ test("JSON that says two things is none", () => {
   for (const text of ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', "[1,]", "[01]", '"a', "", "[] []"])
     assert.throws(() => parseJson(text), Unreadable, text);
   assert.throws(() => parseJson("[".repeat(1_000_000)), /nested too deep/);
+  assert.throws(() => parseJson(`[${"[],".repeat(1 << 20)}[]]`), /more objects and lists/);
   assert.equal(parseJson("9223372036854775807"), 9223372036854775807n);
   assert.deepEqual(
     parseJson(' {"a" : [1.5, "\\n", true, null]}'),
