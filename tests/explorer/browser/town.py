@@ -87,6 +87,10 @@ class Town:
         (process.kill if kill else process.terminate)()
         process.wait(HANG_SECONDS)
 
+    def pid(self, name: str) -> int:
+        """Of a process that was started."""
+        return self._processes[name].pid
+
     def close(self) -> None:
         """End all that runs."""
         for name in reversed([*self._processes]):

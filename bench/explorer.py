@@ -1,0 +1,150 @@
+"""What the explorer costs: a browser that looks at a busy city, and many viewers.
+
+Prints one JSON object. The browser needs Chromium, and `pip install playwright`; it draws by
+software, and the load comes from this machine, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+# In place of this folder, in which this file would hide the package of tests.
+sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+
+import websockets  # noqa: E402
+from explorer.browser.town import Town  # noqa: E402
+
+from citychain.client import (  # noqa: E402
+    ChannelFactory,
+    CityClient,
+    load_key,
+    sign_transaction,
+)
+
+SECONDS = 12.0
+RATES = (100, 1000)
+VIEWERS = (1, 10, 100)
+
+FRAMES = """(seconds) => new Promise((done) => {
+  const began = performance.now(), times = [];
+  let last = began;
+  const frame = (now) => {
+    times.push(now - last); last = now;
+    if (now - began < seconds * 1000) requestAnimationFrame(frame);
+    else { times.sort((a, b) => a - b);
+      done([times[times.length >> 1], times[Math.floor(times.length * 0.99)]]); }
+  };
+  requestAnimationFrame(frame);
+})"""
+PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
+
+
+async def load(town: Town, rate: int, stop: asyncio.Event) -> int:
+    """Send so many a second until told to stop; returns how many were sent."""
+    key = load_key(town.directory / "resident.key")
+    sent, step = 0, max(1, rate // 10)
+    async with CityClient("hometown", ChannelFactory([town.address])) as city:
+        genesis = (await city.info()).genesis
+        began = time.monotonic()
+        while not stop.is_set():
+            notes = [
+                sign_transaction(key, genesis=genesis, data=b"%d %d" % (time.time_ns(), n))
+                for n in range(step)
+            ]
+            await city.submit(notes)
+            sent += step
+            await asyncio.sleep(max(0.0, began + sent / rate - time.monotonic()))
+    return sent
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+async def look(site: str, town: Town, rate: int) -> dict[str, Any]:
+    """One browser at the live view, under a load."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as running:
+        program = shutil.which("chromium")
+        browser = await running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = await browser.new_page()
+        await page.goto(f"{site}#/city/hometown")
+        await page.locator("dl.figures").wait_for()
+        paint = await page.evaluate(PAINT)
+        stop = asyncio.Event()
+        began = time.monotonic()
+        sending = asyncio.create_task(load(town, rate, stop))
+        median, worst = await page.evaluate(FRAMES, SECONDS)
+        heap = await page.evaluate("() => performance.memory.usedJSHeapSize")
+        stop.set()
+        sent = await sending
+        await browser.close()
+    return {
+        "transactions_per_second": round(sent / (time.monotonic() - began)),
+        "first_paint_ms": round(paint),
+        "frame_ms": {"median": round(median, 1), "p99": round(worst, 1)},
+        "heap_mib": round(heap / 2**20, 1),
+    }
+
+
+async def view(site: str, town: Town, count: int) -> dict[str, Any]:
+    """Viewers without a browser, under 100 transactions a second."""
+    taken = 0
+    server, explorer = town.pid("server"), town.pid("explorer")
+
+    async def viewer() -> None:
+        nonlocal taken
+        url = f"ws{site.removeprefix('http')}live"
+        async with websockets.connect(url, proxy=None) as connection:
+            await connection.send(json.dumps({"watch": "hometown"}))
+            async for message in connection:
+                taken += len(message)
+
+    viewers = [asyncio.create_task(viewer()) for _ in range(count)]
+    stop = asyncio.Event()
+    sending = asyncio.create_task(load(town, 100, stop))
+    await asyncio.sleep(1)
+    taken, before = 0, (cpu_seconds(server), cpu_seconds(explorer))
+    await asyncio.sleep(SECONDS)
+    after, received = (cpu_seconds(server), cpu_seconds(explorer)), taken
+    stop.set()
+    await sending
+    for each in viewers:
+        each.cancel()
+    await asyncio.gather(*viewers, return_exceptions=True)
+    return {
+        "viewers": count,
+        "bytes_per_second_each": round(received / SECONDS / count),
+        "server_cpu": round((after[0] - before[0]) / SECONDS, 3),
+        "explorer_cpu": round((after[1] - before[1]) / SECONDS, 3),
+    }
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        town = Town(Path(folder))
+        try:
+            town.serve()
+            site = town.explore()
+            pages: list[dict[str, Any]] | str = "needs Chromium and Playwright"
+            if shutil.which("chromium") and find_spec("playwright"):
+                pages = [await look(site, town, rate) for rate in RATES]
+            viewers = [await view(site, town, count) for count in VIEWERS]
+        finally:
+            town.close()
+    print(json.dumps({"page": pages, "viewers": viewers}, indent=2))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
