@@ -107,7 +107,7 @@ function Outlet(props: { place: Place<Route<Tab>> | null; main: { current: HTMLE
     document.title = title ? `${title} – citychain` : "citychain";
   }, [shown, place, words]);
 
-  if (place === null) return <p class="empty">{w.notFound}</p>;
+  if (place === null) return <h1 class="nowhere">{w.notFound}</h1>;
   if (failed) return <Broken retry={() => setTurn(turn + 1)} />;
   if (shown === null) return <p class="empty">{w.loading}</p>;
   const { view: Shown } = shown;

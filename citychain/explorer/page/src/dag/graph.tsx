@@ -58,13 +58,14 @@ export function Graph({ city, live, paused }: { city: string; live: LiveCity; pa
     if (!paused) painter.current?.update(live.head.peek()?.approved_round ?? 0);
   }, [paused, live]);
 
-  const { rounds } = live.window;
-  const told = chosen ? rounds[live.window.column(chosen.round)] : undefined;
+  const told = chosen ? live.window.rounds[live.window.column(chosen.round)] : undefined;
   const at = chosen && painter.current?.at(chosen);
   const parents = chosen && told ? parentsOf(told, chosen.seq) : [];
   const open = (spot: Spot) => go(link("city", city, "node", spot.round, spot.seq));
 
   const step = (event: KeyboardEvent) => {
+    // Read anew: a function that kept hold of the rounds would keep them alive.
+    const { rounds } = live.window;
     const column = chosen ? live.window.column(chosen.round) : -1;
     const nextIn = (from: number, by: number) => {
       for (let at = from, told = rounds[at]; told; at += by, told = rounds[at])
@@ -75,7 +76,7 @@ export function Graph({ city, live, paused }: { city: string; live: LiveCity; pa
           };
       return chosen;
     };
-    const count = told?.nodes.length ?? 0;
+    const count = rounds[column]?.nodes.length ?? 0;
     const newest = () => nextIn(rounds.length - 1, -1);
     if (event.key === "ArrowLeft") setChosen(column < 0 ? newest() : nextIn(column - 1, -1));
     else if (event.key === "ArrowRight") setChosen(column < 0 ? newest() : nextIn(column + 1, 1));

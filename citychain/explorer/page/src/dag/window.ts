@@ -58,7 +58,9 @@ export class RoundWindow {
   certify(round: number, votes: string[]): void {
     const at = this.column(round);
     const told = this.#rounds[at];
-    if (told) this.#rounds[at] = { ...told, round: { ...told.round, votes } };
+    if (!told) return;
+    this.#rounds = [...this.#rounds];
+    this.#rounds[at] = { ...told, round: { ...told.round, votes } };
   }
 }
 

@@ -11,13 +11,14 @@ import { link } from "../router";
 export interface CityRegion {
   city: string;
   title: string;
+  /** The city's own has no name; neighbours have theirs. */
   features: Feature[];
 }
 
 const WIDTH = 720;
 const HEIGHT = 360;
 /** A map shows at least so many degrees around a region, so that one knows the coast. */
-const AROUND = 1.2;
+const AROUND = 0.6;
 
 let world: Promise<Feature | FeatureCollection> | undefined;
 
@@ -45,7 +46,15 @@ function turned(region: Feature): Feature {
 export function RegionMap({ regions, label }: { regions: CityRegion[]; label: string }) {
   const land = useLoad(loadWorld, "world").value;
   const drawn = useMemo(() => {
-    const all = regions.map((each) => ({ ...each, features: each.features.map(turned) }));
+    const all = regions.map(({ city, title, features }) => {
+      const whole = features.map(turned);
+      return {
+        city,
+        title,
+        features: whole.filter(isOwn),
+        neighbours: whole.filter((each) => !isOwn(each)),
+      };
+    });
     const projection = geoMercator();
     const points = all.flatMap(({ features }) => features.flatMap(corners));
     const lons = points.map(([lon]) => lon as number);
@@ -60,10 +69,11 @@ export function RegionMap({ regions, label }: { regions: CityRegion[]; label: st
       [WIDTH + 10, HEIGHT + 10],
     ]);
     const path = geoPath(projection).digits(1);
-    const cities = all.map(({ city, title, features }) => {
+    const cities = all.map(({ city, title, features, neighbours }) => {
       const collection: FeatureCollection = { type: "FeatureCollection", features };
       const middle = path.centroid(collection);
-      return { city, title, outline: path(collection) ?? "", middle, under: false };
+      const around = path({ type: "FeatureCollection", features: neighbours }) ?? "";
+      return { city, title, outline: path(collection) ?? "", around, middle, under: false };
     });
     // Of two names that would lie over each other, the second stands below.
     for (const [index, city] of cities.entries())
@@ -80,6 +90,9 @@ export function RegionMap({ regions, label }: { regions: CityRegion[]; label: st
       <svg class="map" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="presentation">
         <rect class="sea" width={WIDTH} height={HEIGHT} />
         {drawn.land && <path class="land" d={drawn.land} />}
+        {drawn.cities.map(({ city, around }) => (
+          <path key={city} class="neighbour" d={around} />
+        ))}
         {drawn.cities.map(({ city, title, outline, middle: [x, y], under }) => (
           <a key={city} href={link("city", city)} aria-label={title}>
             <path class="region" d={outline} />
@@ -92,6 +105,11 @@ export function RegionMap({ regions, label }: { regions: CityRegion[]; label: st
       </svg>
     </nav>
   );
+}
+
+/** Whether a feature is the city's own region. */
+function isOwn(region: Feature): boolean {
+  return !region.properties?.name;
 }
 
 /** The corners of a region's box. */

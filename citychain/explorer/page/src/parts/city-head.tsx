@@ -29,7 +29,7 @@ export function CityHead(props: {
     .filter((each) => each !== undefined)
     .filter((each) => each.tab !== "submit" || about === null || about.submit || about.sign_in);
   return (
-    <div class="city-head">
+    <nav class="city-head" aria-label={title}>
       <p class="city-name">
         <a href={link("city", city)}>{title}</a>
         {other && other !== title && (
@@ -38,7 +38,7 @@ export function CityHead(props: {
           </span>
         )}
       </p>
-      <nav class="tabs" aria-label={title}>
+      <div class="tabs">
         {tabs.map(({ pattern, tab }) => (
           <a
             key={tab}
@@ -48,7 +48,7 @@ export function CityHead(props: {
             {tab && w[tab]}
           </a>
         ))}
-      </nav>
-    </div>
+      </div>
+    </nav>
   );
 }

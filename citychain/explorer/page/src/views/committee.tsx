@@ -34,28 +34,32 @@ export default function CommitteeView({ params: { city = "" } }: { params: Param
       {value?.members.length === 0 && <p class="empty">{w.solo}</p>}
       {value && value.members.length > 0 && (
         <>
-          <div class="stake">
-            <p>
-              <strong>{w.stakeOf(number(value.round))}</strong>{" "}
-              <span class="quiet">
-                {w.stakeFor(number(Number(value.stake_for)), number(Number(value.stake_needed)))}
-              </span>
-            </p>
-            <svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">
-              <rect class="all" width="100" height="6" />
-              <rect
-                class="signed"
-                width={(100 * Number(value.stake_for)) / Math.max(total, 1)}
-                height="6"
-              />
-              <rect
-                class="needed"
-                x={(100 * Number(value.stake_needed)) / Math.max(total, 1) - 0.2}
-                width="0.4"
-                height="6"
-              />
-            </svg>
-          </div>
+          {value.round > value.sealed_round ? (
+            <p class="stake">{w.allApproved}</p>
+          ) : (
+            <div class="stake">
+              <p>
+                <strong>{w.stakeOf(number(value.round))}</strong>{" "}
+                <span class="quiet">
+                  {w.stakeFor(number(Number(value.stake_for)), number(Number(value.stake_needed)))}
+                </span>
+              </p>
+              <svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">
+                <rect class="all" width="100" height="6" />
+                <rect
+                  class="signed"
+                  width={(100 * Number(value.stake_for)) / Math.max(total, 1)}
+                  height="6"
+                />
+                <rect
+                  class="needed"
+                  x={(100 * Number(value.stake_needed)) / Math.max(total, 1) - 0.2}
+                  width="0.4"
+                  height="6"
+                />
+              </svg>
+            </div>
+          )}
           <div class="scroll">
             <table>
               <caption class="unseen">{w.committee}</caption>

@@ -33,8 +33,11 @@ export default function LiveView({ params: { city = "" } }: { params: Params }) 
   live.turn.value;
   const connection = live.connection.value;
   const trouble = live.trouble.value;
-  const rounds = live.window.rounds;
-  const largest = Math.max(0, ...rounds.map((told) => told.of));
+  const largest = Math.max(0, ...live.window.rounds.map((told) => told.of));
+  const latest = live.window.rounds
+    .slice(-TABLE_ROWS)
+    .map((told) => told.round)
+    .reverse();
   const approved = live.head.value?.approved_round ?? 0;
   return (
     <>
@@ -51,37 +54,32 @@ export default function LiveView({ params: { city = "" } }: { params: Params }) 
       {trouble !== null && <Trouble error={new Error(trouble)} />}
       <Figures live={live} />
       {live.skipped.value > 0 && <p class="quiet">{w.skipped(number(live.skipped.value))}</p>}
-      {rounds.length === 0 && connection === "open" && <p class="empty">{w.quiet}</p>}
+      {latest.length === 0 && connection === "open" && <p class="empty">{w.quiet}</p>}
       <Graph city={city} live={live} paused={paused} />
       {largest > NODES_MAX && <p class="quiet">{w.of(number(NODES_MAX), number(largest))}</p>}
       <Summary live={live} />
       <section>
         <h2>{w.latest}</h2>
-        <Latest
-          paused={paused}
-          rows={rounds
-            .slice(-TABLE_ROWS)
-            .map((told) => told.round)
-            .reverse()}
-        >
-          {(rows) => (
-            <RoundsTable city={city} rounds={rows} approvedRound={approved} caption={w.latest} />
+        <Still paused={paused} value={{ latest, approved }}>
+          {(held) => (
+            <RoundsTable
+              city={city}
+              rounds={held.latest}
+              approvedRound={held.approved}
+              caption={w.latest}
+            />
           )}
-        </Latest>
+        </Still>
       </section>
       <About city={city} />
     </>
   );
 }
 
-/** Rows that stand still while the view is paused. */
-function Latest<T>(props: {
-  paused: boolean;
-  rows: T[];
-  children: (rows: T[]) => ComponentChildren;
-}) {
-  const held = useRef(props.rows);
-  if (!props.paused) held.current = props.rows;
+/** What is shown of a value, which stands still while the view is paused. */
+function Still<T>(props: { paused: boolean; value: T; children: (held: T) => ComponentChildren }) {
+  const held = useRef(props.value);
+  if (!props.paused) held.current = props.value;
   return <>{props.children(held.current)}</>;
 }
 

@@ -75,7 +75,7 @@ function Neighbours(props: {
       {nodes.length === 0 && <p class="quiet">{none}</p>}
       <ul>
         {nodes.map(({ round, seq, node_id }) => (
-          <li key={node_id}>
+          <li key={`${round}/${seq}`}>
             {round === 0 ? (
               <span>{w.genesis}</span>
             ) : (
