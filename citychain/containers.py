@@ -78,6 +78,7 @@ from citychain.repair.composing import Repairing, Repairs, city_repair
 from citychain.retention.composing import CityRetention, city_retention
 from citychain.rpc.access import AccessInterceptor
 from citychain.rpc.certificates import open_certificates
+from citychain.rpc.listening import ConnectionBounds
 from citychain.rpc.server import CoreServer, ServerOptions
 from citychain.tracing import open_tracer
 
@@ -325,6 +326,7 @@ async def open_server(
                         listen=settings.server.listen,
                         drain=drain,
                         max_message_bytes=settings.server.max_message_mib << 20,
+                        connections=ConnectionBounds(calls=settings.rates.open_calls + 256),
                     ),
                     (before, *registry.interceptors()),
                     moves,

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 import grpc
 
 from citychain.access.table import Need, need_of
-from citychain.errors import InvalidRequest, NotAllowed, NotAuthenticated, Overloaded
+from citychain.errors import InvalidRequest, NotAllowed, NotAuthenticated, Overloaded, PluginError
 from citychain.rates import Rates
 from citychain.roles import ALL_CITIES, NOTHING_GRANTED, Grants
 from citychain.rpc import requests
@@ -101,12 +101,17 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return self._guarded(handler, need_of(handler_call_details.method))
+        return self._guarded(handler, handler_call_details.method)
 
-    def _guarded(self, handler: Handler, need: Need) -> Handler:
+    def _guarded(self, handler: Handler, method: str) -> Handler:
+        """Raises `PluginError`: a plugin's service is not async."""
+        need = need_of(method)
         request_kind = "stream" if handler.request_streaming else "unary"
         response_kind = "stream" if handler.response_streaming else "unary"
         behavior = getattr(handler, f"{request_kind}_{response_kind}")
+        is_generator = inspect.isasyncgenfunction(behavior)
+        if not is_generator and not inspect.iscoroutinefunction(behavior):
+            raise PluginError(f"{method}: the service's method is not async")
         decode = handler.request_deserializer
 
         async def guard(messages: AsyncIterator[Any], context: Any) -> Any:
@@ -123,7 +128,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 # Or who sends many at a time would have as many times what may come at once.
                 self._count_more(caller.name, _weight(request) - 1)
                 await self._allow(need, caller, request)
-            if not inspect.isasyncgenfunction(behavior):
+            if not is_generator:
                 return await behavior(request, context)
             async with aclosing(behavior(request, context)) as responses:
                 async for response in responses:

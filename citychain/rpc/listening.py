@@ -23,6 +23,10 @@ class ConnectionBounds:
     have open, since storage needs some. What comes beyond is closed at once."""
     handshake: timedelta = timedelta(seconds=20)
     """Within it a connection must have said what HTTP/2, and TLS, begin with."""
+    calls: int = 1_280
+    """Open at a time on each, about 15 KiB each, also those that were refused and whose end nobody
+    takes off the network. More than each caller may have, who otherwise would wait and not be
+    told."""
     idle: timedelta = timedelta(minutes=10)
     """How long one without calls stays; a client makes another by itself when it calls again."""
 
@@ -39,6 +43,9 @@ def channel_options(max_message_bytes: int, connections: ConnectionBounds) -> li
         count = min(count, files // 2)
     return [
         ("grpc.max_allowed_incoming_connections", count),
+        ("grpc.max_concurrent_streams", connections.calls),
+        # No compressed messages: signatures do not shrink, and a mebibyte can cost 32 to inflate.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.server_handshake_timeout_ms", milliseconds(connections.handshake)),
         ("grpc.max_connection_idle_ms", milliseconds(connections.idle)),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -52,7 +59,6 @@ def channel_options(max_message_bytes: int, connections: ConnectionBounds) -> li
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         # A follower that waits for rounds pings more often than data comes; that is no abuse.
         ("grpc.http2.max_ping_strikes", 0),
     ]

@@ -136,6 +136,26 @@ async def test_a_larger_request_than_the_limit_is_refused(directory: FakeDirecto
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+async def test_a_service_of_a_plugin_that_is_not_async_is_told_by_its_name(
+    directory: FakeDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sync(grpc.aio.ServerInterceptor):
+        """Answers as a service does that was written for threads."""
+
+        async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+
+    before = AccessInterceptor(None, None, OpenCalls(each=9, together=9), directory)
+    async with (
+        serving(directory, interceptors=[before, Sync()]) as server,
+        channel_to(server) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/parking.Places/Find")(b"")
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    assert "PluginError: /parking.Places/Find: the service's method is not async" in caplog.text
+
+
 async def test_more_calls_at_once_than_the_limit_are_refused(
     directory: FakeDirectory, city: FakeCity
 ) -> None:
