@@ -26,8 +26,8 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf 'make %-14s %s\n' "$$target" "$$text"; done
 
-demo: ready ## Run a small city: submit, approve, prove, verify
-	@$(BIN)/citychain demo
+demo: ready ## Run a small city: submit, approve, prove, verify; EXPLORER=HOST:PORT then shows it
+	@$(BIN)/citychain demo $(addprefix --explorer ,$(EXPLORER))
 
 demo-cluster: ready ## Run three servers on one database, break them, and count
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m cluster

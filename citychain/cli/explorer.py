@@ -149,11 +149,16 @@ async def _serve(
 
 
 @asynccontextmanager
-async def explorer_beside(address: str, listen: str) -> AsyncIterator[None]:
+async def explorer_beside(
+    address: str, listen: str, *options: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """An explorer of a server in a process of its own, until this is left.
 
     It is told by the environment what else it takes to reach the server, as any command is:
     ``CITYCHAIN_TOKEN_FILE``, ``CITYCHAIN_CA``. One that ends does not end the server.
+
+    Args:
+        options: More of its own.
     """
     import asyncio
 
@@ -161,6 +166,7 @@ async def explorer_beside(address: str, listen: str) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
+        *options,
         "--while-stdin",
         stdin=asyncio.subprocess.PIPE,
         # Ctrl-C is for the server, which then stops the explorer.
@@ -168,7 +174,7 @@ async def explorer_beside(address: str, listen: str) -> AsyncIterator[None]:
     )
     watching = asyncio.create_task(_warn_of_end(process))
     try:
-        yield
+        yield process
     finally:
         watching.cancel()
         assert process.stdin is not None

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from free_ports import free_address
 
 from citychain.cli.demo.lie import Caught
 
@@ -239,3 +241,31 @@ def test_when_it_is_stopped_its_server_is_stopped_too(
     assert "Traceback" not in err
     with socket.socket() as probe:
         assert probe.connect_ex((host, int(port))) != 0
+
+
+def test_it_shows_its_cities_until_it_is_stopped_and_leaves_nothing(
+    start: Callable[..., Any],
+    stand_in: Callable[..., dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    listen = free_address()
+    env = stand_in() | {"TMPDIR": str(tmp_path)}
+    running = start("demo", "--transactions", "80", "--explorer", listen, cwd=tmp_path, env=env)
+    end = time.monotonic() + 300
+    with httpx.Client(base_url=f"http://{listen}", trust_env=False) as browser:
+        while True:
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < end
+            try:
+                shown = browser.get("/api/cities/springfield").json()
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        assert shown["head"]["approved_round"] > 0
+        assert browser.get("/api/about").json()["submit"] is True
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    assert f"http://{listen}/" in err
+    assert "Traceback" not in err
+    assert not [*tmp_path.glob("citychain-demo-*")]

@@ -42,6 +42,14 @@ def demo(
         typer.Option("--dir", help="A new directory, instead of a temporary one; it is kept."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary directory.")] = False,
+    explorer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="When all is checked, show the cities in a browser, here, until Ctrl-C; anybody "
+            "who reaches it may send to them.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run four cities on one server, kill it half-way, check what came of everything, and
@@ -63,6 +71,7 @@ def demo(
         citychain demo
         citychain demo --transactions 20000 --json
         citychain demo --city harbour
+        citychain demo --explorer 127.0.0.1:8080
     """
     import asyncio
     from dataclasses import asdict
@@ -96,29 +105,31 @@ def demo(
         differences = [*check(cities, unknown_answer), *caught.differences]
         # Whoever looks for the cause needs the server's log.
         keep = keep or bool(differences)
+        if json:
+            print_json(
+                {
+                    "transactions": transactions,
+                    "seed": seed,
+                    "cities": [record(city) for city in cities],
+                    "unknown_city": unknown_answer,
+                    "lie": asdict(caught),
+                    "differences": differences,
+                }
+            )
+        else:
+            answers().print(draw(cities))
+        for difference in differences:
+            say(f"difference: {difference}")
+        if keep:
+            say(f"kept: {place}")
+        if differences:
+            raise typer.Exit(Exit.NO)
+        say(f"all {transactions} transactions came to what they must, and the lie to nothing")
+        if explorer is not None:
+            asyncio.run(_show(place, explorer))
     finally:
         if not keep:
             shutil.rmtree(place)
-    if json:
-        print_json(
-            {
-                "transactions": transactions,
-                "seed": seed,
-                "cities": [record(city) for city in cities],
-                "unknown_city": unknown_answer,
-                "lie": asdict(caught),
-                "differences": differences,
-            }
-        )
-    else:
-        answers().print(draw(cities))
-    for difference in differences:
-        say(f"difference: {difference}")
-    if keep:
-        say(f"kept: {place}")
-    if differences:
-        raise typer.Exit(Exit.NO)
-    say(f"all {transactions} transactions came to what they must, and the lie to nothing")
 
 
 async def _catch_a_lie(directory: Path) -> Caught:
@@ -169,6 +180,33 @@ async def _demonstrate(plans: Sequence[CityPlan], directory: Path) -> tuple[list
     finally:
         await server.stop()
     return cities, unknown_answer
+
+
+async def _show(directory: Path, listen: str) -> None:
+    """Run the server again, and an explorer beside it, until it is told to stop."""
+    import asyncio
+    import signal
+
+    from citychain.cli.explorer import explorer_beside
+    from citychain.cli.server_process import ServerProcess
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = ServerProcess(directory)
+    try:
+        await server.start()
+        async with explorer_beside(server.address, listen, "--submit") as explorer:
+            ended = asyncio.create_task(explorer.wait())
+            stopped = asyncio.create_task(stop.wait())
+            say(f"Ctrl-C ends what is shown on http://{listen}/")
+            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if not stop.is_set():
+                raise typer.Exit(abs(await ended))
+            ended.cancel()
+    finally:
+        await server.stop()
 
 
 def _interrupt() -> None:
