@@ -1,7 +1,7 @@
 /** What stands around every view: the head of the page, and the view that the address asks for. */
 
 import { useComputed } from "@preact/signals";
-import { Component, type ComponentChildren, type ComponentType } from "preact";
+import { Component, type ComponentType } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api } from "./api";
 import { language } from "./language";
@@ -110,12 +110,7 @@ function Outlet(props: { place: Place<Route<Tab>> | null; main: { current: HTMLE
   if (place === null) return <h1 class="nowhere">{w.notFound}</h1>;
   if (failed) return <Broken retry={() => setTurn(turn + 1)} />;
   if (shown === null) return <p class="empty">{w.loading}</p>;
-  const { view: Shown } = shown;
-  return (
-    <Guard key={shown.address}>
-      <Shown params={shown.params} />
-    </Guard>
-  );
+  return <Guard key={shown.address} view={shown.view} params={shown.params} />;
 }
 
 function Broken({ retry }: { retry: () => void }) {
@@ -130,8 +125,14 @@ function Broken({ retry }: { retry: () => void }) {
   );
 }
 
-/** Keeps a view that fails from taking the page with it. */
-class Guard extends Component<{ children: ComponentChildren }, { failed: boolean }> {
+/**
+ * Keeps a view that fails from taking the page with it. It makes the view's element itself: one
+ * that was handed down would be kept as it was first, and with it all that was drawn since.
+ */
+class Guard extends Component<
+  { view: ComponentType<{ params: Params }>; params: Params },
+  { failed: boolean }
+> {
   override state = { failed: false };
 
   static override getDerivedStateFromError() {
@@ -140,6 +141,7 @@ class Guard extends Component<{ children: ComponentChildren }, { failed: boolean
 
   override render() {
     if (this.state.failed) return <Broken retry={() => this.setState({ failed: false })} />;
-    return this.props.children;
+    const { view: Shown, params } = this.props;
+    return <Shown params={params} />;
   }
 }
