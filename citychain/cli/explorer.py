@@ -138,7 +138,7 @@ async def _serve(
 
     if while_stdin:
         # Its other end closes with who started this, however that ends.
-        asyncio.get_running_loop().add_reader(0, os.kill, os.getpid(), signal.SIGTERM)
+        asyncio.get_running_loop().add_reader(0, _stop)
     await serve_until_stopped(
         open_explorer(upstream, options, tls),
         answers="citychain explorer",
@@ -146,6 +146,14 @@ async def _serve(
         ready_file=ready_file,
         json=json,
     )
+
+
+def _stop() -> None:
+    import asyncio
+
+    # What is closed stays readable, and a second signal ends it at once.
+    asyncio.get_running_loop().remove_reader(0)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @asynccontextmanager

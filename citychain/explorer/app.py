@@ -23,6 +23,7 @@ What fails is ``{"error": {"code", "message", "field"}}``; docs/errors.md has th
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
@@ -54,6 +55,8 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 AT_WORK_MAX: Final = 48
 """Of the calls that a server lets one caller have open, what following cities leaves."""
+ANSWER_SECONDS: Final = 60.0
+"""What any answer may take: a stream of the server's may tell nothing for ever."""
 
 PAGE: Final = Path(__file__).parent / "static"
 """The page, as it was built."""
@@ -64,12 +67,14 @@ def explorer_app(
     live: Live,
     counts: Counts,
     names: Sequence[str] = (),
+    host: str = "localhost",
     page: Path = PAGE,
 ) -> ASGIApp:
     """The application, which serves below any path that a proxy takes off.
 
     Args:
         names: By which it is asked, besides those of this machine.
+        host: Where it listens.
         page: Folder of the page.
     """
     reads, ledger = CityReads(upstream), LedgerReads(upstream)
@@ -94,8 +99,6 @@ def explorer_app(
 
     city = "/api/cities/{city}"
     answers: dict[str, Endpoint] = {
-        "/healthz": healthz,
-        "/metrics": metrics,
         "/api/about": about,
         "/api/cities": reads.cities,
         city: reads.city,
@@ -113,13 +116,16 @@ def explorer_app(
     }
     answering = _Answering(counts)
     routes: list[BaseRoute] = [
+        # Who is busy is not ill, and tells how busy.
+        Route("/healthz", healthz),
+        Route("/metrics", metrics),
         *(Route(path, answering(endpoint)) for path, endpoint in answers.items()),
         Route(f"{city}/transactions", answering(Submitting(upstream).submit), methods=["POST"]),
         WebSocketRoute("/live", live.serve),
         _page(page),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
-    return Guard(app, names)
+    return Guard(app, names, host)
 
 
 class _Answering:
@@ -136,7 +142,8 @@ class _Answering:
             try:
                 if self._at_work > AT_WORK_MAX:
                     raise TooMany("the explorer answers as many as it may at a time")
-                return await endpoint(request)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await endpoint(request)
             except Exception as error:
                 self._counts.failures += 1
                 return _failed(error)

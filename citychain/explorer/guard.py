@@ -46,12 +46,13 @@ class Guard:
     Args:
         names: Hosts by which this server is asked, with a port or without, besides those of this
             machine.
+        host: Where it listens.
     """
 
-    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, names: Iterable[str], host: str) -> None:
         self._app = app
         self._given = frozenset(name.lower() for name in names)
-        self._names = self._given.union(LOCAL)
+        self._names = self._given.union(LOCAL, (host.lower(),))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""

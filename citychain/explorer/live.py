@@ -161,13 +161,19 @@ class _Session:
 
     async def _send(self) -> None:
         while True:
-            told = await self._viewer.outbox.next()
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._websocket.send_text(told)
+            await self._tell(await self._viewer.outbox.next())
+
+    async def _tell(self, told: str) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._websocket.send_text(told)
 
     async def _receive(self) -> None:
         while True:
-            name, value = _asked(await self._websocket.receive_text())
+            try:
+                message = await self._websocket.receive_text()
+            except KeyError:
+                raise InvalidRequest("message", "is bytes; it must be text") from None
+            name, value = _asked(message)
             try:
                 if name == "watch":
                     await self._look_at(value)
@@ -176,7 +182,7 @@ class _Session:
             except InvalidRequest:
                 raise
             except (CitychainError, TimeoutError) as error:
-                await self._websocket.send_text(text({"trouble": in_words(error)}))
+                await self._tell(text({"trouble": in_words(error)}))
                 if not isinstance(error, RequestError):
                     raise _TryLater from error
             await asyncio.sleep(PAUSE_SECONDS)
@@ -198,6 +204,8 @@ def _asked(message: str) -> tuple[str, Any]:
     """
     try:
         asked = json.loads(message)
+        # Half of a surrogate pair, which JSON can spell, is no character.
+        text(asked).encode()
     except (ValueError, RecursionError):
         raise InvalidRequest("message", "is no JSON") from None
     match asked:

@@ -24,7 +24,7 @@ class Outbox:
         self._start: str | None = None
         self._rounds: deque[str] = deque()
         self._certified: deque[str] = deque(maxlen=CERTIFIED_MAX)
-        self._transactions: deque[str] = deque()
+        self._transactions: dict[bytes, str] = {}
         self._latest: dict[str, str] = {}
         self._skipped = 0
         self._filled = asyncio.Event()
@@ -59,9 +59,14 @@ class Outbox:
         self._certified.append(text)
         self._filled.set()
 
-    def transaction(self, text: str) -> None:
-        """A transaction that is followed reached a state; who follows bounds how many."""
-        self._transactions.append(text)
+    @property
+    def transactions(self) -> int:
+        """Of how many transactions a state waits; who follows bounds it."""
+        return len(self._transactions)
+
+    def transaction(self, tx_id: bytes, text: str) -> None:
+        """A transaction that is followed reached a state, which replaces one that waits."""
+        self._transactions[tx_id] = text
         self._filled.set()
 
     def latest(self, kind: str, text: str) -> None:
@@ -86,9 +91,10 @@ class Outbox:
                 self._skipped = 0
                 text = f'{text[:-1]},"skipped":{skipped}}}'
             return text
-        for waiting in (self._certified, self._transactions):
-            if waiting:
-                return waiting.popleft()
+        if self._certified:
+            return self._certified.popleft()
+        if self._transactions:
+            return self._transactions.pop(next(iter(self._transactions)))
         if self._latest:
             return self._latest.pop(next(iter(self._latest)))
         return None

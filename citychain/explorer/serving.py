@@ -103,7 +103,7 @@ async def _served(
 ) -> AsyncIterator[ServedExplorer]:
     listener = await _listener(options.listen)
     host, port = options.listen.rpartition(":")[0], listener.getsockname()[1]
-    app = explorer_app(upstream, live, counts, (*options.names, host), options.page)
+    app = explorer_app(upstream, live, counts, options.names, host, options.page)
     config = uvicorn.Config(
         app,
         lifespan="off",

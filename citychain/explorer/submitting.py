@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from citychain.client.tokens import checked_token
@@ -54,10 +54,13 @@ class Submitting:
 
 async def _body(request: Request) -> bytes:
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            raise InvalidRequest("body", f"has more than {BODY_BYTES_MAX} bytes")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > BODY_BYTES_MAX:
+                raise InvalidRequest("body", f"has more than {BODY_BYTES_MAX} bytes")
+    except ClientDisconnect:
+        raise InvalidRequest("body", "ended early") from None
     if not body:
         raise InvalidRequest("body", "is empty; it must be a SignedTransaction")
     return bytes(body)

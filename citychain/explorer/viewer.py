@@ -33,8 +33,10 @@ class Viewer:
         """Follow these, too.
 
         Raises:
-            InvalidRequest: these would be too many.
+            InvalidRequest: these would be too many, or what became of so many was not taken yet.
         """
+        if self.outbox.transactions >= FOLLOWED_MAX:
+            raise InvalidRequest("follow", "take first what became of those that are followed")
         if len({*self._followed, *tx_ids}) > FOLLOWED_MAX:
             raise InvalidRequest("follow", f"at most {FOLLOWED_MAX} transactions are followed")
         for tx_id in tx_ids:
@@ -72,7 +74,7 @@ class Viewer:
         self._followed[event.tx_id] = event
         if event.state in (State.APPROVED, State.REJECTED):
             del self._followed[event.tx_id]
-        self.outbox.transaction(text({"transaction": event_shown(event)}))
+        self.outbox.transaction(event.tx_id, text({"transaction": event_shown(event)}))
 
 
 def _final(code: str) -> State:

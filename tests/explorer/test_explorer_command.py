@@ -46,6 +46,21 @@ async def test_a_server_shows_its_cities_and_ends_its_explorer_with_itself(tmp_p
             await http.get(f"http://{listen}/healthz")
 
 
+async def test_it_stops_in_order_once_who_started_it_is_gone(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "citychain", "explorer", "--server", "127.0.0.1:1",
+        "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--while-stdin",
+        stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdin is not None
+    async with asyncio.timeout(HANG_SECONDS):
+        while not ready.exists():
+            await asyncio.sleep(0.05)
+        process.stdin.close()
+        assert await process.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

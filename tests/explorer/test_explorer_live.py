@@ -11,8 +11,12 @@ from explorer.asking import Explorer
 from explorer.conftest import OpenExplorer
 
 from citychain.client.actions import Transfer
+from citychain.errors import InvalidRequest
 from citychain.explorer.outbox import ROUNDS_MAX, Outbox
+from citychain.explorer.viewer import FOLLOWED_MAX, Viewer
+from citychain.handler import TransactionStatus
 from citychain.testing.server import CityServer, TransactionFactory
+from citychain.types import State
 
 
 async def test_a_viewer_is_told_of_each_round_and_of_what_they_follow(
@@ -78,7 +82,23 @@ async def test_who_is_too_slow_skips_rounds_and_is_told_how_many() -> None:
     assert await outbox.next() == '{"round":4}'
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:1", "null"])
+def test_who_takes_nothing_can_follow_only_so_much_more() -> None:
+    viewer = Viewer()
+
+    def follow(number: int) -> None:
+        tx_ids = [(number * FOLLOWED_MAX + at).to_bytes(32, "big") for at in range(FOLLOWED_MAX)]
+        viewer.follow(tx_ids)
+        for tx_id in tx_ids:
+            viewer.stands(TransactionStatus(tx_id, State.REJECTED, None, None, 0, b""))
+
+    follow(0)
+    with pytest.raises(InvalidRequest, match="follow"):
+        follow(1)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://localhost:1", "http://127.0.0.1:1", "null"]
+)
 async def test_a_page_of_somebody_else_cannot_look(explorer: Explorer, origin: str) -> None:
     with pytest.raises(websockets.InvalidStatus) as refused:
         async with explorer.live(origin=origin):
@@ -90,9 +110,20 @@ async def test_a_page_of_somebody_else_cannot_look(explorer: Explorer, origin: s
 
 @pytest.mark.parametrize(
     "message",
-    ["{", "[]", '{"watch":1}', '{"follow":["x"]}', "[" * 9_000, "x" * 20_000],
+    [
+        "{",
+        "[]",
+        b"{}",
+        '{"watch":1}',
+        r'{"watch":"\ud800"}',
+        '{"follow":["x"]}',
+        "[" * 9_000,
+        "x" * 20_000,
+    ],
 )
-async def test_what_is_no_request_ends_the_connection(explorer: Explorer, message: str) -> None:
+async def test_what_is_no_request_ends_the_connection(
+    explorer: Explorer, message: str | bytes
+) -> None:
     async with explorer.live() as viewer:
         await viewer.connection.send(message)
         with pytest.raises(websockets.ConnectionClosed) as closed:

@@ -19,7 +19,7 @@ from tls_files import dev_certificates
 from citychain.client.channels import ChannelFactory
 from citychain.config_tls import ServerTlsSettings
 from citychain.errors import ConfigurationError
-from citychain.explorer import serving
+from citychain.explorer import app, serving
 from citychain.explorer.serving import ExplorerOptions, open_explorer
 from citychain.explorer.tls import open_context
 from citychain.explorer.upstream import Upstream
@@ -101,6 +101,34 @@ async def test_connections_that_ask_nothing_are_ended(
                 assert await reader.read() == b""
     finally:
         writer.close()
+
+
+async def test_no_answer_is_waited_for_without_end_and_health_does_not_wait_in_line(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "ANSWER_SECONDS", 0.0)
+    assert (await explorer.get("api/cities", 504))["error"]["code"] == "TIMEOUT"
+    monkeypatch.setattr(app, "AT_WORK_MAX", 0)
+    assert (await explorer.get("api/about", 503))["error"]["code"] == "BUSY"
+    assert (await explorer.http.get("healthz")).text == "ok\n"
+
+
+async def test_who_leaves_amid_a_transaction_is_no_fault_of_the_explorer(
+    server: CityServer, explorer_of: OpenExplorer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with explorer_of(server.address, submits=True) as explorer:
+        host, port = explorer.url.removeprefix("http://").rstrip("/").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /api/cities/hometown/transactions HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\nx"
+        )
+        await writer.drain()
+        writer.close()
+        async with asyncio.timeout(HANG_SECONDS):
+            while "explorer_failures_total 1\n" not in (await explorer.http.get("metrics")).text:
+                await asyncio.sleep(0.01)
+    assert "error" not in caplog.text
 
 
 async def test_it_speaks_tls_and_takes_up_a_new_certificate(
