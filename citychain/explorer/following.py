@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 from citychain import record
@@ -82,8 +82,7 @@ class FollowedCity:
         """Follow the city no more."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
 
     async def follow(self, viewer: Viewer, tx_ids: Sequence[bytes]) -> None:
         """Tell a viewer what becomes of these transactions, and first what did.
@@ -118,6 +117,9 @@ class FollowedCity:
             except* Exception:
                 words = "a fault of the explorer: its log explains it"
                 logger.exception("%s cannot be followed for now", self.slug)
+            if not self.is_watched:
+                # A group of tasks that fails may swallow that it is cancelled.
+                return
             self._tell_latest("trouble", {"trouble": words})
             failures += 1
             await asyncio.sleep(pause_seconds(failures))

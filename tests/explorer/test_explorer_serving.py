@@ -69,7 +69,7 @@ async def test_what_goes_on_while_the_server_is_away_is_told_once_it_is_back(
 ) -> None:
     async with (
         FaultProxy(server.address) as proxy,
-        explorer_of(proxy.address, timeout=timedelta(seconds=1)) as explorer,
+        explorer_of(proxy.address, timeout=timedelta(seconds=5)) as explorer,
         server.client("hometown") as city,
         explorer.live() as viewer,
     ):
