@@ -354,8 +354,10 @@ async def test_a_signature_that_was_changed_is_left_out(
         at = content.index(envelope) + len(envelope) - 200
         wrong = bytearray(content)
         # Of two that lead equally far the one with the greater id is tried first.
-        while sha256(wrong).hexdigest() <= it.segments[0].object:
-            wrong[at] = (wrong[at] + 1) % 256
+        for changed in itertools.count():
+            wrong[at : at + 8] = changed.to_bytes(8)
+            if sha256(wrong).hexdigest() > it.segments[0].object:
+                break
         decode(bytes(wrong))
         await put(it, bytes(wrong))
         result = await rebuilt(it)
