@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from citychain.errors import ConfigurationError
 
-__all__ = ["KeyPair", "read_authorities", "read_pair"]
+__all__ = ["KeyPair", "certificate_hosts", "hosts_of", "read_authorities", "read_pair"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,26 @@ def read_pair(certificate: Path, key: Path) -> KeyPair:
     if not _belongs(chain[0], _private(key, secret)):
         raise ConfigurationError(f"{key}: is not the key of {certificate}")
     return KeyPair(certificates, secret, min(it.not_valid_after_utc for it in chain))
+
+
+def certificate_hosts(certificate: Path) -> list[str]:
+    """The hosts that the certificate of a file is for.
+
+    Raises:
+        ConfigurationError: the file has none, or cannot be read.
+    """
+    return hosts_of(_certificates(certificate, _read(certificate))[0])
+
+
+def hosts_of(certificate: x509.Certificate) -> list[str]:
+    """The hosts that a certificate is for, by its subject alternative name (RFC 5280, section
+    4.2.1.6): names, then addresses; none where it has no such extension."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    addresses = found.get_values_for_type(x509.IPAddress)
+    return [*found.get_values_for_type(x509.DNSName), *map(str, addresses)]
 
 
 def _private(key: Path, secret: bytes) -> _Private:

@@ -58,7 +58,7 @@ DRIVERS: Final = {
     "jwt": ("access",),
     "dependency_injector": ("containers",),
     "opentelemetry": ("_otel", "_spans"),
-    "prometheus_client": ("metrics", "rpc"),
+    "prometheus_client": ("metrics", "rpc", "explorer"),
     "starlette": ("explorer",),
     "uvicorn": ("explorer",),
     # It takes 0.1 s; everything else logs by the standard library.

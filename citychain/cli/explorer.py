@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from citychain.cli.listening import Certificate, Key, Plaintext, ReadyFile, server_tls
 from citychain.cli.output import Json
 from citychain.cli.reaching import Servers, asks_servers
 from citychain.cli.serving import clear_ready_file, serve_until_stopped
 
 if TYPE_CHECKING:
-    import asyncio
-
     from citychain.config_tls import ServerTlsSettings
     from citychain.explorer.serving import ExplorerOptions
     from citychain.explorer.upstream import Upstream
 
-logger = logging.getLogger(__name__)
-
-__all__ = ["explorer", "explorer_beside"]
-
-STOP_SECONDS: Final = 10.0
+__all__ = ["explorer"]
 
 
 @asks_servers
@@ -57,27 +48,35 @@ def explorer(
     viewers: Annotated[
         int, typer.Option(min=1, max=10_000, help="Most who look live at a time.")
     ] = 256,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(help="Speak TLS: PEM file of the explorer's certificate.", dir_okay=False),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="PEM file of the certificate's key.", dir_okay=False)
-    ] = None,
-    plaintext: Annotated[
-        bool,
+    viewers_each: Annotated[
+        int,
         typer.Option(
-            "--plaintext",
-            help="Listen without TLS where other machines reach it: only in a network that you "
-            "trust.",
+            min=1,
+            max=10_000,
+            help="Most of them from one address, or from one network of IPv6 (/64).",
         ),
-    ] = False,
-    ready_file: Annotated[
-        Path | None,
+    ] = 128,
+    proxy: Annotated[
+        list[str] | None,
         typer.Option(
-            help="A file to write the address to once the explorer answers.", dir_okay=False
+            "--proxy",
+            metavar="ADDRESS",
+            help="Address or network of a proxy in front of it, which says in X-Forwarded-For who "
+            "asks; of others that is not believed. Can be repeated.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Tell Prometheus how many look, here: /metrics, /healthz and /readyz, over plain "
+            "HTTP.",
+        ),
+    ] = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    plaintext: Plaintext = False,
+    ready_file: ReadyFile = None,
     while_stdin: Annotated[bool, typer.Option("--while-stdin", hidden=True)] = False,
     *,
     servers: Servers,
@@ -101,7 +100,6 @@ def explorer(
     """
     import asyncio
 
-    from citychain.cli.storage_server import server_tls
     from citychain.errors import ConfigurationError
 
     try:
@@ -111,8 +109,16 @@ def explorer(
         raise ConfigurationError(
             f"the explorer needs {error.name}: pip install 'citychain[explorer]'"
         ) from None
-    tls = server_tls(certificate, key, None)
-    options = ExplorerOptions(listen, tuple(host or ()), plaintext, viewers)
+    tls = server_tls(certificate, key)
+    options = ExplorerOptions(
+        listen=listen,
+        names=tuple(host or ()),
+        plaintext=plaintext,
+        viewers_max=viewers,
+        viewers_each=viewers_each,
+        proxies=tuple(proxy or ()),
+        metrics=metrics,
+    )
     options.check(encrypted=tls is not None)
     upstream = Upstream(
         lambda token: servers.with_token(token).channels(), servers.token, submits=submit
@@ -154,48 +160,3 @@ def _stop() -> None:
     # What is closed stays readable, and a second signal ends it at once.
     asyncio.get_running_loop().remove_reader(0)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-@asynccontextmanager
-async def explorer_beside(
-    address: str, listen: str, *options: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An explorer of a server in a process of its own, until this is left.
-
-    It is told by the environment what else it takes to reach the server, as any command is:
-    ``CITYCHAIN_TOKEN_FILE``, ``CITYCHAIN_CA``. One that ends does not end the server.
-
-    Args:
-        options: More of its own.
-    """
-    import asyncio
-
-    command = ("-m", "citychain", "explorer", "--server", address, "--listen", listen)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *command,
-        *options,
-        "--while-stdin",
-        stdin=asyncio.subprocess.PIPE,
-        # Ctrl-C is for the server, which then stops the explorer.
-        start_new_session=True,
-    )
-    watching = asyncio.create_task(_warn_of_end(process))
-    try:
-        yield process
-    finally:
-        watching.cancel()
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-
-async def _warn_of_end(process: asyncio.subprocess.Process) -> None:
-    code = await process.wait()
-    logger.error("the explorer ended with code %d; the server goes on without it", code)

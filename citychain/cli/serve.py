@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from citychain.cli.listening import ReadyFile
 from citychain.cli.options import Config
 from citychain.cli.output import Json
 from citychain.cli.serving import clear_ready_file, reloads_held, serve_until_stopped
@@ -27,12 +28,7 @@ def serve(
         str | None,
         typer.Option(help="host:port, instead of the configuration's; port 0 takes a free one."),
     ] = None,
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file to write the address to once the server answers.", dir_okay=False
-        ),
-    ] = None,
+    ready_file: ReadyFile = None,
     explorer: Annotated[
         str | None,
         typer.Option(
@@ -105,12 +101,12 @@ async def _serve(
 
 @asynccontextmanager
 async def _open(settings: Settings, explorer: str | None) -> AsyncIterator[RunningServer]:
-    from citychain.cli.explorer import explorer_beside
+    from citychain.cli.explorer_beside import explorer_beside
     from citychain.containers import open_server
 
     async with open_server(settings) as server:
         if explorer is None:
             yield server
         else:
-            async with explorer_beside(server.address, explorer):
+            async with explorer_beside(server.address, explorer, tls=settings.server.tls):
                 yield server

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from citychain.cli.listening import Certificate, Key, Plaintext, ReadyFile, server_tls
 from citychain.cli.output import Json
 from citychain.cli.serving import clear_ready_file, reloads_held, serve_until_stopped
 from citychain.roles import Role
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from citychain.config_tls import ServerTlsSettings
     from citychain.rpc.storage_server import StorageServerOptions
 
-__all__ = ["server_tls", "storage_server"]
+__all__ = ["storage_server"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +34,8 @@ def storage_server(
     listen: Annotated[
         str, typer.Option(help="host:port; port 0 takes a free one.")
     ] = "127.0.0.1:50061",
-    certificate: Annotated[
-        Path | None,
-        typer.Option(help="Speak TLS: PEM file of the server's certificate.", dir_okay=False),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="PEM file of the certificate's key.", dir_okay=False)
-    ] = None,
+    certificate: Certificate = None,
+    key: Key = None,
     client_ca: Annotated[
         Path | None,
         typer.Option(
@@ -47,14 +43,7 @@ def storage_server(
             dir_okay=False,
         ),
     ] = None,
-    plaintext: Annotated[
-        bool,
-        typer.Option(
-            "--plaintext",
-            help="Listen without TLS where other machines reach it: only in a network that you "
-            "trust.",
-        ),
-    ] = False,
+    plaintext: Plaintext = False,
     limit_mib: Annotated[
         int | None, typer.Option(min=1, help="Most that all fragments may take.")
     ] = None,
@@ -92,12 +81,7 @@ def storage_server(
     open_calls: Annotated[
         int, typer.Option(min=1, max=256, help="Calls that each caller may have open, of 256.")
     ] = 128,
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file to write the address to once the server answers.", dir_okay=False
-        ),
-    ] = None,
+    ready_file: ReadyFile = None,
     json: Json = False,
 ) -> None:
     """Keep fragments for others, until it is told to stop.
@@ -140,24 +124,6 @@ def storage_server(
     limits = (limit_mib, owner_limit_mib)
     with reloads_held():
         asyncio.run(_serve(directory, options, limits, auth, rates, tls, ready_file, json=json))
-
-
-def server_tls(
-    certificate: Path | None, key: Path | None, client_ca: Path | None
-) -> ServerTlsSettings | None:
-    """TLS as the options say it; ``None`` where they say nothing.
-
-    Raises:
-        ConfigurationError: an option needs another one.
-    """
-    from citychain.config_tls import ServerTlsSettings
-    from citychain.errors import ConfigurationError
-
-    if certificate is not None and key is not None:
-        return ServerTlsSettings(certificate=certificate, key=key, client_ca=client_ca)
-    if (certificate, key, client_ca) != (None, None, None):
-        raise ConfigurationError("--certificate: give this and --key, both")
-    return None
 
 
 def _auth(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from citychain.client.keys import create_key as create_key
     from citychain.client.keys import load_key as load_key
     from citychain.client.receipts import load_receipt as load_receipt
+    from citychain.client.receipts import receipt_json as receipt_json
     from citychain.client.receipts import save_receipt as save_receipt
     from citychain.client.receipts import verify_receipt as verify_receipt
     from citychain.client.tls import read_credentials as read_credentials
@@ -69,7 +70,7 @@ _MODULES: Final = {
     "client.city": ("CityClient", "CityInfo"),
     "client.claims": ("Claim", "load_claim", "save_claim"),
     "client.keys": ("create_key", "load_key"),
-    "client.receipts": ("load_receipt", "save_receipt", "verify_receipt"),
+    "client.receipts": ("load_receipt", "receipt_json", "save_receipt", "verify_receipt"),
     "client.tls": ("read_credentials",),
     "client.transactions": (
         "SignedTransaction",

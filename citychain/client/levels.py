@@ -31,6 +31,7 @@ from citychain.rpc.messages.levels import decode_level_receipt, encode_level_rec
 __all__ = [
     "fetch_level_receipt",
     "is_level_receipt",
+    "level_receipt_json",
     "load_level_receipt",
     "save_level_receipt",
     "verify_level_receipt",
@@ -116,9 +117,14 @@ def _is(info: CityInfo, name: str) -> bool:
     return normalise(name) in map(normalise, names)
 
 
+def level_receipt_json(receipt: LevelReceipt) -> str:
+    """What the file has."""
+    return json_format.MessageToJson(encode_level_receipt(receipt), indent=1) + "\n"
+
+
 def save_level_receipt(path: Path | str, receipt: LevelReceipt) -> None:
     """Write the file, whole or not at all; an older one is replaced."""
-    write_whole(path, json_format.MessageToJson(encode_level_receipt(receipt), indent=1) + "\n")
+    write_whole(path, level_receipt_json(receipt))
 
 
 def is_level_receipt(path: Path | str) -> bool:

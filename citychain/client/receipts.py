@@ -1,7 +1,7 @@
 """Receipts on disk, and their verification without any server.
 
 A receipt file is the protobuf JSON form of ``citychain.v1.Receipt``: members in any order and
-with any white space between them, but each written in the one way that `save_receipt` writes it.
+with any white space between them, but each written in the one way that `receipt_json` writes it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,28 @@ from citychain.receipt import Receipt, ReceiptVerifier
 from citychain.rpc._generated.citychain.v1 import ledger_pb2
 from citychain.rpc.messages import decode_receipt, encode_receipt
 
-__all__ = ["load_receipt", "parse_file", "read_genesis", "save_receipt", "verify_receipt"]
+__all__ = [
+    "load_receipt",
+    "parse_file",
+    "read_genesis",
+    "receipt_json",
+    "save_receipt",
+    "verify_receipt",
+]
 
 FILE_BYTES_MAX: Final = 32 << 20
 
 M = TypeVar("M", bound=Message)
 
 
+def receipt_json(receipt: Receipt) -> str:
+    """What a receipt file has."""
+    return json_format.MessageToJson(encode_receipt(receipt), indent=1) + "\n"
+
+
 def save_receipt(path: Path | str, receipt: Receipt) -> None:
     """Write a receipt file, whole or not at all; an older one is replaced."""
-    write_whole(path, json_format.MessageToJson(encode_receipt(receipt), indent=1) + "\n")
+    write_whole(path, receipt_json(receipt))
 
 
 def load_receipt(path: Path | str) -> Receipt:

@@ -2,7 +2,7 @@
 
 Paths are relative to wherever a proxy puts it, which takes its own part off::
 
-    GET  healthz, metrics
+    GET  healthz                                of any host
     GET  api/about
     GET  api/cities?query=&page_token=
     GET  api/cities/CITY                        CITY is any name, in any script, or a genesis id
@@ -39,10 +39,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from citychain.errors import InvalidRequest, NotFound
-from citychain.explorer.counting import Counts, told_counts
+from citychain.explorer.counting import Counts
 from citychain.explorer.failures import TooMany, failure
 from citychain.explorer.finding import Finding
-from citychain.explorer.guard import Guard
+from citychain.explorer.guard import HEALTH, Guard
 from citychain.explorer.ledger import LedgerReads
 from citychain.explorer.live import Live
 from citychain.explorer.reading import CityReads, json_response
@@ -93,10 +93,6 @@ def explorer_app(
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def metrics(request: Request) -> Response:
-        text = told_counts(counts, live)
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
     city = "/api/cities/{city}"
     answers: dict[str, Endpoint] = {
         "/api/about": about,
@@ -117,8 +113,7 @@ def explorer_app(
     answering = _Answering(counts)
     routes: list[BaseRoute] = [
         # Who is busy is not ill, and tells how busy.
-        Route("/healthz", healthz),
-        Route("/metrics", metrics),
+        Route(HEALTH, healthz),
         *(Route(path, answering(endpoint)) for path, endpoint in answers.items()),
         Route(f"{city}/transactions", answering(Submitting(upstream).submit), methods=["POST"]),
         WebSocketRoute("/live", live.serve),
@@ -137,18 +132,21 @@ class _Answering:
 
     def __call__(self, endpoint: Endpoint) -> Endpoint:
         async def answer(request: Request) -> Response:
-            self._counts.requests += 1
+            self._counts.requests.inc()
             self._at_work += 1
             try:
                 if self._at_work > AT_WORK_MAX:
                     raise TooMany("the explorer answers as many as it may at a time")
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    return await endpoint(request)
+                    response = await endpoint(request)
             except Exception as error:
-                self._counts.failures += 1
-                return _failed(error)
+                self._counts.failures.inc()
+                response = _failed(error)
             finally:
                 self._at_work -= 1
+            # It is of this moment, and may be for one reader alone.
+            response.headers["cache-control"] = "no-store"
+            return response
 
         return answer
 

@@ -1,35 +1,32 @@
-"""What the explorer tells whoever runs it, in Prometheus's text format, version 0.0.4."""
+"""What the explorer tells whoever runs it."""
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+
 from citychain.explorer.live import Live
 
-__all__ = ["Counts", "told_counts"]
+__all__ = ["Counts"]
 
 
 class Counts:
     """Counted since the start."""
 
     def __init__(self) -> None:
-        self.skipped = 0
-        self.failures = 0
-        self.requests = 0
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.skipped = self._counter("rounds_skipped", "Rounds a viewer was too slow for.")
+        self.requests = self._counter("requests", "Requests below api/.")
+        self.failures = self._counter("failures", "Those not answered with success.")
 
-    def skip(self) -> None:
-        """A viewer was too slow for a round."""
-        self.skipped += 1
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(f"citychain_explorer_{name}", meaning, registry=self.registry)
 
-
-def told_counts(counts: Counts, live: Live) -> str:
-    """The text that ``/metrics`` answers."""
-    lines: list[str] = []
-    for name, kind, meaning, value in (
-        ("viewers", "gauge", "Browsers that look live.", live.viewers),
-        ("cities_followed", "gauge", "Cities that somebody looks at.", live.cities),
-        ("rounds_skipped_total", "counter", "Rounds a viewer was too slow for.", counts.skipped),
-        ("requests_total", "counter", "Requests below api/.", counts.requests),
-        ("failures_total", "counter", "Those not answered with success.", counts.failures),
-    ):
-        whole = f"citychain_explorer_{name}"
-        lines += (f"# HELP {whole} {meaning}", f"# TYPE {whole} {kind}", f"{whole} {value}")
-    return "\n".join((*lines, ""))
+    def look_at(self, live: Live) -> None:
+        """Tell of who looks, too."""
+        for name, meaning, value in (
+            ("viewers", "Browsers that look live.", lambda: live.viewers),
+            ("cities_followed", "Cities that somebody looks at.", lambda: live.cities),
+        ):
+            gauge = Gauge(f"citychain_explorer_{name}", meaning, registry=self.registry)
+            gauge.set_function(value)

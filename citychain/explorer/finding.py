@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citychain import record
 from citychain.city.listing import CityListing, CityState
 from citychain.client.city import CityClient
 from citychain.client.listing import city_page
@@ -19,7 +19,7 @@ from citychain.errors import CitychainError, InvalidRequest, NotFound
 from citychain.explorer.reading import json_response
 from citychain.explorer.requests import words
 from citychain.explorer.upstream import Upstream
-from citychain.ports import StoredRound
+from citychain.types import State
 
 __all__ = ["Finding"]
 
@@ -92,13 +92,15 @@ async def _of_id(city: CityClient, id: bytes) -> list[tuple[str, str]]:
 
 async def _recent(city: CityClient, beginning: str) -> list[tuple[str, str]]:
     head = (await city.info()).head.round
-    found: list[tuple[str, str]] = []
-    for round in range(head, max(0, head - RECENT), -1):
-        for stored in await city.rounds(round, 1):
-            found += await asyncio.to_thread(_beginning_so, stored, beginning)
-    return found
-
-
-def _beginning_so(stored: StoredRound, beginning: str) -> list[tuple[str, str]]:
-    ids = (tx_id.hex() for tx_id in record.decode(stored.record).tx_ids)
-    return [("transaction", tx_id) for tx_id in ids if tx_id.startswith(beginning)]
+    if not head:
+        return []
+    found = deque[tuple[str, str]](maxlen=FOUND_MAX)
+    # Ids alone: the rounds themselves may have 8 MiB each.
+    watched = city.watch(from_state=State.SEALED, after=max(0, head - RECENT))
+    async with aclosing(watched) as batches:
+        async for batch in batches:
+            ids = (event.tx_id.hex() for event in batch.events)
+            found += (("transaction", tx_id) for tx_id in ids if tx_id.startswith(beginning))
+            if batch.position >= head:
+                break
+    return [*reversed(found)]

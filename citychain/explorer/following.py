@@ -44,7 +44,7 @@ class FollowedCity:
     """
 
     def __init__(
-        self, slug: str, connect: Callable[[], CityClient], skipped: Callable[[], None]
+        self, slug: str, connect: Callable[[], CityClient], skipped: Callable[[], object]
     ) -> None:
         self.slug = slug
         self._connect = connect
@@ -54,8 +54,8 @@ class FollowedCity:
         self._certified: deque[str] = deque(maxlen=RECENT)
         self._head: Head | None = None
         self._last = 0
-        self._early: dict[int, str] = {}
-        """Of rounds that were certified before they were told, which takes a call more."""
+        self._progress = asyncio.Event()
+        """Set when a round was told."""
         self._latest: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -141,7 +141,6 @@ class FollowedCity:
         self._certified.extend(certified)
         self._head = head
         self._last = head.round
-        self._early.clear()
         self._latest.clear()
         for viewer in self._viewers:
             viewer.outbox.start(self._start())
@@ -168,8 +167,7 @@ class FollowedCity:
                         self._skipped()
                     viewer.sealed(told.events)
                 self._last = stored.round
-                if (early := self._early.pop(stored.round, None)) is not None:
-                    self._certify(stored.round, early)
+                self._progress.set()
         raise ServerUnavailable("the server ended the stream of rounds")
 
     async def _told(self, client: CityClient, stored: StoredRound) -> _Told:
@@ -180,10 +178,11 @@ class FollowedCity:
     async def _approve(self, client: CityClient, first: int) -> None:
         async with aclosing(client.follow_rounds(first)) as rounds:
             async for stored in rounds:
-                if stored.round <= self._last:
-                    self._certify(stored.round, _certified(stored))
-                else:
-                    self._early[stored.round] = _certified(stored)
+                # To tell of a round takes a call more than to tell that it is certified.
+                while stored.round > self._last:
+                    self._progress.clear()
+                    await self._progress.wait()
+                self._certify(stored.round, _certified(stored))
         raise ServerUnavailable("the server ended the stream of approved rounds")
 
     def _certify(self, round: int, told: str) -> None:

@@ -7,7 +7,7 @@ a browser tells, tell those from its own page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,8 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from citychain.errors import NotAllowed
 from citychain.explorer.failures import failure
 
-__all__ = ["Guard"]
+__all__ = ["HEALTH", "Guard"]
 
+HEALTH: Final = "/healthz"
+"""Asked by whoever watches over it, by its address as it is there."""
 LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 
 CONTENT_SECURITY_POLICY: Final = (
@@ -38,6 +40,9 @@ SECURITY: Final = {
     # What was there may have changed: ask, and be told that it has not.
     "cache-control": "no-cache",
 }
+
+STRICT_TRANSPORT: Final = "max-age=2592000"
+"""RFC 6797; of 30 days, since it is for every port of the name."""
 
 
 class Guard:
@@ -60,20 +65,34 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        security = self._security(scope)
+
         async def secured(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY.items():
+                for name, value in security.items():
                     headers.setdefault(name, value)
             await send(message)
 
         if (reason := self._refusal(scope)) is None:
             await self._app(scope, receive, secured)
             return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
         status, body, _ = failure(NotAllowed(reason))
         await Response(body, status, media_type="application/json")(scope, receive, secured)
 
+    def _security(self, scope: Scope) -> Mapping[str, str]:
+        host = _without_port(Headers(scope=scope).get("host", "").lower())
+        # What browsers know of the names of this machine is for all that it runs.
+        if scope["scheme"] in ("http", "ws") or host in LOCAL:
+            return SECURITY
+        return {**SECURITY, "strict-transport-security": STRICT_TRANSPORT}
+
     def _refusal(self, scope: Scope) -> str | None:
+        if scope["path"] == HEALTH:
+            return None
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if not self._known(host):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -14,17 +13,17 @@ from starlette.responses import Response
 
 from citychain import checkpoint
 from citychain.client.city import CityClient
-from citychain.client.levels import fetch_level_receipt, save_level_receipt
-from citychain.client.receipts import save_receipt
+from citychain.client.levels import fetch_level_receipt, level_receipt_json
+from citychain.client.receipts import receipt_json
 from citychain.errors import InvalidRequest, NotFound, NotSupported
 from citychain.explorer.actions import transaction_shown
 from citychain.explorer.reading import json_response
-from citychain.explorer.requests import boolean, integer, path_id, path_integer
+from citychain.explorer.requests import boolean, integer, path_id, path_integer, place
 from citychain.explorer.shown import exact
 from citychain.explorer.upstream import Upstream
+from citychain.handler import TransactionEvent
 from citychain.levels import LEVELS_MAX, LevelReceipt
 from citychain.ports import CommitteeStatus
-from citychain.receipt import Receipt
 from citychain.rpc.messages import LinkedNode
 from citychain.types import Head, State
 
@@ -34,7 +33,7 @@ CHILDREN_PAGE: Final = 100
 CHILDREN_MAX: Final = 10_000
 AUTHOR_PAGE: Final = 50
 AUTHOR_ROUNDS: Final = 64
-"""Looked through at a time."""
+"""Looked through at a time, at most; one at first, since each may be full of what a key signed."""
 AUTHOR_SECONDS: Final = 3.0
 """An author may have signed nothing for long; who wants to know goes on from there."""
 
@@ -81,8 +80,11 @@ class LedgerReads:
             found = (await city.receipts([tx_id])).get(tx_id)
             if found is None:
                 raise NotFound("receipt of a final transaction", tx_id.hex())
-            receipt = found if not levels else await self._levels(city, tx_id)
-        content = await asyncio.to_thread(_file_of, receipt)
+            if levels:
+                through = await self._levels(city, tx_id)
+                content = await asyncio.to_thread(level_receipt_json, through)
+            else:
+                content = await asyncio.to_thread(receipt_json, found)
         return Response(content, media_type="application/json")
 
     async def _levels(self, city: CityClient, tx_id: bytes) -> LevelReceipt:
@@ -101,14 +103,14 @@ class LedgerReads:
 
     async def author(self, request: Request) -> Response:
         """What a key signed, the newest first."""
-        key_id, before = path_id(request, "key_id"), integer(request, "next", 0)
+        key_id, before = path_id(request, "key_id"), place(request, "next")
         async with self._of(request) as city:
             head = (await city.info()).head
             keys = await city.public_keys([key_id])
-            found, more = await _signed(city, key_id, head, before or head.round)
+            found, more = await _signed(city, key_id, head, before)
         shown: dict[str, Any] = {"key_id": key_id, "transactions": found}
         shown |= {"public_key": keys[key_id]} if key_id in keys else {}
-        return json_response(shown | ({"next": str(more)} if more else {}))
+        return json_response(shown | ({"next": more} if more else {}))
 
     async def committee(self, request: Request) -> Response:
         """Who is in office, and who voted."""
@@ -176,42 +178,44 @@ async def _with_children(request: Request, city: CityClient, linked: LinkedNode)
     )
 
 
-def _file_of(receipt: Receipt | LevelReceipt) -> bytes:
-    """What the client writes: there is one form of a receipt, and one who writes it."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "receipt.json"
-        if isinstance(receipt, LevelReceipt):
-            save_level_receipt(path, receipt)
-        else:
-            save_receipt(path, receipt)
-        return path.read_bytes()
-
-
 async def _signed(
-    city: CityClient, key_id: bytes, head: Head, last: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Transactions of the rounds up to ``last``, the newest first, and the round to go on from."""
-    last = min(last, head.round)
+    city: CityClient, key_id: bytes, head: Head, before: tuple[int, int] | None
+) -> tuple[Sequence[dict[str, Any]], str]:
+    """Transactions before a place, the newest first, and the place to go on from; empty where
+    there are no earlier ones."""
+    end = min(before or (head.round + 1, 0), (head.round + 1, 0))
+    # One more than a page tells that there are more.
     found: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     deadline = loop.time() + AUTHOR_SECONDS
-    while last > 0 and len(found) < AUTHOR_PAGE and loop.time() < deadline:
-        first = max(0, last - AUTHOR_ROUNDS)
-        part: list[dict[str, Any]] = []
+    rounds = 1
+    while end > (1, 0) and len(found) <= AUTHOR_PAGE and loop.time() < deadline:
+        last = end[0] if end[1] else end[0] - 1
+        first = max(0, last - rounds)
+        part = deque[dict[str, Any]](maxlen=AUTHOR_PAGE + 1 - len(found))
         watched = city.watch(author=key_id, from_state=State.SEALED, after=first)
         async with aclosing(watched) as batches:
             async for batch in batches:
-                for event in batch.events:
-                    if event.round <= last:
-                        final = State.REJECTED if event.code else State.APPROVED
-                        state = final if event.round <= head.certified_round else State.SEALED
-                        place = {"round": event.round, "seq": event.seq}
-                        part.append({"tx_id": event.tx_id, "state": state.name.lower(), **place})
+                part.extend(
+                    _signed_shown(event, head)
+                    for event in batch.events
+                    if (event.round, event.seq) < end
+                )
                 if batch.position >= last:
                     break
         found += reversed(part)
-        last = first
-    return found, last
+        end = first + 1, 0
+        rounds = min(2 * rounds, AUTHOR_ROUNDS)
+    if len(found) > AUTHOR_PAGE:
+        end = found[AUTHOR_PAGE - 1]["round"], found[AUTHOR_PAGE - 1]["seq"]
+    return found[:AUTHOR_PAGE], f"{end[0]}.{end[1]}" if end > (1, 0) else ""
+
+
+def _signed_shown(event: TransactionEvent, head: Head) -> dict[str, Any]:
+    final = State.REJECTED if event.code else State.APPROVED
+    state = final if event.round <= head.certified_round else State.SEALED
+    shown = {"tx_id": event.tx_id, "state": state.name.lower()}
+    return shown | {"round": event.round, "seq": event.seq}
 
 
 def _committee(status: CommitteeStatus) -> dict[str, Any]:

@@ -18,15 +18,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from citychain.callers import network_of
 from citychain.errors import CitychainError, InvalidRequest, RequestError
-from citychain.explorer.failures import TooMany, failure, in_words
+from citychain.explorer.failures import TooMany, in_words
 from citychain.explorer.following import FollowedCity
 from citychain.explorer.requests import hex_id
 from citychain.explorer.shown import text
@@ -54,22 +55,28 @@ class Live:
 
     Args:
         viewers_max: At a time.
+        viewers_each: Of one address, or of one network of IPv6.
         skipped: Told of each round that a viewer was too slow for.
     """
 
     def __init__(
-        self, upstream: Upstream, viewers_max: int, skipped: Callable[[], None] = lambda: None
+        self,
+        upstream: Upstream,
+        viewers_max: int,
+        viewers_each: int,
+        skipped: Callable[[], object],
     ) -> None:
         self._upstream = upstream
         self._viewers_max = viewers_max
+        self._viewers_each = viewers_each
         self._skipped = skipped
-        self._viewers = 0
+        self._viewers = Counter[str]()
         self._cities: dict[str, FollowedCity] = {}
 
     @property
     def viewers(self) -> int:
         """How many are connected."""
-        return self._viewers
+        return self._viewers.total()
 
     @property
     def cities(self) -> int:
@@ -78,17 +85,20 @@ class Live:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one viewer until they go."""
-        if self._viewers >= self._viewers_max:
-            status, body, headers = failure(TooMany("as many look as this explorer serves"))
-            denial = Response(body, status, headers, media_type="application/json")
-            await websocket.send_denial_response(denial)
+        caller = network_of(websocket.client.host) if websocket.client else ""
+        # A browser shows no script why it could not connect, but why it was told to go.
+        await websocket.accept()
+        if self.viewers >= self._viewers_max:
+            await _close(websocket, CLOSE_TRY_LATER, "as many look as this explorer serves")
             return
-        self._viewers += 1
+        if self._viewers[caller] >= self._viewers_each:
+            await _close(websocket, CLOSE_TRY_LATER, "as many look from your address as may")
+            return
+        self._viewers[caller] += 1
         try:
-            await websocket.accept()
             await _Session(self, websocket).run()
         finally:
-            self._viewers -= 1
+            self._viewers -= Counter((caller,))
 
     async def join(self, name: str, viewer: Viewer) -> FollowedCity:
         """Have a viewer look at a city, by any of its names.
@@ -118,6 +128,12 @@ class Live:
             await city.close()
 
 
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    with suppress(WebSocketDisconnect, OSError, RuntimeError, TimeoutError):
+        async with asyncio.timeout(1):
+            await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+
 class _TryLater(Exception):
     """A city cannot be looked at now: the page connects again."""
 
@@ -144,20 +160,15 @@ class _Session:
         for error in ended:
             match error:
                 case InvalidRequest():
-                    await self._close(CLOSE_BAD_REQUEST, str(error))
+                    await _close(self._websocket, CLOSE_BAD_REQUEST, str(error))
                 case _TryLater():
-                    await self._close(CLOSE_TRY_LATER, "the city cannot be had now")
+                    await _close(self._websocket, CLOSE_TRY_LATER, "the city cannot be had now")
                 case TimeoutError():
-                    await self._close(CLOSE_TRY_LATER, "nothing is taken")
+                    await _close(self._websocket, CLOSE_TRY_LATER, "nothing is taken")
                 case None | asyncio.CancelledError() | WebSocketDisconnect() | OSError():
                     pass
                 case BaseException():
                     raise error
-
-    async def _close(self, code: int, reason: str) -> None:
-        with suppress(WebSocketDisconnect, OSError, RuntimeError, TimeoutError):
-            async with asyncio.timeout(1):
-                await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
     async def _send(self) -> None:
         while True:

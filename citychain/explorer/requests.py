@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from citychain.errors import InvalidRequest
 
-__all__ = ["boolean", "hex_id", "integer", "path_id", "path_integer", "words"]
+__all__ = ["boolean", "hex_id", "integer", "path_id", "path_integer", "place", "words"]
 
 TEXT_MAX: Final = 256
 INTEGER_MAX: Final = (1 << 63) - 1
@@ -43,6 +43,17 @@ def _integer(value: str, name: str, least: int, most: int) -> int:
     if not least <= (number := int(value)) <= most:
         raise InvalidRequest(name, f"is {number}; {least} to {most} is allowed")
     return number
+
+
+def place(request: Request, name: str) -> tuple[int, int] | None:
+    """A round and a seq of the query; ``None`` where it has none."""
+    value = request.query_params.get(name)
+    if value is None:
+        return None
+    round, dot, seq = value.partition(".")
+    if not dot:
+        raise InvalidRequest(name, "is not of a page before")
+    return _integer(round, name, 1, INTEGER_MAX), _integer(seq, name, 0, INTEGER_MAX)
 
 
 def boolean(request: Request, name: str) -> bool:

@@ -7,8 +7,9 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from citychain.explorer.counting import Counts
 from citychain.explorer.live import Live
 from citychain.explorer.tls import open_context
 from citychain.explorer.upstream import Upstream
+from citychain.metrics.server import MetricsServer
 
 __all__ = ["ExplorerOptions", "ServedExplorer", "open_explorer"]
 
@@ -48,13 +50,25 @@ class ExplorerOptions:
     plaintext: bool = False
     """Whether others than this machine may be served without TLS."""
     viewers_max: int = 256
+    viewers_each: int = 128
+    """Of one address."""
+    proxies: Sequence[str] = ()
+    """Addresses and networks of proxies, which say in ``X-Forwarded-For`` who asks."""
+    metrics: str | None = None
+    """Address and port of ``/metrics``, over plain HTTP."""
     page: Path = PAGE
 
     def check(self, *, encrypted: bool) -> None:
-        """Raises `ConfigurationError`: it is no address, or strangers reach it without TLS."""
-        host, _, port = self.listen.rpartition(":")
-        if not (host and port.isdecimal() and int(port) < 65_536):
-            raise ConfigurationError(f"--listen: {self.listen!r} is not host:port")
+        """Raises `ConfigurationError`: something is no address, or strangers reach it without
+        TLS."""
+        _check_address("--listen", self.listen)
+        if self.metrics is not None:
+            _check_address("--metrics", self.metrics)
+        for proxy in self.proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ConfigurationError(f"--proxy: {error}") from None
         if encrypted and self.plaintext:
             raise ConfigurationError("--plaintext: with a certificate it speaks TLS alone")
         if not encrypted and not self.plaintext and not is_loopback(self.listen):
@@ -65,6 +79,12 @@ class ExplorerOptions:
             )
 
 
+def _check_address(option: str, listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 65_536):
+        raise ConfigurationError(f"{option}: {listen!r} is not host:port")
+
+
 @dataclass(frozen=True, slots=True)
 class ServedExplorer:
     """One that answers."""
@@ -72,6 +92,8 @@ class ServedExplorer:
     address: str
     """Host and port."""
     url: str
+    metrics: str
+    """Host and port of its metrics; empty where nobody is told."""
 
 
 @asynccontextmanager
@@ -85,12 +107,19 @@ async def open_explorer(
     """
     options.check(encrypted=tls is not None)
     counts = Counts()
-    live = Live(upstream, options.viewers_max, counts.skip)
-    async with (
-        open_context(tls) as context,
-        _served(upstream, live, counts, options, context) as it,
-    ):
-        yield it
+    live = Live(upstream, options.viewers_max, options.viewers_each, counts.skipped.inc)
+    counts.look_at(live)
+    async with open_context(tls) as context, AsyncExitStack() as stack:
+        listener = await _listener(options.listen)
+        stack.callback(listener.close)
+        metrics = ""
+        if options.metrics is not None:
+            server = MetricsServer(options.metrics, counts.registry, lambda: True, "--metrics")
+            metrics = (await stack.enter_async_context(server)).address
+        served = _served(upstream, live, counts, options, context, listener)
+        host = f"{options.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        await stack.enter_async_context(served)
+        yield ServedExplorer(host, f"{'https' if tls else 'http'}://{host}/", metrics)
 
 
 @asynccontextmanager
@@ -100,9 +129,9 @@ async def _served(
     counts: Counts,
     options: ExplorerOptions,
     context: ssl.SSLContext | None,
-) -> AsyncIterator[ServedExplorer]:
-    listener = await _listener(options.listen)
-    host, port = options.listen.rpartition(":")[0], listener.getsockname()[1]
+    listener: socket.socket,
+) -> AsyncIterator[None]:
+    host = options.listen.rpartition(":")[0]
     app = explorer_app(upstream, live, counts, options.names, host, options.page)
     config = uvicorn.Config(
         app,
@@ -116,7 +145,8 @@ async def _served(
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(options.proxies),
+        forwarded_allow_ips=[*options.proxies],
         limit_concurrency=options.viewers_max + CONNECTIONS_OTHER,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
@@ -126,8 +156,7 @@ async def _served(
     async with upstream.kept():
         serving = asyncio.create_task(server.serve([listener]))
         try:
-            scheme = "http" if context is None else "https"
-            yield ServedExplorer(f"{host}:{port}", f"{scheme}://{host}:{port}/")
+            yield
         finally:
             server.should_exit = True
             await serving

@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 
 from citychain.config_tls import ServerTlsSettings
 from citychain.errors import ConfigurationError
+from citychain.file_stamps import LOOK, FileStamp, file_stamp
 from citychain.pem import read_pair
 
 __all__ = ["open_context"]
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 10.0
-"""Between two looks at the files."""
-
 
 @asynccontextmanager
-async def open_context(
-    files: ServerTlsSettings | None, look_seconds: float = LOOK_SECONDS
-) -> AsyncIterator[ssl.SSLContext | None]:
+async def open_context(files: ServerTlsSettings | None) -> AsyncIterator[ssl.SSLContext | None]:
     """What to speak TLS with; new files are used without a restart, bad ones change nothing.
 
     Raises:
@@ -37,7 +32,7 @@ async def open_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     stamp = await asyncio.to_thread(_stamp, files)
     await asyncio.to_thread(_load, context, files)
-    looking = asyncio.create_task(_keep_looking(context, files, stamp, look_seconds))
+    looking = asyncio.create_task(_keep_looking(context, files, stamp))
     try:
         yield context
     finally:
@@ -47,10 +42,10 @@ async def open_context(
 
 
 async def _keep_looking(
-    context: ssl.SSLContext, files: ServerTlsSettings, known: object, seconds: float
+    context: ssl.SSLContext, files: ServerTlsSettings, known: Sequence[FileStamp] | None
 ) -> None:
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(LOOK.total_seconds())
         stamp = await asyncio.to_thread(_stamp, files)
         if stamp is None or stamp == known:
             continue
@@ -62,13 +57,12 @@ async def _keep_looking(
             logger.error("the certificate stays as it was: %s", error)
 
 
-def _stamp(files: ServerTlsSettings) -> object:
+def _stamp(files: ServerTlsSettings) -> Sequence[FileStamp] | None:
     """Of each file what changes with it; ``None`` while one is not there."""
     try:
-        found = [path.stat() for path in (files.certificate, files.key)]
+        return [file_stamp(path) for path in (files.certificate, files.key)]
     except OSError:
         return None
-    return [(it.st_ino, it.st_size, it.st_ctime_ns) for it in found]
 
 
 def _load(context: ssl.SSLContext, files: ServerTlsSettings) -> None:

@@ -43,10 +43,18 @@ class MetricsServer:
     Args:
         listen: Address and port; port 0 takes a free one.
         ready: Whether calls are to be sent to the server; asked from any thread.
+        setting: Which says where it listens, for people.
     """
 
-    def __init__(self, listen: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        listen: str,
+        registry: CollectorRegistry,
+        ready: Callable[[], bool],
+        setting: str = "metrics.listen",
+    ) -> None:
         self._listen = listen
+        self._setting = setting
         self._ready = ready
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         # Each takes the interpreter from the event loop for milliseconds, time and again.
@@ -75,7 +83,7 @@ class MetricsServer:
             self._http = _HttpServer(*found[0])
         except (OSError, UnicodeError) as error:  # Of a host that no name can be: the latter.
             raise ConfigurationError(
-                f"metrics.listen: cannot listen on {self._listen}: "
+                f"{self._setting}: cannot listen on {self._listen}: "
                 f"{getattr(error, 'strerror', None) or error}; "
                 "choose another address, or port 0 for a free one"
             ) from error

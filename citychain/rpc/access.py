@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from urllib.parse import unquote
 
 import grpc
 
 from citychain.access.table import Need, need_of
+from citychain.callers import network_of
 from citychain.errors import InvalidRequest, NotAllowed, NotAuthenticated, Overloaded, PluginError
 from citychain.rates import Rates
 from citychain.roles import ALL_CITIES, NOTHING_GRANTED, Grants
@@ -279,24 +279,14 @@ def _token(metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
 
 
 def _peer(context: Any) -> str:
-    """Whose connection it is: the name in a client's certificate, else an address; of IPv6 the
-    network of 64 bits, which is what one customer has."""
+    """Whose connection it is: the name in a client's certificate, else an address or network."""
     names = [*(context.peer_identities() or ())]
     if names:
         return f"certificate of {names[0].decode('utf-8', 'replace')}"
     kind, _, address = unquote(context.peer()).partition(":")
     if kind not in ("ipv4", "ipv6"):
         return "a local caller"
-    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
-    try:
-        found = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return str(ip_network((found, 64), strict=False))
-    return host
+    return network_of(address.rpartition(":")[0].strip("[]"))
 
 
 def _weight(message: Any) -> int:

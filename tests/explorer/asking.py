@@ -45,12 +45,17 @@ class Explorer:
 
     url: str
     http: httpx.AsyncClient
+    metrics_url: str
 
     async def get(self, path: str, status: int = 200, **parameters: Any) -> Any:
         """An answer in JSON."""
         answer = await self.http.get(path, params=parameters or None)
         assert answer.status_code == status, answer.text
         return answer.json()
+
+    async def metrics(self) -> str:
+        """What it tells Prometheus."""
+        return (await self.http.get(self.metrics_url)).text
 
     @asynccontextmanager
     async def live(self, **options: Any) -> AsyncIterator[Viewer]:

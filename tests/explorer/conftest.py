@@ -51,10 +51,12 @@ def explorer_of(page: Path) -> OpenExplorer:
             submits=submits,
             timeout=timeout,
         )
-        how = replace(ExplorerOptions("127.0.0.1:0", page=page), **options)
+        how = ExplorerOptions("127.0.0.1:0", metrics="127.0.0.1:0", page=page)
+        how = replace(how, **options)
         async with open_explorer(upstream, how) as served, AsyncExitStack() as stack:
             http = httpx.AsyncClient(base_url=served.url, timeout=120, trust_env=False)
-            yield Explorer(served.url, await stack.enter_async_context(http))
+            await stack.enter_async_context(http)
+            yield Explorer(served.url, http, f"http://{served.metrics}/metrics")
 
     return opened
 

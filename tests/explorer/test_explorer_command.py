@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,38 +14,78 @@ import httpx
 import pytest
 from explorer.asking import HANG_SECONDS
 from explorer.conftest import OpenExplorer
-from free_ports import free_address
+from free_ports import free_port
+from tls_files import dev_certificates
 from typer.testing import CliRunner
 
 from citychain.cli.app import app
+from citychain.cli.explorer_beside import _asked_at, explorer_beside
 from citychain.errors import ConfigurationError
 
 
-async def answers(url: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(HANG_SECONDS):
+async def answers(http: httpx.AsyncClient, url: str) -> httpx.Response:
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             with suppress(httpx.TransportError):
                 return await http.get(url)
             await asyncio.sleep(0.05)
 
 
-async def test_a_server_shows_its_cities_and_ends_its_explorer_with_itself(tmp_path: Path) -> None:
-    assert CliRunner().invoke(app, ["init", str(tmp_path)]).exit_code == 0
-    listen = free_address()
+async def test_a_server_that_speaks_tls_on_all_addresses_shows_its_cities_and_ends_its_explorer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dev_certificates(tmp_path / "tls")
+    monkeypatch.setenv("CITYCHAIN_CA", str(folder / "ca.crt"))
+    assert CliRunner().invoke(app, ["init", str(tmp_path / "town")]).exit_code == 0
+    with (tmp_path / "town" / "citychain.toml").open("a") as configuration:
+        print("[server.tls]", file=configuration)
+        for name, file in (("certificate", "server.crt"), ("key", "server.key")):
+            print(f'{name} = "{folder / file}"', file=configuration)
+    port = free_port()
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "citychain", "serve", "--listen", "127.0.0.1:0",
-        "--explorer", listen, cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL,
+        sys.executable, "-m", "citychain", "serve", "--listen", "0.0.0.0:0",
+        "--explorer", f"0.0.0.0:{port}", cwd=tmp_path / "town", stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    try:
-        found = await answers(f"http://{listen}/api/cities?query=hometown")
-        assert [city["slug"] for city in found.json()["cities"]] == ["hometown"]
-    finally:
-        server.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(HANG_SECONDS):
-            assert await server.wait() == 0
-    async with httpx.AsyncClient(trust_env=False) as http:
-        with pytest.raises(httpx.ConnectError):
-            await http.get(f"http://{listen}/healthz")
+    url = f"https://localhost:{port}"
+    trusted = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    async with httpx.AsyncClient(verify=trusted, trust_env=False) as http:
+        try:
+            found = await answers(http, f"{url}/api/cities?query=hometown")
+            assert [city["slug"] for city in found.json()["cities"]] == ["hometown"]
+        finally:
+            server.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(HANG_SECONDS):
+                assert await server.wait() == 0
+        with pytest.raises(httpx.TransportError):
+            await http.get(f"{url}/healthz")
+
+
+@pytest.mark.parametrize(
+    ("address", "hosts", "asked"),
+    [
+        ("127.0.0.1:1", (), "127.0.0.1:1"),
+        ("town.example:1", ("town.example",), "town.example:1"),
+        ("0.0.0.0:1", (), "127.0.0.1:1"),
+        ("[::]:1", (), "[::1]:1"),
+        ("0.0.0.0:1", ("*.example", "town.example", "192.0.2.1"), "town.example:1"),
+        ("[::]:1", ("town.example", "localhost"), "localhost:1"),
+        ("0.0.0.0:1", ("localhost", "127.0.0.1"), "127.0.0.1:1"),
+        ("0.0.0.0:1", ("2001:db8::1",), "[2001:db8::1]:1"),
+    ],
+)
+def test_a_server_is_asked_by_a_name_that_its_certificate_has(
+    address: str, hosts: Sequence[str], asked: str
+) -> None:
+    assert _asked_at(address, hosts) == asked
+
+
+async def test_an_explorer_that_ends_is_told_of_and_the_server_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with explorer_beside("127.0.0.1:1", "8080") as process, asyncio.timeout(HANG_SECONDS):
+        assert await process.wait() == 2
+        while "the explorer ended with code 2; the server goes on without it" not in caplog.text:
+            await asyncio.sleep(0.01)
 
 
 async def test_it_stops_in_order_once_who_started_it_is_gone(tmp_path: Path) -> None:
@@ -67,6 +109,8 @@ async def test_it_stops_in_order_once_who_started_it_is_gone(tmp_path: Path) -> 
         (["--listen", "0.0.0.0:0"], "nothing is encrypted"),
         (["--listen", "127.0.0.1:0", "--key", "x"], "--certificate"),
         (["--listen", "8080"], "host:port"),
+        (["--metrics", "8080"], "--metrics: '8080' is not host:port"),
+        (["--proxy", "10.0.0.1/8"], "--proxy"),
     ],
 )
 def test_what_cannot_be_listened_on_is_said(arguments: list[str], words: str) -> None:

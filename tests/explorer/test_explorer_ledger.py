@@ -16,7 +16,7 @@ from explorer.conftest import OpenExplorer
 
 from citychain.access.tokens import issue_token
 from citychain.client.actions import Transfer
-from citychain.client.receipts import load_receipt, verify_receipt
+from citychain.client.receipts import load_receipt, receipt_json, verify_receipt
 from citychain.client.transactions import sign_transaction
 from citychain.crypto.keys import key_id
 from citychain.explorer import regions
@@ -71,8 +71,11 @@ async def test_a_transaction_leads_to_its_node_its_author_and_its_receipt(
     assert key_id(bytes.fromhex(author["public_key"])).hex() == found["author"]
 
     receipt = tmp_path / "receipt.json"
-    receipt.write_bytes((await explorer.http.get(f"{CITY}/receipts/{tx_id}")).content)
-    verify_receipt(load_receipt(receipt), genesis_file)
+    answer = await explorer.http.get(f"{CITY}/receipts/{tx_id}")
+    assert answer.headers["cache-control"] == "no-store"
+    receipt.write_bytes(answer.content)
+    verify_receipt(loaded := load_receipt(receipt), genesis_file)
+    assert answer.text == receipt_json(loaded)
     levels = await explorer.get(f"{CITY}/receipts/{tx_id}", levels="true")
     assert levels["top"] == json.loads(receipt.read_text())
 
@@ -92,6 +95,34 @@ async def test_a_transaction_leads_to_its_node_its_author_and_its_receipt(
         assert [(hit["kind"], hit["city"]) for hit in hits] == [(kind, "hometown")], wanted
 
 
+async def test_what_a_key_signed_comes_in_pages_however_much_stands_in_a_round(
+    explorer: Explorer,
+    server: CityServer,
+    signed_transactions: TransactionFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("citychain.explorer.ledger.AUTHOR_PAGE", 2)
+    async with server.client("hometown") as city:
+        transactions = await signed_transactions(city, 9)
+        for part in (transactions[:1], transactions[1:6], transactions[6:]):
+            await city.submit(part)
+            reached = await city.wait([it.tx_id for it in part])
+        author = (await city.status([transactions[0].tx_id]))[transactions[0].tx_id].node
+        assert author is not None
+    assert len({event.round for event in reached.values()}) == 1
+    path, token = f"{CITY}/authors/{author.author.hex()}", {}
+    found: list[dict[str, Any]] = []
+    for _ in range(5):
+        page = await explorer.get(path, **token)
+        assert len(page["transactions"]) <= 2
+        found += page["transactions"]
+        token = {"next": page.get("next", "1.0")}
+    assert "next" not in page
+    assert {it["tx_id"] for it in found} == {it.tx_id.hex() for it in transactions}
+    places = [(it["round"], it["seq"]) for it in found]
+    assert (len(places), places) == (9, sorted(places, reverse=True))
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -102,6 +133,8 @@ async def test_a_transaction_leads_to_its_node_its_author_and_its_receipt(
         (f"{CITY}/nodes/{'0' * 64}", 404),
         (f"{CITY}/nodes/1/4294967296", 400),
         (f"{CITY}/authors/x", 400),
+        (f"{CITY}/authors/{'0' * 64}?next=1", 400),
+        (f"{CITY}/authors/{'0' * 64}?next=1.x", 400),
         ("api/search?q=", 400),
     ],
 )
@@ -183,9 +216,10 @@ async def test_viewers_are_counted(explorer: Explorer) -> None:
     async with explorer.live() as viewer:
         await viewer.ask(watch="hometown")
         await viewer.until("head")
-        told = (await explorer.http.get("metrics")).text
-    assert "\ncitychain_explorer_viewers 1\n" in told
-    assert "\ncitychain_explorer_cities_followed 1\n" in told
+        told = await explorer.metrics()
+    assert "\ncitychain_explorer_viewers 1.0\n" in told
+    assert "\ncitychain_explorer_cities_followed 1.0\n" in told
+    assert (await explorer.http.get("metrics")).status_code == 404
 
 
 def test_a_region_is_wound_as_geojson_has_it() -> None:

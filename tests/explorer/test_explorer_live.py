@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import websockets
-from explorer.asking import Explorer
+from explorer.asking import HANG_SECONDS, Explorer
+from explorer.asking import Viewer as Watching
 from explorer.conftest import OpenExplorer
 
 from citychain.client.actions import Transfer
 from citychain.errors import InvalidRequest
+from citychain.explorer.following import FollowedCity
 from citychain.explorer.outbox import ROUNDS_MAX, Outbox
 from citychain.explorer.viewer import FOLLOWED_MAX, Viewer
 from citychain.handler import TransactionStatus
@@ -57,7 +60,7 @@ async def test_a_hundred_viewers_take_one_stream_and_the_next_is_told_to_wait(
     server: CityServer, explorer_of: OpenExplorer, signed_transactions: TransactionFactory
 ) -> None:
     async with (
-        explorer_of(server.address, viewers_max=100) as explorer,
+        explorer_of(server.address, viewers_max=100, viewers_each=100) as explorer,
         server.client("hometown") as city,
         AsyncExitStack() as stack,
     ):
@@ -68,10 +71,75 @@ async def test_a_hundred_viewers_take_one_stream_and_the_next_is_told_to_wait(
         await city.submit(await signed_transactions(city))
         told = [await viewer.until("round") for viewer in viewers]
         assert all(it == told[0] for it in told)
-        with pytest.raises(websockets.InvalidStatus) as refused:
-            async with explorer.live():
-                pass
-        assert refused.value.response.status_code == 503
+        async with explorer.live() as late:
+            assert await told_to_come_later(late)
+
+
+async def test_each_address_has_so_many_viewers_behind_a_proxy_that_is_known_too(
+    server: CityServer, explorer_of: OpenExplorer
+) -> None:
+    async def look(explorer: Explorer, stack: AsyncExitStack, forwarded: str) -> Watching:
+        told = {"X-Forwarded-For": forwarded}
+        return await stack.enter_async_context(explorer.live(additional_headers=told))
+
+    async with (
+        explorer_of(server.address, viewers_each=1) as direct,
+        explorer_of(server.address, viewers_each=1, proxies=["127.0.0.0/8"]) as behind,
+        AsyncExitStack() as stack,
+    ):
+        for explorer, forwarded in (
+            (direct, "203.0.113.1"),
+            (behind, "198.51.100.9, 203.0.113.1"),
+            (behind, "203.0.113.2"),
+            (behind, "2001:db8::1"),
+        ):
+            viewer = await look(explorer, stack, forwarded)
+            await viewer.ask(watch="hometown")
+            assert (await viewer.next())["city"] == "hometown"
+        for explorer, forwarded in (
+            (direct, "203.0.113.2"),
+            # What the proxy added counts, not what it was told.
+            (behind, "198.51.100.8, 203.0.113.1"),
+            (behind, "2001:db8::2"),
+        ):
+            assert await told_to_come_later(await look(explorer, stack, forwarded))
+        await stack.aclose()
+        async with asyncio.timeout(HANG_SECONDS):
+            while "explorer_viewers 0.0\n" not in await direct.metrics():
+                await asyncio.sleep(0.01)
+        viewer = await look(direct, stack, "203.0.113.2")
+        await viewer.ask(watch="hometown")
+        assert (await viewer.next())["city"] == "hometown"
+
+
+async def told_to_come_later(viewer: Watching) -> bool:
+    with pytest.raises(websockets.ConnectionClosed) as closed:
+        await viewer.next()
+    return closed.value.rcvd is not None and closed.value.rcvd.code == 1013
+
+
+async def test_a_round_is_certified_after_it_was_told_however_long_that_takes(
+    explorer: Explorer,
+    server: CityServer,
+    signed_transactions: TransactionFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, gate = FollowedCity._told, asyncio.Event()
+
+    async def slowly(*given: Any) -> Any:
+        await gate.wait()
+        return await told(*given)
+
+    monkeypatch.setattr(FollowedCity, "_told", slowly)
+    async with server.client("hometown") as city, explorer.live() as viewer:
+        await viewer.ask(watch="hometown")
+        await viewer.until("city")
+        for transaction in await signed_transactions(city, 3):
+            await city.submit([transaction])
+            await city.wait([transaction.tx_id])
+        gate.set()
+        for round in (1, 2, 3):
+            assert (await viewer.until("certified"))["certified"]["round"] == round
 
 
 async def test_who_is_too_slow_skips_rounds_and_is_told_how_many() -> None:

@@ -56,8 +56,8 @@ async def test_a_viewer_that_reads_nothing_holds_up_nobody_and_learns_what_it_sk
             told.append(await slow.until("round"))
         before, after = told[-2:]
         assert after["skipped"] == after["round"]["round"] - before["round"]["round"] - 1 > 0
-        metrics = (await explorer.http.get("metrics")).text
-        assert f"\ncitychain_explorer_rounds_skipped_total {after['skipped']}\n" in metrics
+        told = f"\ncitychain_explorer_rounds_skipped_total {after['skipped']}.0\n"
+        assert told in await explorer.metrics()
 
 
 def padded(*given: object) -> dict[str, object]:
@@ -110,7 +110,9 @@ async def test_no_answer_is_waited_for_without_end_and_health_does_not_wait_in_l
     assert (await explorer.get("api/cities", 504))["error"]["code"] == "TIMEOUT"
     monkeypatch.setattr(app, "AT_WORK_MAX", 0)
     assert (await explorer.get("api/about", 503))["error"]["code"] == "BUSY"
-    assert (await explorer.http.get("healthz")).text == "ok\n"
+    # Who watches over it asks by its address as it is there.
+    for host in ("localhost", "10.1.2.3:8080"):
+        assert (await explorer.http.get("healthz", headers={"Host": host})).text == "ok\n"
 
 
 async def test_who_leaves_amid_a_transaction_is_no_fault_of_the_explorer(
@@ -126,27 +128,43 @@ async def test_who_leaves_amid_a_transaction_is_no_fault_of_the_explorer(
         await writer.drain()
         writer.close()
         async with asyncio.timeout(HANG_SECONDS):
-            while "explorer_failures_total 1\n" not in (await explorer.http.get("metrics")).text:
+            while "explorer_failures_total 1.0\n" not in await explorer.metrics():
                 await asyncio.sleep(0.01)
     assert "error" not in caplog.text
 
 
 async def test_it_speaks_tls_and_takes_up_a_new_certificate(
-    server: CityServer, page: Path, tmp_path: Path
+    server: CityServer, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = dev_certificates(tmp_path / "tls")
+    monkeypatch.setattr("citychain.explorer.tls.LOOK", timedelta(seconds=0.01))
+    folder, later = dev_certificates(tmp_path / "tls"), dev_certificates(tmp_path / "later")
     files = ServerTlsSettings(certificate=folder / "server.crt", key=folder / "server.key")
     upstream = Upstream(lambda token: ChannelFactory([server.address], token=token))
-    options = ExplorerOptions("127.0.0.1:0", page=page)
-    trusted = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-    async with (
-        open_explorer(upstream, options, files) as served,
-        httpx.AsyncClient(verify=trusted, trust_env=False, timeout=HANG_SECONDS) as http,
-    ):
+    options = ExplorerOptions("127.0.0.1:0", names=["explorer.example"], page=page)
+    async with open_explorer(upstream, options, files) as served:
         assert served.url.startswith("https://")
-        found = await http.get(f"{served.url}api/cities", params={"query": "hometown"})
-        assert [city["slug"] for city in json.loads(found.text)["cities"]] == ["hometown"]
-    (folder / "server.key").write_text("broken")
+        async with trusting(folder) as http:
+            found = await http.get(f"{served.url}api/cities", params={"query": "hometown"})
+            assert [city["slug"] for city in json.loads(found.text)["cities"]] == ["hometown"]
+            # A browser remembers it for all ports of the name.
+            assert "strict-transport-security" not in found.headers
+            named = await http.get(served.url, headers={"Host": "explorer.example:8443"})
+            assert named.headers["strict-transport-security"].startswith("max-age=")
+        (later / "server.key").replace(files.key)
+        (later / "server.crt").replace(files.certificate)
+        async with asyncio.timeout(HANG_SECONDS):
+            while True:
+                with suppress(httpx.ConnectError):
+                    async with trusting(later) as http:
+                        assert (await http.get(f"{served.url}healthz")).text == "ok\n"
+                    break
+    files.key.write_text("broken")
     with pytest.raises(ConfigurationError, match=r"server\.key"):
         async with open_context(files):
             pass
+
+
+def trusting(folder: Path) -> httpx.AsyncClient:
+    """A client that trusts the authority of a folder alone."""
+    trusted = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    return httpx.AsyncClient(verify=trusted, trust_env=False, timeout=HANG_SECONDS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from citychain import record
 from citychain.city.listing import CityListing, CityState
 from citychain.errors import NotFound
 from citychain.genesis import Genesis, Representative
@@ -33,8 +34,10 @@ from citychain.types import (
     NodeRef,
     Objection,
     ObjectState,
+    PohEntry,
     SealedNode,
     State,
+    Verdict,
     Vote,
     VoteOutcome,
 )
@@ -70,7 +73,7 @@ def make_node(round: int, seq: int = 0, parents: Sequence[NodeRef] = ()) -> Seal
     )
 
 
-def make_round(number: int, record: bytes = b"record", certified: bool = True) -> StoredRound:
+def make_round(number: int, content: bytes = b"record", certified: bool = True) -> StoredRound:
     checkpoint_hash = digest("checkpoint", number)
     certificate = Certificate(number, checkpoint_hash, (Vote(digest("key"), b"s" * 4627),))
     return StoredRound(
@@ -78,12 +81,27 @@ def make_round(number: int, record: bytes = b"record", certified: bool = True) -
         time_ms=1_000 * number,
         first_index=number - 1,
         size=number,
-        record=record,
+        record=content,
         checkpoint=b"checkpoint %d" % number,
         checkpoint_hash=checkpoint_hash,
         peaks=digest("peak", number),
         certificate=certificate if certified else None,
     )
+
+
+def make_record(number: int, sealed: Sequence[tuple[bytes, Verdict]]) -> bytes:
+    body = record.body_bytes(
+        genesis=GENESIS.id,
+        round=number,
+        time_ms=1_000 * number,
+        epoch=1,
+        tx_ids=[tx_id for tx_id, _ in sealed],
+        verdicts=[verdict for _, verdict in sealed],
+        held=(),
+        held_places=(),
+        writes=(),
+    )
+    return record.with_poh(body, PohEntry(bytes(32), 1, bytes(32), bytes(32)))
 
 
 def make_receipt(tx_id: bytes, filler: int = 0) -> Receipt:
@@ -113,6 +131,7 @@ class FakeStorage:
         self.sealed: dict[bytes, SealedNode] = {}
         self.stored: list[StoredRound] = []
         self.kept: dict[str, bytes] = {}
+        self.wanted: list[Sequence[bytes]] = []
 
     async def notes(self, prefix: str) -> Mapping[str, bytes]:
         return {name: note for name, note in self.kept.items() if name.startswith(prefix)}
@@ -135,9 +154,9 @@ class FakeStorage:
         children = [n for n in nodes if parent in n.parents and (n.round, n.seq) > after]
         return children[:limit]
 
-    async def round_nodes(self, round: int) -> Sequence[SealedNode]:
-        nodes = [node for node in self.sealed.values() if node.round == round]
-        return sorted(nodes, key=lambda node: node.seq)
+    async def find(self, tx_ids: Sequence[bytes]) -> Mapping[bytes, SealedNode]:
+        self.wanted.append(tx_ids)
+        return {node.tx_id: node for node in self.sealed.values() if node.tx_id in tx_ids}
 
     async def rounds(self, first: int, limit: int) -> Sequence[StoredRound]:
         return [stored for stored in self.stored if stored.round >= first][:limit]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from rpc.fakes import (
     make_event,
     make_node,
     make_receipt,
+    make_record,
     make_refusal,
     make_round,
     serving,
@@ -444,12 +446,20 @@ async def test_the_genesis_has_children(dag: Any, family: list[SealedNode]) -> N
 async def test_nodes_of_a_round_come_by_seq(
     dag: Any, city: FakeCity, family: list[SealedNode]
 ) -> None:
-    city.storage.stored = [make_round(1), make_round(2, record=bytes(104))]
-    request = pb.ListNodesRequest(city="kanazawa", round=2, from_seq=1, page_size=1)
+    rejected = (digest("rejected"), Rejection("CONFLICT", "it was taken"))
+    sealed = [rejected, *((node.tx_id, None) for node in family[1:])]
+    city.storage.stored = [make_round(1), make_round(2, make_record(2, sealed))]
+    city.storage.sealed.clear()
+    city.storage.add(*(replace(node, seq=node.seq + 1) for node in family[1:]))
+    request = pb.ListNodesRequest(city="kanazawa", round=2, from_seq=2, page_size=1)
     [node] = (await dag.ListNodes(request)).nodes
-    assert (node.node_id, node.seq, node.time_ms) == (family[2].node_id, 1, 2_000)
+    assert (node.node_id, node.seq, node.time_ms) == (family[2].node_id, 2, 2_000)
     assert [parent.round for parent in node.parents] == [1, 0]
-    request.from_seq = 3
+    # The others of the round were not read.
+    assert city.storage.wanted == [[family[2].tx_id]]
+    request.from_seq, request.page_size = 0, 3
+    assert [node.seq for node in (await dag.ListNodes(request)).nodes] == [1, 2, 3]
+    request.from_seq = 4
     assert not (await dag.ListNodes(request)).nodes
 
 

@@ -15,7 +15,7 @@ from citychain.cli.checkup.examined import Examined
 from citychain.cli.checkup.results import Result, fault, ok, warning
 from citychain.config_tls import ClientTlsSettings
 from citychain.errors import CitychainError, ConfigurationError
-from citychain.pem import read_authorities, read_pair
+from citychain.pem import hosts_of, read_authorities, read_pair
 from citychain.rpc.certificates import AHEAD
 
 __all__ = ["check_certificates", "pair_results"]
@@ -93,24 +93,21 @@ def _named(
     """What is wrong with the names of a server's certificate."""
     if host is None:
         return
-    try:
-        alternative = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    hosts = hosts_of(chain[0])
+    if not hosts:
         yield fault(
             table,
             f"{certificate}: has no subject alternative name, and clients look at no other",
             "have one made with the names that clients ask for",
         )
         return
-    names = alternative.value.get_values_for_type(x509.DNSName)
-    addresses = alternative.value.get_values_for_type(x509.IPAddress)
-    there = ", ".join([*names, *map(str, addresses)])
+    there = ", ".join(hosts)
     try:
         address = ipaddress.ip_address(host)
-        fits = address.is_unspecified or address in addresses
+        fits = address.is_unspecified or str(address) in hosts
     except ValueError:
         wildcard = f"*.{host.partition('.')[2]}"
-        fits = host.lower() in map(str.lower, names) or wildcard in names
+        fits = host.lower() in map(str.lower, hosts) or wildcard in hosts
     if not fits:
         yield warning(
             table,

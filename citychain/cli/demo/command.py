@@ -187,7 +187,7 @@ async def _show(directory: Path, listen: str) -> None:
     import asyncio
     import signal
 
-    from citychain.cli.explorer import explorer_beside
+    from citychain.cli.explorer_beside import explorer_beside
     from citychain.cli.server_process import ServerProcess
 
     stop = asyncio.Event()

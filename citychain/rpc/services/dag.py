@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
@@ -82,13 +83,15 @@ class DagService(services_pb2_grpc.DagServiceServicer):
         limit = requests.page_size(request.page_size, 100, 1_000)
         handler = await self._directory.handler(name)
         stored = await _round(handler, number)
-        nodes = await handler.storage.round_nodes(number)
-        linked = (it for it in nodes[request.from_seq :] if it.rejection is None)
-        rule, time_ms, poh = handler.genesis.rule, stored.time_ms, record.poh_of(stored.record).hash
+        # A round may have ten times what a page has: its record says which nodes those are.
+        decided = await asyncio.to_thread(record.decode, stored.record)
+        pairs = zip(decided.tx_ids, decided.verdicts, strict=True)
+        linked = (tx_id for tx_id, verdict in islice(pairs, request.from_seq, None) if not verdict)
+        tx_ids = [*islice(linked, limit)]
+        found = await handler.storage.find(tx_ids)
+        rule, time_ms, poh = handler.genesis.rule, stored.time_ms, decided.poh.hash
         return services_pb2.ListNodesResponse(
-            nodes=[
-                encode_node(LinkedNode(node, rule, time_ms, poh)) for node in islice(linked, limit)
-            ]
+            nodes=[encode_node(LinkedNode(found[it], rule, time_ms, poh)) for it in tx_ids]
         )
 
     async def ListRounds(
