@@ -5,6 +5,8 @@ Each fault has a distribution that has it and no other.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import sys
 from pathlib import Path
 
@@ -68,6 +70,23 @@ def test_what_blocks_is_found_though_no_other_thread_gets_to_look(
     # What it computes without a call is put down to the line that ends it.
     if "without a pause" not in fault.name and "before it calls" not in fault.name:
         assert fault.found["blocks-loop"] in f"{finding.where}  {finding.what}"
+
+
+async def test_a_line_is_seen_from_outside_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / 'the "town" 町'
+    folder.mkdir()
+    (folder / "standing.py").write_text(
+        "def stand():\n    for _ in range(10_000_000):\n        pass\n    len(())\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    standing = importlib.import_module("standing")
+    with Watchdog("standing") as watchdog:
+        standing.stand()
+        await asyncio.sleep(0)
+    [block] = watchdog.blocks
+    assert block.place in {f"{folder / 'standing.py'}:{line}" for line in (2, 3)}
 
 
 async def test_a_watchdog_leaves_the_profiler_of_others() -> None:

@@ -6,14 +6,18 @@ before the other thread gets the lock. So the thread of the loop itself takes ac
 returns (`sys.setprofile`): a long call ends in the line that made it, whoever else waits for the
 lock. Only in a long stretch without any call or return (a loop; a C class is called without such
 an event, too) is the line seen better from outside: the lock is then let go now and again, and
-another thread looks. Should that never get to look, the stretch counts for the line that ended it.
+another thread has the stack written down, by `faulthandler`: frames as objects belong to the thread
+that runs them. Should it never get to look, the stretch counts for the line that ended it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
+import re
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
@@ -29,6 +33,10 @@ __all__ = ["BLOCKED_SECONDS", "Block", "Watchdog"]
 BLOCKED_SECONDS: Final = 0.05
 """For so long nobody else's call is answered."""
 LOOK_SECONDS: Final = 0.005
+DUMP_BYTES_MAX: Final = 1 << 20
+"""Read of a dump: 100 frames of each of 100 threads have less."""
+DUMPED: Final = re.compile(r'  File "(.*)", line (\d+) in ')
+"""A frame as `faulthandler` writes it."""
 CALLS: Final = 200
 """By which the cost of watching is measured."""
 MEASUREMENTS: Final = 20
@@ -64,7 +72,7 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._watched = threading.get_ident()
+        self._stack = _Stack(self._package)
         self._thread = threading.Thread(target=self._watch, name="citychain-watchdog", daemon=True)
         self._thread.start()
         self._event_seconds = _event_seconds()
@@ -79,6 +87,7 @@ class Watchdog:
         self._clock.close()
         self._stopped.set()
         self._thread.join()
+        self._stack.close()
 
     @property
     def blocks(self) -> list[Block]:
@@ -116,16 +125,52 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
-            if place := self._place(sys._current_frames().get(self._watched)):
+            if place := self._stack.place():
                 self._seen.append(place)
 
     def _place(self, frame: FrameType | None) -> str:
-        """Which line of the package a frame is in; empty if in none."""
+        """Which line of the package a frame of this thread is in; empty if in none."""
         stack = []
         while frame is not None:
             stack.append(frame)
             frame = frame.f_back
         return own_place(stack[::-1], self._package).partition(" (")[0]
+
+
+class _Stack:
+    """The stack of the thread that makes this, for another one to look at.
+
+    Args:
+        package: Whose lines count: by their files, for a dump names no modules.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._thread = re.compile(rf"hread 0x0*{threading.get_ident():x} ")
+        module = sys.modules.get(package)
+        folders = getattr(module, "__path__", None)
+        self._files = (
+            (getattr(module, "__file__", None) or os.devnull,)
+            if folders is None
+            else tuple(os.path.join(folder, "") for folder in folders)
+        )
+        self._dump, name = tempfile.mkstemp(prefix="citychain-doctor-")
+        os.unlink(name)
+
+    def close(self) -> None:
+        """Once; no method may be called any more."""
+        os.close(self._dump)
+
+    def place(self) -> str:
+        """Which line of the package it is in; empty if in none."""
+        os.ftruncate(self._dump, os.lseek(self._dump, 0, os.SEEK_SET))
+        faulthandler.dump_traceback(self._dump)
+        dumped = os.pread(self._dump, DUMP_BYTES_MAX, 0).decode("unicode_escape")
+        for stack in dumped.split("\n\n"):
+            if self._thread.search(stack):
+                for file, line in DUMPED.findall(stack):
+                    if file.startswith(self._files):
+                        return f"{file}:{line}"
+        return ""
 
 
 def _hook(account: Callable[[FrameType, str, float, int], float], due: float) -> Hook:
