@@ -101,11 +101,14 @@ def pin(directory: Path, address: str, genesis: Path) -> None:
 
 
 @contextlib.contextmanager
-def answering(date: str, tls: Path | None = None) -> Iterator[str]:
-    """The address of a service that says nothing but what time it is."""
+def answering(
+    date: str, tls: Path | None = None, before: Callable[[], object] = lambda: None
+) -> Iterator[str]:
+    """The address of a service that says nothing but what time it is, once ``before`` returns."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
+            before()
             self.send_response(403)
             self.end_headers()
 
@@ -493,6 +496,15 @@ def test_a_store_is_trusted_as_its_table_says(place: Path, tls: Path) -> None:
         ("fragments.stores.attic", "ok"),
         ("fragments.stores.barn", "fault"),
     ]
+
+
+def test_stores_are_asked_at_once(place: Path) -> None:
+    both = threading.Barrier(2, timeout=SECONDS_MAX)
+    with answering("", before=both.wait) as endpoint:
+        for name in ("attic", "barn"):
+            add(place, f'[fragments.stores.{name}]\nkind = "ipfs"\nendpoint = "{endpoint}"')
+        ran = examine(place)
+    assert said(ran, "stores") == f"{endpoint} answers\n{endpoint} answers"
 
 
 def test_a_peer_is_the_city_that_was_pinned_or_a_fault(place: Path, server: Server) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 from citychain.city.neighbours import peer_channels, peer_genesis
+from citychain.cli.checkup.at_once import all_at_once
 from citychain.cli.checkup.clocks import before_newest
 from citychain.cli.checkup.examined import Examined
 from citychain.cli.checkup.results import Result, fault, ok
@@ -23,34 +25,32 @@ def check_peers(examined: Examined) -> Iterator[Result]:
     peers = examined.settings.peers
     if not peers:
         yield ok("peers", "there are none")
-    for slug, table in peers.items():
-        if not table.endpoints:
-            yield ok(f"peers.{slug}", "is a city of this server")
-        else:
-            yield from _peer(slug, table, examined.seconds)
+    yield from all_at_once(
+        [partial(_peer, slug, table, examined.seconds) for slug, table in peers.items()]
+    )
 
 
-def _peer(slug: str, table: PeerSettings, seconds: float) -> Iterator[Result]:
+async def _peer(slug: str, table: PeerSettings, seconds: float) -> list[Result]:
     subject, where = f"peers.{slug}", ", ".join(table.endpoints)
+    if not table.endpoints:
+        return [ok(subject, "is a city of this server")]
     assert table.genesis is not None  # As `PeerSettings` has it.
     try:
-        pinned = peer_genesis(slug, table.genesis)
-        info, newest_ms = asyncio.run(_ask(slug, table, seconds))
+        pinned = await asyncio.to_thread(peer_genesis, slug, table.genesis)
+        info, newest_ms = await _ask(slug, table, seconds)
     except ConfigurationError as error:
-        yield fault(subject, str(error), "mend its table, or the file")
+        return [fault(subject, str(error), "mend its table, or the file")]
     except (NotAuthenticated, NotAllowed) as error:
-        yield fault(subject, f"{where}: {error}", "give it a token_file with the roles it needs")
+        return [fault(subject, f"{where}: {error}", "give it a token_file with the roles it needs")]
     except (CitychainError, TimeoutError) as error:
         what = str(error) or f"no answer within {seconds:g} s"
-        yield fault(subject, f"{where}: {what}", "ask who runs it, or mend its endpoints")
-    else:
-        if info.genesis != pinned.id:
-            what = f"{where} has another city of this name: its genesis is not {table.genesis}"
-            yield fault(subject, what, "ask who runs it which is right; believe no server")
-            return
-        yield ok(subject, f"{where} has it, at round {info.head.round:,}")
-        if late := before_newest(f"peer {slug}", newest_ms, SystemClock().time_ms()):
-            yield late
+        return [fault(subject, f"{where}: {what}", "ask who runs it, or mend its endpoints")]
+    if info.genesis != pinned.id:
+        what = f"{where} has another city of this name: its genesis is not {table.genesis}"
+        return [fault(subject, what, "ask who runs it which is right; believe no server")]
+    has_it = ok(subject, f"{where} has it, at round {info.head.round:,}")
+    late = before_newest(f"peer {slug}", newest_ms, SystemClock().time_ms())
+    return [has_it, late] if late else [has_it]
 
 
 async def _ask(slug: str, table: PeerSettings, seconds: float) -> tuple[CityInfo, int]:

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from citychain.asking import answered_within
+from citychain.cli.checkup.at_once import all_at_once
 from citychain.cli.checkup.clocks import apart
 from citychain.cli.checkup.disk import room_results
 from citychain.cli.checkup.examined import Examined, nearest
@@ -35,16 +37,20 @@ def check_stores(examined: Examined) -> Iterator[Result]:
         return
     if not examined.stores:
         yield ok("fragments.stores", "there are none: cities are not archived")
-    for plan in examined.stores:
-        subject, kind = f"fragments.stores.{plan.name}", plan.definition.name
-        if kind == "directory":
-            yield from _folder(subject, plan, examined.settings.data_dir)
-        elif kind == "remote":
-            yield _server(subject, plan, examined.seconds)
-        elif (endpoint := str(getattr(plan.options, "endpoint", ""))).startswith("http"):
-            yield from _address(subject, plan, endpoint, examined.seconds)
-        else:
-            yield ok(subject, f"was not looked at: a store of kind {kind} has to be opened for it")
+    yield from all_at_once([partial(_store, plan, examined) for plan in examined.stores])
+
+
+async def _store(plan: StorePlan, examined: Examined) -> list[Result]:
+    subject, kind = f"fragments.stores.{plan.name}", plan.definition.name
+    if kind == "directory":
+        data_dir = examined.settings.data_dir
+        return await asyncio.to_thread(lambda: [*_folder(subject, plan, data_dir)])
+    if kind == "remote":
+        return [await _server(subject, plan, examined.seconds)]
+    if (endpoint := str(getattr(plan.options, "endpoint", ""))).startswith("http"):
+        seconds = examined.seconds
+        return await asyncio.to_thread(lambda: [*_address(subject, plan, endpoint, seconds)])
+    return [ok(subject, f"was not looked at: a store of kind {kind} has to be opened for it")]
 
 
 def _folder(subject: str, plan: StorePlan, data_dir: Path) -> Iterator[Result]:
@@ -59,13 +65,13 @@ def _folder(subject: str, plan: StorePlan, data_dir: Path) -> Iterator[Result]:
     yield from room_results(subject, folder)
 
 
-def _server(subject: str, plan: StorePlan, seconds: float) -> Result:
+async def _server(subject: str, plan: StorePlan, seconds: float) -> Result:
     """A storage server."""
     tls, endpoint = getattr(plan.options, "tls", None), getattr(plan.options, "endpoint", "")
     try:
         credentials = None if tls is None else read_credentials(tls.ca, tls.certificate, tls.key)
         channels = ChannelFactory([endpoint], credentials=credentials)
-        serving = asyncio.run(is_serving(channels, timeout=timedelta(seconds=seconds)))
+        serving = await is_serving(channels, timeout=timedelta(seconds=seconds))
     except (CitychainError, TimeoutError) as error:
         what = f"{endpoint}: {error}" if str(error) else f"{endpoint}: no answer in time"
         return fault(subject, what, "start it (citychain storage-server), or mend its table")
