@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# In place of this folder, in which this file would hide the package of tests.
-sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+tests = Path(__file__).resolve().parents[1] / "tests"
+sys.path += [str(tests), str(tests / "explorer" / "browser")]
 
 import websockets  # noqa: E402
-from explorer.browser.town import Town  # noqa: E402
+from _browser import FRAMES, has_browser, open_page  # noqa: E402
+from town import Town  # noqa: E402
 
 from citychain.client import (  # noqa: E402
     ChannelFactory,
@@ -33,17 +32,6 @@ SECONDS = 12.0
 RATES = (100, 1000)
 VIEWERS = (1, 10, 100)
 
-FRAMES = """(seconds) => new Promise((done) => {
-  const began = performance.now(), times = [];
-  let last = began;
-  const frame = (now) => {
-    times.push(now - last); last = now;
-    if (now - began < seconds * 1000) requestAnimationFrame(frame);
-    else { times.sort((a, b) => a - b);
-      done([times[times.length >> 1], times[Math.floor(times.length * 0.99)]]); }
-  };
-  requestAnimationFrame(frame);
-})"""
 PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
@@ -73,12 +61,7 @@ def cpu_seconds(pid: int) -> float:
 
 async def look(site: str, town: Town, rate: int) -> dict[str, Any]:
     """One browser at the live view, under a load."""
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as running:
-        program = shutil.which("chromium")
-        browser = await running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = await browser.new_page()
+    async with open_page() as page:
         await page.goto(f"{site}#/city/hometown")
         await page.locator("dl.figures").wait_for()
         paint = await page.evaluate(PAINT)
@@ -89,7 +72,6 @@ async def look(site: str, town: Town, rate: int) -> dict[str, Any]:
         heap = await page.evaluate("() => performance.memory.usedJSHeapSize")
         stop.set()
         sent = await sending
-        await browser.close()
     return {
         "transactions_per_second": round(sent / (time.monotonic() - began)),
         "first_paint_ms": round(paint),
@@ -138,7 +120,7 @@ async def main() -> None:
             town.serve()
             site = town.explore()
             pages: list[dict[str, Any]] | str = "needs Chromium and Playwright"
-            if shutil.which("chromium") and find_spec("playwright"):
+            if has_browser():
                 pages = [await look(site, town, rate) for rate in RATES]
             viewers = [await view(site, town, count) for count in VIEWERS]
         finally:
