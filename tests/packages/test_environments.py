@@ -7,9 +7,13 @@ Nothing of the tree is on the path there but copies of tests.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -19,8 +23,19 @@ pytestmark = pytest.mark.slow
 
 PLUGINS = sorted(path.parent.name for path in (TREE / "plugins").glob("*/pyproject.toml"))
 
-OWN_TESTS = ("access", "client", "compat", "hooks", "metrics", "rpc", "storage", "testing")
+OWN_TESTS = (
+    "access",
+    "client",
+    "compat",
+    "explorer",
+    "hooks",
+    "metrics",
+    "rpc",
+    "storage",
+    "testing",
+)
 """Folders of tests that touch each library that citychain stands on; plugins run the suites."""
+HANG_SECONDS = 120
 
 SETTINGS = """
 [pytest]
@@ -82,6 +97,8 @@ def passes(environment: Path, *tests: str) -> None:
     ran = run(
         environment / "venv" / "bin" / "python",
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "-m", "not slow"),
+        # The page that a browser shows is the same whatever serves it.
+        "--ignore-glob=tests/*/browser",
         *tests,
         cwd=environment,
         **rust_variables(),
@@ -104,3 +121,35 @@ def test_plugins_of_wheels_are_all_active(environment: Path) -> None:
     ran = run(command, "plugins", "--strict", cwd=environment)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert all(plugin in ran.stdout for plugin in PLUGINS)
+
+
+def test_the_page_of_a_wheel_is_served(environment: Path, tmp_path: Path) -> None:
+    command = environment / "venv" / "bin" / "citychain"
+    ready, end = tmp_path / "ready", time.monotonic() + HANG_SECONDS
+    options = ("--listen", "127.0.0.1:0", "--ready-file", ready)
+    explorer = subprocess.Popen([command, "explorer", *options], cwd=tmp_path)
+    try:
+        while not ready.exists():
+            assert explorer.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        address = ready.read_text().strip()
+        page = got(address, "/").decode()
+        named = re.findall(r'(?:src|href)="(assets/[^"]+)"', page)
+        assert {Path(name).suffix for name in named} == {".js", ".css"}
+        assert all(got(address, f"/{name}") for name in named)
+    finally:
+        explorer.terminate()
+        explorer.wait(HANG_SECONDS)
+
+
+def got(address: str, path: str) -> bytes:
+    """What is served there."""
+    connection = HTTPConnection(address, timeout=HANG_SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == 200, path
+        return answer.read()
+    finally:
+        connection.close()
