@@ -177,7 +177,7 @@ class CityClient(ExchangeCalls):
         transactions: Sequence[Item],
         *,
         timeout: timedelta | None = None,
-        acknowledge: bool = False,
+        acknowledge: bool | Genesis = False,
     ) -> list[Result]:
         """Submit transactions and return what became of each, in order.
 
@@ -193,7 +193,8 @@ class CityClient(ExchangeCalls):
             timeout: How long to go on without progress, instead of the client's own.
             acknowledge: Have the city sign that what is received has a final state in time:
                 `Received.promise`, which is checked, and which `save_acknowledgement` keeps.
-                Chunks go one after the other then.
+                Chunks go one after the other then. The genesis that it is checked with may be
+                given; else the server is asked for it, which takes the role `read` as well.
 
         Raises:
             InvalidAcknowledgement: the city signed something else, or nothing; the
@@ -203,11 +204,14 @@ class CityClient(ExchangeCalls):
             CityUnavailable: the city could not be used for all that time.
             ServerUnavailable: no server could be reached for all that time.
         """
-        if acknowledge and self._genesis is None:
-            self._genesis = Genesis.from_bytes((await self.info()).genesis_file)
-        return await self._submission.submit(
-            transactions, timeout or self._timeout, self._genesis if acknowledge else None
-        )
+        signed_by: Genesis | None = None
+        if isinstance(acknowledge, Genesis):
+            signed_by = acknowledge
+        elif acknowledge:
+            if self._genesis is None:
+                self._genesis = Genesis.from_bytes((await self.info()).genesis_file)
+            signed_by = self._genesis
+        return await self._submission.submit(transactions, timeout or self._timeout, signed_by)
 
     async def status(self, tx_ids: Sequence[bytes]) -> dict[bytes, TransactionStatus]:
         """Where these transactions stand; unknown ones are absent."""

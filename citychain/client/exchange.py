@@ -61,7 +61,7 @@ class ExchangeCalls:
         transactions: Sequence[Item],
         *,
         timeout: timedelta | None = None,
-        acknowledge: bool = False,
+        acknowledge: bool | Genesis = False,
     ) -> list[Result]:
         """See `CityClient.submit`."""
 

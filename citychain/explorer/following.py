@@ -56,6 +56,7 @@ class FollowedCity:
         self._last = 0
         self._progress = asyncio.Event()
         """Set when a round was told."""
+        self._approved = 0
         self._latest: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -97,6 +98,8 @@ class FollowedCity:
     async def _catch_up(self, client: CityClient, viewer: Viewer, tx_ids: Sequence[bytes]) -> None:
         for status in (await client.status(tx_ids)).values():
             viewer.stands(status)
+        # While it was asked, what it says may have been approved, and nobody says that again.
+        viewer.approved(self._approved)
 
     async def _follow(self) -> None:
         failures = 0
@@ -141,6 +144,7 @@ class FollowedCity:
         self._certified.extend(certified)
         self._head = head
         self._last = head.round
+        self._approved = head.certified_round
         self._latest.clear()
         for viewer in self._viewers:
             viewer.outbox.start(self._start())
@@ -187,6 +191,7 @@ class FollowedCity:
 
     def _certify(self, round: int, told: str) -> None:
         self._certified.append(told)
+        self._approved = round
         for viewer in self._viewers:
             viewer.outbox.certified(told)
             viewer.approved(round)

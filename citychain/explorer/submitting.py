@@ -8,6 +8,8 @@ from typing import Final
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from citychain.acknowledgement import to_fields
+from citychain.client.city import CityClient
 from citychain.client.tokens import checked_token
 from citychain.errors import (
     ConfigurationError,
@@ -18,6 +20,8 @@ from citychain.errors import (
 )
 from citychain.explorer.reading import json_response
 from citychain.explorer.upstream import Upstream
+from citychain.genesis import Genesis
+from citychain.handler import Received
 from citychain.rpc.messages import Refused
 
 __all__ = ["Submitting"]
@@ -36,20 +40,41 @@ class Submitting:
         self._upstream = upstream
 
     async def submit(self, request: Request) -> Response:
-        """One signed transaction."""
+        """One signed transaction. The answer has what the city signed for it, if it signs."""
         if request.headers.get("content-type") != MEDIA_TYPE:
             raise InvalidRequest("content-type", f"must be {MEDIA_TYPE}")
-        client = self._upstream.city_for(request.path_params["city"], _token(request))
+        name = request.path_params["city"]
+        client = self._upstream.city_for(name, _token(request))
         async with asyncio.timeout(READ_SECONDS):
             envelope = await _body(request)
+        # Who submits may not be allowed to read.
+        async with self._upstream.city(name) as city:
+            file = (await city.info()).genesis_file
         async with client as city:
-            [result] = await city.submit([envelope])
+            genesis = await asyncio.to_thread(Genesis.from_bytes, file)
+            result = await _submitted(city, envelope, genesis)
         if isinstance(result, Refused):
             if result.retry_after:
                 raise Overloaded(result.detail, result.retry_after, result.code)
             raise TransactionRefused(result.code, result.field or "", result.detail)
-        shown = {"tx_id": result.tx_id, "state": result.state.name.lower()}
-        return json_response(shown | {"duplicate": result.duplicate})
+        shown = {
+            "tx_id": result.tx_id,
+            "state": result.state.name.lower(),
+            "duplicate": result.duplicate,
+        }
+        signed = {} if result.promise is None else {"acknowledgement": to_fields(result.promise)}
+        return json_response(shown | signed)
+
+
+async def _submitted(city: CityClient, envelope: bytes, genesis: Genesis) -> Received | Refused:
+    try:
+        [result] = await city.submit([envelope], acknowledge=genesis)
+    except InvalidRequest as error:
+        if error.field != "acknowledge":
+            raise
+        # The server has not the key of the city's operator, and so has stored nothing yet.
+        [result] = await city.submit([envelope])
+    return result
 
 
 async def _body(request: Request) -> bytes:

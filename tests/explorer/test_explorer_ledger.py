@@ -6,7 +6,7 @@ import base64
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,14 +15,20 @@ from explorer.asking import Explorer
 from explorer.conftest import OpenExplorer
 
 from citychain.access.tokens import issue_token
+from citychain.acknowledgement import from_json, verify
 from citychain.client.actions import Transfer
+from citychain.client.city import CityClient
 from citychain.client.receipts import load_receipt, receipt_json, verify_receipt
 from citychain.client.transactions import sign_transaction
 from citychain.crypto.keys import key_id
+from citychain.errors import InvalidRequest
 from citychain.explorer import regions
-from citychain.explorer.submitting import BODY_BYTES_MAX, MEDIA_TYPE
+from citychain.explorer.submitting import BODY_BYTES_MAX, MEDIA_TYPE, _submitted
+from citychain.genesis import Genesis
+from citychain.handler import Received
 from citychain.roles import Grants
 from citychain.testing.server import CityServer, CityServerFactory, TransactionFactory
+from citychain.types import State
 
 CITY = "api/cities/hometown"
 PROTOBUF = {"Content-Type": MEDIA_TYPE}
@@ -158,11 +164,14 @@ async def test_nothing_is_submitted_unless_somebody_signs_in_or_the_explorer_let
 ) -> None:
     async with server.client("hometown") as city:
         [transaction] = await signed_transactions(city)
+        genesis = Genesis.from_bytes((await city.info()).genesis_file)
     status, told = await submitted(explorer, transaction.envelope)
     assert (status, told["error"]["code"]) == (403, "NOT_ALLOWED")
     async with explorer_of(server.address, submits=True) as open_to_all:
         status, told = await submitted(open_to_all, transaction.envelope)
         assert (status, told["tx_id"], told["duplicate"]) == (200, transaction.tx_id.hex(), False)
+        verify(genesis, from_json(json.dumps(told["acknowledgement"]).encode()))
+        assert told["acknowledgement"]["tx_id"] == told["tx_id"]
         assert (await submitted(open_to_all, transaction.envelope))[1]["duplicate"]
         status, told = await submitted(open_to_all, b"\xff")
         assert (status, bool(told["error"]["code"])) == (422, True)
@@ -173,6 +182,23 @@ async def test_nothing_is_submitted_unless_somebody_signs_in_or_the_explorer_let
         form = {"Content-Type": "text/plain"}
         answer = await open_to_all.http.post(f"{CITY}/transactions", content=b"x", headers=form)
         assert (answer.status_code, answer.json()["error"]["field"]) == (400, "content-type")
+
+
+async def test_a_server_without_the_operators_key_is_not_asked_to_sign() -> None:
+    asked: list[bool] = []
+
+    class City:
+        async def submit(
+            self, envelopes: list[bytes], *, acknowledge: bool | Genesis = False
+        ) -> list[Received]:
+            asked.append(bool(acknowledge))
+            if acknowledge:
+                raise InvalidRequest("acknowledge", "this server has not the operator's key")
+            return [Received(b"\1" * 32, State.RECEIVED, duplicate=False)]
+
+    result = await _submitted(cast(CityClient, City()), b"", cast(Genesis, object()))
+    assert isinstance(result, Received)
+    assert asked == [True, False]
 
 
 async def test_a_token_says_who_submits_and_the_explorers_own_only_reads(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Self, cast
 
 import pytest
 import websockets
@@ -19,7 +21,7 @@ from citychain.explorer.outbox import ROUNDS_MAX, Outbox
 from citychain.explorer.viewer import FOLLOWED_MAX, Viewer
 from citychain.handler import TransactionStatus
 from citychain.testing.server import CityServer, TransactionFactory
-from citychain.types import State
+from citychain.types import SealedNode, State
 
 
 async def test_a_viewer_is_told_of_each_round_and_of_what_they_follow(
@@ -140,6 +142,27 @@ async def test_a_round_is_certified_after_it_was_told_however_long_that_takes(
         gate.set()
         for round in (1, 2, 3):
             assert (await viewer.until("certified"))["certified"]["round"] == round
+
+
+async def test_what_is_approved_while_a_viewer_begins_to_follow_it_is_told() -> None:
+    """The server says that it is sealed, and before that is heard the round's votes have come."""
+    tx_id, node = b"\1" * 32, SealedNode(b"\1" * 32, b"\2" * 32, 3, 0, b"\3" * 32, (), None)
+
+    class Client:
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *error: object) -> None:
+            pass
+
+        async def status(self, tx_ids: Sequence[bytes]) -> Any:
+            city._certify(3, "{}")
+            return {tx_id: TransactionStatus(tx_id, State.SEALED, node, None, 0, b"")}
+
+    city = FollowedCity("hometown", lambda: cast(Any, Client()), lambda: None)
+    viewer = Viewer()
+    await city.follow(viewer, [tx_id])
+    assert json.loads(await viewer.outbox.next())["transaction"]["state"] == "approved"
 
 
 async def test_who_is_too_slow_skips_rounds_and_is_told_how_many() -> None:
