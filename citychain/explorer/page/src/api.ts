@@ -1,7 +1,7 @@
 /** What the explorer's server answers. Ids are lower-case hex, times ms since 1970. */
 
 import type { FeatureCollection } from "geojson";
-import { token } from "./session";
+import { refused, token } from "./session";
 
 export type State = "received" | "sealed" | "approved" | "rejected";
 
@@ -152,6 +152,8 @@ export interface Submitted {
   tx_id: string;
   state: State;
   duplicate: boolean;
+  /** The file of what the city signed, where it signs. */
+  acknowledgement?: object;
 }
 
 /** The server refused, or did not answer (`status` 0). */
@@ -249,7 +251,12 @@ export const api = {
     const headers: Record<string, string> = { "Content-Type": "application/x-protobuf" };
     if (token.value !== null) headers.Authorization = `Bearer ${token.value}`;
     const url = address(["cities", city, "transactions"]);
-    const response = await request(url, { method: "POST", headers, body: envelope });
-    return (await response.json()) as Submitted;
+    try {
+      const response = await request(url, { method: "POST", headers, body: envelope });
+      return (await response.json()) as Submitted;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) refused.value = true;
+      throw error;
+    }
   },
 };

@@ -1,40 +1,12 @@
-/** What the explorer's server tells as it happens. */
+/** A city as it happens: what the live view draws of what the explorer tells. */
 
 import { batch, signal } from "@preact/signals";
-import { decided, type Head, type Round, type State } from "./api";
+import { decided, type Head, type Round } from "./api";
 import { RoundWindow, type ToldRound } from "./dag/window";
+import { type Certified, Feed, type Told } from "./feed";
 
 export type Connection = "connecting" | "open" | "lost";
 
-/** A transaction that is followed reached a state. */
-export interface Reached {
-  tx_id: string;
-  state: State;
-  round?: number;
-  seq?: number;
-  code?: string;
-}
-
-interface Certified {
-  round: number;
-  votes: string[];
-}
-
-type Told = Partial<Omit<ToldRound, "round">> & {
-  city?: string;
-  head?: Head;
-  rounds?: (Round | ToldRound)[];
-  round?: Round;
-  skipped?: number;
-  /** At the beginning all that are known; then each as it comes. */
-  certified?: Certified | { certified: Certified }[];
-  transaction?: Reached;
-  waiting?: { pending: number; head?: Head };
-  trouble?: string;
-};
-
-const RETRY_FIRST_MS = 500;
-const RETRY_MAX_MS = 10_000;
 /** Sums of the last so many ms make the rate, each second anew. */
 const RATE_MS = 10_000;
 const RATE_EVERY_MS = 1_000;
@@ -43,7 +15,7 @@ const SEEN_MAX = 1_000;
 /** Values of a figure's course. */
 const COURSE = 40;
 
-/** One city, watched over a connection that is made anew whenever it breaks. */
+/** One city, watched until it is closed. */
 export class LiveCity {
   readonly connection = signal<Connection>("connecting");
   readonly head = signal<Head | null>(null);
@@ -58,66 +30,24 @@ export class LiveCity {
   readonly turn = signal(0);
   readonly window = new RoundWindow();
 
-  readonly #city: string;
-  readonly #followed = new Map<string, (reached: Reached) => void>();
   readonly #seen: { round: number; at: number; size: number }[] = [];
-  #socket: WebSocket | null = null;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #failures = 0;
-  #closed = false;
   #drawing = 0;
   #began = 0;
   readonly #clock: ReturnType<typeof setInterval>;
-  readonly #online = () => this.#connect();
+  readonly #feed: Feed;
 
   constructor(city: string) {
-    this.#city = city;
-    addEventListener("online", this.#online);
     this.#clock = setInterval(() => this.#count(), RATE_EVERY_MS);
-    this.#connect();
-  }
-
-  /** Follows transactions; `told` hears of each state. At most 64 can be followed. */
-  follow(ids: readonly string[], told: (reached: Reached) => void): void {
-    for (const id of ids) this.#followed.set(id, told);
-    this.#send({ follow: ids });
+    const lost = () => {
+      this.connection.value = "lost";
+    };
+    this.#feed = new Feed(city, (told) => batch(() => this.#take(told)), lost);
   }
 
   close(): void {
-    this.#closed = true;
-    removeEventListener("online", this.#online);
-    clearTimeout(this.#timer);
     clearInterval(this.#clock);
     cancelAnimationFrame(this.#drawing);
-    this.#socket?.close();
-  }
-
-  #send(message: object): void {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
-  }
-
-  #connect(): void {
-    clearTimeout(this.#timer);
-    if (this.#closed || (this.#socket && this.#socket.readyState <= WebSocket.OPEN)) return;
-    const url = new URL("live", document.baseURI);
-    url.hash = "";
-    url.search = "";
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(url);
-    this.#socket = socket;
-    socket.onopen = () => {
-      this.#send({ watch: this.#city });
-      if (this.#followed.size > 0) this.#send({ follow: [...this.#followed.keys()] });
-    };
-    socket.onmessage = ({ data }) => {
-      if (socket === this.#socket && !this.#closed) batch(() => this.#take(JSON.parse(data)));
-    };
-    socket.onclose = () => {
-      if (socket !== this.#socket || this.#closed) return;
-      this.connection.value = "lost";
-      const wait = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** this.#failures++);
-      this.#timer = setTimeout(() => this.#connect(), wait * (0.5 + Math.random() / 2));
-    };
+    this.#feed.close();
   }
 
   #take(told: Told): void {
@@ -135,18 +65,10 @@ export class LiveCity {
       this.pending.value = told.waiting.pending;
       if (told.waiting.head) this.#raise(told.waiting.head);
     }
-    if (told.transaction) {
-      const reached = told.transaction;
-      reached.state = reached.state.toLowerCase() as State;
-      this.#followed.get(reached.tx_id)?.(reached);
-      if (reached.state === "approved" || reached.state === "rejected")
-        this.#followed.delete(reached.tx_id);
-    }
     this.#draw();
   }
 
   #begin(head: Head, rounds: (Round | ToldRound)[]): void {
-    this.#failures = 0;
     this.connection.value = "open";
     this.head.value = head;
     this.#began = performance.now();

@@ -15,6 +15,7 @@ export const routes: readonly Route<Tab>[] = [
   { pattern: "city/:city/committee", load: () => import("./views/committee"), tab: "committee" },
   { pattern: "city/:city/tx/:tx", load: () => import("./views/transaction") },
   { pattern: "city/:city/receipt/:tx", load: () => import("./views/receipt") },
+  { pattern: "city/:city/receipt/:tx/:top", load: () => import("./views/receipt") },
   { pattern: "city/:city/submit", load: () => import("./views/submit"), tab: "submit" },
   { pattern: "receipt", load: () => import("./views/receipt") },
   { pattern: "tour", load: () => import("./views/tour") },

@@ -1,5 +1,6 @@
 /** The token by which transactions are sent; this tab alone keeps it, and no longer than it lives. */
 
+import { signal } from "@preact/signals";
 import { stored } from "./stored";
 
 /** A pasted token; null while nobody has signed in. */
@@ -8,3 +9,6 @@ export const token = stored(
   "token",
   (value): value is string => value !== "",
 );
+
+/** Whether a server wanted a token, or another one, from who sent something from this page. */
+export const refused = signal(false);

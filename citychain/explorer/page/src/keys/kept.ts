@@ -1,34 +1,13 @@
-/** What the browser keeps of keys, where its reader asked for that, and of cities' genesis ids. */
+/** The key of this page, and what the browser keeps: cities' genesis ids, and acknowledgements. */
 import { signal } from "@preact/signals";
 import { read, write } from "../stored";
-import { type Key, readKeyFile, writeKeyFile } from "./key";
+import type { Key } from "./key";
 
 const local = () => localStorage;
+const session = () => sessionStorage;
 
-function kept(): Key | null {
-  const text = read(local, "key");
-  if (text === null) return null;
-  try {
-    return readKeyFile(text);
-  } catch {
-    return null;
-  }
-}
-
-/** The key that signs on this page; gone with the page unless it is kept. */
+/** The key that signs on this page. It is gone with the page: its owner has its file. */
 export const key = signal<Key | null>(null);
-export const isKept = signal(read(local, "key") !== null);
-
-/** Takes up a key that was kept; making one from its seed takes some 50 ms. */
-export function takeUp(): void {
-  if (key.value === null) key.value = kept();
-}
-
-/** Keeps the key in this browser, or forgets it there. */
-export function keep(keeps: boolean): void {
-  write(local, "key", keeps && key.value ? writeKeyFile(key.value) : null);
-  isKept.value = read(local, "key") !== null;
-}
 
 /** The id under which this browser first saw a city. */
 export function pinned(city: string): string | null {
@@ -37,4 +16,13 @@ export function pinned(city: string): string | null {
 
 export function pin(city: string, genesis: string): void {
   write(local, `genesis.${city}`, genesis);
+}
+
+/** The file in which a city acknowledged a transaction that was sent from this tab. */
+export function acknowledgement(txId: string): string | null {
+  return read(session, `acknowledgement.${txId}`);
+}
+
+export function keepAcknowledgement(txId: string, file: string): void {
+  write(session, `acknowledgement.${txId}`, file);
 }

@@ -2,7 +2,7 @@
 import { api, type Submitted } from "../api";
 import { toHex } from "../proof/bytes";
 import { genesisId } from "../proof/hashes";
-import { pin, pinned } from "./kept";
+import { keepAcknowledgement, pin, pinned } from "./kept";
 import type { Key } from "./key";
 import { type Draft, sign } from "./sign";
 
@@ -15,5 +15,8 @@ export async function send(city: string, key: Key, draft: Draft): Promise<Submit
   const known = pinned(city);
   if (known === null) pin(city, toHex(id));
   else if (known !== toHex(id)) throw new GenesisChanged();
-  return api.submit(city, sign(key, id, draft).envelope);
+  const submitted = await api.submit(city, sign(key, id, draft).envelope);
+  const { acknowledgement: signed, tx_id } = submitted;
+  if (signed) keepAcknowledgement(tx_id, `${JSON.stringify(signed, null, 1)}\n`);
+  return submitted;
 }

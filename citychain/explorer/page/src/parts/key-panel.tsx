@@ -1,7 +1,7 @@
-/** The key that signs: made, opened, saved, kept only where its owner asks for that. */
+/** The key that signs: made, opened, saved, forgotten. */
 
-import { useEffect, useState } from "preact/hooks";
-import { isKept, keep, key, takeUp } from "../keys/kept";
+import { useState } from "preact/hooks";
+import { key } from "../keys/kept";
 import { KEY_FILE_BYTES_MAX, makeKey, readKeyFile, writeKeyFile } from "../keys/key";
 import { toHex } from "../proof/bytes";
 import { submitWords } from "../words/submit";
@@ -12,20 +12,12 @@ import { Trouble } from "./trouble";
 export function KeyPanel() {
   const w = submitWords();
   const [error, setError] = useState<Error | null>(null);
-  useEffect(takeUp, []);
   const own = key.value;
   if (own !== null)
     return (
       <div class="key-panel">
         <WholeId value={toHex(own.id)} />
-        <label class="tick">
-          <input
-            type="checkbox"
-            checked={isKept.value}
-            onChange={({ currentTarget }) => keep(currentTarget.checked)}
-          />
-          <span>{w.keep}</span>
-        </label>
+        <p class="quiet">{w.saveIt}</p>
         <div class="inline">
           <button
             type="button"
@@ -37,7 +29,6 @@ export function KeyPanel() {
             type="button"
             onClick={() => {
               key.value = null;
-              keep(false);
             }}
           >
             {w.forget}

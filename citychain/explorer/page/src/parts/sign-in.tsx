@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import type { About } from "../api";
-import { token } from "../session";
+import { refused, token } from "../session";
 import { submitWords } from "../words/submit";
 
 /** Whether what is signed here can be sent from this page. */
@@ -10,10 +10,15 @@ export function maySend(about: About | null): boolean {
   return about !== null && (about.submit || (about.sign_in && token.value !== null));
 }
 
+/** Whether there is anything to say of tokens: where all may send, not until a server wants one. */
+export function asksForToken(about: About): boolean {
+  return !about.submit || (about.sign_in && (refused.value || token.value !== null));
+}
+
 export function SignIn({ about }: { about: About }) {
   const w = submitWords();
   const [given, setGiven] = useState("");
-  if (about.submit) return null;
+  if (!asksForToken(about)) return null;
   if (!about.sign_in) return <p class="quiet">{w.closed}</p>;
   if (token.value !== null)
     return (
@@ -36,6 +41,7 @@ export function SignIn({ about }: { about: About }) {
         if (given.trim() === "") return;
         token.value = given.trim();
         setGiven("");
+        refused.value = false;
       }}
     >
       <h2>{w.signIn}</h2>

@@ -1,11 +1,12 @@
-/** Checks a receipt as soon as it is there, and shows what came of it. */
+/** Checks a receipt or an acknowledgement as soon as it is there, and shows what came of it. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { number, time } from "../language";
 import { check } from "../proof/check";
-import type { Outcome, Facts as Said } from "../proof/outcome";
+import type { Outcome, PromiseFacts, Facts as Said } from "../proof/outcome";
 import type { Step } from "../proof/steps";
+import type { Long } from "../proof/verify.worker";
 import { checkWords, proofWords } from "../words/proof";
 import { stateWords } from "../words/states";
 import { Facts } from "./facts";
@@ -15,6 +16,7 @@ import { Trouble } from "./trouble";
 
 export interface Files {
   genesis: Uint8Array;
+  /** Or an acknowledgement. */
   receipt: Uint8Array;
 }
 
@@ -22,9 +24,10 @@ interface Found {
   steps: readonly Step[];
   outcome: Outcome | null;
   error: Error | null;
+  long: Long | null;
 }
 
-const NOTHING: Found = { steps: [], outcome: null, error: null };
+const NOTHING: Found = { steps: [], outcome: null, error: null, long: null };
 
 /** `told` hears of the outcome. */
 export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcome) => void }) {
@@ -38,7 +41,8 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
     setFound(NOTHING);
     const more = (steps: readonly Step[]) =>
       setFound((was) => ({ ...was, steps: [...was.steps, ...steps] }));
-    check(files.genesis, files.receipt, more, controller.signal).then(
+    const last = (long: Long) => setFound((was) => ({ ...was, long }));
+    check(files.genesis, files.receipt, more, last, controller.signal).then(
       (outcome) => {
         setFound((was) => ({ ...was, outcome }));
         told?.(outcome);
@@ -49,7 +53,7 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
     );
     return () => controller.abort();
   }, [files]);
-  const { steps, outcome, error } = found;
+  const { steps, outcome, error, long } = found;
   const stopped = stop?.signal.aborted && outcome === null;
   return (
     <>
@@ -58,7 +62,8 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
         {stopped && <p class="verdict unknown">{w.stopped}</p>}
         {!outcome && !error && !stopped && (
           <p class="verdict unknown">
-            {w.checking}
+            {w.checking}{" "}
+            {long && w.wait(number(Number(long.hashes)), number(Math.ceil(long.seconds / 60)))}
             <button
               type="button"
               onClick={() => {
@@ -75,6 +80,11 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
             {w.validLead}
           </Banner>
         )}
+        {outcome?.kind === "promised" && (
+          <Banner tone="holds" heading={w.promised}>
+            {w.promisedLead}
+          </Banner>
+        )}
         {outcome?.kind === "invalid" && (
           <Banner tone="fails" heading={w.invalid(checkWords()[outcome.check])}>
             {w.invalidLead} {outcome.problem}
@@ -87,6 +97,7 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
         )}
       </div>
       {outcome?.kind === "valid" && <Claims facts={outcome.facts} />}
+      {outcome?.kind === "promised" && <Promises promise={outcome.promise} />}
       {steps.length > 0 && <Steps steps={steps} />}
     </>
   );
@@ -98,6 +109,21 @@ function Banner(props: { tone: string; heading: string; children: ComponentChild
       <strong>{props.heading}</strong>
       <p>{props.children}</p>
     </div>
+  );
+}
+
+function Promises({ promise }: { promise: PromiseFacts }) {
+  const w = proofWords();
+  return (
+    <Facts
+      facts={[
+        [w.finalBy, time(Number(promise.finalByMs))],
+        [w.received, time(Number(promise.receivedMs))],
+        [w.id, <WholeId key="id" value={promise.txId} />],
+        [w.city, `${promise.network}/${promise.city}`],
+        [w.genesisId, <WholeId key="genesis" value={promise.genesis} />],
+      ]}
+    />
   );
 }
 
@@ -114,8 +140,9 @@ function Claims({ facts }: { facts: Said }) {
           ],
           [w.reason, facts.reason],
           [w.id, <WholeId key="id" value={facts.txId} />],
-          [w.city, `${facts.network}/${facts.city}`],
+          [facts.own ? w.topCity : w.city, `${facts.network}/${facts.city}`],
           [w.genesisId, <WholeId key="genesis" value={facts.genesis} />],
+          [w.ownCity, facts.own && <WholeId key="own" value={facts.own} />],
           [w.round, `${number(Number(facts.round))} / ${number(facts.seq)}`],
           [w.leaf, number(Number(facts.leafIndex))],
           [w.author, facts.author && <WholeId key="author" value={facts.author} />],

@@ -24,6 +24,13 @@ export interface Promised {
   readonly finalByMs: bigint;
 }
 
+/** Whether a file is a promise's, and no receipt's. */
+export function isPromise(file: Uint8Array): boolean {
+  if (file.length > FILE_BYTES_MAX) return false;
+  const value = parseJson(decodeUtf8(file));
+  return value instanceof Map && value.has("final_by_ms");
+}
+
 /** A promise from its file. */
 export function readPromise(file: Uint8Array): Promised {
   if (file.length > FILE_BYTES_MAX) throw new Unreadable(`more than ${FILE_BYTES_MAX} bytes`);
@@ -88,7 +95,7 @@ export function verifyPromise(
     { context, signed: parts(...named) },
   );
   const { root } = climb(promise.txId, promise.leafIndex, promise.size, promise.path);
-  trail.step("inclusion", "inclusion", root !== undefined && equal(root, promise.root), {
+  trail.step("inclusion", "promise inclusion", root !== undefined && equal(root, promise.root), {
     expected: promise.root,
     ...(root ? { got: root } : {}),
   });

@@ -1,13 +1,14 @@
-/** Asks a worker of its own to check a receipt. */
+/** Asks a worker of its own to check a receipt or a promise. */
 import type { Outcome } from "./outcome";
 import type { Step } from "./steps";
-import type { Order, Report } from "./verify.worker";
+import type { Long, Order, Report } from "./verify.worker";
 
-/** Checks a receipt file with a genesis file; an aborted check ends at once, whatever it does. */
+/** Checks such a file with a genesis file; an aborted check ends at once, whatever it does. */
 export function check(
   genesis: Uint8Array,
   receipt: Uint8Array,
   onSteps: (steps: readonly Step[]) => void,
+  onLong: (long: Long) => void,
   signal: AbortSignal,
 ): Promise<Outcome> {
   const worker = new Worker(`assets/${WORKERS.verify}`, { type: "module" });
@@ -17,6 +18,7 @@ export function check(
     worker.addEventListener("error", () => reject(new Error("The checking script failed.")));
     worker.addEventListener("message", ({ data }: MessageEvent<Report>) => {
       if ("steps" in data) onSteps(data.steps);
+      else if ("long" in data) onLong(data.long);
       else if ("outcome" in data) resolve(data.outcome);
       else reject(new Error(data.fault));
     });

@@ -1,7 +1,9 @@
 /** From files to what they prove: what the worker does, as plain data. */
-import { toHex, Unreadable } from "./bytes";
+import { isPromise, type Promised, readPromise, verifyPromise } from "./acknowledgements";
+import { equal, toHex, Unreadable } from "./bytes";
 import { readReceiptFile } from "./files";
 import { type Genesis, readGenesis } from "./genesis";
+import { pohHash } from "./poh";
 import { type Proven, verify } from "./receipts";
 import { type Check, Failed, type Step } from "./steps";
 import { actionOf } from "./transactions";
@@ -11,6 +13,8 @@ export interface Facts {
   readonly network: string;
   readonly city: string;
   readonly genesis: string;
+  /** Genesis id of the transaction's own city, where the receipt leads through levels. */
+  readonly own?: string;
   readonly txId: string;
   readonly round: string;
   readonly seq: number;
@@ -24,16 +28,35 @@ export interface Facts {
   readonly recoveredFrom: readonly string[];
 }
 
+/** What a signed acknowledgement says. */
+export interface PromiseFacts {
+  readonly network: string;
+  readonly city: string;
+  readonly genesis: string;
+  readonly txId: string;
+  readonly receivedMs: string;
+  readonly finalByMs: string;
+}
+
 export type Outcome =
   | { readonly kind: "valid"; readonly facts: Facts }
+  | { readonly kind: "promised"; readonly promise: PromiseFacts }
   | { readonly kind: "invalid"; readonly check: Check; readonly problem: string }
   | { readonly kind: "no genesis"; readonly problem: string };
 
-/** Checks a receipt file with a genesis file; each step is told as it is made. */
+/** A city that asks for more hashes an entry is said to take its time. */
+const HASHES_QUICK = 1_000_000n;
+const HASHES_TRIED = 20_000n;
+
+/**
+ * Checks the file of a receipt, or of a promise, with a genesis file; each step is told as it is
+ * made, and of a check that takes long, before it begins, how many seconds.
+ */
 export function judge(
   genesisFile: Uint8Array,
-  receiptFile: Uint8Array,
+  file: Uint8Array,
   onStep: (step: Step) => void,
+  onLong: (hashes: bigint, seconds: number) => void = () => {},
 ): Outcome {
   let genesis: Genesis;
   try {
@@ -43,22 +66,49 @@ export function judge(
     return { kind: "no genesis", problem: error.message };
   }
   try {
-    return { kind: "valid", facts: shown(genesis, judgeFile(genesis, receiptFile, onStep)) };
+    return judgeFile(genesis, file, onStep, onLong);
   } catch (error) {
-    if (!(error instanceof Failed)) throw error;
-    return { kind: "invalid", check: error.step.check, problem: error.step.problem ?? "" };
+    if (error instanceof Failed)
+      return { kind: "invalid", check: error.step.check, problem: error.step.problem ?? "" };
+    if (!(error instanceof Unreadable)) throw error;
+    const { message: problem } = error;
+    onStep({ check: "form", subject: "form", ok: false, problem });
+    return { kind: "invalid", check: "form", problem };
   }
 }
 
-function judgeFile(genesis: Genesis, file: Uint8Array, onStep: (step: Step) => void): Proven {
-  try {
-    return verify(genesis, readReceiptFile(file), onStep);
-  } catch (error) {
-    if (!(error instanceof Unreadable)) throw error;
-    const step: Step = { check: "form", subject: "form", ok: false, problem: error.message };
-    onStep(step);
-    throw new Failed(step);
+function judgeFile(
+  genesis: Genesis,
+  file: Uint8Array,
+  onStep: (step: Step) => void,
+  onLong: (hashes: bigint, seconds: number) => void,
+): Outcome {
+  if (isPromise(file)) {
+    const promise = readPromise(file);
+    verifyPromise(genesis, promise, onStep);
+    return { kind: "promised", promise: promiseShown(genesis, promise) };
   }
+  const receipt = readReceiptFile(file);
+  const { numHashes } = genesis;
+  if (numHashes > HASHES_QUICK) onLong(numHashes, Number(numHashes) * secondsAHash());
+  return { kind: "valid", facts: shown(genesis, verify(genesis, receipt, onStep)) };
+}
+
+function secondsAHash(): number {
+  const began = performance.now();
+  pohHash(new Uint8Array(32), HASHES_TRIED, new Uint8Array(32));
+  return (performance.now() - began) / 1000 / Number(HASHES_TRIED);
+}
+
+function promiseShown(genesis: Genesis, promise: Promised): PromiseFacts {
+  return {
+    network: genesis.network,
+    city: genesis.city,
+    genesis: toHex(genesis.id),
+    txId: toHex(promise.txId),
+    receivedMs: String(promise.receivedMs),
+    finalByMs: String(promise.finalByMs),
+  };
 }
 
 function shown(genesis: Genesis, { receipt, body, recoveredFrom }: Proven): Facts {
@@ -67,6 +117,7 @@ function shown(genesis: Genesis, { receipt, body, recoveredFrom }: Proven): Fact
     network: genesis.network,
     city: genesis.city,
     genesis: toHex(genesis.id),
+    ...(!equal(receipt.genesis, genesis.id) && { own: toHex(receipt.genesis) }),
     txId: toHex(receipt.txId),
     round: String(receipt.round),
     seq: receipt.seq,

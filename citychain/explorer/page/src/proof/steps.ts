@@ -54,7 +54,8 @@ export type Subject =
   | "leaf index"
   | "inclusion"
   | "anchor"
-  | "promise signature";
+  | "promise signature"
+  | "promise inclusion";
 
 /** A part of what was hashed or signed. */
 export interface Part {

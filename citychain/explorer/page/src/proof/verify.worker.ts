@@ -1,4 +1,4 @@
-/** Checks a receipt beside the page, so that no file, however large or hostile, stops it. */
+/** Checks a receipt or a promise beside the page, so that no file, however large or hostile, stops it. */
 import { judge, type Outcome } from "./outcome";
 import type { Step } from "./steps";
 
@@ -7,8 +7,15 @@ export interface Order {
   readonly receipt: Uint8Array;
 }
 
+/** A check that takes long. */
+export interface Long {
+  readonly hashes: string;
+  readonly seconds: number;
+}
+
 export type Report =
   | { readonly steps: Step[] }
+  | { readonly long: Long }
   | { readonly outcome: Outcome }
   | { readonly fault: string };
 
@@ -22,13 +29,16 @@ addEventListener("message", ({ data }: MessageEvent<Order>) => {
   let steps: Step[] = [];
   let told = 0;
   try {
-    const outcome = judge(data.genesis, data.receipt, (step) => {
+    const onStep = (step: Step) => {
       steps.push(step);
       if (performance.now() - told < EVERY_MS) return;
       report({ steps });
       steps = [];
       told = performance.now();
-    });
+    };
+    const outcome = judge(data.genesis, data.receipt, onStep, (hashes, seconds) =>
+      report({ long: { hashes: String(hashes), seconds } }),
+    );
     report({ steps });
     report({ outcome });
   } catch (error) {

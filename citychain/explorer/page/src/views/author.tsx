@@ -45,7 +45,9 @@ export default function AuthorView({ params: { city = "", key = "" } }: { params
       {value && (
         <>
           <h2>{w.transactions}</h2>
-          {value.transactions.length === 0 && <p class="empty">{shell.none}</p>}
+          {value.transactions.length === 0 && (
+            <p class="empty">{value.next ? w.noneSoFar : shell.none}</p>
+          )}
           {value.transactions.length > 0 && (
             <div class="scroll">
               <table>

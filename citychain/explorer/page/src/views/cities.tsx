@@ -1,8 +1,8 @@
 /** All cities of the server, found by any of their names. */
 
-import { useMemo, useState } from "preact/hooks";
-import { api, type City } from "../api";
-import { type Language, language } from "../language";
+import { useMemo, useRef, useState } from "preact/hooks";
+import { api, type City, type CityDetails } from "../api";
+import { type Language, language, number } from "../language";
 import { useLoad } from "../load";
 import { type CityRegion, RegionMap } from "../map/region-map";
 import { cityTitle } from "../parts/city-head";
@@ -11,8 +11,12 @@ import { link } from "../router";
 import { citiesWords } from "../words/cities";
 import { shellWords } from "../words/shell";
 
-/** Cities of which the map asks for their region. */
-const MAPPED_MAX = 24;
+/** Cities that are listed at first, and with each "More". */
+const PAGE = 100;
+const LISTED_MAX = 1_000;
+/** Cities of which the map asks for their region, so many at a time. */
+const MAPPED_MAX = 200;
+const AT_ONCE = 6;
 
 export const title = () => citiesWords().title;
 
@@ -20,7 +24,11 @@ export default function Cities() {
   const w = citiesWords();
   const shell = shellWords();
   const [query, setQuery] = useState("");
-  const { value, error, again } = useLoad((signal) => api.cities(query, undefined, signal), query);
+  const [wanted, setWanted] = useState(PAGE);
+  const { value, error, busy, again } = useLoad(
+    (signal) => list(query, wanted, signal),
+    `${wanted} ${query}`,
+  );
   return (
     <>
       <h1>{w.title}</h1>
@@ -31,7 +39,10 @@ export default function Cities() {
           maxLength={100}
           placeholder={w.findHint}
           value={query}
-          onInput={(event) => setQuery(event.currentTarget.value)}
+          onInput={(event) => {
+            setQuery(event.currentTarget.value);
+            setWanted(PAGE);
+          }}
         />
       </label>
       <CitiesMap cities={value?.cities ?? []} />
@@ -45,8 +56,30 @@ export default function Cities() {
           </li>
         ))}
       </ul>
+      {value?.more &&
+        (value.cities.length < LISTED_MAX ? (
+          <div class="pages">
+            <button type="button" disabled={busy} onClick={() => setWanted(wanted + PAGE)}>
+              {shell.more}
+            </button>
+          </div>
+        ) : (
+          <p class="quiet">{w.listed(number(value.cities.length))}</p>
+        ))}
     </>
   );
+}
+
+/** At least so many cities, if there are; and whether there are more. */
+async function list(query: string, wanted: number, signal: AbortSignal) {
+  const cities: City[] = [];
+  let page: string | undefined;
+  do {
+    const found = await api.cities(query, page, signal);
+    cities.push(...found.cities);
+    page = found.next_page_token || undefined;
+  } while (page !== undefined && cities.length < wanted);
+  return { cities, more: page !== undefined };
 }
 
 function CityCard({ city, tongue }: { city: City; tongue: Language }) {
@@ -64,14 +97,18 @@ function CityCard({ city, tongue }: { city: City; tongue: Language }) {
 
 /** Where those cities are that are open and say so; asking one that is not would open it. */
 function CitiesMap({ cities }: { cities: City[] }) {
-  const open = cities.filter(({ state }) => state === "open").slice(0, MAPPED_MAX);
-  const { value } = useLoad(
-    async (signal) => {
-      const all = await Promise.allSettled(open.map(({ slug }) => api.city(slug, signal)));
-      return all.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
-    },
-    open.map(({ slug }) => slug).join(" "),
-  );
+  const open = cities.filter(({ state }) => state === "open");
+  const mapped = open.slice(0, MAPPED_MAX).map(({ slug }) => slug);
+  const known = useRef(new Map<string, CityDetails>()).current;
+  const { value } = useLoad(async (signal) => {
+    const unknown = mapped.filter((slug) => !known.has(slug));
+    for (let at = 0; at < unknown.length; at += AT_ONCE) {
+      const part = unknown.slice(at, at + AT_ONCE).map((slug) => api.city(slug, signal));
+      for (const each of await Promise.allSettled(part))
+        if (each.status === "fulfilled") known.set(each.value.slug, each.value);
+    }
+    return mapped.flatMap((slug) => known.get(slug) ?? []);
+  }, mapped.join(" "));
   const tongue = language.value;
   // biome-ignore lint/correctness/useExhaustiveDependencies: titles are in the language of the page.
   const regions = useMemo<CityRegion[]>(
@@ -84,5 +121,10 @@ function CitiesMap({ cities }: { cities: City[] }) {
     [value, tongue],
   );
   if (regions.length === 0) return null;
-  return <RegionMap regions={regions} label={citiesWords().map} />;
+  return (
+    <>
+      <RegionMap regions={regions} label={citiesWords().map} />
+      {open.length > MAPPED_MAX && <p class="quiet">{citiesWords().mapped(number(MAPPED_MAX))}</p>}
+    </>
+  );
 }

@@ -6,6 +6,8 @@ import { useLoad } from "../load";
 import { FileField, save } from "../parts/file-field";
 import { GenesisPin } from "../parts/genesis-pin";
 import { short } from "../parts/id";
+import { Insecure } from "../parts/insecure";
+import { ReceiptLinks } from "../parts/receipt-links";
 import { Trouble } from "../parts/trouble";
 import { type Files, Verdict } from "../parts/verdict";
 import { decodeUtf8, encodeUtf8 } from "../proof/bytes";
@@ -18,19 +20,20 @@ import { shellWords } from "../words/shell";
 export const title = ({ city, tx = "" }: Params) =>
   city ? `${city}: ${proofWords().receipt} ${short(tx)}` : proofWords().receipt;
 
-export default function ReceiptView({ params: { city, tx } }: { params: Params }) {
-  return city && tx ? <ReceiptOf city={city} tx={tx} /> : <ReceiptFile />;
+export default function ReceiptView({ params: { city, tx, top } }: { params: Params }) {
+  return city && tx ? <ReceiptOf city={city} tx={tx} top={top ?? city} /> : <ReceiptFile />;
 }
 
-function ReceiptOf({ city, tx }: { city: string; tx: string }) {
+/** `top` is the city from whose genesis it is checked: its own, or one above. */
+function ReceiptOf({ city, tx, top }: { city: string; tx: string; top: string }) {
   const w = proofWords();
   const { value, error, again } = useLoad<Files>(async (signal) => {
     const [genesis, receipt] = await Promise.all([
-      api.genesis(city, signal),
-      api.receipt(city, tx, false, signal),
+      api.genesis(top, signal),
+      api.receipt(city, tx, top !== city, signal),
     ]);
     return { genesis, receipt: encodeUtf8(receipt) };
-  }, `${city} ${tx}`);
+  }, `${city} ${tx} ${top}`);
   const [own, setOwn] = useState<Uint8Array | null>(null);
   const [spoilt, setSpoilt] = useState<Uint8Array | null>(null);
   const files = useMemo(
@@ -44,13 +47,14 @@ function ReceiptOf({ city, tx }: { city: string; tx: string }) {
         <a class="id" href={link("city", city, "tx", tx)}>
           {short(tx)}
         </a>{" "}
-        {w.lead}
+        {top === city ? w.lead : w.leadUpTo(top)}
       </p>
+      <Insecure />
       {error && <Trouble error={error} again={again} />}
       {!error && value === null && <p class="empty">{shellWords().loading}</p>}
       {value && files && (
         <>
-          <GenesisPin city={city} file={value.genesis} />
+          <GenesisPin city={top} file={value.genesis} />
           {spoilt && <p class="bad">{w.alteredNote}</p>}
           <Verdict files={files} />
           <div class="pages">
@@ -66,6 +70,7 @@ function ReceiptOf({ city, tx }: { city: string; tx: string }) {
               {spoilt ? w.restore : w.alter}
             </button>
           </div>
+          <ReceiptLinks city={city} tx={tx} here={top} />
           <FileField label={w.ownGenesis} told={setOwn} />
         </>
       )}
@@ -87,6 +92,7 @@ function ReceiptFile() {
       <h1>{w.receipt}</h1>
       <p class="lead">{w.dropLead}</p>
       <p class="lead">{w.trust}</p>
+      <Insecure />
       {/* biome-ignore lint/a11y/noStaticElementInteractions: the fields within do the same. */}
       <div
         class={over ? "drop over" : "drop"}
@@ -101,8 +107,12 @@ function ReceiptFile() {
           for (const file of [...(event.dataTransfer?.files ?? [])].slice(0, 2)) {
             if (file.size > FILE_BYTES_MAX) continue;
             const data = new Uint8Array(await file.arrayBuffer());
-            // A receipt has a member that no genesis has, and it is among the first of either.
-            if (/"(txId|top|levels)"/.test(new TextDecoder().decode(data.subarray(0, 1 << 20))))
+            // What is checked has a member that no genesis has, and it is among the first of either.
+            if (
+              /"(txId|top|levels|final_by_ms)"/.test(
+                new TextDecoder().decode(data.subarray(0, 1 << 20)),
+              )
+            )
               setReceipt(data);
             else setGenesis(data);
           }

@@ -6,9 +6,11 @@ import { key } from "../keys/kept";
 import { GenesisChanged, send } from "../keys/send";
 import type { Draft } from "../keys/sign";
 import { useLoad } from "../load";
+import { Acknowledged } from "../parts/acknowledged";
+import { Insecure } from "../parts/insecure";
 import { KeyPanel } from "../parts/key-panel";
 import { Life, useTransaction } from "../parts/life";
-import { maySend, SignIn } from "../parts/sign-in";
+import { asksForToken, maySend, SignIn } from "../parts/sign-in";
 import { Trouble } from "../parts/trouble";
 import { encodeUtf8, fromHex } from "../proof/bytes";
 import { link, type Params } from "../router";
@@ -24,12 +26,13 @@ export default function SubmitView({ params: { city = "" } }: { params: Params }
     <>
       <h1>{w.title}</h1>
       <p class="lead">{w.lead}</p>
+      <Insecure />
       {about.error && <Trouble error={about.error} again={about.again} />}
       <section class="step">
         <h2>{w.key}</h2>
         <KeyPanel />
       </section>
-      {about.value && !about.value.submit && (
+      {about.value && asksForToken(about.value) && (
         <section class="step">
           <SignIn about={about.value} />
         </section>
@@ -57,6 +60,7 @@ export function Sent({ city, id }: { city: string; id: string }) {
       <h2>{w.sent}</h2>
       {error && <Trouble error={error} again={again} />}
       <Life transaction={value ?? { state: "received" }} />
+      <Acknowledged city={city} id={id} transaction={value} />
       <p>
         <a href={link("city", city, "tx", id)}>{w.show}</a>
       </p>

@@ -7,7 +7,9 @@ import { key } from "../keys/kept";
 import { send } from "../keys/send";
 import { language } from "../language";
 import { useLoad } from "../load";
+import { Acknowledged } from "../parts/acknowledged";
 import { cityTitle } from "../parts/city-head";
+import { Insecure } from "../parts/insecure";
 import { KeyPanel } from "../parts/key-panel";
 import { isFinal, Life, useTransaction } from "../parts/life";
 import { maySend, SignIn } from "../parts/sign-in";
@@ -32,6 +34,7 @@ export default function Tour() {
     <>
       <h1>{w.tour}</h1>
       <p class="lead">{w.tourLead}</p>
+      <Insecure />
       {error && <Trouble error={error} />}
       <label class="field">
         <span>{w.city}</span>
@@ -132,6 +135,7 @@ function Proof({ city, id }: { city: string; id: string }) {
       <TourStep heading={w.step3} lead={w.step3Lead} done={isFinal(value)}>
         {error && <Trouble error={error} again={again} />}
         <Life transaction={value ?? { state: "received" }} />
+        <Acknowledged city={city} id={id} transaction={value} />
       </TourStep>
       {isFinal(value) && <Checking city={city} id={id} />}
     </>

@@ -4,9 +4,11 @@ import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Transaction } from "../api";
 import { number, time } from "../language";
+import { Acknowledged } from "../parts/acknowledged";
 import { Facts } from "../parts/facts";
 import { short, WholeId } from "../parts/id";
 import { isFinal, Life, useTransaction } from "../parts/life";
+import { ReceiptLinks } from "../parts/receipt-links";
 import { Trouble } from "../parts/trouble";
 import { fromBase64, toHex } from "../proof/bytes";
 import { transactionId } from "../proof/hashes";
@@ -34,13 +36,8 @@ export default function TransactionView({ params: { city = "", tx = "" } }: { pa
       {value && (
         <>
           <Life transaction={value} />
-          <p class="inline">
-            {final ? (
-              <a href={link("city", city, "receipt", tx)}>{w.checkReceipt}</a>
-            ) : (
-              <span class="quiet">{w.waitReceipt}</span>
-            )}
-          </p>
+          <Acknowledged city={city} id={tx} transaction={value} />
+          {final ? <ReceiptLinks city={city} tx={tx} /> : <p class="quiet">{w.waitReceipt}</p>}
           <Detail city={city} transaction={value} />
         </>
       )}

@@ -34,6 +34,8 @@ export const shellWords = dictionary({
     licences: "Licences",
     version: (version: string) => `citychain ${version}`,
     unreachable: "The explorer does not answer.",
+    insecure:
+      "This page came unencrypted: others may have altered it, and can read what you send, tokens too.",
   },
   ja: {
     skip: "本文へ移動",
@@ -64,5 +66,7 @@ export const shellWords = dictionary({
     licences: "ライセンス",
     version: (version: string) => `citychain ${version}`,
     unreachable: "エクスプローラーが応答しません。",
+    insecure:
+      "このページは暗号化されずに届きました。改ざんされている可能性があり、送信内容（トークンを含む）も読み取られます。",
   },
 });

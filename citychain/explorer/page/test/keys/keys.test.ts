@@ -74,3 +74,33 @@ test("a file that is none is an answer, not an error", () => {
     { kind: "invalid", check: "form", problem: "" },
   );
 });
+
+test("what a city signed is checked as a receipt is, from its own file", () => {
+  const file = vectors("acknowledgements");
+  const genesis = encodeUtf8(file.genesis);
+  const promise = encodeUtf8(file.cases[0].file);
+  const steps: string[] = [];
+  const outcome = judge(genesis, promise, (step) => steps.push(step.subject));
+  assert.equal(outcome.kind, "promised");
+  assert.deepEqual(steps, ["genesis", "promise signature", "promise inclusion"]);
+  const later = encodeUtf8(file.cases[0].file.replace(/("final_by_ms": \d+)/, "$10"));
+  assert.deepEqual(
+    { ...judge(genesis, later, () => {}), problem: "" },
+    { kind: "invalid", check: "signature", problem: "" },
+  );
+});
+
+test("of a check that takes long it is told before it begins how long", () => {
+  const genesis = IDS.genesis.file.replace('"num_hashes": 3', '"num_hashes": 4294967296');
+  const receipt = encodeUtf8(vectors("receipts").cases[0].json ?? "{}");
+  const told: [bigint, number][] = [];
+  judge(
+    encodeUtf8(genesis),
+    receipt,
+    () => {},
+    (...long) => told.push(long),
+  );
+  const [[hashes, seconds] = [0n, 0]] = told;
+  assert.equal(hashes, 4294967296n);
+  assert.ok(seconds > 0);
+});
