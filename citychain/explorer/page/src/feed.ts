@@ -67,7 +67,10 @@ export class Feed {
     this.#closed = true;
     removeEventListener("online", this.#online);
     clearTimeout(this.#timer);
-    this.#socket?.close();
+    const socket = this.#socket;
+    // One that is broken off before it stands is told as an error in the browser's console.
+    if (socket?.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+    else socket?.close();
   }
 
   #connect(): void {
