@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,8 @@ from building import TREE, run
 yaml = pytest.importorskip("yaml", reason="needs PyYAML: pip install --group test")
 
 WORKFLOWS = TREE / ".github" / "workflows"
+PAGE = TREE / "citychain" / "explorer" / "page"
+NPM = shutil.which("npm")
 
 
 @pytest.fixture
@@ -33,6 +39,7 @@ def tools(tmp_path: Path) -> Path:
         ("none", "Nothing is known against"),
         ("pip-audit --path", "Known vulnerabilities of Python packages"),
         ("npm audit", "Known vulnerabilities of the page's packages"),
+        ("npm sbom", "List of the page's packages"),
         ("cargo deny", "Advisories, licences and sources of crates"),
         ("uv pip", "Python packages"),
         ("cyclonedx-py environment", "List of Python packages"),
@@ -43,6 +50,7 @@ def test_what_fails_or_cannot_run_fails_all_and_is_named(
     broken: str, said: str, tools: Path, tmp_path: Path
 ) -> None:
     (tools / "broken").write_text(broken)
+    (tmp_path / "dist").mkdir()
     # A copy, in a tree of its own: the packages are those of no environment.
     script = tmp_path / ".ci" / "supply"
     script.parent.mkdir()
@@ -59,6 +67,38 @@ def test_what_fails_or_cannot_run_fails_all_and_is_named(
     assert {"npm audit", "cargo deny", "cargo cyclonedx", "pip-audit --path"} <= set(
         told.splitlines()
     ), told
+
+
+@pytest.mark.skipif(NPM is None, reason="needs npm")
+def test_the_list_of_the_page_has_what_is_locked_and_given_to_browsers(
+    tools: Path, tmp_path: Path
+) -> None:
+    (tools / "broken").write_text("none")
+    real = f'#!/bin/sh\n[ "$1" != sbom ] || exec {NPM} "$@"\n'
+    (tools / "npm").write_text(real)
+    (tmp_path / "dist").mkdir()
+    place = tmp_path / PAGE.relative_to(TREE)
+    place.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        (place / name).write_text((PAGE / name).read_text())
+    script = tmp_path / ".ci" / "supply"
+    script.parent.mkdir()
+    script.write_text((TREE / ".ci" / "supply").read_text())
+    path = f"{tools}:{os.environ['PATH']}"
+    done = run("sh", script, tools, cwd=tmp_path, path=path, HOME=str(tmp_path))
+    listed = json.loads((tmp_path / "dist" / "citychain-page.cdx.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX", done.stderr
+    packages = json.loads((PAGE / "package-lock.json").read_text())["packages"]
+    own = packages.pop("")
+    assert {(it["name"], it["version"]) for it in listed["components"]} == {
+        (name.rpartition("node_modules/")[2], it["version"])
+        for name, it in packages.items()
+        if not it.get("dev") and not it.get("devOptional")
+    }
+    assert {"@noble/post-quantum", "preact"} <= {it["name"] for it in listed["components"]}
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    manifest = json.loads((PAGE / "package.json").read_text())
+    assert own["version"] == manifest["version"] == project["version"]
 
 
 def test_it_runs_weekly_and_for_each_version() -> None:
