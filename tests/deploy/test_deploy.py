@@ -173,7 +173,7 @@ def test_the_image_is_built_from_what_a_package_is_and_runs_unprivileged() -> No
     assert "\nUSER citychain\n" in last
     project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
     [extras] = re.findall(r"\[([\w,]+)\]\"", last)
-    assert extras == "mongodb,otel"
+    assert extras == "explorer,mongodb,otel"
     assert set(extras.split(",")) <= project["optional-dependencies"].keys()
     [rust] = re.findall(r"^FROM rust:(\d+)\.(\d+)", dockerfile, re.MULTILINE)
     lowest = tomllib.loads((TREE / "native" / "Cargo.toml").read_text())["workspace"]["package"]

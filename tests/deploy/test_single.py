@@ -114,6 +114,27 @@ def test_one_server_in_a_container_writes_to_its_volumes_alone() -> None:
     assert json.loads(volumes) == [str(settings.data_dir), str(settings.operator_key.parent)]
 
 
+def test_the_explorer_in_a_container_is_there_if_asked_and_asks_the_server() -> None:
+    document = yaml.safe_load((DEPLOY / "single.compose.yml").read_text())
+    base = yaml.safe_load((DEPLOY / "servers.yml").read_text())["services"]["explorer"]
+    service = document["services"]["explorer"]
+    assert service["extends"] == {"file": "servers.yml", "service": "explorer"}
+    assert service["profiles"] == ["explorer"]
+    assert base["read_only"] is True
+    assert base["cap_drop"] == ["ALL"]
+    name, port = service["environment"]["CITYCHAIN_ADDRESS"].split(":")
+    settings = load_settings(DEPLOY / "single.toml", environment={})
+    assert name in document["services"]
+    assert settings.server.listen.endswith(f":{port}")
+    command, *options = base["command"]
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("citychain", [command], resilient_parsing=True)
+    found = group.get_command(context, command).make_context(command, options, parent=context)
+    port = found.params["listen"].rpartition(":")[2]
+    assert f"127.0.0.1:{port}/healthz" in base["healthcheck"]["test"][-1]
+    assert service["ports"] == [f"${{CITYCHAIN_BIND:-127.0.0.1}}:{port}:{port}"]
+
+
 def test_wheels_are_built_for_the_oldest_python_which_serves_all() -> None:
     project = tomllib.loads((TREE / "pyproject.toml").read_text())
     lowest = re.sub(r"\D", "", project["project"]["requires-python"])
