@@ -30,7 +30,8 @@ from citychain.client import (  # noqa: E402
 
 SECONDS = 12.0
 RATES = (100, 1000)
-VIEWERS = (1, 10, 100)
+VIEWERS = ((1, 100), (10, 100), (100, 100), (1, 1000), (10, 1000), (100, 1000))
+"""How many, and at how many transactions a second."""
 
 PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
@@ -80,8 +81,8 @@ async def look(site: str, town: Town, rate: int) -> dict[str, Any]:
     }
 
 
-async def view(site: str, town: Town, count: int) -> dict[str, Any]:
-    """Viewers without a browser, under 100 transactions a second."""
+async def view(site: str, town: Town, count: int, rate: int) -> dict[str, Any]:
+    """Viewers without a browser, under a load."""
     taken = 0
     server, explorer = town.pid("server"), town.pid("explorer")
 
@@ -95,18 +96,21 @@ async def view(site: str, town: Town, count: int) -> dict[str, Any]:
 
     viewers = [asyncio.create_task(viewer()) for _ in range(count)]
     stop = asyncio.Event()
-    sending = asyncio.create_task(load(town, 100, stop))
+    began = time.monotonic()
+    sending = asyncio.create_task(load(town, rate, stop))
     await asyncio.sleep(1)
     taken, before = 0, (cpu_seconds(server), cpu_seconds(explorer))
     await asyncio.sleep(SECONDS)
     after, received = (cpu_seconds(server), cpu_seconds(explorer)), taken
     stop.set()
-    await sending
+    sent = await sending
+    elapsed = time.monotonic() - began
     for each in viewers:
         each.cancel()
     await asyncio.gather(*viewers, return_exceptions=True)
     return {
         "viewers": count,
+        "transactions_per_second": round(sent / elapsed),
         "bytes_per_second_each": round(received / SECONDS / count),
         "server_cpu": round((after[0] - before[0]) / SECONDS, 3),
         "explorer_cpu": round((after[1] - before[1]) / SECONDS, 3),
@@ -122,7 +126,7 @@ async def main() -> None:
             pages: list[dict[str, Any]] | str = "needs Chromium and Playwright"
             if has_browser():
                 pages = [await look(site, town, rate) for rate in RATES]
-            viewers = [await view(site, town, count) for count in VIEWERS]
+            viewers = [await view(site, town, count, rate) for count, rate in VIEWERS]
         finally:
             town.close()
     print(json.dumps({"page": pages, "viewers": viewers}, indent=2))
