@@ -18,7 +18,7 @@ V = TypeVar("V")
 ENTRIES_MAX: Final = 65_536
 """Objects, and authors, remembered a city."""
 ROUNDS_MAX: Final = 8
-"""Rounds whose nodes are remembered."""
+"""Rounds whose nodes are remembered: the latest of those that were asked for."""
 
 
 class LedgerState:
@@ -36,7 +36,7 @@ class LedgerState:
         """All rounds up to this one are known to be committed."""
         self._objects = _ReadThrough[str, ObjectState](storage.objects)
         self._latest = _ReadThrough[bytes, NodeRef](storage.latest)
-        self._rounds: OrderedDict[int, Sequence[SealedNode]] = OrderedDict()
+        self._rounds: dict[int, Sequence[SealedNode]] = {}
         self._tips: Sequence[NodeRef] | None = None
 
     async def objects(self, objects: Sequence[str]) -> Mapping[str, ObjectState]:
@@ -123,7 +123,8 @@ class LedgerState:
         self._rounds[round] = nodes
         self.expect(round)
         if len(self._rounds) > ROUNDS_MAX:
-            self._rounds.popitem(last=False)
+            # Not the first that was read: who looks through old rounds takes no room of new ones.
+            del self._rounds[min(self._rounds)]
 
 
 class MemoryState:

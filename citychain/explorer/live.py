@@ -86,8 +86,11 @@ class Live:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one viewer until they go."""
         caller = network_of(websocket.client.host) if websocket.client else ""
-        # A browser shows no script why it could not connect, but why it was told to go.
-        await websocket.accept()
+        try:
+            # A browser shows no script why it could not connect, but why it was told to go.
+            await websocket.accept()
+        except WebSocketDisconnect:
+            return
         if self.viewers >= self._viewers_max:
             await _close(websocket, CLOSE_TRY_LATER, "as many look as this explorer serves")
             return

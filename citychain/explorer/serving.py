@@ -103,7 +103,7 @@ async def open_explorer(
     """Serve until this is left.
 
     Raises:
-        ConfigurationError: the address, or a file of TLS, cannot be used.
+        ConfigurationError: an address, or a file of TLS, cannot be used.
     """
     options.check(encrypted=tls is not None)
     counts = Counts()
@@ -112,14 +112,14 @@ async def open_explorer(
     async with open_context(tls) as context, AsyncExitStack() as stack:
         listener = await _listener(options.listen)
         stack.callback(listener.close)
+        served = _served(upstream, live, counts, options, context, listener)
+        await stack.enter_async_context(served)
         metrics = ""
         if options.metrics is not None:
             server = MetricsServer(options.metrics, counts.registry, lambda: True, "--metrics")
             metrics = (await stack.enter_async_context(server)).address
-        served = _served(upstream, live, counts, options, context, listener)
-        host = f"{options.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
-        await stack.enter_async_context(served)
-        yield ServedExplorer(host, f"{'https' if tls else 'http'}://{host}/", metrics)
+        address = f"{options.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        yield ServedExplorer(address, f"{'https' if tls else 'http'}://{address}/", metrics)
 
 
 @asynccontextmanager

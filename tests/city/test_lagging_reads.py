@@ -16,7 +16,7 @@ from citychain._native.transactions import Transaction, decode_batch
 from citychain.city.lately import SealedLately
 from citychain.city.pickup import PickUp
 from citychain.city.pool import PendingPool, PoolLimits
-from citychain.city.state import LedgerState
+from citychain.city.state import ROUNDS_MAX, LedgerState
 from citychain.client.transactions import sign_transaction
 from citychain.clock import SystemClock
 from citychain.crypto.signatures import SigningKey
@@ -236,3 +236,23 @@ async def test_an_incomplete_answer_is_not_remembered() -> None:
     assert not await alone.round_nodes(5)
     nodes[:] = range(2)
     assert await alone.round_nodes(5) == [0, 1]
+
+
+async def test_who_reads_old_rounds_takes_no_room_of_the_new_ones() -> None:
+    read: list[int] = []
+
+    class Storage:
+        async def objects(self, objects: Any) -> Any: ...
+
+        latest = objects
+
+        async def round_nodes(self, round: int) -> Sequence[Any]:
+            read.append(round)
+            return [round]
+
+    storage: Any = Storage()
+    state = LedgerState(storage)
+    old, new = range(1, 50), range(100, 100 + ROUNDS_MAX)
+    for round in (*new, *old, *new):
+        assert [*await state.round_nodes(round)] == [round]
+    assert read == [*new, *old]
