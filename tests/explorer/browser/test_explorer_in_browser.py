@@ -11,102 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from explorer.browser.conftest import STATIC, Open
+from explorer.browser.conftest import Open
+from explorer.browser.looking import figure, until_figure
 from explorer.browser.town import HANG_SECONDS, Town
 from free_ports import free_address
 
 from citychain.client import CityClient, verify_receipt
 
-AXE = STATIC.parent / "page" / "node_modules" / "axe-core" / "axe.min.js"
-PHONE = {"width": 360, "height": 740}
-
-
-def figure(page: Any, name: str) -> int:
-    """One of the figures of the live view; none there yet counts as nothing."""
-    found = page.locator("dl.figures div", has=page.get_by_text(name, exact=True)).locator("dd")
-    return int(re.sub(r"\D", "", found.inner_text()) or 0)
-
-
-def until_figure(page: Any, name: str, least: int) -> None:
-    """Wait until a figure has come so far."""
-    page.wait_for_function(
-        """([name, least]) => [...document.querySelectorAll("dl.figures div")].some((it) =>
-            it.querySelector("dt").textContent === name
-            && Number(it.querySelector("dd").textContent.replaceAll(/\\D/g, "")) >= least)""",
-        arg=[name, least],
-    )
-
-
-def shown(page: Any) -> None:
-    """Wait until a view has all it asked for."""
-    page.locator("main h1").first.wait_for(state="attached")
-    page.wait_for_function(
-        "() => ![...document.querySelectorAll('main .empty')].some((it) => /…$/.test(it.innerText))"
-    )
-
-
-def views(page: Any, site: str, tx_id: str) -> dict[str, str]:
-    """The address of one view of each kind."""
-    api = f"{site}api/cities/hometown"
-    told = page.request.get(f"{api}/transactions/{tx_id}").json()
-    place = f"{told['round']}/{told['seq']}"
-    return {
-        "cities": "",
-        "live": "city/hometown",
-        "rounds": "city/hometown/rounds",
-        "round": f"city/hometown/round/{told['round']}",
-        "node": f"city/hometown/node/{place}",
-        "author": f"city/hometown/author/{told['author']}",
-        "committee": "city/hometown/committee",
-        "anchors": "city/hometown/anchors",
-        "search": "search/nowhere",
-        "transaction": f"city/hometown/tx/{tx_id}",
-        "receipt": f"city/hometown/receipt/{tx_id}",
-        "file": "receipt",
-        "submit": "city/hometown/submit",
-        "tour": "tour",
-    }
-
-
-@pytest.mark.parametrize(
-    ("locale", "scheme", "viewport", "said"),
-    [
-        ("en-GB", "light", {"width": 1280, "height": 900}, "Rounds"),
-        ("ja-JP", "dark", PHONE, "ラウンド"),
-    ],
-)
-def test_each_view_can_be_used_by_everybody(
-    opened: Open,
-    town: Town,
-    site: str,
-    locale: str,
-    scheme: str,
-    viewport: dict[str, int],
-    said: str,
-) -> None:
-    """axe-core knows no serious fault, and nothing is wider than the screen."""
-    if not AXE.exists():
-        pytest.skip("needs axe-core, which is there where the page was built: make ready")
-    tx_id = town.submit(3)[-1].hex()
-    faults: dict[str, Any] = {}
-    with opened(site, locale=locale, color_scheme=scheme, viewport=viewport) as page:
-        page.evaluate(AXE.read_text())
-        for name, address in views(page, site, tx_id).items():
-            page.evaluate("(address) => { location.hash = `#/${address}`; }", address)
-            shown(page)
-            found = page.evaluate("async () => (await axe.run(document)).violations")
-            bad = [
-                (it["id"], [node["target"] for node in it["nodes"]])
-                for it in found
-                if it["impact"] in ("serious", "critical")
-            ]
-            wide = page.evaluate("() => document.scrollingElement.scrollWidth")
-            if bad or wide > viewport["width"]:
-                faults[name] = [*bad, wide]
-        page.evaluate("() => { location.hash = '#/city/hometown/rounds'; }")
-        assert page.locator("main h1").filter(has_text=said).count() <= 1
-        page.locator("main h1", has_text=said).wait_for(state="attached")
-    assert faults == {}
+AWAY = ("ERR_CONNECTION_REFUSED", "502", "503", "504")
+"""What a browser says where a server is away."""
 
 
 def test_what_is_sealed_is_seen_without_asking(opened: Open, town: Town, site: str) -> None:
@@ -158,7 +71,7 @@ def test_a_server_that_was_killed_is_told_and_seen_again(
     opened: Open, town: Town, site: str
 ) -> None:
     town.submit()
-    with opened(f"{site}#/city/hometown", offline=True) as page:
+    with opened(f"{site}#/city/hometown", *AWAY) as page:
         until_figure(page, "Approved round", 1)
         before = figure(page, "Approved round")
         town.end("server", kill=True)

@@ -7,22 +7,30 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from free_ports import free_address
 
-from citychain.client import ChannelFactory, CityClient, load_key, sign_transaction
+from citychain.client import ChannelFactory, CityClient, create_key, sign_transaction
+from citychain.client.tokens import Token
 
 __all__ = ["HANG_SECONDS", "Town"]
 
 HANG_SECONDS = 180
 COMMAND = (sys.executable, "-m", "citychain")
 AT_ONCE = 250
+T = TypeVar("T")
 
-CITY = """[cities.hometown]
+SETTINGS = """\
+network = "test"
+
+[pacer]
+min_seconds = 0.1
+
+[cities.hometown]
 titles = { en = "Hometown", ja = "故郷" }
 aliases = ["ふるさと"]
 """
@@ -31,46 +39,46 @@ aliases = ["ふるさと"]
 class Town:
     """A directory with a server's files. The server stays on one address, so it can come back."""
 
+    city = "hometown"
+    """To which notes are sent."""
+    sends: Sequence[str] = ("--submit",)
+    """Options of the explorer: who may send from its page."""
+    token: Token | None = None
+    """Of who sends notes from here."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.address = free_address()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._run("init", ".", "--city", "hometown")
-        self._run("keygen", "resident.key")
-        settings = directory / "citychain.toml"
-        settings.write_text(settings.read_text().replace("[cities.hometown]\n", CITY))
-        self._key = load_key(directory / "resident.key")
+        create_key(directory / "operator.key")
+        self._key = create_key(directory / "resident.key")
+        (directory / "citychain.toml").write_text(self.settings())
 
-    def _run(self, *arguments: str) -> None:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self.directory,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=HANG_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    def settings(self) -> str:
+        """The server's configuration."""
+        return SETTINGS
 
     def start(self, name: str, *arguments: str) -> str:
         """Start a command that serves, under a name, and return its address once it answers."""
         ready = self.directory / f"{name}.ready"
         ready.unlink(missing_ok=True)
-        log = self.directory / f"{name}.log"
-        with log.open("ab") as file:
-            process = subprocess.Popen(
-                [*COMMAND, *arguments, "--ready-file", str(ready)],
+        process = self.run(name, *arguments, "--ready-file", str(ready))
+        self._until(lambda: ready.exists() or process.poll() is not None)
+        assert process.poll() is None, (self.directory / f"{name}.log").read_text()
+        return ready.read_text().strip()
+
+    def run(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command, under a name."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [*COMMAND, *arguments],
                 cwd=self.directory,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
+                stdout=log,
+                stderr=log,
             )
-        self._processes[name] = process
-        self._until(lambda: ready.exists() or process.poll() is not None)
-        assert process.poll() is None, log.read_text()
-        return ready.read_text().strip()
+        return self._processes[name]
 
     def serve(self) -> None:
         """Start the server."""
@@ -78,7 +86,7 @@ class Town:
 
     def explore(self) -> str:
         """Start an explorer and return the address of its page."""
-        options = ("--server", self.address, "--listen", "127.0.0.1:0", "--submit")
+        options = ("--server", self.address, "--listen", "127.0.0.1:0", *self.sends)
         return f"http://{self.start('explorer', 'explorer', *options)}/"
 
     def end(self, name: str, *, kill: bool = False) -> None:
@@ -99,30 +107,33 @@ class Town:
     def submit(self, count: int = 1, *, approved: bool = True) -> list[bytes]:
         """Have notes received and, unless it is said, approved; returns their ids."""
 
-        async def submitted() -> list[bytes]:
-            async with CityClient("hometown", ChannelFactory([self.address])) as city:
-                genesis = (await city.info()).genesis
-                base = time.time_ns()
-                notes = [
-                    sign_transaction(self._key, genesis=genesis, data=b"note %d" % (base + n))
-                    for n in range(count)
-                ]
-                for first in range(0, count, AT_ONCE):
-                    await city.submit(notes[first : first + AT_ONCE])
-                if approved:
-                    await city.wait([notes[-1].tx_id])
-                return [note.tx_id for note in notes]
+        async def submitted(city: CityClient) -> list[bytes]:
+            genesis = (await city.info()).genesis
+            base = time.time_ns()
+            notes = [
+                sign_transaction(self._key, genesis=genesis, data=b"note %d" % (base + n))
+                for n in range(count)
+            ]
+            for first in range(0, count, AT_ONCE):
+                await city.submit(notes[first : first + AT_ONCE])
+            if approved:
+                await city.wait([notes[-1].tx_id])
+            return [note.tx_id for note in notes]
 
-        return in_a_thread(submitted)
+        return self.ask(submitted)
 
-    def ask(self, question: Callable[[CityClient], Any]) -> Any:
-        """What the server's city answers to a coroutine function."""
+    def ask(self, question: Callable[[CityClient], Awaitable[T]], city: str | None = None) -> T:
+        """What a city of the server, or the one of the notes, answers to a coroutine function."""
 
-        async def asked() -> Any:
-            async with CityClient("hometown", ChannelFactory([self.address])) as city:
-                return await question(city)
+        async def asked() -> T:
+            async with self.client(city or self.city) as client:
+                return await question(client)
 
         return in_a_thread(asked)
+
+    def client(self, city: str) -> CityClient:
+        """A client of a city of the server."""
+        return CityClient(city, ChannelFactory([self.address], token=self.token))
 
     def _until(self, holds: Callable[[], bool]) -> None:
         end = time.monotonic() + HANG_SECONDS
@@ -137,7 +148,7 @@ def environment(*, left: Sequence[str] = ("CITYCHAIN_",)) -> dict[str, str]:
     return {**kept, "CITYCHAIN_PLUGINS__ALLOW": "[]"}
 
 
-def in_a_thread(function: Callable[[], Any]) -> Any:
+def in_a_thread(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function where no event loop runs: the browser's does in this thread."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(function())).result()

@@ -22,8 +22,13 @@ export default function NodeView({ params }: { params: Params }) {
   const at: [string] | [number, number] = node ? [node] : [Number(round), Number(seq)];
   const key = `${city} ${at.join("/")} ${page}`;
   const { value, error, again } = useLoad((signal) => api.node(city, at, page, signal), key);
-  if (error) return <Trouble error={error} again={again} />;
-  if (value === null) return <p class="empty">{shell.loading}</p>;
+  if (error || value === null)
+    return (
+      <>
+        <h1>{w.node}</h1>
+        {error ? <Trouble error={error} again={again} /> : <p class="empty">{shell.loading}</p>}
+      </>
+    );
   return (
     <>
       <h1>{w.nodeAt(number(value.round), number(value.seq))}</h1>
