@@ -87,15 +87,15 @@ class Live:
         """Serve one viewer until they go."""
         caller = network_of(websocket.client.host) if websocket.client else ""
         try:
-            # A browser shows no script why it could not connect, but why it was told to go.
+            # A browser tells no script why it could not connect.
             await websocket.accept()
         except WebSocketDisconnect:
             return
         if self.viewers >= self._viewers_max:
-            await _close(websocket, CLOSE_TRY_LATER, "as many look as this explorer serves")
+            await _turn_away(websocket, "as many look as this explorer serves")
             return
         if self._viewers[caller] >= self._viewers_each:
-            await _close(websocket, CLOSE_TRY_LATER, "as many look from your address as may")
+            await _turn_away(websocket, "as many look from your address as this explorer serves")
             return
         self._viewers[caller] += 1
         try:
@@ -129,6 +129,13 @@ class Live:
             # Who comes meanwhile has another one made.
             self._cities.pop(city.slug, None)
             await city.close()
+
+
+async def _turn_away(websocket: WebSocket, reason: str) -> None:
+    with suppress(WebSocketDisconnect, OSError, RuntimeError, TimeoutError):
+        async with asyncio.timeout(1):
+            await websocket.send_text(text({"trouble": reason}))
+    await _close(websocket, CLOSE_TRY_LATER, reason)
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

@@ -116,6 +116,7 @@ async def test_each_address_has_so_many_viewers_behind_a_proxy_that_is_known_too
 
 
 async def told_to_come_later(viewer: Watching) -> bool:
+    assert "as this explorer serves" in (await viewer.next())["trouble"]
     with pytest.raises(websockets.ConnectionClosed) as closed:
         await viewer.next()
     return closed.value.rcvd is not None and closed.value.rcvd.code == 1013
