@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,7 @@ from citychain.explorer.guard import HEALTH, Guard
 from citychain.explorer.ledger import LedgerReads
 from citychain.explorer.live import Live
 from citychain.explorer.reading import CityReads, json_response
+from citychain.explorer.requests import caller_of
 from citychain.explorer.submitting import Submitting
 from citychain.explorer.upstream import Upstream
 
@@ -55,6 +57,8 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 AT_WORK_MAX: Final = 48
 """Of the calls that a server lets one caller have open, what following cities leaves."""
+AT_WORK_EACH: Final = 16
+"""Of one address: a browser asks six things at a time."""
 ANSWER_SECONDS: Final = 60.0
 """What any answer may take: a stream of the server's may tell nothing for ever."""
 
@@ -128,22 +132,25 @@ class _Answering:
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._at_work = 0
+        self._at_work = Counter[str]()
 
     def __call__(self, endpoint: Endpoint) -> Endpoint:
         async def answer(request: Request) -> Response:
             self._counts.requests.inc()
-            self._at_work += 1
+            caller = caller_of(request)
+            self._at_work[caller] += 1
             try:
-                if self._at_work > AT_WORK_MAX:
+                if self._at_work.total() > AT_WORK_MAX:
                     raise TooMany("the explorer answers as many as it may at a time")
+                if self._at_work[caller] > AT_WORK_EACH:
+                    raise TooMany("the explorer answers you as much as it may at a time")
                 async with asyncio.timeout(ANSWER_SECONDS):
                     response = await endpoint(request)
             except Exception as error:
                 self._counts.failures.inc()
                 response = _failed(error)
             finally:
-                self._at_work -= 1
+                self._at_work -= Counter((caller,))
             # It is of this moment, and may be for one reader alone.
             response.headers["cache-control"] = "no-store"
             return response

@@ -25,11 +25,10 @@ from typing import Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from citychain.callers import network_of
 from citychain.errors import CitychainError, InvalidRequest, RequestError
 from citychain.explorer.failures import TooMany, in_words
 from citychain.explorer.following import FollowedCity
-from citychain.explorer.requests import hex_id
+from citychain.explorer.requests import caller_of, hex_id
 from citychain.explorer.shown import text
 from citychain.explorer.upstream import Upstream
 from citychain.explorer.viewer import Viewer
@@ -85,7 +84,7 @@ class Live:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one viewer until they go."""
-        caller = network_of(websocket.client.host) if websocket.client else ""
+        caller = caller_of(websocket)
         try:
             # A browser tells no script why it could not connect.
             await websocket.accept()

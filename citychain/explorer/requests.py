@@ -5,15 +5,30 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
+from citychain.callers import network_of
 from citychain.errors import InvalidRequest
 
-__all__ = ["boolean", "hex_id", "integer", "path_id", "path_integer", "place", "words"]
+__all__ = [
+    "boolean",
+    "caller_of",
+    "hex_id",
+    "integer",
+    "path_id",
+    "path_integer",
+    "place",
+    "words",
+]
 
 TEXT_MAX: Final = 256
 INTEGER_MAX: Final = (1 << 63) - 1
 _ID: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def caller_of(connection: HTTPConnection) -> str:
+    """Who asks, as far as their address tells."""
+    return network_of(connection.client.host) if connection.client else ""
 
 
 def words(request: Request, name: str) -> str:

@@ -108,8 +108,12 @@ async def test_no_answer_is_waited_for_without_end_and_health_does_not_wait_in_l
 ) -> None:
     monkeypatch.setattr(app, "ANSWER_SECONDS", 0.0)
     assert (await explorer.get("api/cities", 504))["error"]["code"] == "TIMEOUT"
+    for bound in ("AT_WORK_EACH", "AT_WORK_MAX"):
+        with monkeypatch.context() as bounded:
+            bounded.setattr(app, bound, 0)
+            assert (await explorer.get("api/about", 503))["error"]["code"] == "BUSY"
+        await explorer.get("api/about")
     monkeypatch.setattr(app, "AT_WORK_MAX", 0)
-    assert (await explorer.get("api/about", 503))["error"]["code"] == "BUSY"
     # Who watches over it asks by its address as it is there.
     for host in ("localhost", "10.1.2.3:8080"):
         assert (await explorer.http.get("healthz", headers={"Host": host})).text == "ok\n"
