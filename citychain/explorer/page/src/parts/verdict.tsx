@@ -25,9 +25,10 @@ interface Found {
   outcome: Outcome | null;
   error: Error | null;
   long: Long | null;
+  again: number | null;
 }
 
-const NOTHING: Found = { steps: [], outcome: null, error: null, long: null };
+const NOTHING: Found = { steps: [], outcome: null, error: null, long: null, again: null };
 
 /** `told` hears of the outcome. */
 export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcome) => void }) {
@@ -43,8 +44,8 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
       setFound((was) => ({ ...was, steps: [...was.steps, ...steps] }));
     const last = (long: Long) => setFound((was) => ({ ...was, long }));
     check(files.genesis, files.receipt, more, last, controller.signal).then(
-      (outcome) => {
-        setFound((was) => ({ ...was, outcome }));
+      ({ outcome, again }) => {
+        setFound((was) => ({ ...was, outcome, again }));
         told?.(outcome);
       },
       (error: Error) => {
@@ -53,7 +54,7 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
     );
     return () => controller.abort();
   }, [files]);
-  const { steps, outcome, error, long } = found;
+  const { steps, outcome, error, long, again } = found;
   const stopped = stop?.signal.aborted && outcome === null;
   return (
     <>
@@ -99,6 +100,9 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
       {outcome?.kind === "valid" && <Claims facts={outcome.facts} />}
       {outcome?.kind === "promised" && <Promises promise={outcome.promise} />}
       {steps.length > 0 && <Steps steps={steps} />}
+      {outcome && steps.length > 0 && (
+        <p class="quiet">{again === null ? w.hashedOnce : w.hashedAgain(number(again))}</p>
+      )}
     </>
   );
 }

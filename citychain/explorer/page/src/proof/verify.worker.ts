@@ -1,4 +1,5 @@
 /** Checks a receipt or a promise beside the page, so that no file, however large or hostile, stops it. */
+import { hashAgain, noting } from "./hashes";
 import { judge, type Outcome } from "./outcome";
 import type { Step } from "./steps";
 
@@ -16,7 +17,8 @@ export interface Long {
 export type Report =
   | { readonly steps: Step[] }
   | { readonly long: Long }
-  | { readonly outcome: Outcome }
+  /** With how many hashes WebCrypto computed again; null if the page has none. */
+  | { readonly outcome: Outcome; readonly again: number | null }
   | { readonly fault: string };
 
 const EVERY_MS = 100;
@@ -25,7 +27,7 @@ function report(message: Report): void {
   postMessage(message);
 }
 
-addEventListener("message", ({ data }: MessageEvent<Order>) => {
+addEventListener("message", async ({ data }: MessageEvent<Order>) => {
   let steps: Step[] = [];
   let told = 0;
   try {
@@ -36,11 +38,12 @@ addEventListener("message", ({ data }: MessageEvent<Order>) => {
       steps = [];
       told = performance.now();
     };
-    const outcome = judge(data.genesis, data.receipt, onStep, (hashes, seconds) =>
-      report({ long: { hashes: String(hashes), seconds } }),
-    );
+    const onLong = (hashes: bigint, seconds: number) =>
+      report({ long: { hashes: String(hashes), seconds } });
+    const { genesis, receipt } = data;
+    const { value: outcome, hashed } = noting(() => judge(genesis, receipt, onStep, onLong));
     report({ steps });
-    report({ outcome });
+    report({ outcome, again: await hashAgain(hashed) });
   } catch (error) {
     report({ fault: String(error) });
   }

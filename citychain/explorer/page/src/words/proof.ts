@@ -39,6 +39,10 @@ export const proofWords = dictionary({
     promiseLate: "That time is past.",
     promiseBroken: "It was sealed later.",
     saveAcknowledgement: "Save what the city signed",
+    hashedAgain: (count: string) =>
+      `Each of the ${count} hashes was computed twice and came out the same: by @noble/hashes and by this browser's WebCrypto; those of proof of history by @noble/hashes alone. Signatures are by @noble/post-quantum.`,
+    hashedOnce:
+      "The hashes are by @noble/hashes alone: this page came by plain HTTP, so it has no WebCrypto. Signatures are by @noble/post-quantum.",
     wait: (hashes: string, minutes: string) =>
       `This city asks for ${hashes} hashes between rounds: here that takes some ${minutes} minutes.`,
     waitReceipt: "The receipt is there once the representatives have approved the round.",
@@ -129,6 +133,10 @@ export const proofWords = dictionary({
     promisedLead: "期限までに確定させると、都市の運営者が署名しています。",
     received: "受付日時",
     finalBy: "確定期限",
+    hashedAgain: (count: string) =>
+      `${count} 個のハッシュはそれぞれ、@noble/hashes とこのブラウザーの WebCrypto で 2 度計算し、一致しました。Proof of History のハッシュは @noble/hashes だけ、署名は @noble/post-quantum で検証しています。`,
+    hashedOnce:
+      "ページが暗号化なしの HTTP で届いたため WebCrypto がなく、ハッシュは @noble/hashes だけで計算しました。署名は @noble/post-quantum で検証しています。",
     promiseChecking: "都市の署名を検証中…",
     promiseFails: "都市の署名した受付証は不正です。",
     promise: (when: string) => `都市は ${when} までに確定させると署名しました。`,
