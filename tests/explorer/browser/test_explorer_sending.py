@@ -60,6 +60,7 @@ def test_what_the_city_signed_is_checked_and_held_against_it(
             has_text="It was."
         ).click()
         page.get_by_text("The acknowledgement holds", exact=True).wait_for()
+        page.get_by_text(re.compile("hashes was computed twice and came out the same")).wait_for()
         with page.expect_download() as saved:
             page.get_by_role("button", name="Save what the city signed").click()
         file = tmp_path / "acknowledgement.json"

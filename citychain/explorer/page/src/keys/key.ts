@@ -41,8 +41,9 @@ export function readKeyFile(text: string): Key {
     (name) => !["format", "scheme", "key_id", "seed"].includes(name),
   );
   if (unknown) throw new Unreadable("no key file: an unknown member");
-  if (members.get("format") !== 1n) throw new Unreadable("format: is not 1");
-  if (members.get("scheme") !== "ML-DSA-87") throw new Unreadable("scheme: is not ML-DSA-87");
+  if (members.get("format") !== 1n) throw new Unreadable("{0}: is not {1}", "format", 1);
+  if (members.get("scheme") !== "ML-DSA-87")
+    throw new Unreadable("{0}: is not {1}", "scheme", "ML-DSA-87");
   const key = makeKey(fromHex(members.get("seed"), SEED_BYTES, "seed"));
   if (toHex(key.id) !== members.get("key_id"))
     throw new Unreadable("damaged: the seed does not give this key_id");

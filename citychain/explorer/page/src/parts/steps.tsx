@@ -2,6 +2,7 @@
 
 import { number } from "../language";
 import type { Check, Part, Step, Vote } from "../proof/steps";
+import { problemWords } from "../words/problems";
 import { checkWords, proofWords, subjectWords } from "../words/proof";
 import { Id } from "./id";
 
@@ -97,7 +98,7 @@ function OneStep({ step }: { step: Step }) {
           <span class="quiet"> {`#${number(step.handover + 1)}`}</span>
         )}
       </p>
-      {step.problem && <p class="bad">{step.problem}</p>}
+      {step.problem && <p class="bad">{problemWords(step.problem)}</p>}
       <dl>
         {step.hashed && <Parts name={w.hashed} parts={step.hashed} />}
         {step.signed && <Parts name={w.signed} parts={step.signed} />}

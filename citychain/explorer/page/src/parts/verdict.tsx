@@ -7,6 +7,7 @@ import { check } from "../proof/check";
 import type { Outcome, PromiseFacts, Facts as Said } from "../proof/outcome";
 import type { Step } from "../proof/steps";
 import type { Long } from "../proof/verify.worker";
+import { problemWords } from "../words/problems";
 import { checkWords, proofWords } from "../words/proof";
 import { stateWords } from "../words/states";
 import { Facts } from "./facts";
@@ -88,12 +89,12 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
         )}
         {outcome?.kind === "invalid" && (
           <Banner tone="fails" heading={w.invalid(checkWords()[outcome.check])}>
-            {w.invalidLead} {outcome.problem}
+            {w.invalidLead} {outcome.problem && problemWords(outcome.problem)}
           </Banner>
         )}
         {outcome?.kind === "no genesis" && (
           <Banner tone="fails" heading={w.noGenesis}>
-            {outcome.problem}
+            {problemWords(outcome.problem)}
           </Banner>
         )}
       </div>

@@ -33,16 +33,17 @@ export function isPromise(file: Uint8Array): boolean {
 
 /** A promise from its file. */
 export function readPromise(file: Uint8Array): Promised {
-  if (file.length > FILE_BYTES_MAX) throw new Unreadable(`more than ${FILE_BYTES_MAX} bytes`);
+  if (file.length > FILE_BYTES_MAX) throw new Unreadable("more than {0} bytes", FILE_BYTES_MAX);
   const members = parseJson(decodeUtf8(file));
-  if (!(members instanceof Map)) throw new Unreadable("the file: is no object");
+  if (!(members instanceof Map)) throw new Unreadable("{0}: is no object", "JSON");
   const given = (name: string) => members.get(name) as Json;
   const missing = MEMBERS.find((name) => !members.has(name));
-  if (missing !== undefined) throw new Unreadable(`${missing}: is missing`);
-  if (members.size !== MEMBERS.length) throw new Unreadable("the file: has unknown members");
+  if (missing !== undefined) throw new Unreadable("{0}: is missing", missing);
+  if (members.size !== MEMBERS.length) throw new Unreadable("{0}: has unknown members", "JSON");
   const path = given("path");
-  if (!Array.isArray(path) || path.length > 32) throw new Unreadable("path: not up to 32 hashes");
-  if (given("format") !== 1n) throw new Unreadable("format: is not 1");
+  if (!Array.isArray(path) || path.length > 32)
+    throw new Unreadable("{0}: no list of {1} to {2}", "path", 0, 32);
+  if (given("format") !== 1n) throw new Unreadable("{0}: is not {1}", "format", 1);
   const size = integer(given("size"), "size", 1n, (1n << 32n) - 1n);
   const finalByMs = integer(given("final_by_ms"), "final_by_ms", 0n, (1n << 63n) - 1n);
   return {
@@ -60,7 +61,7 @@ export function readPromise(file: Uint8Array): Promised {
 
 function integer(value: Json, name: string, least: bigint, most: bigint): bigint {
   if (typeof value !== "bigint" || value < least || value > most)
-    throw new Unreadable(`${name}: no integer from ${least} to ${most}`);
+    throw new Unreadable("{0}: no integer from {1} to {2}", name, least, most);
   return value;
 }
 

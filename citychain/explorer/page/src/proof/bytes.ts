@@ -1,7 +1,16 @@
 /** Bytes, and the texts that stand for them. Whoever reads strictly throws `Unreadable`. */
+import { type Fault, inEnglish, type Problem, type Value } from "./problems";
 
 /** What was given is not in its form; the message says where, for people. */
-export class Unreadable extends Error {}
+export class Unreadable extends Error {
+  readonly problem: Problem;
+
+  constructor(fault: Fault, ...values: Value[]) {
+    const problem = { fault, values };
+    super(inEnglish(problem));
+    this.problem = problem;
+  }
+}
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -60,7 +69,7 @@ export function toHex(data: Uint8Array): string {
 /** So many bytes from lower-case hexadecimal. */
 export function fromHex(text: unknown, length: number, name: string): Uint8Array {
   if (typeof text !== "string" || text.length !== 2 * length || !/^[0-9a-f]*$/.test(text))
-    throw new Unreadable(`${name}: not ${length} bytes in lower-case hexadecimal`);
+    throw new Unreadable("{0}: not {1} bytes in lower-case hexadecimal", name, length);
   const data = new Uint8Array(length);
   for (let at = 0; at < length; at++)
     data[at] = Number.parseInt(text.slice(2 * at, 2 * at + 2), 16);

@@ -18,33 +18,33 @@ const U64_MAX = (1n << 64n) - 1n;
 
 /** A receipt from its file; one without levels is a `top` alone. */
 export function readReceiptFile(file: Uint8Array): LevelReceipt {
-  if (file.length > FILE_BYTES_MAX) throw new Unreadable(`more than ${FILE_BYTES_MAX} bytes`);
+  if (file.length > FILE_BYTES_MAX) throw new Unreadable("more than {0} bytes", FILE_BYTES_MAX);
   const value = parseJson(decodeUtf8(file));
   if (value instanceof Map && value.has("top")) return fromJson(LevelReceipt, value, "");
   return { levels: [], top: fromJson(Receipt, value, "") };
 }
 
 function fromJson<S extends Schema>(schema: S, value: Json, path: string): Message<S> {
-  if (!(value instanceof Map)) throw new Unreadable(`${path || "the file"}: is no object`);
+  if (!(value instanceof Map)) throw new Unreadable("{0}: is no object", path || "JSON");
   const message = empty(schema) as Record<string, unknown>;
   const seen = new Set<string>();
   for (const [name, given] of value) {
     const field = Object.hasOwn(schema, name) ? schema[name] : undefined;
     const place = path ? `${path}.${name}` : name;
-    if (field === undefined) throw new Unreadable(`${place}: is unknown`);
+    if (field === undefined) throw new Unreadable("{0}: is unknown", place);
     if (field.mark === "repeated") {
       if (!Array.isArray(given) || given.length === 0)
-        throw new Unreadable(`${place}: no list, or an empty one`);
-      if (given.length > LIST_MAX) throw new Unreadable(`${place}: more than ${LIST_MAX}`);
+        throw new Unreadable("{0}: no list, or an empty one", place);
+      if (given.length > LIST_MAX) throw new Unreadable("{0}: more than {1}", place, LIST_MAX);
       message[name] = given.map((item, index) => member(field.kind, item, `${place}[${index}]`));
       continue;
     }
     const slot = field.oneof ?? name;
-    if (seen.has(slot)) throw new Unreadable(`${place}: beside its alternative`);
+    if (seen.has(slot)) throw new Unreadable("{0}: beside its alternative", place);
     seen.add(slot);
     message[name] = member(field.kind, given, place);
     if (field.mark === "plain" && isDefault(message[name]))
-      throw new Unreadable(`${place}: written though it has its default`);
+      throw new Unreadable("{0}: written though it has its default", place);
   }
   return message as Message<S>;
 }
@@ -75,9 +75,9 @@ function member(kind: Scalar | Schema, value: Json, place: string): unknown {
         try {
           return fromBase64(value);
         } catch (error) {
-          throw new Unreadable(`${place}: ${(error as Error).message}`);
+          throw new Unreadable("{0}: {1}", place, (error as Unreadable).problem);
         }
       break;
   }
-  throw new Unreadable(`${place}: is no ${kind} in its one form`);
+  throw new Unreadable("{0}: is no {1} in its one form", place, kind);
 }

@@ -64,7 +64,8 @@ class Reader {
       this.space();
       if (this.text[this.at] !== '"') throw this.fault();
       const name = this.string();
-      if (members.has(name)) throw new Unreadable(`member ${JSON.stringify(name)} is given twice`);
+      if (members.has(name))
+        throw new Unreadable("member {0} is given twice", JSON.stringify(name));
       if (!this.next(":")) throw this.fault();
       members.set(name, this.value(depth + 1));
     } while (this.next(","));
@@ -126,7 +127,9 @@ class Reader {
     const before = this.text.slice(0, this.at);
     const line = before.split("\n").length;
     return new Unreadable(
-      `no JSON from line ${line}, column ${this.at - before.lastIndexOf("\n")} on`,
+      "no JSON from line {0}, column {1} on",
+      line,
+      this.at - before.lastIndexOf("\n"),
     );
   }
 }

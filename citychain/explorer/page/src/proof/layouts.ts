@@ -43,13 +43,14 @@ class Reader {
 
   seats(): Seat[] {
     const count = Number(this.number(2));
-    if (count < 1 || count > 1024) throw new Unreadable("a committee has 1 to 1024 seats");
+    if (count < 1 || count > 1024)
+      throw new Unreadable("{0}: no list of {1} to {2}", "committee", 1, 1024);
     return Array.from({ length: count }, () => ({ keyId: this.take(32), stake: this.number(8) }));
   }
 
   flag(): boolean {
     const flag = this.number(1);
-    if (flag > 1n) throw new Unreadable("a flag is 0 or 1");
+    if (flag > 1n) throw new Unreadable("a flag that is neither 0 nor 1");
     return flag === 1n;
   }
 

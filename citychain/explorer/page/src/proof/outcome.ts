@@ -4,6 +4,7 @@ import { equal, toHex, Unreadable } from "./bytes";
 import { readReceiptFile } from "./files";
 import { type Genesis, readGenesis } from "./genesis";
 import { pohHash } from "./poh";
+import type { Problem } from "./problems";
 import { type Proven, verify } from "./receipts";
 import { type Check, Failed, type Step } from "./steps";
 import { actionOf } from "./transactions";
@@ -41,8 +42,8 @@ export interface PromiseFacts {
 export type Outcome =
   | { readonly kind: "valid"; readonly facts: Facts }
   | { readonly kind: "promised"; readonly promise: PromiseFacts }
-  | { readonly kind: "invalid"; readonly check: Check; readonly problem: string }
-  | { readonly kind: "no genesis"; readonly problem: string };
+  | { readonly kind: "invalid"; readonly check: Check; readonly problem?: Problem }
+  | { readonly kind: "no genesis"; readonly problem: Problem };
 
 /** A city that asks for more hashes an entry is said to take its time. */
 const HASHES_QUICK = 1_000_000n;
@@ -63,15 +64,17 @@ export function judge(
     genesis = readGenesis(genesisFile);
   } catch (error) {
     if (!(error instanceof Unreadable)) throw error;
-    return { kind: "no genesis", problem: error.message };
+    return { kind: "no genesis", problem: error.problem };
   }
   try {
     return judgeFile(genesis, file, onStep, onLong);
   } catch (error) {
-    if (error instanceof Failed)
-      return { kind: "invalid", check: error.step.check, problem: error.step.problem ?? "" };
+    if (error instanceof Failed) {
+      const { check, problem } = error.step;
+      return { kind: "invalid", check, ...(problem && { problem }) };
+    }
     if (!(error instanceof Unreadable)) throw error;
-    const { message: problem } = error;
+    const { problem } = error;
     onStep({ check: "form", subject: "form", ok: false, problem });
     return { kind: "invalid", check: "form", problem };
   }

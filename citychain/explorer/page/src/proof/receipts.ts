@@ -9,6 +9,7 @@ import { keyId, sha256 } from "./hashes";
 import { approvedLeaf, type Checkpoint, nodeParts, readCheckpoint, rejectedLeaf } from "./layouts";
 import { climb } from "./log";
 import { pohHash } from "./poh";
+import type { Fault, Value } from "./problems";
 import {
   type Certificate,
   type Handover,
@@ -48,8 +49,9 @@ export function verify(
   const trail = new Trail(onStep);
   const { levels } = receipt;
   trail.read("form", "form", () => {
-    if (receipt.top === undefined) throw new Unreadable("top: is missing");
-    if (levels.length > LEVELS_MAX) throw new Unreadable(`levels: more than ${LEVELS_MAX}`);
+    if (receipt.top === undefined) throw new Unreadable("{0}: is missing", "top");
+    if (levels.length > LEVELS_MAX)
+      throw new Unreadable("{0}: more than {1}", "levels", LEVELS_MAX);
     checkForm(receipt.top, true);
     for (const level of levels) checkForm(level, false);
   });
@@ -196,7 +198,9 @@ function verifyPlace(receipt: Receipt, checkpoint: Checkpoint, trail: Trail): vo
   trail.step("inclusion", "inclusion", root !== undefined && equal(root, checkpoint.root), {
     hashed: parts(["leaf", leaf], ["leaf hash", leafHash]),
     expected: checkpoint.root,
-    ...(root ? { got: root } : { problem: "the path has not the length that leads to the root" }),
+    ...(root
+      ? { got: root }
+      : { problem: { fault: "the path has not the length that leads to the root", values: [] } }),
     rungs: rungs.map(({ sibling, side, hash }) => ({
       sibling: toHex(sibling),
       side,
@@ -211,34 +215,54 @@ function checkForm(receipt: Receipt, alone: boolean): void {
   lengths(32, "genesis", receipt.genesis);
   lengths(32, "txId", receipt.txId);
   lengths(32, "inclusion", ...receipt.inclusion);
-  form(receipt.inclusion.length <= 64, "inclusion: more than 64 hashes");
-  form(receipt.round >= 1n, "round: is 0");
+  form(receipt.inclusion.length <= 64, "{0}: more than {1}", "inclusion", 64);
+  form(receipt.round >= 1n, "{0}: is 0", "round");
   if (transaction === undefined)
     form(receipt.publicKey.length === 0, "publicKey: without a transaction");
   else {
-    form(writeWire(SignedTransaction, transaction).length > 0, "transaction: is empty");
+    form(writeWire(SignedTransaction, transaction).length > 0, "{0}: is empty", "transaction");
     lengths(PUBLIC_KEY_BYTES, "publicKey", receipt.publicKey);
   }
   form((node === undefined) !== (rejection === undefined), "either a node or a rejection");
   if (node !== undefined) {
     const parents = node.parents.map((parent) => parent.nodeId);
     lengths(32, "node", node.nodeId, ...parents);
-    form(node.pop.length === 0 || node.pop.length === 32, "node.pop: not 32 bytes");
-    form(parents.length >= 1 && parents.length <= 8, "node.parents: not 1 to 8");
-    form(new Set(parents.map(toHex)).size === parents.length, "node.parents: one stands twice");
+    form(node.pop.length === 0 || node.pop.length === 32, "{0}: not {1} bytes", "node.pop", 32);
+    form(
+      parents.length >= 1 && parents.length <= 8,
+      "{0}: no list of {1} to {2}",
+      "node.parents",
+      1,
+      8,
+    );
+    form(
+      new Set(parents.map(toHex)).size === parents.length,
+      "{0}: one stands twice",
+      "node.parents",
+    );
     form(
       equal(node.txId, receipt.txId) && node.round === receipt.round && node.seq === receipt.seq,
       "node: of another transaction or place",
     );
   }
   if (rejection !== undefined) {
-    form(/^[A-Z0-9_]{1,32}$/.test(rejection.code), "rejection.code: not 1 to 32 of A-Z 0-9 _");
-    form(encodeUtf8(rejection.reason).length <= 255, "rejection.reason: more than 255 bytes");
+    form(
+      /^[A-Z0-9_]{1,32}$/.test(rejection.code),
+      "{0}: not as {1}",
+      "rejection.code",
+      "^[A-Z0-9_]{1,32}$",
+    );
+    form(
+      encodeUtf8(rejection.reason).length <= 255,
+      "{0}: more than {1} bytes",
+      "rejection.reason",
+      255,
+    );
   }
   if (alone) {
-    form(receipt.checkpoint.length <= CHECKPOINT_BYTES_MAX, "checkpoint: too long");
+    form(receipt.checkpoint.length <= CHECKPOINT_BYTES_MAX, "{0}: is too long", "checkpoint");
     checkCertificate(receipt.certificate);
-    form(receipt.handovers.length <= 1024, "handovers: more than 1024");
+    form(receipt.handovers.length <= 1024, "{0}: more than {1}", "handovers", 1024);
     for (const handover of receipt.handovers) checkHandover(handover);
   } else {
     form(
@@ -251,9 +275,9 @@ function checkForm(receipt: Receipt, alone: boolean): void {
 }
 
 function checkCertificate(certificate: Certificate | undefined): void {
-  if (certificate === undefined) throw new Unreadable("certificate: is missing");
+  if (certificate === undefined) throw new Unreadable("{0}: is missing", "certificate");
   lengths(32, "certificate", certificate.checkpointHash);
-  form(certificate.votes.length <= 1024, "certificate: more than 1024 votes");
+  form(certificate.votes.length <= 1024, "{0}: more than {1}", "certificate.votes", 1024);
   for (const vote of certificate.votes) {
     lengths(32, "vote", vote.keyId);
     lengths(SIGNATURE_BYTES, "vote", vote.signature);
@@ -261,24 +285,25 @@ function checkCertificate(certificate: Certificate | undefined): void {
 }
 
 function checkHandover(handover: Handover): void {
-  form(handover.publicKeys.length <= 1024, "handover: more than 1024 keys");
+  form(handover.publicKeys.length <= 1024, "{0}: more than {1}", "handover.publicKeys", 1024);
   lengths(PUBLIC_KEY_BYTES, "handover", ...handover.publicKeys);
   const { checkpoint, certificate, recovery } = handover;
   if (recovery === undefined) {
     form(checkpoint.length > 0, "handover: neither a checkpoint nor a recovery");
-    form(checkpoint.length <= CHECKPOINT_BYTES_MAX, "handover: the checkpoint is too long");
+    form(checkpoint.length <= CHECKPOINT_BYTES_MAX, "{0}: is too long", "handover.checkpoint");
     checkCertificate(certificate);
   } else {
     form(checkpoint.length === 0 && certificate === undefined, "handover: two kinds in one");
     const { length } = writeWire(SignedTransaction, recovery);
-    form(length > 0 && length <= RECOVERY_BYTES_MAX, "handover: a recovery of no such length");
+    form(length > 0, "{0}: is empty", "handover.recovery");
+    form(length <= RECOVERY_BYTES_MAX, "{0}: is too long", "handover.recovery");
   }
 }
 
 function lengths(length: number, name: string, ...all: Uint8Array[]): void {
-  for (const one of all) form(one.length === length, `${name}: not ${length} bytes`);
+  for (const one of all) form(one.length === length, "{0}: not {1} bytes", name, length);
 }
 
-function form(holds: boolean, problem: string): void {
-  if (!holds) throw new Unreadable(problem);
+function form(holds: boolean, fault: Fault, ...values: Value[]): void {
+  if (!holds) throw new Unreadable(fault, ...values);
 }

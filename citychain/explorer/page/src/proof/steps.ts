@@ -2,7 +2,8 @@
  * What was checked, step by step. Steps are plain data: a worker posts them, views draw them.
  * Bytes are in hex, long ones by their first 32 bytes and their length.
  */
-import { toHex } from "./bytes";
+import { toHex, Unreadable } from "./bytes";
+import { inEnglish, type Problem } from "./problems";
 import type { Context } from "./signatures";
 
 /** The checks of docs/protocol.md, sections 12, 13 and 18, by their names. */
@@ -84,8 +85,8 @@ export interface Step {
   readonly context?: Context;
   readonly expected?: string;
   readonly got?: string;
-  /** For people, in English: what a reader met that it could not read. */
-  readonly problem?: string;
+  /** What a reader met that it could not read. */
+  readonly problem?: Problem;
   readonly rungs?: readonly { sibling: string; side: "left" | "right"; hash: string }[];
   readonly votes?: readonly Vote[];
 }
@@ -103,7 +104,7 @@ export function parts(...named: readonly (readonly [string, Uint8Array])[]): Par
 /** A step did not hold; it is the last of the trail. */
 export class Failed extends Error {
   constructor(readonly step: Step) {
-    super(`${step.check}: ${step.subject}${step.problem ? `: ${step.problem}` : ""}`);
+    super(`${step.check}: ${step.subject}${step.problem ? `: ${inEnglish(step.problem)}` : ""}`);
   }
 }
 
@@ -141,7 +142,12 @@ export class Trail {
     try {
       value = reading();
     } catch (error) {
-      this.step(check, subject, false, { problem: (error as Error).message });
+      this.step(
+        check,
+        subject,
+        false,
+        error instanceof Unreadable ? { problem: error.problem } : {},
+      );
       throw error;
     }
     this.step(check, subject, true);

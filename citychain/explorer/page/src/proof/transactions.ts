@@ -1,6 +1,7 @@
 /** Transactions: their form and the rules of their fields (docs/protocol.md, section 4). */
 import { encodeUtf8, equal, toHex, Unreadable } from "./bytes";
 import { transactionId } from "./hashes";
+import type { Value } from "./problems";
 import {
   ACTIONS,
   type ActionKind,
@@ -15,9 +16,9 @@ import { readWire } from "./wire";
 export class Refused extends Unreadable {
   constructor(
     readonly code: "MALFORMED" | "TOO_LARGE" | "SCHEME_NOT_ALLOWED",
-    field: string,
+    field: Value,
   ) {
-    super(`${field}: ${code}`);
+    super("{0}: {1}", field, code);
   }
 }
 
@@ -76,7 +77,7 @@ function strictly<S extends typeof SignedTransaction | typeof TransactionBody>(
   try {
     return readWire(schema, data, false);
   } catch (error) {
-    if (error instanceof Unreadable) throw new Refused("MALFORMED", error.message);
+    if (error instanceof Unreadable) throw new Refused("MALFORMED", error.problem);
     throw error;
   }
 }

@@ -32,28 +32,28 @@ export function readWire<S extends Schema>(
         return value;
       }
     }
-    throw new Unreadable("a number of more than 64 bits");
+    throw new Unreadable("a number of more than {0} bits", 64);
   }
 
   while (at < data.length) {
     const tag = varint();
     const number = Number(tag >> 3n);
     const found = Object.entries(schema).find(([, field]) => field.number === number);
-    if (found === undefined) throw new Unreadable(`field ${number} is unknown`);
+    if (found === undefined) throw new Unreadable("field {0} is unknown", number);
     const [name, field] = found;
     const slot = field.oneof ?? name;
     if (field.mark !== "repeated" && seen.has(slot))
-      throw new Unreadable(`${name}: given twice, or beside its alternative`);
+      throw new Unreadable("{0}: given twice, or beside its alternative", name);
     seen.add(slot);
-    if (oneForm && number < last) throw new Unreadable(`${name}: out of order`);
+    if (oneForm && number < last) throw new Unreadable("{0}: out of order", name);
     last = number;
     const { kind } = field;
     const expected = isCounted(kind) ? COUNTED : VARINT;
-    if (Number(tag & 7n) !== expected) throw new Unreadable(`${name}: another wire type`);
+    if (Number(tag & 7n) !== expected) throw new Unreadable("{0}: another wire type", name);
     let value: unknown = varint();
     if (isCounted(kind)) {
       const length = value as bigint;
-      if (length > BigInt(data.length - at)) throw new Unreadable(`${name}: cut`);
+      if (length > BigInt(data.length - at)) throw new Unreadable("{0}: cut", name);
       const part = data.subarray(at, at + Number(length));
       at += part.length;
       if (typeof kind === "object") value = readWire(kind, part, oneForm);
@@ -62,7 +62,7 @@ export function readWire<S extends Schema>(
       value = fromVarint(value as bigint, kind, oneForm, name);
     }
     if (oneForm && field.mark === "plain" && isDefault(value))
-      throw new Unreadable(`${name}: written though it has its default`);
+      throw new Unreadable("{0}: written though it has its default", name);
     if (field.mark === "repeated") (message[name] as unknown[]).push(value);
     else message[name] = value;
   }
@@ -80,11 +80,11 @@ function fromVarint(value: bigint, kind: Scalar, oneForm: boolean, name: string)
     // refused as a scheme, whatever its bits.
     const number = BigInt.asIntN(64, value);
     if (oneForm && number !== BigInt.asIntN(32, value))
-      throw new Unreadable(`${name}: no number of an enum`);
+      throw new Unreadable("{0}: no number of an enum", name);
     return Number(number);
   }
   const bits = kind === "bool" ? 1n : 32n;
-  if (value >> bits) throw new Unreadable(`${name}: a number of more than ${bits} bits`);
+  if (value >> bits) throw new Unreadable("{0}: a number of more than {1} bits", name, bits);
   if (kind === "bool") return value === 1n;
   return Number(kind === "sint32" ? (value >> 1n) ^ -(value & 1n) : value);
 }
