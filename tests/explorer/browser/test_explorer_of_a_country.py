@@ -103,6 +103,21 @@ def test_a_receipt_through_all_levels_is_checked_from_the_top(
         page.locator(".proof li.fails").first.wait_for()
 
 
+def test_a_transactions_receipt_leads_up_to_the_top_at_a_click(
+    opened: Open, country: Country, land: str
+) -> None:
+    [tx_id] = country.submit()
+    country.anchored(tx_id)
+    with opened(f"{land}#/city/kanazawa/tx/{tx_id.hex()}") as page:
+        page.get_by_role("link", name=f"Check it up to {TOP}").click()
+        page.get_by_text("The receipt holds", exact=True).wait_for()
+        page.locator(".proof summary", has_text="Level 2").first.wait_for()
+        page.get_by_role("link", name="Check it in its own city").click()
+        page.get_by_text("The receipt holds", exact=True).wait_for()
+        page.get_by_role("link", name=f"Check it up to {TOP}").wait_for()
+        assert page.locator(".proof summary", has_text="Level").count() == 0
+
+
 def test_cities_lie_where_they_are_on_the_map(opened: Open, land: str) -> None:
     with opened(land) as page:
         places = page.get_by_role("navigation", name="Map of the cities")

@@ -84,6 +84,24 @@ def test_what_the_city_signed_is_checked_and_held_against_it(
         assert not [it for it in kept if "key" in it]
 
 
+def test_who_is_refused_is_asked_for_a_token(opened: Open, site: str) -> None:
+    """Where all may send nobody is asked for one, until the server wants it."""
+
+    def refuse(route: Any) -> None:
+        error = {"code": "NOT_AUTHENTICATED", "message": "the server wants a token"}
+        route.fulfill(status=401, json={"error": error})
+
+    with opened(f"{site}#/city/hometown/submit", "401") as page:
+        page.route("**/api/cities/hometown/transactions", refuse)
+        page.get_by_role("button", name="Make a key").click()
+        page.get_by_label("Message · Anybody can read it, for good.").fill("without")
+        assert page.get_by_label("Token").count() == 0
+        page.get_by_role("button", name="Sign and send").click()
+        page.get_by_label("Token").fill("of somebody")
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_text("Signed in until this tab is closed.").wait_for()
+
+
 @pytest.mark.parametrize(("secure", "warnings"), [("true", 0), ("false", 1)])
 def test_a_page_that_came_in_the_clear_says_so(
     opened: Open, site: str, secure: str, warnings: int
