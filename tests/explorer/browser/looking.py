@@ -92,7 +92,7 @@ def drop(page: Any, files: Mapping[str, str]) -> None:
     page.dispatch_event(".drop", "drop", {"dataTransfer": carried})
 
 
-def views(page: Any, site: str, city: str, tx_id: str) -> dict[str, tuple[str, str]]:
+def views(page: Any, site: str, city: str, top: str, tx_id: str) -> dict[str, tuple[str, str]]:
     """One view of each kind: its address, and what its heading says in English."""
     told = page.request.get(f"{site}api/cities/{city}/transactions/{tx_id}").json()
     round, seq = told["round"], told["seq"]
@@ -110,6 +110,7 @@ def views(page: Any, site: str, city: str, tx_id: str) -> dict[str, tuple[str, s
         "search": ("search/nowhere", "nowhere"),
         "transaction": (f"{here}/tx/{tx_id}", "Transaction"),
         "receipt": (f"{here}/receipt/{tx_id}", "Receipt"),
+        "levels": (f"{here}/receipt/{tx_id}/{top}", "Receipt"),
         "file": ("receipt", "Receipt"),
         "submit": (f"{here}/submit", "Send a transaction"),
         "tour": ("tour", "From a key to a proof, in two minutes"),

@@ -18,8 +18,8 @@ from free_ports import free_address
 
 from citychain.client import CityClient, verify_receipt
 
-AWAY = ("ERR_CONNECTION_REFUSED", "502", "503", "504")
-"""What a browser says where a server is away."""
+AWAY = ("ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "502", "503", "504")
+"""What a browser says where a server or the explorer is away."""
 
 
 def test_what_is_sealed_is_seen_without_asking(opened: Open, town: Town, site: str) -> None:
@@ -33,15 +33,21 @@ def test_what_is_sealed_is_seen_without_asking(opened: Open, town: Town, site: s
         assert "Approved" in newest.inner_text()
 
 
-def test_a_city_a_transaction_and_a_round_are_found(opened: Open, town: Town, site: str) -> None:
+def test_whatever_has_a_name_is_found(opened: Open, town: Town, site: str) -> None:
     [tx_id] = town.submit()
     with opened(site) as page:
+        told = page.request.get(f"{site}api/cities/hometown/transactions/{tx_id.hex()}").json()
         box = page.get_by_role("searchbox", name="Search")
         for wanted, leads_to in (
             ("ふるさと", "#/city/hometown"),
             (tx_id.hex(), f"#/city/hometown/tx/{tx_id.hex()}"),
+            (tx_id.hex()[:12], f"#/city/hometown/tx/{tx_id.hex()}"),
+            (told["node_id"], f"#/city/hometown/node/{told['node_id']}"),
+            (told["author"], f"#/city/hometown/author/{told['author']}"),
             ("1", "#/city/hometown/round/1"),
         ):
+            # Anew: a view that comes takes the keyboard from where one types.
+            page.goto(site)
             box.fill(wanted)
             box.press("Enter")
             page.wait_for_url(f"{site}{leads_to}")
@@ -67,7 +73,7 @@ def test_both_languages_and_colours_can_be_chosen_and_are_kept(opened: Open, sit
         )
 
 
-def test_a_server_that_was_killed_is_told_and_seen_again(
+def test_a_server_or_an_explorer_that_was_killed_is_told_and_seen_again(
     opened: Open, town: Town, site: str
 ) -> None:
     town.submit()
@@ -80,6 +86,13 @@ def test_a_server_that_was_killed_is_told_and_seen_again(
         town.submit()
         until_figure(page, "Approved round", before + 1)
         page.locator(".trouble").first.wait_for(state="detached")
+
+        before = figure(page, "Approved round")
+        town.end("explorer", kill=True)
+        page.get_by_text("Connection lost. Trying again …").wait_for()
+        town.submit()
+        assert town.explore() == site
+        until_figure(page, "Approved round", before + 1)
 
 
 def test_ten_thousand_nodes_leave_the_page_quick_and_small(

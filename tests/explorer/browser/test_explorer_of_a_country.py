@@ -81,10 +81,17 @@ def test_anchors_lead_up_to_the_earth(opened: Open, country: Country, land: str)
 def test_a_receipt_through_all_levels_is_checked_from_the_top(
     opened: Open, country: Country, land: str
 ) -> None:
-    """Files that are dropped onto the page: true, with another city's genesis, and altered."""
+    """The city's, as it stands; and files that are dropped onto the page: true, with another city's
+    genesis, and altered."""
     [tx_id] = country.submit()
     country.anchored(tx_id)
-    with opened(f"{land}#/receipt") as page:
+    with opened(f"{land}#/city/kanazawa/tx/{tx_id.hex()}") as page:
+        page.get_by_role("link", name="Check it up to earth").click()
+        page.get_by_text("The receipt holds", exact=True).wait_for()
+        levels = [it.inner_text() for it in page.locator(".proof summary span.quiet").all()]
+        assert {it.strip() for it in levels} == {"Level 1", "Level 2"}
+        page.get_by_role("link", name="Check a receipt").click()
+        page.wait_for_url(f"{land}#/receipt")
         cities = f"{land}api/cities"
         true = page.request.get(f"{cities}/kanazawa/receipts/{tx_id.hex()}?levels=true").text()
         genesis = {
@@ -173,8 +180,8 @@ def test_each_view_has_an_address_and_can_be_used_by_everybody(
     the screen, and one heading says what is shown."""
     if not AXE.exists():
         pytest.skip("needs axe-core, which is there where the page was built: make ready")
-    country.anchored(country.submit(2)[-1])
-    [tx_id] = country.submit()
+    tx_id = country.submit(3)[-1]
+    country.anchored(tx_id)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     faults: dict[str, Any] = {}
     with opened(land, locale=locale) as page:
@@ -194,7 +201,7 @@ def test_each_view_has_an_address_and_can_be_used_by_everybody(
                         page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
         page.add_init_script(AXE.read_text())
-        for view, (address, heading) in views(page, land, "kanazawa", tx_id.hex()).items():
+        for view, (address, heading) in views(page, land, "kanazawa", TOP, tx_id.hex()).items():
             page.goto("about:blank")
             page.goto(f"{land}#/{address}")
             shown(page)
@@ -230,8 +237,10 @@ def test_a_keyboard_is_enough(opened: Open, country: Country, land: str) -> None
     [tx_id] = country.submit()
 
     def at_the_view(heading: str) -> None:
+        """Once the window is named after a view, the keyboard is there."""
+        page.wait_for_function("(heading) => document.title.includes(heading)", arg=heading)
+        assert page.evaluate("() => document.activeElement.id") == "content"
         page.locator("main h1", has_text=heading).wait_for()
-        page.wait_for_function("() => document.activeElement.id === 'content'")
 
     with opened(land) as page:
         keys = page.keyboard
@@ -256,7 +265,7 @@ def test_a_keyboard_is_enough(opened: Open, country: Country, land: str) -> None
 
         tab_to(page, "Live", back=True)
         keys.press("Enter")
-        at_the_view("Live")
+        page.wait_for_function("() => document.title.includes('live')")
         page.locator("table.rounds tbody tr").first.wait_for()
         tab_to(page, page.locator("[role=application]").get_attribute("aria-label"))
         keys.press("ArrowLeft")

@@ -49,6 +49,7 @@ class Town:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.address = free_address()
+        self._page = "127.0.0.1:0"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         create_key(directory / "operator.key")
         self._key = create_key(directory / "resident.key")
@@ -85,9 +86,10 @@ class Town:
         self.start("server", "serve", "--listen", self.address)
 
     def explore(self) -> str:
-        """Start an explorer and return the address of its page."""
-        options = ("--server", self.address, "--listen", "127.0.0.1:0", *self.sends)
-        return f"http://{self.start('explorer', 'explorer', *options)}/"
+        """Start an explorer and return the address of its page; started again it has the same."""
+        options = ("--server", self.address, "--listen", self._page, *self.sends)
+        self._page = self.start("explorer", "explorer", *options)
+        return f"http://{self._page}/"
 
     def end(self, name: str, *, kill: bool = False) -> None:
         """End a process; with ``kill`` as a power cut would."""
