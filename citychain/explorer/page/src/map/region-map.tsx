@@ -17,6 +17,8 @@ export interface CityRegion {
 
 const WIDTH = 720;
 const HEIGHT = 360;
+/** With more cities, names would lie over each other: who points at one is told its name. */
+const NAMED_MAX = 40;
 /** A map shows at least so many degrees around a region, so that one knows the coast. */
 const AROUND = 0.6;
 
@@ -95,11 +97,14 @@ export function RegionMap({ regions, label }: { regions: CityRegion[]; label: st
         ))}
         {drawn.cities.map(({ city, title, outline, middle: [x, y], under }) => (
           <a key={city} href={link("city", city)} aria-label={title}>
+            <title>{title}</title>
             <path class="region" d={outline} />
             <circle class="pin" cx={x} cy={y} r="3.5" />
-            <text x={x} y={under ? y + 22 : y - 10}>
-              {title}
-            </text>
+            {drawn.cities.length <= NAMED_MAX && (
+              <text x={x} y={under ? y + 22 : y - 10}>
+                {title}
+              </text>
+            )}
           </a>
         ))}
       </svg>

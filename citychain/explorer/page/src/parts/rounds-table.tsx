@@ -35,8 +35,8 @@ export function RoundsTable(props: {
           </tr>
         </thead>
         <tbody>
-          {rounds.map((round, row) => (
-            <tr key={`${row}`}>
+          {rounds.map((round) => (
+            <tr key={round.round}>
               <th scope="row">
                 <a href={link("city", city, "round", round.round)}>{number(round.round)}</a>
               </th>
