@@ -81,17 +81,10 @@ def test_anchors_lead_up_to_the_earth(opened: Open, country: Country, land: str)
 def test_a_receipt_through_all_levels_is_checked_from_the_top(
     opened: Open, country: Country, land: str
 ) -> None:
-    """The city's, as it stands; and files that are dropped onto the page: true, with another city's
-    genesis, and altered."""
+    """Files that are dropped onto the page: with another city's genesis, true, and altered."""
     [tx_id] = country.submit()
     country.anchored(tx_id)
-    with opened(f"{land}#/city/kanazawa/tx/{tx_id.hex()}") as page:
-        page.get_by_role("link", name="Check it up to earth").click()
-        page.get_by_text("The receipt holds", exact=True).wait_for()
-        levels = [it.inner_text() for it in page.locator(".proof summary span.quiet").all()]
-        assert {it.strip() for it in levels} == {"Level 1", "Level 2"}
-        page.get_by_role("link", name="Check a receipt").click()
-        page.wait_for_url(f"{land}#/receipt")
+    with opened(f"{land}#/receipt") as page:
         cities = f"{land}api/cities"
         true = page.request.get(f"{cities}/kanazawa/receipts/{tx_id.hex()}?levels=true").text()
         genesis = {
@@ -101,8 +94,8 @@ def test_a_receipt_through_all_levels_is_checked_from_the_top(
         assert len(altered["levels"]) == 2
         altered["levels"][1]["round"] = str(int(altered["levels"][1]["round"]) + 1)
         for top, receipt, said in (
-            (TOP, true, "The receipt holds"),
             ("ishikawa", true, "The receipt does not hold"),
+            (TOP, true, "The receipt holds"),
             (TOP, json.dumps(altered), "The receipt does not hold"),
         ):
             drop(page, {"genesis.json": genesis[top], "receipt.json": receipt})
