@@ -96,7 +96,11 @@ class FollowedCity:
             await self._catch_up(client, viewer, tx_ids)
 
     async def _catch_up(self, client: CityClient, viewer: Viewer, tx_ids: Sequence[bytes]) -> None:
-        for status in (await client.status(tx_ids)).values():
+        found = await client.status(tx_ids)
+        if viewer not in self._viewers:
+            # They look at another city by now, whose rounds are others.
+            return
+        for status in found.values():
             viewer.stands(status)
         # While it was asked, what it says may have been approved, and nobody says that again.
         viewer.approved(self._approved)

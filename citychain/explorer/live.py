@@ -203,7 +203,8 @@ class _Session:
                 raise
             except (CitychainError, TimeoutError) as error:
                 await self._tell(text({"trouble": in_words(error)}))
-                if not isinstance(error, RequestError):
+                # What became of what they follow meanwhile is not told again.
+                if name == "follow" or not isinstance(error, RequestError):
                     raise _TryLater from error
             await asyncio.sleep(PAUSE_SECONDS)
 

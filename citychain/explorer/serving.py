@@ -146,7 +146,7 @@ async def _served(
         access_log=False,
         server_header=False,
         proxy_headers=bool(options.proxies),
-        forwarded_allow_ips=[*options.proxies],
+        forwarded_allow_ips=[*_as_seen(options.proxies)],
         limit_concurrency=options.viewers_max + CONNECTIONS_OTHER,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
@@ -160,6 +160,16 @@ async def _served(
         finally:
             server.should_exit = True
             await serving
+
+
+def _as_seen(proxies: Sequence[str]) -> Iterator[str]:
+    """Addresses and networks, also as a listener for both versions of IP sees those of IPv4 (RFC
+    4291, section 2.5.5.2)."""
+    for proxy in proxies:
+        yield proxy
+        network = ip_network(proxy)
+        if network.version == 4:
+            yield f"::ffff:{network.network_address}/{96 + network.prefixlen}"
 
 
 class _Server(uvicorn.Server):

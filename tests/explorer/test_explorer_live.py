@@ -6,6 +6,9 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import pytest
@@ -15,13 +18,13 @@ from explorer.asking import Viewer as Watching
 from explorer.conftest import OpenExplorer
 
 from citychain.client.actions import Transfer
-from citychain.errors import InvalidRequest
+from citychain.errors import InvalidRequest, Overloaded
 from citychain.explorer.following import FollowedCity
 from citychain.explorer.outbox import ROUNDS_MAX, Outbox
 from citychain.explorer.viewer import FOLLOWED_MAX, Viewer
-from citychain.handler import TransactionStatus
+from citychain.handler import TransactionEvent, TransactionStatus
 from citychain.testing.server import CityServer, TransactionFactory
-from citychain.types import SealedNode, State
+from citychain.types import Head, SealedNode, State
 
 
 async def test_a_viewer_is_told_of_each_round_and_of_what_they_follow(
@@ -115,6 +118,25 @@ async def test_each_address_has_so_many_viewers_behind_a_proxy_that_is_known_too
         assert (await viewer.next())["city"] == "hometown"
 
 
+async def test_a_proxy_is_known_where_the_explorer_listens_by_both_versions_of_ip(
+    server: CityServer, explorer_of: OpenExplorer
+) -> None:
+    listen = "[::ffff:127.0.0.1]:0"
+    proxies = ["127.0.0.1"]
+    async with (
+        explorer_of(
+            server.address, listen=listen, plaintext=True, viewers_each=1, proxies=proxies
+        ) as behind,
+        AsyncExitStack() as stack,
+    ):
+        explorer = replace(behind, url=behind.url.replace("[::ffff:127.0.0.1]", "127.0.0.1"))
+        for forwarded in ("203.0.113.1", "203.0.113.2"):
+            headers = {"X-Forwarded-For": forwarded}
+            viewer = await stack.enter_async_context(explorer.live(additional_headers=headers))
+            await viewer.ask(watch="hometown")
+            assert (await viewer.next()).get("city") == "hometown"
+
+
 async def told_to_come_later(viewer: Watching) -> bool:
     assert "as this explorer serves" in (await viewer.next())["trouble"]
     with pytest.raises(websockets.ConnectionClosed) as closed:
@@ -163,8 +185,51 @@ async def test_what_is_approved_while_a_viewer_begins_to_follow_it_is_told() -> 
 
     city = FollowedCity("hometown", lambda: cast(Any, Client()), lambda: None)
     viewer = Viewer()
+    city._viewers.add(viewer)
     await city.follow(viewer, [tx_id])
+    assert await viewer.outbox.next() == "{}"
     assert json.loads(await viewer.outbox.next())["transaction"]["state"] == "approved"
+
+
+async def test_who_looks_elsewhere_meanwhile_is_told_nothing_of_the_city_before() -> None:
+    """It begins anew, and has approved more rounds than the one that they look at now."""
+    viewer, here, there = Viewer(), b"\1" * 32, b"\2" * 32
+
+    class Client:
+        async def info(self) -> Any:
+            return SimpleNamespace(head=Head(certified_round=9))
+
+        async def status(self, tx_ids: Sequence[bytes]) -> Any:
+            city.remove(viewer)
+            viewer.forget()
+            viewer.follow([there])
+            viewer.sealed({there: TransactionEvent(there, State.SEALED, 3, 0, "")})
+            return {}
+
+    city = FollowedCity("hometown", lambda: cast(Any, Client()), lambda: None)
+    city._viewers.add(viewer)
+    viewer.follow([here])
+    await city._begin(cast(Any, Client()))
+    assert viewer.followed == [there]
+    assert json.loads(await viewer.outbox.next())["transaction"]["state"] == "sealed"
+
+
+async def test_who_cannot_be_told_what_they_follow_comes_again(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*given: Any) -> None:
+        raise Overloaded("there is too much to do", timedelta(seconds=1))
+
+    monkeypatch.setattr(FollowedCity, "follow", busy)
+    async with explorer.live() as viewer:
+        await viewer.ask(watch="hometown")
+        await viewer.until("city")
+        await viewer.ask(follow=["01" * 32])
+        assert "too much" in (await viewer.until("trouble"))["trouble"]
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await viewer.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
 
 
 async def test_who_is_too_slow_skips_rounds_and_is_told_how_many() -> None:
