@@ -53,6 +53,22 @@ def test_whatever_has_a_name_is_found(opened: Open, town: Town, site: str) -> No
             page.wait_for_url(f"{site}{leads_to}")
 
 
+def test_who_types_while_a_view_arrives_goes_on_typing(opened: Open, site: str) -> None:
+    from playwright.sync_api import expect
+
+    with opened(f"{site}#/") as page:
+        page.get_by_role("heading", level=1).wait_for()
+        page.route("**/*.js", lambda route: None)  # It waits.
+        with page.expect_request("**/*.js"):
+            page.evaluate("location.hash = '#/tour'")
+        wanted = page.get_by_role("searchbox", name="Search")
+        wanted.focus()
+        page.unroute("**/*.js")
+        # The window has its name once the keyboard was led.
+        expect(page).to_have_title(re.compile("^From a key"), timeout=HANG_SECONDS * 1000)
+        assert wanted.evaluate("field => field === document.activeElement")
+
+
 def test_both_languages_and_colours_can_be_chosen_and_are_kept(opened: Open, site: str) -> None:
     with opened(site, color_scheme="light") as page:
         page.locator("h1", has_text="Cities").wait_for()

@@ -72,11 +72,13 @@ function Outlet(props: { place: Place<Route<Tab>> | null; main: { current: HTMLE
   const [failed, setFailed] = useState(false);
   const [turn, setTurn] = useState(0);
   const first = useRef(true);
+  const left = useRef<Element | null>(null);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: the address says all of the place.
   useEffect(() => {
     if (place === null) return;
     let late = false;
+    left.current = document.activeElement;
     setFailed(false);
     place.route.load().then(
       ({ default: view, title }) => {
@@ -95,7 +97,9 @@ function Outlet(props: { place: Place<Route<Tab>> | null; main: { current: HTMLE
     if (shown === null) return;
     if (!first.current) {
       scrollTo(0, 0);
-      main.current?.focus({ preventScroll: true });
+      // Who went elsewhere while it loaded, and types there, is not taken away.
+      if ([left.current, document.body].includes(document.activeElement))
+        main.current?.focus({ preventScroll: true });
     }
     first.current = false;
   }, [shown, main]);
