@@ -34,7 +34,7 @@ BLOCKED_SECONDS: Final = 0.05
 """For so long nobody else's call is answered."""
 LOOK_SECONDS: Final = 0.005
 DUMP_BYTES_MAX: Final = 1 << 20
-"""Read of a dump: 100 frames of each of 100 threads have less."""
+"""Read of a dump, in which the newest threads stand first."""
 DUMPED: Final = re.compile(r'  File "(.*)", line (\d+) in ')
 """A frame as `faulthandler` writes it."""
 CALLS: Final = 200
@@ -164,7 +164,7 @@ class _Stack:
         """Which line of the package it is in; empty if in none."""
         os.ftruncate(self._dump, os.lseek(self._dump, 0, os.SEEK_SET))
         faulthandler.dump_traceback(self._dump)
-        dumped = os.pread(self._dump, DUMP_BYTES_MAX, 0).decode("unicode_escape")
+        dumped = os.pread(self._dump, DUMP_BYTES_MAX, 0).decode("unicode_escape", "replace")
         for stack in dumped.split("\n\n"):
             if self._thread.search(stack):
                 for file, line in DUMPED.findall(stack):
