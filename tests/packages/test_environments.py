@@ -81,8 +81,8 @@ def environment(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) ->
     (place / "pytest.ini").write_text(SETTINGS)
     commands = (
         # Not of the wheels: what these require would count as indirect, and be the newest.
-        "pip compile --quiet --resolution lowest-direct --group test pyproject.toml "
-        f"-o {place}/versions.txt",
+        f"pip compile --quiet --python {sys.executable} --resolution lowest-direct "
+        f"--group test pyproject.toml -o {place}/versions.txt",
         f"venv --python {sys.executable} {place}/venv",
         f"pip install --python {place}/venv -r {place}/versions.txt {' '.join(map(str, wheels))}",
     )
