@@ -70,7 +70,7 @@ def test_nothing_else_is_run_again(tmp_path: Path, failing: list[int]) -> None:
 
 
 def test_what_hangs_is_told_with_where_and_run_again_alone(tmp_path: Path) -> None:
-    ran = told(tmp_path, HANGS, "-n", "1", "-o", "faulthandler_timeout=2")
+    ran = told(tmp_path, HANGS, "-n", "1", "-o", "faulthandler_timeout=4")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r'test_tries\.py", line \d+ in test_it', ran.stderr)
     assert "UNSTEADY: failed once, and passed alone:\n  test_tries.py::test_it" in ran.stdout

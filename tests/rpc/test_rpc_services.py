@@ -463,6 +463,15 @@ async def test_nodes_of_a_round_come_by_seq(
     assert not (await dag.ListNodes(request)).nodes
 
 
+async def test_nodes_that_are_not_visible_yet_are_to_be_asked_for_again(
+    dag: Any, city: FakeCity
+) -> None:
+    city.storage.stored = [make_round(1, make_record(1, [(digest("on its way"), None)]))]
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await dag.ListNodes(pb.ListNodesRequest(city="kanazawa", round=1))
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
 # --- rounds and proofs
 
 

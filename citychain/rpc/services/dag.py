@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from citychain import record
-from citychain.errors import InvalidRequest, NotFound
+from citychain.errors import InvalidRequest, NotFound, StorageError
 from citychain.handler import CityHandler
 from citychain.ports import StoredRound
 from citychain.rpc import requests
@@ -89,6 +89,8 @@ class DagService(services_pb2_grpc.DagServiceServicer):
         linked = (tx_id for tx_id, verdict in islice(pairs, request.from_seq, None) if not verdict)
         tx_ids = [*islice(linked, limit)]
         found = await handler.storage.find(tx_ids)
+        if len(found) < len(tx_ids):
+            raise StorageError(f"of round {number}, not all nodes are visible yet")
         rule, time_ms, poh = handler.genesis.rule, stored.time_ms, decided.poh.hash
         return services_pb2.ListNodesResponse(
             nodes=[encode_node(LinkedNode(found[it], rule, time_ms, poh)) for it in tx_ids]
