@@ -70,15 +70,16 @@ export default function Cities() {
   );
 }
 
-/** At least so many cities, if there are; and whether there are more. */
+/** At least so many cities, if there are, in as many answers at most; and whether there are more. */
 async function list(query: string, wanted: number, signal: AbortSignal) {
   const cities: City[] = [];
   let page: string | undefined;
-  do {
+  for (let answers = 0; answers < wanted && cities.length < wanted; answers++) {
     const found = await api.cities(query, page, signal);
     cities.push(...found.cities);
     page = found.next_page_token || undefined;
-  } while (page !== undefined && cities.length < wanted);
+    if (page === undefined) break;
+  }
   return { cities, more: page !== undefined };
 }
 
