@@ -3,11 +3,11 @@
 /** Alters a hash beside the way to the root, or else a vote; the form stays right. */
 export function altered(file: string): string {
   const receipt = JSON.parse(file);
-  const one = receipt.levels?.[0] ?? receipt.top ?? receipt;
-  const [sibling] = one.inclusion ?? [];
-  if (sibling) one.inclusion[0] = flipped(sibling);
-  else if (one.certificate)
-    one.certificate.votes[0].signature = flipped(one.certificate.votes[0].signature);
+  const top = receipt.top ?? receipt;
+  // Alone in its ledger, a transaction is the root: there is no hash beside it.
+  const way = [...(receipt.levels ?? []), top].find((one) => one.inclusion?.length > 0);
+  if (way) way.inclusion[0] = flipped(way.inclusion[0]);
+  else top.certificate.votes[0].signature = flipped(top.certificate.votes[0].signature);
   return JSON.stringify(receipt, null, 1);
 }
 

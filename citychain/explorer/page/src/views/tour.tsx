@@ -149,13 +149,13 @@ function Checking({ city, id }: { city: string; id: string }) {
       api.genesis(city, signal),
       api.receipt(city, id, false, signal),
     ]);
-    return { genesis, receipt: encodeUtf8(receipt) };
+    return { genesis, receipt: encodeUtf8(receipt), txId: id };
   }, `${city} ${id}`);
   const [holds, setHolds] = useState(false);
   const [cheats, setCheats] = useState(false);
   const spoilt = useMemo(
-    () => value && { ...value, receipt: encodeUtf8(altered(decodeUtf8(value.receipt))) },
-    [value],
+    () => holds && value && { ...value, receipt: encodeUtf8(altered(decodeUtf8(value.receipt))) },
+    [holds, value],
   );
   return (
     <>
@@ -163,7 +163,7 @@ function Checking({ city, id }: { city: string; id: string }) {
         {error && <Trouble error={error} again={again} />}
         {value && <Verdict files={value} told={(outcome) => setHolds(outcome.kind === "valid")} />}
       </TourStep>
-      {holds && spoilt && (
+      {spoilt && (
         <TourStep heading={w.step5} lead={w.step5Lead} done={cheats}>
           {cheats ? (
             <>

@@ -6,6 +6,7 @@ import { type Genesis, readGenesis } from "../../src/proof/genesis";
 import { verify } from "../../src/proof/receipts";
 import { isDefault, type LevelReceipt, Receipt, type Schema } from "../../src/proof/schema";
 import type { Step } from "../../src/proof/steps";
+import { altered } from "../../src/proof/tamper";
 import { readWire, writeWire } from "../../src/proof/wire";
 import { bytesOf, type Case, vectors, verdict } from "./vectors";
 
@@ -192,4 +193,17 @@ test("steps say what was hashed and signed, in the order of the protocol", () =>
   const node = steps.find((step) => step.subject === "node id");
   assert.equal(node?.expected, node?.got);
   assert.deepEqual(structuredClone(steps), steps);
+});
+
+test("an altered file is another, also where no hash stands beside the way", () => {
+  const [good] = GOOD.map((one) => readWire(Receipt, bytesOfCase(one), true));
+  const { checkpoint, certificate, handovers, ...rest } = toJson(Receipt, good as Receipt) as {
+    [name: string]: unknown;
+  };
+  const own = { checkpoint, certificate, handovers, ...rest, inclusion: undefined };
+  const level = { ...rest, inclusion: undefined };
+  for (const receipt of [toJson(Receipt, good as Receipt), own, { levels: [level], top: own }]) {
+    const file = JSON.stringify(receipt, null, 1);
+    assert.notEqual(altered(file), file);
+  }
 });
