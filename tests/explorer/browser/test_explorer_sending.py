@@ -84,6 +84,31 @@ def test_what_the_city_signed_is_checked_and_held_against_it(
         assert not [it for it in kept if "key" in it]
 
 
+def test_another_transaction_than_was_sent_or_asked_for_proves_nothing(
+    opened: Open, town: Town, site: str
+) -> None:
+    """Of whatever the server would rather speak."""
+    other, asked = (town.submit()[0].hex() for _ in range(2))
+
+    def submitted(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "tx_id": other})
+
+    with opened(f"{site}#/city/hometown/submit") as page:
+        page.route("**/api/cities/hometown/transactions", submitted)
+        page.get_by_role("button", name="Make a key").click()
+        page.get_by_label("Message · Anybody can read it, for good.").fill("mine")
+        page.get_by_role("button", name="Sign and send").click()
+        address = page.get_by_role("link", name="Show the transaction").get_attribute("href")
+        assert address.startswith("#/city/hometown/tx/")
+        assert other not in address
+        swapped = page.request.get(f"{site}api/cities/hometown/receipts/{other}").text()
+        page.route("**/receipts/*", lambda route: route.fulfill(body=swapped))
+        page.evaluate("(id) => { location.hash = `#/city/hometown/receipt/${id}`; }", asked)
+        page.get_by_text("another transaction than was asked for").wait_for()
+        assert page.locator(".verdict.holds").count() == 0
+
+
 def test_who_is_refused_is_asked_for_a_token(opened: Open, site: str) -> None:
     """Where all may send nobody is asked for one, until the server wants it."""
 

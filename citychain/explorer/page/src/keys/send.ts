@@ -15,8 +15,11 @@ export async function send(city: string, key: Key, draft: Draft): Promise<Submit
   const known = pinned(city);
   if (known === null) pin(city, toHex(id));
   else if (known !== toHex(id)) throw new GenesisChanged();
-  const submitted = await api.submit(city, sign(key, id, draft).envelope);
-  const { acknowledgement: signed, tx_id } = submitted;
+  const { txId, envelope } = sign(key, id, draft);
+  const submitted = await api.submit(city, envelope);
+  // Whatever the server answers, what was signed here is what is looked at.
+  const tx_id = toHex(txId);
+  const { acknowledgement: signed } = submitted;
   if (signed) keepAcknowledgement(tx_id, `${JSON.stringify(signed, null, 1)}\n`);
-  return submitted;
+  return { ...submitted, tx_id };
 }

@@ -30,7 +30,11 @@ export function Acknowledged({ city, id, transaction }: Of) {
 function Signed({ city, id, transaction, file }: Of & { file: string }) {
   const w = proofWords();
   const { value, error, again } = useLoad<Files>(
-    async (signal) => ({ genesis: await api.genesis(city, signal), receipt: encodeUtf8(file) }),
+    async (signal) => ({
+      genesis: await api.genesis(city, signal),
+      receipt: encodeUtf8(file),
+      txId: id,
+    }),
     `${city} ${id}`,
   );
   const [outcome, setOutcome] = useState<Outcome | null>(null);
@@ -66,5 +70,7 @@ function inWords(outcome: Outcome | null, transaction: Transaction | null): stri
   const by = Number(outcome.promise.finalByMs);
   const said = w.promise(time(by));
   if (!isFinal(transaction)) return Date.now() > by ? `${said} ${w.promiseLate}` : said;
-  return `${said} ${Number(transaction?.time_ms) <= by ? w.promiseKept : w.promiseBroken}`;
+  // That it is final may be told before it is when it was sealed.
+  const sealed = transaction?.time_ms;
+  return sealed ? `${said} ${sealed <= by ? w.promiseKept : w.promiseBroken}` : said;
 }

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { number, time } from "../language";
 import { check } from "../proof/check";
-import type { Outcome, PromiseFacts, Facts as Said } from "../proof/outcome";
+import { foundOf, type Outcome, type PromiseFacts, type Facts as Said } from "../proof/outcome";
 import type { Step } from "../proof/steps";
 import type { Long } from "../proof/verify.worker";
 import { problemWords } from "../words/problems";
@@ -19,6 +19,8 @@ export interface Files {
   genesis: Uint8Array;
   /** Or an acknowledgement. */
   receipt: Uint8Array;
+  /** Of which transaction it has to be; not given, of any. */
+  txId?: string;
 }
 
 interface Found {
@@ -45,7 +47,8 @@ export function Verdict({ files, told }: { files: Files; told?: (outcome: Outcom
       setFound((was) => ({ ...was, steps: [...was.steps, ...steps] }));
     const last = (long: Long) => setFound((was) => ({ ...was, long }));
     check(files.genesis, files.receipt, more, last, controller.signal).then(
-      ({ outcome, again }) => {
+      ({ outcome: all, again }) => {
+        const outcome = files.txId === undefined ? all : foundOf(files.txId, all);
         setFound((was) => ({ ...was, outcome, again }));
         told?.(outcome);
       },

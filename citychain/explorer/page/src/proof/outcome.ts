@@ -80,6 +80,19 @@ export function judge(
   }
 }
 
+/** What was found of one transaction: what holds of another was not asked for, and proves nothing. */
+export function foundOf(txId: string, outcome: Outcome): Outcome {
+  const said =
+    outcome.kind === "valid"
+      ? outcome.facts.txId
+      : outcome.kind === "promised"
+        ? outcome.promise.txId
+        : txId;
+  if (said === txId) return outcome;
+  const problem: Problem = { fault: "another transaction than was asked for", values: [] };
+  return { kind: "invalid", check: "tx_id", problem };
+}
+
 function judgeFile(
   genesis: Genesis,
   file: Uint8Array,

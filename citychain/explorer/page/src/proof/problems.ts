@@ -66,6 +66,7 @@ export type Fault =
   | "no key file"
   | "no key file: too long"
   | "no key file: an unknown member"
+  | "another transaction than was asked for"
   | "damaged: the seed does not give this key_id";
 
 /** A fault, with its values; plain data, as workers post it. */

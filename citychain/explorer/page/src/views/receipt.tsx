@@ -32,12 +32,12 @@ function ReceiptOf({ city, tx, top }: { city: string; tx: string; top: string })
       api.genesis(top, signal),
       api.receipt(city, tx, top !== city, signal),
     ]);
-    return { genesis, receipt: encodeUtf8(receipt) };
+    return { genesis, receipt: encodeUtf8(receipt), txId: tx };
   }, `${city} ${tx} ${top}`);
   const [own, setOwn] = useState<Uint8Array | null>(null);
   const [spoilt, setSpoilt] = useState<Uint8Array | null>(null);
   const files = useMemo(
-    () => value && { genesis: own ?? value.genesis, receipt: spoilt ?? value.receipt },
+    () => value && { ...value, genesis: own ?? value.genesis, receipt: spoilt ?? value.receipt },
     [value, own, spoilt],
   );
   return (

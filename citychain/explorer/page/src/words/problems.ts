@@ -73,6 +73,7 @@ const JAPANESE: Readonly<Record<Fault, string>> = {
   "no key file": "鍵ファイルではありません",
   "no key file: too long": "鍵ファイルではありません（長すぎます）",
   "no key file: an unknown member": "鍵ファイルではありません（未知のメンバーがあります）",
+  "another transaction than was asked for": "求めたものとは別のトランザクションです",
   "damaged: the seed does not give this key_id": "破損しています。seed から key_id が得られません",
 };
 

@@ -3,7 +3,7 @@ import test from "node:test";
 import { makeKey, readKeyFile, writeKeyFile } from "../../src/keys/key";
 import { sign } from "../../src/keys/sign";
 import { encodeUtf8, toHex, Unreadable } from "../../src/proof/bytes";
-import { judge } from "../../src/proof/outcome";
+import { foundOf, judge } from "../../src/proof/outcome";
 import { signed } from "../../src/proof/signatures";
 import { Refused, readBody, readEnvelope } from "../../src/proof/transactions";
 import { hexed, vectors } from "../proof/vectors";
@@ -83,6 +83,11 @@ test("what a city signed is checked as a receipt is, from its own file", () => {
   const outcome = judge(genesis, promise, (step) => steps.push(step.subject));
   assert.equal(outcome.kind, "promised");
   assert.deepEqual(steps, ["genesis", "promise signature", "promise inclusion"]);
+  // It is no proof of what another transaction was promised.
+  const txId = outcome.kind === "promised" ? outcome.promise.txId : "";
+  assert.equal(foundOf(txId, outcome), outcome);
+  const other = foundOf("00".repeat(32), outcome);
+  assert.equal(other.kind === "invalid" && other.check, "tx_id");
   const later = encodeUtf8(file.cases[0].file.replace(/("final_by_ms": \d+)/, "$10"));
   assert.deepEqual(
     { ...judge(genesis, later, () => {}), problem: "" },
