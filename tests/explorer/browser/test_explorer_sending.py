@@ -49,6 +49,23 @@ def test_a_life_is_asked_for_where_nothing_can_be_told(opened: Open, town: Town,
         page.locator(STATE, has_text="Approved").wait_for()
 
 
+def test_what_a_transaction_says_is_what_was_signed(opened: Open, town: Town, site: str) -> None:
+    """Whatever the explorer says that it says."""
+    [tx_id] = town.submit()
+    lie = {"author": "00" * 32, "action": {"kind": "data", "content_type": "", "text": "a lie"}}
+
+    def answer(route: Any) -> None:
+        route.fulfill(json=route.fetch().json() | lie)
+
+    with opened(site) as page:
+        page.route("**/api/cities/*/transactions/*", answer)
+        page.evaluate("(id) => { location.hash = `#/city/hometown/tx/${id}`; }", tx_id.hex())
+        page.get_by_role("heading", name="What it does").wait_for()
+        told = page.locator("main").inner_text()
+        assert "a lie" not in told
+        assert "00" * 32 not in told
+
+
 def test_what_the_city_signed_is_checked_and_held_against_it(
     opened: Open, town: Town, site: str, tmp_path: Path
 ) -> None:

@@ -1,18 +1,15 @@
 /** What became of a transaction, from its arrival to its last state. */
 
-import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Transaction } from "../api";
 import { number, time } from "../language";
 import { Acknowledged } from "../parts/acknowledged";
-import { Facts } from "../parts/facts";
+import { type Fact, Facts } from "../parts/facts";
 import { short, WholeId } from "../parts/id";
 import { isFinal, Life, useTransaction } from "../parts/life";
 import { ReceiptLinks } from "../parts/receipt-links";
 import { Trouble } from "../parts/trouble";
-import { fromBase64, toHex } from "../proof/bytes";
-import { transactionId } from "../proof/hashes";
-import { readEnvelope } from "../proof/transactions";
+import { saidBy } from "../proof/said";
 import { link, type Params } from "../router";
 import { proofWords } from "../words/proof";
 import { shellWords } from "../words/shell";
@@ -47,14 +44,15 @@ export default function TransactionView({ params: { city = "", tx = "" } }: { pa
 
 function Detail({ city, transaction }: { city: string; transaction: Transaction }) {
   const w = proofWords();
-  const { tx_id, round, seq, node_id, author, time_ms, action, envelope } = transaction;
-  const { kind, ...fields } = action;
-  const holds = useMemo(() => idHolds(tx_id, envelope), [tx_id, envelope]);
+  const { tx_id, round, seq, node_id, time_ms, envelope } = transaction;
+  const said = useMemo(() => saidBy(tx_id, envelope), [tx_id, envelope]);
+  const authors = (id: string | undefined): Fact => [
+    w.author,
+    id && <WholeId key="a" value={id} href={link("city", city, "author", id)} />,
+  ];
   return (
     <>
       {!envelope && <p class="quiet">{w.removed}</p>}
-      {holds === true && <p class="quiet">{w.idHolds}</p>}
-      {holds === false && <p class="trouble">{w.idFails}</p>}
       <Facts
         facts={[
           [
@@ -63,12 +61,7 @@ function Detail({ city, transaction }: { city: string; transaction: Transaction 
           ],
           [w.place, round ? number(Number(seq ?? 0)) : null],
           [w.sealedAt, time_ms && time(Number(time_ms))],
-          [
-            w.author,
-            author && (
-              <WholeId key="a" value={author} href={link("city", city, "author", author)} />
-            ),
-          ],
+          authors(envelope ? undefined : transaction.author),
           [
             w.node,
             node_id && (
@@ -77,28 +70,29 @@ function Detail({ city, transaction }: { city: string; transaction: Transaction 
           ],
         ]}
       />
-      <h2>{w.action}</h2>
-      <Facts
-        facts={[
-          [w.kind, kind],
-          ...Object.entries(fields).map(([name, value]): [string, ComponentChildren] => [
-            name,
-            <span key={name} class={typeof value === "string" ? "content" : "id"}>
-              {typeof value === "string" ? value : JSON.stringify(value)}
-            </span>,
-          ]),
-        ]}
-      />
+      {envelope && !said && <p class="trouble">{w.idFails}</p>}
+      {said && (
+        <>
+          <h2>{w.action}</h2>
+          <p class="quiet">{w.idHolds}</p>
+          <Facts
+            facts={[
+              authors(said.author),
+              [w.kind, said.kind],
+              ...said.fields.map(
+                ([name, value]): Fact => [
+                  name,
+                  value && (
+                    <span key={name} class="content">
+                      {value}
+                    </span>
+                  ),
+                ],
+              ),
+            ]}
+          />
+        </>
+      )}
     </>
   );
-}
-
-/** Whether the signed bytes have this id; null if there are none. */
-function idHolds(id: string, envelope: string): boolean | null {
-  if (!envelope) return null;
-  try {
-    return toHex(transactionId(readEnvelope(fromBase64(envelope)).body)) === id;
-  } catch {
-    return false;
-  }
 }
