@@ -72,6 +72,10 @@ def test_what_blocks_is_found_though_no_other_thread_gets_to_look(
         assert fault.found["blocks-loop"] in f"{finding.where}  {finding.what}"
 
 
+MAY_TELL_NO_LINE = sys.version_info < (3, 12)
+"""Of a loop's jump back: then the stretch counts for the line that ended it."""
+
+
 async def test_a_line_is_seen_from_outside_whatever_its_folder_is_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +86,7 @@ async def test_a_line_is_seen_from_outside_whatever_its_folder_is_called(
         # often than while account is taken of the last line.
         "def stand(watchdog):\n"
         "    for turn in range(1_000_000_000):\n"
-        "        if turn > 5_000_000 and watchdog._seen[9:]:\n"
+        f"        if turn > 5_000_000 and ({MAY_TELL_NO_LINE} or watchdog._seen[9:]):\n"
         "            break\n"
         "    len(())\n"
     )
@@ -92,7 +96,8 @@ async def test_a_line_is_seen_from_outside_whatever_its_folder_is_called(
         standing.stand(watchdog)
         await asyncio.sleep(0)
     [block] = watchdog.blocks
-    assert block.place in {f"{folder / 'standing.py'}:{line}" for line in (2, 3)}
+    lines = (2, 3, 5) if MAY_TELL_NO_LINE else (2, 3)
+    assert block.place in {f"{folder / 'standing.py'}:{line}" for line in lines}
 
 
 async def test_a_watchdog_leaves_the_profiler_of_others() -> None:

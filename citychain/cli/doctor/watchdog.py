@@ -7,7 +7,8 @@ returns (`sys.setprofile`): a long call ends in the line that made it, whoever e
 lock. Only in a long stretch without any call or return (a loop; a C class is called without such
 an event, too) is the line seen better from outside: the lock is then let go now and again, and
 another thread has the stack written down, by `faulthandler`: frames as objects belong to the thread
-that runs them. Should it never get to look, the stretch counts for the line that ended it.
+that runs them. Should it never get to look, or is no line known of what runs (of some jumps in
+loops on Python 3.11), the stretch counts for the line that ended it.
 """
 
 from __future__ import annotations
