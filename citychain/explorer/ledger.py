@@ -16,10 +16,9 @@ from citychain.client.city import CityClient
 from citychain.client.levels import fetch_level_receipt, level_receipt_json
 from citychain.client.receipts import receipt_json
 from citychain.errors import InvalidRequest, NotFound, NotSupported
-from citychain.explorer.actions import transaction_shown
 from citychain.explorer.reading import json_response
 from citychain.explorer.requests import boolean, integer, path_id, path_integer, place
-from citychain.explorer.shown import exact
+from citychain.explorer.shown import exact, transaction_shown
 from citychain.explorer.upstream import Upstream
 from citychain.handler import TransactionEvent
 from citychain.levels import LEVELS_MAX, LevelReceipt

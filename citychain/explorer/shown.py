@@ -6,6 +6,7 @@ no exact number for is written as text.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,11 +14,21 @@ from typing import Any, Final
 from citychain import record
 from citychain.city.listing import CityListing
 from citychain.client.city import CityInfo
+from citychain.handler import TransactionStatus
 from citychain.ports import StoredRound
 from citychain.record import RoundRecord
 from citychain.types import Head, SealedNode
 
-__all__ = ["city_shown", "exact", "head_shown", "info_shown", "nodes_shown", "round_shown", "text"]
+__all__ = [
+    "city_shown",
+    "exact",
+    "head_shown",
+    "info_shown",
+    "nodes_shown",
+    "round_shown",
+    "text",
+    "transaction_shown",
+]
 
 EXACT_MAX: Final = (1 << 53) - 1
 """ECMA-262, Number.MAX_SAFE_INTEGER."""
@@ -107,3 +118,17 @@ def nodes_shown(
     ]
     codes = {seq: verdict.code for seq, verdict in enumerate(verdicts) if verdict is not None}
     return {"nodes": places, "codes": codes, "of": len(decided.verdicts)}
+
+
+def transaction_shown(status: TransactionStatus) -> dict[str, Any]:
+    """Where a transaction stands. What it says, the page reads from its signed bytes, in base64;
+    there are none where retention removed them."""
+    shown: dict[str, Any] = {"tx_id": status.tx_id, "state": status.state.name.lower()}
+    if (node := status.node) is not None:
+        place = {"round": node.round, "seq": node.seq, "time_ms": status.time_ms}
+        shown |= {"author": node.author, **place}
+        if node.rejection is not None:
+            shown |= {"code": node.rejection.code, "reason": node.rejection.reason}
+        else:
+            shown["node_id"] = node.node_id
+    return shown | {"envelope": base64.b64encode(status.envelope or b"").decode()}

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from explorer.asking import Explorer
 from explorer.conftest import OpenExplorer
 
+from citychain._native.transactions import decode_batch
 from citychain.access.tokens import issue_token
 from citychain.acknowledgement import from_json, verify
 from citychain.client.actions import Transfer
@@ -54,11 +55,13 @@ async def test_a_transaction_leads_to_its_node_its_author_and_its_receipt(
     tx_id = first.tx_id.hex()
     found = await explorer.get(f"{CITY}/transactions/{tx_id}")
     assert (found["state"], found["round"], found["seq"]) == ("approved", 1, 0)
-    assert found["action"] == {"kind": "data", "content_type": "", "text": "test 0"}
-    assert base64.b64decode(found["envelope"])
+    [said] = decode_batch([base64.b64decode(found["envelope"])])
+    assert (said.tx_id, said.author.hex()) == (first.tx_id, found["author"])
+    assert (said.action, said.content_type, said.content) == ("data", "", b"test 0")
     rejected = await explorer.get(f"{CITY}/transactions/{poor.tx_id.hex()}")
     assert (rejected["state"], rejected["code"]) == ("rejected", "OVERDRAFT")
-    assert rejected["action"] == {"kind": "transfer", "asset": "coin", "to": "01" * 32, "amount": 5}
+    [said] = decode_batch([base64.b64decode(rejected["envelope"])])
+    assert (said.action, said.transfer) == ("transfer", ("coin", b"\1" * 32, 5))
 
     node = await explorer.get(f"{CITY}/nodes/1/0")
     assert node == await explorer.get(f"{CITY}/nodes/{found['node_id']}")

@@ -90,16 +90,14 @@ export interface DagNode {
 export interface Transaction {
   tx_id: string;
   state: State;
-  author: string;
-  received_ms?: number | null;
+  author?: string | null;
   round?: number | null;
   seq?: number | null;
   time_ms?: number | null;
   node_id?: string | null;
   code?: string | null;
   reason?: string | null;
-  action: { kind: string; [shown: string]: unknown };
-  /** The SignedTransaction in base64. */
+  /** The SignedTransaction in base64; empty where retention removed it. */
   envelope: string;
 }
 

@@ -46,7 +46,7 @@ function Detail({ city, transaction }: { city: string; transaction: Transaction 
   const w = proofWords();
   const { tx_id, round, seq, node_id, time_ms, envelope } = transaction;
   const said = useMemo(() => saidBy(tx_id, envelope), [tx_id, envelope]);
-  const authors = (id: string | undefined): Fact => [
+  const authors = (id: string | null | undefined): Fact => [
     w.author,
     id && <WholeId key="a" value={id} href={link("city", city, "author", id)} />,
   ];
